@@ -1,0 +1,37 @@
+//! Names and numbers that are podwire's mark on a node: what carries one is ours, what does not is a stranger's.
+
+/// The network's name, its conflist and the directory of its state are called after it.
+pub const NETWORK: &str = "podwire";
+
+/// The VXLAN device.
+pub const OVERLAY_DEVICE: &str = "podwire.1";
+
+/// The VXLAN network identifier.
+pub const VNI: u32 = 1;
+
+/// The UDP port of the overlay: the one that Linux itself and flannel use.
+pub const OVERLAY_PORT: u16 = 8472;
+
+/// The protocol number (`RTPROT_*`) of routes and nexthops that the daemon owns.
+pub const OVERLAY_PROTOCOL: u8 = 112;
+
+/// The protocol number of routes to pods, which belong to the plugin's ledger.
+pub const POD_PROTOCOL: u8 = 113;
+
+/// Ids of the nexthop objects that the daemon makes: the protocol number, then five digits.
+pub const NEXTHOP_IDS: std::ops::RangeInclusive<u32> = 11_200_001..=11_299_999;
+
+/// First letters of the name of a pod's veth on the host.
+pub const HOST_VETH_PREFIX: &str = "pw";
+
+/// The nftables table, family `inet`.
+pub const TABLE: &str = "podwire";
+
+/// The MTU where nothing says better: Ethernet's.
+pub const MTU: u32 = 1500;
+
+/// The smallest MTU that IPv6 allows (RFC 8200, section 5).
+pub const SMALLEST_MTU: u32 = 1280;
+
+/// File name of the conflist. Runtimes take the first file by name.
+pub const CONFLIST: &str = "10-podwire.conflist";

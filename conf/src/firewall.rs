@@ -1,0 +1,25 @@
+//! The firewall that follows from a configuration: a pure function, so that whoever finds it missing or different writes
+//! the same.
+
+use ipnetwork::IpNetwork;
+use podwire_kernel::nft::{At, Chain, Kind, Rule, Table};
+
+use crate::defaults;
+
+/// `NF_IP_PRI_NAT_SRC` (uapi/linux/netfilter_ipv4.h).
+const SOURCE_NAT: i32 = 100;
+
+/// The table: packets of this node's pods leave the cluster under the node's address. Nothing else is translated: what
+/// goes to a pod is accepted first, whoever sent it, and what is tunnelled already bears the node's own source.
+pub fn table(cluster_cidrs: &[IpNetwork], own_pod_cidrs: &[IpNetwork]) -> Table {
+    let stay = cluster_cidrs.iter().map(|cidr| Rule::new().to(*cidr).accept());
+    let leave = own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
+    let postrouting = Chain {
+        name: "postrouting".into(),
+        kind: Kind::Nat,
+        hook: At::Postrouting,
+        priority: SOURCE_NAT,
+        rules: stay.chain(leave).collect(),
+    };
+    Table { name: defaults::TABLE.into(), chains: vec![postrouting] }
+}

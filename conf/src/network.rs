@@ -1,0 +1,257 @@
+//! The plugin's section of the network configuration: what a user writes, and what is wrong with it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire_kernel::family;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::defaults::SMALLEST_MTU;
+
+/// A network as the plugin is given it on stdin, the keys that the CNI protocol owns left aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Size of the largest packet on the pod's interface, in bytes; the default is Ethernet's 1500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Where addresses come from.
+    pub ipam: Ipam,
+}
+
+/// Addresses and routes of the pods, in the words of the reference plugin host-local.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipam {
+    /// Who gives addresses: absent or `podwire` for the built-in ledger.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// One address is given out of each set; a set is searched range by range.
+    #[serde(default)]
+    pub ranges: Vec<Vec<Range>>,
+    /// Routes of the pod, through the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// A range of addresses within a subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The subnet, host bits clear. Its network address is never given, and in IPv4 neither is its last.
+    pub subnet: IpNetwork,
+    /// First address given, inclusive; the default is the first usable one of the subnet.
+    #[serde(rename = "rangeStart", default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<IpAddr>,
+    /// Last address given, inclusive; the default is the last usable one of the subnet.
+    #[serde(rename = "rangeEnd", default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<IpAddr>,
+    /// An address that is never given, since it is somebody's; the default is the first of the subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+}
+
+/// A route of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
+    #[serde(rename = "dst")]
+    pub destination: IpNetwork,
+}
+
+/// What is wrong with a configuration: the field, its value, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Path of the field, as in `ipam.ranges[0][0].subnet`.
+    pub field: String,
+    /// Why it cannot be used, with the value.
+    pub why: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+fn invalid<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid { field: field.into(), why: why.into() })
+}
+
+impl Network {
+    /// Reads and checks the plugin's keys of a configuration. Keys of others are ignored, as the CNI specification asks.
+    ///
+    /// # Errors
+    /// The first field that is missing, of the wrong type, or of no use.
+    pub fn parse(document: &Value) -> Result<Self, Invalid> {
+        let mtu = match document.get("mtu") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_u64().and_then(|mtu| u32::try_from(mtu).ok()) {
+                Some(0) => None,
+                Some(mtu) if (SMALLEST_MTU..=65_535).contains(&mtu) => Some(mtu),
+                _ => return invalid("mtu", format!("{value} is not a number of bytes from {SMALLEST_MTU} to 65535")),
+            },
+        };
+        let ipam = match document.get("ipam") {
+            None | Some(Value::Null) => return invalid("ipam", "is missing: say where pods get addresses from"),
+            Some(value) => Ipam::deserialize(value).or_else(|error| invalid("ipam", error.to_string()))?,
+        };
+        let network = Self { mtu, ipam };
+        network.ipam.check()?;
+        Ok(network)
+    }
+}
+
+impl Ipam {
+    fn check(&self) -> Result<(), Invalid> {
+        if self.ranges.is_empty() {
+            return invalid("ipam.ranges", "is missing or empty: no address could ever be given");
+        }
+        let mut seen: Vec<(String, IpNetwork)> = Vec::new();
+        for (outer, set) in self.ranges.iter().enumerate() {
+            if set.is_empty() {
+                return invalid(format!("ipam.ranges[{outer}]"), "is empty: no address could ever be given");
+            }
+            for (inner, range) in set.iter().enumerate() {
+                let field = format!("ipam.ranges[{outer}][{inner}]");
+                range.check(&field)?;
+                if range.subnet.is_ipv4() != set[0].subnet.is_ipv4() {
+                    return invalid(field, "mixes IPv4 and IPv6 in one set: one address is given out of each set");
+                }
+                if let Some((other, subnet)) = seen.iter().find(|(_, subnet)| family::overlap(*subnet, range.subnet)) {
+                    return invalid(field, format!("{} overlaps {subnet} of {other}", range.subnet));
+                }
+                seen.push((field, range.subnet));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Range {
+    fn check(&self, field: &str) -> Result<(), Invalid> {
+        let subnet = self.subnet;
+        if subnet.network() != subnet.ip() {
+            let right = family::masked(subnet);
+            return invalid(format!("{field}.subnet"), format!("{subnet} has host bits set: did you mean {right}?"));
+        }
+        let width = if subnet.is_ipv4() { 32 } else { 128 };
+        if subnet.prefix() > width - 2 {
+            return invalid(format!("{field}.subnet"), format!("{subnet} is too small for pods"));
+        }
+        for (key, address) in [("rangeStart", self.start), ("rangeEnd", self.end), ("gateway", self.gateway)] {
+            if let Some(address) = address.filter(|address| !subnet.contains(*address)) {
+                return invalid(format!("{field}.{key}"), format!("{address} is not in {subnet}"));
+            }
+        }
+        if self.first() > self.last() {
+            let (first, last) = (self.first(), self.last());
+            return invalid(format!("{field}.rangeStart"), format!("{first} is behind the end of the range, {last}"));
+        }
+        Ok(())
+    }
+
+    /// The first address that may be given.
+    pub fn first(&self) -> IpAddr {
+        self.start.unwrap_or_else(|| offset(self.subnet.network(), 1)).max(offset(self.subnet.network(), 1))
+    }
+
+    /// The last address that may be given.
+    pub fn last(&self) -> IpAddr {
+        let usable = match self.subnet {
+            IpNetwork::V4(subnet) => offset(subnet.broadcast().into(), -1),
+            IpNetwork::V6(subnet) => IpAddr::V6(subnet.broadcast()),
+        };
+        self.end.unwrap_or(usable).min(usable)
+    }
+
+    /// The address that is never given: the configured gateway, else the first of the subnet, which is the gateway
+    /// wherever host-local is used.
+    pub fn reserved(&self) -> IpAddr {
+        self.gateway.unwrap_or_else(|| offset(self.subnet.network(), 1))
+    }
+}
+
+/// The address `by` further on, wrapping within its family.
+pub(crate) fn offset(address: IpAddr, by: i8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => IpAddr::V4(address.to_bits().wrapping_add_signed(by.into()).into()),
+        IpAddr::V6(address) => IpAddr::V6(address.to_bits().wrapping_add_signed(by.into()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with(range: Value) -> Value {
+        json!({"ipam": {"ranges": [[range]]}})
+    }
+
+    #[test]
+    fn what_the_daemon_writes_is_what_the_plugin_reads() {
+        let network = Network {
+            mtu: Some(1450),
+            ipam: Ipam {
+                kind: Some("podwire".into()),
+                ranges: vec![vec![Range {
+                    subnet: "10.244.1.0/24".parse().unwrap(),
+                    start: None,
+                    end: None,
+                    gateway: None,
+                }]],
+                routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap() }],
+            },
+        };
+        assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_with_its_value() {
+        let cases = [
+            (json!({"mtu": -1, "ipam": {}}), "mtu: -1 is not a number of bytes from 1280 to 65535"),
+            (json!({}), "ipam: is missing: say where pods get addresses from"),
+            (json!({"ipam": {}}), "ipam.ranges: is missing or empty: no address could ever be given"),
+            (json!({"ipam": {"ranges": [[]]}}), "ipam.ranges[0]: is empty: no address could ever be given"),
+            (
+                with(json!({"subnet": "10.0.0.1/24"})),
+                "ipam.ranges[0][0].subnet: 10.0.0.1/24 has host bits set: did you mean 10.0.0.0/24?",
+            ),
+            (with(json!({"subnet": "10.0.0.0/31"})), "ipam.ranges[0][0].subnet: 10.0.0.0/31 is too small for pods"),
+            (
+                with(json!({"subnet": "10.0.0.0/24", "rangeEnd": "10.0.1.9"})),
+                "ipam.ranges[0][0].rangeEnd: 10.0.1.9 is not in 10.0.0.0/24",
+            ),
+            (
+                with(json!({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"})),
+                "ipam.ranges[0][0].rangeStart: 10.0.0.9 is behind the end of the range, 10.0.0.8",
+            ),
+            (
+                json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64"}]]}}),
+                "ipam.ranges[0][1]: mixes IPv4 and IPv6 in one set: one address is given out of each set",
+            ),
+            (
+                json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.0.0/16"}]]}}),
+                "ipam.ranges[1][0]: 10.0.0.0/16 overlaps 10.0.0.0/24 of ipam.ranges[0][0]",
+            ),
+        ];
+        for (document, expected) in cases {
+            assert_eq!(Network::parse(&document).unwrap_err().to_string(), expected, "{document}");
+        }
+        let error = Network::parse(&with(json!({"subnet": "10.0.0.0/33"}))).unwrap_err().to_string();
+        assert!(error.starts_with("ipam: ") && error.contains("10.0.0.0/33") || error.contains("prefix"), "{error}");
+    }
+
+    #[test]
+    fn network_and_broadcast_address_are_outside_of_a_range() {
+        let range = |text: &str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
+        let four = range("10.0.0.0/29");
+        assert_eq!((four.first().to_string(), four.last().to_string()), ("10.0.0.1".into(), "10.0.0.6".into()));
+        assert_eq!(four.reserved().to_string(), "10.0.0.1");
+        let six = range("fd00::/125");
+        assert_eq!((six.first().to_string(), six.last().to_string()), ("fd00::1".into(), "fd00::7".into()));
+    }
+}

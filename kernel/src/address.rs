@@ -1,0 +1,86 @@
+//! An address on a device.
+
+use std::{fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+
+use crate::message::Message;
+use crate::{Request, Result, Socket, family};
+
+/// An address with its prefix length on the device with an index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Index of the device.
+    pub device: u32,
+    /// The address and its prefix length; host bits are kept.
+    pub address: IpNetwork,
+}
+
+impl Address {
+    /// Puts the address on the device, usable at once: duplicate address detection is off (RFC 4862, section 5.4, allows
+    /// it where uniqueness is known by other means; here the ledger knows).
+    pub fn replace(&self) -> Request<Message> {
+        let mut message = self.message();
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
+        let message = RouteNetlinkMessage::NewAddress(message);
+        Request::new(format!("set address {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes the address.
+    pub fn delete(&self) -> Request<Message> {
+        let message = RouteNetlinkMessage::DelAddress(self.message());
+        Request::new(format!("remove address {self}"), message.into(), 0)
+    }
+
+    fn message(&self) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.family = family::of(self.address.ip());
+        message.header.prefix_len = self.address.prefix();
+        message.header.index = self.device;
+        message.header.scope = AddressScope::Universe;
+        message.attributes.push(AddressAttribute::Local(self.address.ip()));
+        message.attributes.push(AddressAttribute::Address(self.address.ip()));
+        message
+    }
+}
+
+/// The addresses of the namespace, or of one device, both families.
+pub fn list(socket: &mut Socket, device: Option<u32>) -> Result<Vec<Address>> {
+    let mut message = AddressMessage::default();
+    message.header.index = device.unwrap_or(0);
+    let mut addresses = Vec::new();
+    for family in family::BOTH {
+        message.header.family = family;
+        let ask = Request::new("list addresses", RouteNetlinkMessage::GetAddress(message.clone()).into(), 0);
+        for answer in socket.dump(ask)? {
+            let Message::Route(message) = answer else { continue };
+            let RouteNetlinkMessage::NewAddress(message) = *message else { continue };
+            addresses.extend(parse(&message).filter(|found| device.is_none_or(|device| found.device == device)));
+        }
+    }
+    Ok(addresses)
+}
+
+fn parse(message: &AddressMessage) -> Option<Address> {
+    // IFA_LOCAL is the own address of a point-to-point pair; IPv6 has IFA_ADDRESS only.
+    let mut own: Option<IpAddr> = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => own = Some(*address),
+            AddressAttribute::Address(address) => own = own.or(Some(*address)),
+            _ => {}
+        }
+    }
+    let address = IpNetwork::new(own?, message.header.prefix_len).ok()?;
+    Some(Address { device: message.header.index, address })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dev {}", self.address, self.device)
+    }
+}

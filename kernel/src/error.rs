@@ -1,0 +1,97 @@
+//! What went wrong when the kernel was asked for something: the wish, and the kernel's own answer.
+//!
+//! No policy: whether "already gone" is fine is for the caller to say, with the questions at the end.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+/// The result of asking the kernel.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refusal: `wish: answer`, for example `add route 10.244.1.5/32: File exists (17)`.
+#[derive(Debug)]
+pub struct Error {
+    wish: String,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// A netlink error number, with the kernel's extended acknowledgement text where it sent one.
+    Kernel { errno: Errno, said: Option<String> },
+    /// A system call on the socket or on a file failed.
+    System(io::Error),
+    /// The kernel answered something that is no answer to the question.
+    Unreadable(String),
+}
+
+impl Error {
+    /// A netlink error: `number` is positive, as in errno.h; `said` is the extended acknowledgement.
+    pub fn kernel(wish: impl Into<String>, number: i32, said: Option<String>) -> Self {
+        Self { wish: wish.into(), answer: Answer::Kernel { errno: Errno::from_raw(number), said } }
+    }
+
+    /// A failed system call.
+    pub fn system(wish: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        Self { wish: wish.into(), answer: Answer::System(error.into()) }
+    }
+
+    /// An answer that could not be understood.
+    pub fn unreadable(wish: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self { wish: wish.into(), answer: Answer::Unreadable(why.to_string()) }
+    }
+
+    /// The error number behind this refusal, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match &self.answer {
+            Answer::Kernel { errno, .. } => Some(*errno),
+            Answer::System(error) => error.raw_os_error().map(Errno::from_raw),
+            Answer::Unreadable(_) => None,
+        }
+    }
+
+    /// The thing is not there (any more): what a deletion is content with.
+    pub fn is_gone(&self) -> bool {
+        use Errno::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
+        matches!(self.errno(), Some(ENOENT | ESRCH | ENODEV | ENXIO | EADDRNOTAVAIL))
+    }
+
+    /// The thing is there already.
+    pub fn already_there(&self) -> bool {
+        self.errno() == Some(Errno::EEXIST)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.wish)?;
+        match &self.answer {
+            Answer::Kernel { errno, said } => {
+                write!(f, "{} ({})", errno.desc(), *errno as i32)?;
+                said.as_ref().map_or(Ok(()), |said| write!(f, ", the kernel says: {said}"))
+            }
+            Answer::System(error) => match error.raw_os_error() {
+                Some(number) => write!(f, "{} ({number})", Errno::from_raw(number).desc()),
+                None => write!(f, "{error}"),
+            },
+            Answer::Unreadable(why) => write!(f, "the kernel's answer cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_wish_then_the_kernels_answer() {
+        let error = Error::kernel("add route 10.0.0.1/32", 17, Some("Nexthop has invalid gateway".into()));
+        let expected = "add route 10.0.0.1/32: File exists (17), the kernel says: Nexthop has invalid gateway";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.already_there() && !error.is_gone());
+        assert!(Error::kernel("x", 3, None).is_gone());
+    }
+}

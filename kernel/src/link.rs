@@ -1,0 +1,259 @@
+//! A network device: reading one by name or index, making the two kinds we own (veth pairs and one VXLAN device),
+//! changing one in place, removing one.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::message::Message;
+use crate::{Error, Mac, Request, Result, Socket};
+
+const IFLA_INET_CONF: u16 = 1;
+const NESTED: u16 = 0x8000;
+
+/// A device as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in the namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// The largest packet it takes, in bytes.
+    pub mtu: u32,
+    /// Its link-layer address, where it is an Ethernet one.
+    pub mac: Option<Mac>,
+    /// Its kind (`veth`, `vxlan`, …); none for a physical device.
+    pub kind: Option<String>,
+    /// For one end of a veth pair, the index of the other end in its namespace.
+    pub peer: Option<u32>,
+    /// A free text, where one is set.
+    pub alias: Option<String>,
+    /// Its VXLAN settings, where it is one.
+    pub vxlan: Option<Vxlan>,
+}
+
+/// The settings of a VXLAN device that are fixed at its creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The UDP port it sends to and listens on.
+    pub port: u16,
+    /// Whether the tunnel comes from the route (`external`) instead of from the device.
+    pub external: bool,
+    /// Whether it accepts listed networks only (`vnifilter`).
+    pub vni_filter: bool,
+    /// Whether it learns peers from what it receives.
+    pub learning: bool,
+    /// Whether it accepts outer IPv6 packets with a checksum of zero.
+    pub zero_checksum6_received: bool,
+}
+
+/// A veth pair to be made.
+#[derive(Debug, Clone)]
+pub struct Veth<'a> {
+    /// The end that stays in the socket's namespace.
+    pub host: End<'a>,
+    /// The end that is born in another namespace.
+    pub pod: End<'a>,
+    /// That other namespace.
+    pub namespace: BorrowedFd<'a>,
+    /// The MTU of both ends, in bytes.
+    pub mtu: u32,
+}
+
+/// One end of a veth pair.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// The device's name.
+    pub name: &'a str,
+    /// Its link-layer address, given at birth so that no other program has a reason to rewrite it.
+    pub mac: Mac,
+}
+
+/// The per-device IPv4 settings that can be set in the same message as others (uapi/linux/ip.h, `IPV4_DEVCONF_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv4Setting {
+    /// Route packets that arrive here.
+    Forwarding = 1,
+    /// Believe ICMP redirects.
+    AcceptRedirects = 4,
+    /// 1: drop packets from an address that is not routed back through this device (RFC 3704, strict).
+    ReversePathFilter = 8,
+}
+
+/// The device with this name; `None` when there is none.
+pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    get(socket, format!("look up device {name}"), message)
+}
+
+/// The device with this index; `None` when there is none.
+pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    get(socket, format!("look up device number {index}"), message)
+}
+
+fn get(socket: &mut Socket, wish: String, message: LinkMessage) -> Result<Option<Link>> {
+    let request = Request::new(wish.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
+    let Some(answer) = socket.get(request)? else { return Ok(None) };
+    if let Message::Route(message) = answer
+        && let RouteNetlinkMessage::NewLink(message) = *message
+    {
+        return Ok(Some(parse(message)));
+    }
+    Err(Error::unreadable(wish, "not a device"))
+}
+
+fn parse(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        mac: None,
+        kind: None,
+        peer: None,
+        alias: None,
+        vxlan: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
+            LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Vxlan(data)) => link.vxlan = Some(vxlan(&data)),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn vxlan(data: &[InfoVxlan]) -> Vxlan {
+    let mut vxlan =
+        Vxlan { port: 0, external: false, vni_filter: false, learning: false, zero_checksum6_received: false };
+    for field in data {
+        match field {
+            InfoVxlan::Port(port) => vxlan.port = *port,
+            InfoVxlan::CollectMetadata(on) => vxlan.external = *on,
+            InfoVxlan::Vnifilter(on) => vxlan.vni_filter = *on,
+            InfoVxlan::Learning(on) => vxlan.learning = *on,
+            InfoVxlan::UDPZeroCsumRX(on) => vxlan.zero_checksum6_received = *on,
+            _ => {}
+        }
+    }
+    vxlan
+}
+
+impl Veth<'_> {
+    /// Makes the pair, each end in its place and under its name, in one message: nothing is moved or renamed.
+    pub fn create(&self) -> Request<Message> {
+        let end = |end: End<'_>| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName(end.name.to_owned()),
+                LinkAttribute::Address(end.mac.0.to_vec()),
+                LinkAttribute::Mtu(self.mtu),
+            ];
+            message
+        };
+        let mut peer = end(self.pod);
+        peer.attributes.push(LinkAttribute::NetNsFd(self.namespace.as_raw_fd()));
+        let mut message = end(self.host);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        let wish = format!("create the pair of {} and {}", self.pod.name, self.host.name);
+        Request::new(wish, RouteNetlinkMessage::NewLink(message).into(), NLM_F_CREATE | NLM_F_EXCL)
+    }
+}
+
+impl Vxlan {
+    /// Makes a VXLAN device with these settings, down.
+    pub fn create(&self, name: &str, mac: Mac, mtu: u32) -> Request<Message> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vxlan),
+                LinkInfo::Data(InfoData::Vxlan(vec![
+                    InfoVxlan::CollectMetadata(self.external),
+                    InfoVxlan::Vnifilter(self.vni_filter),
+                    InfoVxlan::Learning(self.learning),
+                    InfoVxlan::Port(self.port),
+                    InfoVxlan::UDPZeroCsumRX(self.zero_checksum6_received),
+                ])),
+            ]),
+        ];
+        let request = RouteNetlinkMessage::NewLink(message).into();
+        Request::new(format!("create VXLAN device {name}"), request, NLM_F_CREATE | NLM_F_EXCL)
+    }
+}
+
+/// Sets the MTU of a device.
+pub fn set_mtu(index: u32, mtu: u32) -> Request<Message> {
+    set(format!("set the MTU of device {index} to {mtu}"), index, vec![LinkAttribute::Mtu(mtu)])
+}
+
+/// Sets the link-layer address of a device.
+pub fn set_mac(index: u32, mac: Mac) -> Request<Message> {
+    set(format!("set the address of device {index} to {mac}"), index, vec![LinkAttribute::Address(mac.0.to_vec())])
+}
+
+/// Brings a device up.
+pub fn set_up(index: u32, name: &str) -> Request<Message> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    Request::new(format!("bring {name} up"), RouteNetlinkMessage::SetLink(message).into(), 0)
+}
+
+/// Makes a device, while it is down, an unnumbered router port: IPv4 settings, no link-local address of its own making,
+/// and an alias of at most 255 bytes where one is given. (The kernel ignores all three at creation.)
+pub fn set_router_port(index: u32, alias: Option<&str>, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
+    let nested: Vec<_> =
+        settings.iter().map(|(setting, value)| DefaultNla::new(*setting as u16, value.to_ne_bytes().into())).collect();
+    let mut bytes = vec![0; nested.as_slice().buffer_len()];
+    nested.as_slice().emit(&mut bytes);
+    let ipv4 = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NESTED, bytes));
+    let ipv6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    let families = vec![AfSpecUnspec::Inet(vec![ipv4]), AfSpecUnspec::Inet6(vec![ipv6])];
+    let alias = alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned()));
+    let attributes = alias.into_iter().chain([LinkAttribute::AfSpecUnspec(families)]).collect();
+    set(format!("make device {index} a router port"), index, attributes)
+}
+
+/// Removes a device, and the other end with it when it is one end of a veth pair.
+pub fn delete(name: &str) -> Request<Message> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Request::new(format!("remove device {name}"), RouteNetlinkMessage::DelLink(message).into(), 0)
+}
+
+fn set(wish: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    Request::new(wish, RouteNetlinkMessage::SetLink(message).into(), 0)
+}

@@ -1,0 +1,86 @@
+//! The messages of a route netlink socket: those of `netlink-packet-route`, and the two kinds it has no type for.
+//!
+//! Nexthop objects and VXLAN's VNI filter are both an eight-byte header followed by attributes (`struct nhmsg` in
+//! uapi/linux/nexthop.h, `struct tunnel_msg` in uapi/linux/if_link.h); what the bytes mean is said in `nexthop` and
+//! `tunnel`.
+
+use netlink_packet_core::{
+    DecodeError, DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
+    Parseable,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+
+const PLAIN_HEADER: usize = 8;
+
+/// Message types without a type in `netlink-packet-route` (uapi/linux/rtnetlink.h).
+pub(crate) const NEW_NEXTHOP: u16 = 104;
+pub(crate) const DELETE_NEXTHOP: u16 = 105;
+pub(crate) const GET_NEXTHOP: u16 = 106;
+pub(crate) const NEW_TUNNEL: u16 = 120;
+pub(crate) const DELETE_TUNNEL: u16 = 121;
+pub(crate) const GET_TUNNEL: u16 = 122;
+
+/// A message of a route netlink socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Links, addresses, routes, neighbours.
+    Route(Box<RouteNetlinkMessage>),
+    /// Nexthop objects and VNI filters.
+    Plain(Plain),
+}
+
+/// An eight-byte header and attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plain {
+    pub(crate) kind: u16,
+    pub(crate) header: [u8; PLAIN_HEADER],
+    pub(crate) attributes: Vec<DefaultNla>,
+}
+
+impl From<RouteNetlinkMessage> for Message {
+    fn from(message: RouteNetlinkMessage) -> Self {
+        Self::Route(Box::new(message))
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::Route(message) => message.message_type(),
+            Self::Plain(message) => message.kind,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::Route(message) => NetlinkSerializable::buffer_len(&**message),
+            Self::Plain(message) => PLAIN_HEADER + message.attributes.as_slice().buffer_len(),
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Self::Route(message) => message.serialize(buffer),
+            Self::Plain(message) => {
+                buffer[..PLAIN_HEADER].copy_from_slice(&message.header);
+                message.attributes.as_slice().emit(&mut buffer[PLAIN_HEADER..]);
+            }
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
+        if !(NEW_NEXTHOP..=GET_NEXTHOP).contains(&header.message_type)
+            && !(NEW_TUNNEL..=GET_TUNNEL).contains(&header.message_type)
+        {
+            return RouteNetlinkMessage::deserialize(header, payload).map(Self::from);
+        }
+        let (fixed, rest) = payload.split_first_chunk().ok_or("a message shorter than its header")?;
+        let attributes =
+            NlasIterator::new(rest).map(|attribute| DefaultNla::parse(&attribute?)).collect::<Result<_, _>>()?;
+        Ok(Self::Plain(Plain { kind: header.message_type, header: *fixed, attributes }))
+    }
+}

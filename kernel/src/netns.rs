@@ -1,0 +1,83 @@
+//! A network namespace: opening one, telling whether two are the same, doing something inside one.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::{Error, Result};
+
+/// The namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// An open network namespace; it lives at least as long as this.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+    path: String,
+}
+
+impl Namespace {
+    /// Opens the namespace at a path. The error is "gone" when there is nothing there.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().display().to_string();
+        let file = File::open(&path).map_err(|error| Error::system(format!("open network namespace {path}"), error))?;
+        Ok(Self { file, path })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn own() -> Result<Self> {
+        Self::open(OWN)
+    }
+
+    /// Whether two handles are the same namespace, by whatever paths they were opened.
+    pub fn is(&self, other: &Self) -> Result<bool> {
+        Ok(self.identity()? == other.identity()?)
+    }
+
+    fn identity(&self) -> Result<(u64, u64)> {
+        let wish = || format!("identify network namespace {}", self.path);
+        let metadata = self.file.metadata().map_err(|error| Error::system(wish(), error))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Does `work` inside the namespace, on a thread of its own, so that neither an early return nor a panic can leave
+    /// the caller in the wrong one. Sockets opened inside stay inside.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let entered = || -> Result<T> {
+            setns(&self.file, CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::system(format!("enter network namespace {}", self.path), errno))?;
+            Ok(work())
+        };
+        let joined = thread::scope(|scope| scope.spawn(entered).join());
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_itself_by_any_path() {
+        let own = Namespace::own().unwrap();
+        assert!(own.is(&Namespace::open("/proc/self/ns/net").unwrap()).unwrap());
+        assert!(!own.is(&Namespace::open("/proc/self/ns/uts").unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_missing_namespace_is_gone() {
+        let error = Namespace::open("/nonexistent/netns").unwrap_err();
+        assert!(error.is_gone(), "{error}");
+        assert!(error.to_string().starts_with("open network namespace /nonexistent/netns: No such file"), "{error}");
+    }
+}

@@ -1,0 +1,171 @@
+//! A route of the main table.
+
+use std::{fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::message::Message;
+use crate::{Error, Request, Result, Socket, family};
+
+/// A route, compared as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The destination, host bits clear.
+    pub destination: IpNetwork,
+    /// Where to.
+    pub target: Target,
+    /// Who installed it (`RTPROT_*`): the mark of ownership.
+    pub protocol: u8,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// To a nexthop object, by id.
+    Nexthop(u32),
+    /// To a neighbour on the device with this index.
+    Device(u32),
+    /// Through a gateway that is a neighbour on the device, whatever the addresses of the device.
+    Gateway {
+        /// The gateway, of the destination's family.
+        gateway: IpAddr,
+        /// Index of the device.
+        device: u32,
+    },
+    /// Nowhere: the sender gets an ICMP error.
+    Unreachable,
+    /// Nowhere, in silence.
+    Blackhole,
+    /// Something that is none of the above: never wanted, so it is replaced.
+    Foreign,
+}
+
+impl Route {
+    /// Creates this route, or replaces the one with the same destination in place.
+    pub fn replace(&self) -> Request<Message> {
+        let message = RouteNetlinkMessage::NewRoute(self.message());
+        Request::new(format!("set route {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Creates this route; "File exists" when there is one with the same destination already.
+    pub fn add(&self) -> Request<Message> {
+        let message = RouteNetlinkMessage::NewRoute(self.message());
+        Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Removes this route: one with the same destination and protocol, so never a stranger's.
+    pub fn delete(&self) -> Request<Message> {
+        let mut message = self.message();
+        message.attributes.retain(|attribute| matches!(attribute, RouteAttribute::Destination(_)));
+        message.header.scope = RouteScope::NoWhere;
+        message.header.kind = RouteType::Unspec;
+        message.header.flags = RouteFlags::empty();
+        Request::new(format!("remove route {self}"), RouteNetlinkMessage::DelRoute(message).into(), 0)
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = family::of(self.destination.ip());
+        header.destination_prefix_length = self.destination.prefix();
+        header.table = RouteHeader::RT_TABLE_MAIN;
+        header.protocol = RouteProtocol::from(self.protocol);
+        header.scope = RouteScope::Universe;
+        header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Destination(address(self.destination.network())));
+        match self.target {
+            Target::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
+            Target::Device(device) => {
+                header.scope = RouteScope::Link;
+                message.attributes.push(RouteAttribute::Oif(device));
+            }
+            Target::Gateway { gateway, device } => {
+                header.flags = RouteFlags::Onlink;
+                message.attributes.push(RouteAttribute::Gateway(address(gateway)));
+                message.attributes.push(RouteAttribute::Oif(device));
+            }
+            Target::Unreachable => header.kind = RouteType::Unreachable,
+            Target::Blackhole => header.kind = RouteType::BlackHole,
+            Target::Foreign => header.kind = RouteType::Unspec,
+        }
+        message
+    }
+
+    fn parse(message: &RouteMessage) -> Option<Self> {
+        let (mut destination, mut nexthop, mut device, mut gateway) = (None, None, None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::V4(*address)),
+                RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::V6(*address)),
+                RouteAttribute::NhId(id) => nexthop = Some(*id),
+                RouteAttribute::Oif(index) => device = Some(*index),
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
+                RouteAttribute::Gateway(RouteAddress::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
+                _ => {}
+            }
+        }
+        let unspecified = match message.header.address_family {
+            AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        let target = match (message.header.kind, nexthop, gateway, device) {
+            (RouteType::Unreachable, ..) => Target::Unreachable,
+            (RouteType::BlackHole, ..) => Target::Blackhole,
+            (RouteType::Unicast, Some(id), ..) => Target::Nexthop(id),
+            (RouteType::Unicast, None, Some(gateway), Some(device)) => Target::Gateway { gateway, device },
+            (RouteType::Unicast, None, None, Some(device)) => Target::Device(device),
+            _ => Target::Foreign,
+        };
+        let prefix = message.header.destination_prefix_length;
+        let destination = IpNetwork::new(destination.unwrap_or(unspecified), prefix).ok()?;
+        Some(Self { destination, target, protocol: message.header.protocol.into() })
+    }
+}
+
+/// The routes of the main table that `protocol` installed, both families.
+pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in family::BOTH {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::from(protocol);
+        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
+        for answer in socket.dump(ask)? {
+            let Message::Route(message) = answer else { continue };
+            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
+            let route = Route::parse(&message);
+            routes.push(route.ok_or_else(|| Error::unreadable("list routes", "a route of no known family"))?);
+        }
+    }
+    // Kernels before 4.20 ignore the filter, and a cloned or expired entry may slip through: ours are ours.
+    routes.retain(|route| route.protocol == protocol);
+    Ok(routes)
+}
+
+fn address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let destination = self.destination;
+        match self.target {
+            Target::Nexthop(id) => write!(f, "{destination} nhid {id}"),
+            Target::Device(device) => write!(f, "{destination} dev {device}"),
+            Target::Gateway { gateway, device } => write!(f, "{destination} via {gateway} dev {device}"),
+            Target::Unreachable => write!(f, "unreachable {destination}"),
+            Target::Blackhole => write!(f, "blackhole {destination}"),
+            Target::Foreign => write!(f, "{destination}"),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One blocking netlink socket: requests with their acknowledgements, many in one system call, and dumps.
+//!
+//! It knows the framing of netlink (sequence numbers, acknowledgements, multi-part answers, interrupted dumps) and
+//! nothing of what the messages mean.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+
+use crate::{Error, Result};
+
+const HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
+/// Messages of one system call: few enough that every one of them may be refused without overrunning the default
+/// receive buffer with the refusals.
+const CHUNK: usize = 128;
+
+/// How often an interrupted dump is asked for again before it is reported as one.
+const DUMP_ATTEMPTS: usize = 10;
+
+/// A message with its flags and the sentence that an error will begin with.
+#[derive(Debug, Clone)]
+pub struct Request<T> {
+    /// What is wished, as in "add route 10.244.1.5/32": an error is this, a colon, and the kernel's answer.
+    pub wish: String,
+    /// The message.
+    pub message: T,
+    /// Flags beyond `NLM_F_REQUEST`.
+    pub flags: u16,
+}
+
+impl<T> Request<T> {
+    /// A request with the given flags.
+    pub fn new(wish: impl Into<String>, message: T, flags: u16) -> Self {
+        Self { wish: wish.into(), message, flags }
+    }
+}
+
+/// A blocking netlink socket of one protocol, in the namespace it was opened in.
+pub struct Socket {
+    socket: netlink_sys::Socket,
+    sequence: u32,
+    received: Vec<u8>,
+}
+
+/// One message of the kernel, still as bytes.
+struct Answer<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    bytes: &'a [u8],
+}
+
+impl Socket {
+    /// A socket for links, addresses, routes, neighbours, nexthops (`NETLINK_ROUTE`).
+    pub fn route() -> Result<Self> {
+        Self::open(NETLINK_ROUTE, "open a route netlink socket")
+    }
+
+    /// A socket for nftables (`NETLINK_NETFILTER`).
+    pub fn netfilter() -> Result<Self> {
+        Self::open(NETLINK_NETFILTER, "open a netfilter netlink socket")
+    }
+
+    fn open(protocol: isize, wish: &str) -> Result<Self> {
+        let open = || -> io::Result<netlink_sys::Socket> {
+            let mut socket = netlink_sys::Socket::new(protocol)?;
+            socket.bind_auto()?;
+            socket.set_cap_ack(true)?;
+            socket.set_ext_ack(true)?;
+            if protocol == NETLINK_ROUTE {
+                // Dumps are then filtered in the kernel (by device, by route protocol): what strangers put beside ours
+                // is never read, so it can never be misread.
+                socket.set_netlink_get_strict_chk(true)?;
+            }
+            Ok(socket)
+        };
+        let socket = open().map_err(|error| Error::system(wish, error))?;
+        Ok(Self { socket, sequence: 0, received: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Executes one request and waits for its acknowledgement.
+    pub fn execute<T: NetlinkSerializable>(&mut self, request: Request<T>) -> Result<()> {
+        self.execute_all(vec![request]).pop().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Executes requests in order, many in one system call, and goes on after a refusal. The answer lists the refused
+    /// ones by their place; empty means that all is done. When the socket itself fails, the first request of the
+    /// chunk that could not be sent stands for the rest.
+    pub fn execute_all<T: NetlinkSerializable>(&mut self, requests: Vec<Request<T>>) -> Vec<(usize, Error)> {
+        let mut refused = Vec::new();
+        let mut requests = requests.into_iter().enumerate().peekable();
+        while requests.peek().is_some() {
+            let mut bytes = Vec::new();
+            let mut wishes = Vec::with_capacity(CHUNK);
+            let first = self.sequence.wrapping_add(1);
+            while let Some((place, Request { wish, message, flags })) = requests.next() {
+                // Only the last of a chunk asks for an acknowledgement: refusals are always sent.
+                let last = wishes.len() + 1 == CHUNK || requests.peek().is_none();
+                let acknowledge = if last { NLM_F_ACK } else { 0 };
+                self.frame(message, flags | acknowledge, &mut bytes);
+                wishes.push((place, wish));
+                if last {
+                    break;
+                }
+            }
+            if let Err(error) = self.exchange(&bytes, first, self.sequence, &mut wishes, &mut refused) {
+                refused.push((wishes.first().map_or(0, |(place, _)| *place), error));
+                return refused;
+            }
+        }
+        refused
+    }
+
+    /// Executes nftables requests as one transaction: all of them or none. The error is the first refusal.
+    pub fn transact(&mut self, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
+        let (mut bytes, mut wishes, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let count = requests.len();
+        // The header of a batch names its subsystem in `res_id` (uapi/linux/netfilter/nfnetlink.h).
+        let subsystem = u16::from(u8::from(NetfilterSubsystem::NfTables));
+        let control =
+            |inner| NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, subsystem), inner);
+        self.frame(control(ControlMessage::BatchBegin), 0, &mut bytes);
+        let first = self.sequence;
+        // A refusal of the transaction as a whole bears the number of its beginning.
+        wishes.push((0, requests.first().map_or_else(String::new, |request| request.wish.clone())));
+        for (place, Request { wish, message, flags }) in requests.into_iter().enumerate() {
+            // The end of a batch is acknowledged by Linux 6.10 and newer only, so the last request is what is waited for.
+            let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
+            self.frame(message, flags | acknowledge, &mut bytes);
+            wishes.push((place, wish));
+        }
+        let last = self.sequence;
+        self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
+        self.exchange(&bytes, first, last, &mut wishes, &mut refused)?;
+        refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Sends a chunk and reads until its message number `last`, or the chunk as a whole, is answered.
+    fn exchange(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        last: u32,
+        wishes: &mut [(usize, String)],
+        refused: &mut Vec<(usize, Error)>,
+    ) -> Result<()> {
+        self.send(bytes)?;
+        let transaction = last != self.sequence;
+        loop {
+            let mut done = false;
+            for answer in self.receive("wait for an acknowledgement")? {
+                let offset = answer.sequence.wrapping_sub(first) as usize;
+                let (NLMSG_ERROR, Some((place, wish))) = (answer.kind, wishes.get_mut(offset)) else { continue };
+                let (number, said) = acknowledgement(&answer);
+                if number != 0 {
+                    refused.push((*place, Error::kernel(std::mem::take(wish), number, said)));
+                }
+                done |= answer.sequence == last || (transaction && offset == 0);
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks one question that has one answer; `None` when the kernel says that there is no such thing.
+    pub fn get<T>(&mut self, request: Request<T>) -> Result<Option<T>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let Request { wish, message, flags } = request;
+        let mut bytes = Vec::new();
+        self.frame(message, flags, &mut bytes);
+        self.send(&bytes)?;
+        let sequence = self.sequence;
+        loop {
+            for answer in self.receive(&wish)? {
+                if answer.sequence != sequence {
+                    continue;
+                }
+                if answer.kind == NLMSG_ERROR {
+                    let (number, said) = acknowledgement(&answer);
+                    let error = Error::kernel(wish, number, said);
+                    return if error.is_gone() { Ok(None) } else { Err(error) };
+                }
+                return parse(&wish, answer.bytes).map(Some);
+            }
+        }
+    }
+
+    /// Asks for a list. A dump that the kernel marks as interrupted (something changed while it was made, so it may be
+    /// missing what is there) is asked for again; it is never returned, since a caller would delete by it.
+    pub fn dump<T>(&mut self, request: Request<T>) -> Result<Vec<T>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(list) = self.dump_once(&request)? {
+                return Ok(list);
+            }
+        }
+        let why = format!("interrupted by changes {DUMP_ATTEMPTS} times in a row");
+        Err(Error::unreadable(request.wish, why))
+    }
+
+    fn dump_once<T>(&mut self, request: &Request<T>) -> Result<Option<Vec<T>>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        let wish = &request.wish;
+        let mut bytes = Vec::new();
+        self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);
+        self.send(&bytes)?;
+        let sequence = self.sequence;
+        let mut list = Vec::new();
+        let mut interrupted = false;
+        loop {
+            for answer in self.receive(wish)? {
+                if answer.sequence != sequence {
+                    continue;
+                }
+                interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
+                match answer.kind {
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        let (number, said) = acknowledgement(&answer);
+                        return match number {
+                            0 => Ok((!interrupted).then_some(list)),
+                            _ => Err(Error::kernel(wish, number, said)),
+                        };
+                    }
+                    _ => list.push(parse(wish, answer.bytes)?),
+                }
+            }
+        }
+    }
+
+    /// Serialises a message behind `bytes` under the next sequence number.
+    fn frame<T: NetlinkSerializable>(&mut self, message: T, flags: u16, bytes: &mut Vec<u8>) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags | NLM_F_REQUEST;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let start = bytes.len();
+        bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut bytes[start..start + message.buffer_len()]);
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<()> {
+        let sent = self.socket.send(bytes, 0).map_err(|error| Error::system("send to the kernel", error))?;
+        if sent == bytes.len() { Ok(()) } else { Err(Error::unreadable("send to the kernel", "a short write")) }
+    }
+
+    /// The messages of one datagram.
+    fn receive(&mut self, wish: &str) -> Result<Vec<Answer<'_>>> {
+        self.received.clear();
+        loop {
+            match self.socket.recv(&mut self.received, 0) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::system(wish, error)),
+            }
+        }
+        let mut answers = Vec::new();
+        let mut rest = &self.received[..];
+        while rest.len() >= HEADER {
+            let buffer =
+                NetlinkBuffer::new_checked(rest).map_err(|error| Error::unreadable(wish, format!("{error:?}")))?;
+            let length = buffer.length() as usize;
+            answers.push(Answer {
+                kind: buffer.message_type(),
+                flags: buffer.flags(),
+                sequence: buffer.sequence_number(),
+                bytes: &rest[..length],
+            });
+            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+        }
+        Ok(answers)
+    }
+}
+
+fn parse<T: NetlinkDeserializable>(wish: &str, bytes: &[u8]) -> Result<T> {
+    let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(wish, error))?;
+    match message.payload {
+        NetlinkPayload::InnerMessage(inner) => Ok(inner),
+        _ => Err(Error::unreadable(wish, "a control message where an answer was due")),
+    }
+}
+
+/// The positive error number of an `NLMSG_ERROR` or `NLMSG_DONE`, 0 for success, and the extended acknowledgement's
+/// text (netlink(7), `NETLINK_EXT_ACK`).
+fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
+    let payload = &answer.bytes[HEADER..];
+    let Some((code, rest)) = payload.split_first_chunk::<4>() else { return (0, None) };
+    let number = -i32::from_ne_bytes(*code);
+    if answer.flags & NLM_F_ACK_TLVS == 0 {
+        return (number, None);
+    }
+    // An NLMSG_ERROR repeats the request's header, and its payload unless capped; an NLMSG_DONE does not.
+    let skip = match (answer.kind, rest.first_chunk::<4>()) {
+        (NLMSG_ERROR, Some(_)) if answer.flags & NLM_F_CAPPED != 0 => HEADER,
+        (NLMSG_ERROR, Some(length)) => (u32::from_ne_bytes(*length) as usize).next_multiple_of(4),
+        _ => 0,
+    };
+    let mut attributes = rest.get(skip..).unwrap_or_default();
+    while let Some((&[l0, l1, k0, k1], _)) = attributes.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let kind = u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK;
+        let Some(value) = attributes.get(4..length) else { break };
+        if kind == NLMSGERR_ATTR_MSG {
+            let text = String::from_utf8_lossy(value);
+            return (number, Some(text.trim_end_matches('\0').to_owned()));
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    (number, None)
+}

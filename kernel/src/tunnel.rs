@@ -1,0 +1,60 @@
+//! The VNI filter of a VXLAN device: the networks it accepts (`bridge vni`, RTM_NEWTUNNEL; Linux 5.18).
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, Nla, NlaBuffer, NlasIterator};
+use netlink_packet_route::AddressFamily;
+
+use crate::message::{DELETE_TUNNEL, GET_TUNNEL, Message, NEW_TUNNEL, Plain};
+use crate::{Error, Request, Result, Socket};
+
+const VXLAN_VNIFILTER_ENTRY: u16 = 1;
+const VXLAN_VNIFILTER_ENTRY_START: u16 = 1;
+const NESTED: u16 = 0x8000;
+const TYPE_MASK: u16 = 0x3fff;
+
+/// Lets the device accept `vni`.
+pub fn add(device: u32, vni: u32) -> Request<Message> {
+    Request::new(format!("accept VNI {vni}"), message(NEW_TUNNEL, device, Some(vni)), NLM_F_CREATE)
+}
+
+/// Stops the device from accepting `vni`.
+pub fn delete(device: u32, vni: u32) -> Request<Message> {
+    Request::new(format!("refuse VNI {vni}"), message(DELETE_TUNNEL, device, Some(vni)), 0)
+}
+
+/// The networks that the device accepts, ascending. A range counts as its first one: we never make one.
+pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<u32>> {
+    let wish = "list accepted VNIs";
+    let mut list = Vec::new();
+    for answer in socket.dump(Request::new(wish, message(GET_TUNNEL, device, None), 0))? {
+        let Message::Plain(message) = answer else { continue };
+        for entry in message.attributes.iter().filter(|entry| entry.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY) {
+            let mut nested = vec![0; entry.value_len()];
+            entry.emit_value(&mut nested);
+            list.extend(start(&nested).map_err(|error| Error::unreadable(wish, error))?);
+        }
+    }
+    list.sort_unstable();
+    Ok(list)
+}
+
+fn start(entry: &[u8]) -> std::result::Result<Option<u32>, netlink_packet_core::DecodeError> {
+    for attribute in NlasIterator::new(entry) {
+        let attribute: NlaBuffer<&[u8]> = attribute?;
+        if attribute.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY_START {
+            return netlink_packet_core::parse_u32(attribute.value()).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn message(kind: u16, device: u32, vni: Option<u32>) -> Message {
+    let [a, b, c, d] = device.to_ne_bytes();
+    let attributes = vni.map(|vni| {
+        let start = [DefaultNla::new(VXLAN_VNIFILTER_ENTRY_START, vni.to_ne_bytes().to_vec())];
+        let mut nested = vec![0; start.as_slice().buffer_len()];
+        start.as_slice().emit(&mut nested);
+        DefaultNla::new(VXLAN_VNIFILTER_ENTRY | NESTED, nested)
+    });
+    let header = [u8::from(AddressFamily::Bridge), 0, 0, 0, a, b, c, d];
+    Message::Plain(Plain { kind, header, attributes: attributes.into_iter().collect() })
+}

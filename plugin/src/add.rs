@@ -1,0 +1,90 @@
+//! The road of ADD, from top to bottom: ledger, plan, kernel, under [`Undo`].
+
+use podwire_kernel::link::{self, End, Veth};
+use podwire_kernel::message::Message;
+use podwire_kernel::netns::Namespace;
+use podwire_kernel::{Request, Socket};
+use std::os::fd::AsFd;
+
+use crate::cni::{Add, Code, Failure, Success};
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::undo::Undo;
+
+/// Attaches a pod. When it fails, kernel and ledger are as before.
+pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
+    let (attachment, interface) = (&request.attachment, &request.attachment.interface);
+    let pod = open_pod(&request.netns)?;
+    let mut host = Socket::route()?;
+    let mut inside = pod.within(Socket::route)??;
+    clear_leftovers(request, ledger, &mut host)?;
+
+    let addresses = ledger.reserve(attachment, &request.network.ipam.ranges)?;
+    let mut undo = Undo::default();
+    undo.push(|| ledger.release(attachment).map_err(|failure| failure.to_string()));
+
+    let plan = Plan::new(request, addresses);
+    let veth = Veth {
+        host: End { name: &plan.host.name, mac: plan.host.mac },
+        pod: End { name: interface, mac: plan.pod.mac },
+        namespace: pod.as_fd(),
+        mtu: plan.mtu,
+    };
+    host.execute(veth.create()).map_err(|error| match error.already_there() {
+        true => Failure::new(Code::Kernel, error.to_string(), format!("is there a {interface} in the pod already?")),
+        false => error.into(),
+    })?;
+    let name = plan.host.name.clone();
+    undo.push(move || match Socket::route().and_then(|mut socket| socket.execute(link::delete(&name))) {
+        Err(error) if !error.is_gone() => Err(error.to_string()),
+        _ => Ok(()),
+    });
+
+    let created = link::by_name(&mut host, &plan.host.name)?;
+    let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {
+        return Err(Failure::new(Code::Kernel, format!("{} vanished while it was set up", plan.host.name), ""));
+    };
+    plan.host_settings().iter().try_for_each(|setting| setting.set())?;
+    pod.within(|| plan.pod_settings().iter().try_for_each(|setting| setting.set()))??;
+    execute(&mut inside, plan.inside(inner))?;
+    let mut outside = plan.outside(outer);
+    outside.insert(0, plan.describe_host(outer));
+    execute(&mut host, outside)?;
+
+    ledger.attached(attachment, &plan.addresses)?;
+    undo.commit();
+    Ok(Success {
+        host: (plan.host.name, plan.host.mac),
+        pod_mac: plan.pod.mac,
+        mtu: plan.mtu,
+        addresses: plan.addresses.iter().map(|address| (*address, Plan::gateway(*address))).collect(),
+        routes: plan.routes,
+    })
+}
+
+/// Opens the pod's namespace, and refuses the one that the plugin itself is in: its interfaces are the node's.
+fn open_pod(path: &str) -> Result<Namespace, Failure> {
+    let refuse = |error: podwire_kernel::Error| Failure::new(Code::Namespace, error.to_string(), "");
+    let pod = Namespace::open(path).map_err(refuse)?;
+    if pod.is(&Namespace::own()?).map_err(refuse)? {
+        let message = "plugin's netns and netns from CNI_NETNS should not be the same";
+        return Err(Failure::new(Code::Namespace, message, path));
+    }
+    Ok(pod)
+}
+
+/// What an ADD of the same attachment left that was killed, or whose pod died with its namespace, is taken away. A living
+/// attachment is left as it is, and `reserve` will refuse.
+fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<(), Failure> {
+    let Some(record) = ledger.find(&request.attachment)? else { return Ok(()) };
+    let device = crate::plan::host_device(&request.attachment);
+    if record.attached && link::by_name(host, &device)?.is_some() {
+        return Ok(());
+    }
+    crate::del::detach(&request.attachment, Some(ledger), host)
+}
+
+/// Executes requests, and fails with the first refusal.
+fn execute(socket: &mut Socket, requests: Vec<Request<Message>>) -> Result<(), Failure> {
+    socket.execute_all(requests).into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+/// A ledger in a directory of its own, gone with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("podwire-ledger-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::open(&self.0, "net").unwrap()
+    }
+
+    fn held(&self) -> Vec<String> {
+        let list = |name| fs::read_dir(self.0.join("net").join(name)).unwrap();
+        list("claims")
+            .chain(list("attachments"))
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn attachment(container: &str) -> Attachment {
+    Attachment { network: "net".into(), container: container.into(), interface: "eth0".into() }
+}
+
+fn sets(subnets: &[&str]) -> Vec<Vec<Range>> {
+    let range = |text: &&str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
+    subnets.iter().map(|subnet| vec![range(subnet)]).collect()
+}
+
+fn text(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_address_of_each_set_is_held_until_it_is_released() {
+    let scratch = Scratch::new("held");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/64"]));
+    assert_eq!(text(&ledger.reserve(&attachment("a"), &sets).unwrap()), "10.0.0.2 fd00::2");
+    assert_eq!(text(&ledger.reserve(&attachment("b"), &sets).unwrap()), "10.0.0.3 fd00::3");
+    ledger.release(&attachment("a")).unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held().len(), 3, "two claims and a record of b");
+    assert_eq!(text(&ledger.reserve(&attachment("c"), &sets).unwrap()), "10.0.0.4 fd00::4");
+}
+
+#[test]
+fn a_full_range_is_refused_by_name_and_holds_nothing_for_the_refused() {
+    let scratch = Scratch::new("full");
+    let (ledger, sets) = (scratch.ledger(), sets(&["fd00::/64", "10.0.0.0/30"]));
+    ledger.reserve(&attachment("a"), &sets).unwrap();
+    let before = scratch.held();
+    let error = ledger.reserve(&attachment("b"), &sets).unwrap_err().to_string();
+    assert!(error.starts_with("no IP addresses available in 10.0.0.0/30 (all 1 are held"), "{error}");
+    assert_eq!(scratch.held(), before);
+    // A resting address is better than none.
+    ledger.release(&attachment("a")).unwrap();
+    assert!(text(&ledger.reserve(&attachment("b"), &sets).unwrap()).ends_with("10.0.0.2"));
+}
+
+#[test]
+fn the_same_attachment_cannot_reserve_twice() {
+    let scratch = Scratch::new("twice");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    ledger.reserve(&attachment("a"), &sets).unwrap();
+    let before = scratch.held();
+    let error = ledger.reserve(&attachment("a"), &sets).unwrap_err().to_string();
+    assert!(error.starts_with("interface eth0 of container a is attached already to network net"), "{error}");
+    assert_eq!(scratch.held(), before);
+}
+
+#[test]
+fn a_reboot_frees_every_address() {
+    let scratch = Scratch::new("reboot");
+    let sets = sets(&["10.0.0.0/30"]);
+    scratch.ledger().reserve(&attachment("a"), &sets).unwrap();
+    fs::write(scratch.0.join("net/boot"), "another boot").unwrap();
+    assert_eq!(text(&scratch.ledger().reserve(&attachment("b"), &sets).unwrap()), "10.0.0.2");
+}
+
+#[test]
+fn an_unreadable_index_does_not_give_an_address_twice() {
+    let scratch = Scratch::new("index");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    ledger.reserve(&attachment("a"), &sets).unwrap();
+    fs::write(scratch.0.join("net/index"), "{{{").unwrap();
+    assert_eq!(text(&ledger.reserve(&attachment("b"), &sets).unwrap()), "10.0.0.3");
+}
+
+#[test]
+fn parallel_reservations_are_all_different() {
+    let scratch = Scratch::new("parallel");
+    let sets = sets(&["10.0.0.0/26"]);
+    let mut addresses = std::thread::scope(|scope| {
+        let reserve = |number: usize| {
+            let (scratch, sets) = (&scratch, &sets);
+            move || text(&scratch.ledger().reserve(&attachment(&number.to_string()), sets).unwrap())
+        };
+        let threads: Vec<_> = (0..61).map(|number| scope.spawn(reserve(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 61);
+}

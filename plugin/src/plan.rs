@@ -1,0 +1,197 @@
+//! What an attachment looks like in the kernel: names, addresses, routes, settings of both ends. Pure: the same request
+//! gives the same plan, so that DEL finds by name what ADD made, with nothing remembered.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use podwire_conf::{defaults, hash};
+use podwire_kernel::address::Address;
+use podwire_kernel::link::Ipv4Setting;
+use podwire_kernel::message::Message;
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::{Mac, Request, family, link};
+
+use crate::cni::{Add, Attachment};
+
+/// The pod's gateways: the same in every pod of every node, since the host answers for them by its link-layer address,
+/// which the pod is told (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
+const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// `RTPROT_BOOT`: routes inside of the pod are the pod's.
+const INSIDE_PROTOCOL: u8 = 3;
+
+/// An attachment to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The veth's end on the host.
+    pub host: Device,
+    /// The veth's end in the pod.
+    pub pod: Device,
+    /// The MTU of both, in bytes.
+    pub mtu: u32,
+    /// The pod's addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The destinations the pod reaches through the host.
+    pub routes: Vec<IpNetwork>,
+    /// What a human reads beside the host's end.
+    pub alias: String,
+}
+
+/// One end of the pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its link-layer address.
+    pub mac: Mac,
+}
+
+/// The name of the host's end: the prefix and 13 letters that stand for 64 bits of the attachment's hash.
+pub fn host_device(attachment: &Attachment) -> String {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    let hash = key(attachment, "device");
+    #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
+    let letter = |place: u32| char::from(LETTERS[usize::from((hash >> (place * 5)) as u8 % 32)]);
+    (0..13).map(letter).fold(defaults::HOST_VETH_PREFIX.to_owned(), |mut name, letter| {
+        name.push(letter);
+        name
+    })
+}
+
+fn key(attachment: &Attachment, purpose: &str) -> u64 {
+    let Attachment { network, container, interface } = attachment;
+    hash::stable(&[network, container, interface, purpose])
+}
+
+impl Plan {
+    /// The plan for a request whose addresses are reserved.
+    pub fn new(request: &Add, mut addresses: Vec<IpAddr>) -> Self {
+        addresses.sort_by_key(|address| !address.is_ipv4());
+        let attachment = &request.attachment;
+        let families = |route: &IpNetwork| addresses.iter().any(|address| address.is_ipv4() == route.is_ipv4());
+        let routes = request.network.ipam.routes.iter().map(|route| route.destination);
+        Self {
+            host: Device { name: host_device(attachment), mac: Mac::local(key(attachment, "host address")) },
+            pod: Device { name: attachment.interface.clone(), mac: Mac::local(key(attachment, "pod address")) },
+            mtu: request.network.mtu.unwrap_or(defaults::MTU),
+            routes: routes.filter(families).collect(),
+            alias: request.pod.chars().take(60).collect(),
+            addresses,
+        }
+    }
+
+    /// The gateway of an address.
+    pub fn gateway(address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(_) => GATEWAY4.into(),
+            IpAddr::V6(_) => GATEWAY6.into(),
+        }
+    }
+
+    fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// Kernel settings in the pod, before its end comes up: no router advertisement and no redirect is believed
+    /// (CVE-2020-10749), and no address waits for duplicate detection.
+    pub fn pod_settings(&self) -> Vec<Sysctl> {
+        let name = &self.pod.name;
+        let mut settings: Vec<_> = ["all", name]
+            .into_iter()
+            .map(|device| Sysctl::of_device("ipv4", device, "accept_redirects", "0"))
+            .collect();
+        if self.has_ipv6() {
+            let values = [
+                ("disable_ipv6", "0"),
+                ("accept_ra", "0"),
+                ("accept_redirects", "0"),
+                ("accept_dad", "0"),
+                ("keep_addr_on_down", "1"),
+            ];
+            settings.extend(values.map(|(setting, value)| Sysctl::of_device("ipv6", name, setting, value)));
+        }
+        settings
+    }
+
+    /// Kernel settings on the host, before its end comes up.
+    pub fn host_settings(&self) -> Vec<Sysctl> {
+        let mut settings = Vec::new();
+        if self.addresses.iter().any(IpAddr::is_ipv4) {
+            settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
+        }
+        if self.has_ipv6() {
+            settings.push(Sysctl { path: "net/ipv6/conf/all/forwarding".into(), value: "1" });
+            let values = [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_redirects", "0")];
+            let of_host = |(setting, value)| Sysctl::of_device("ipv6", &self.host.name, setting, value);
+            settings.extend(values.map(of_host));
+        }
+        settings
+    }
+
+    /// The host's end, named for humans and closed to addresses that are not routed to it.
+    pub fn describe_host(&self, device: u32) -> Request<Message> {
+        let settings =
+            [(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
+        link::set_router_port(device, Some(&self.alias), &settings)
+    }
+
+    /// The pod's side, once the pair exists.
+    pub fn inside(&self, device: u32) -> Vec<Request<Message>> {
+        let mut requests = vec![link::set_up(device, &self.pod.name)];
+        for address in &self.addresses {
+            let gateway = Self::gateway(*address);
+            requests.push(Address { device, address: family::host(*address) }.replace());
+            requests.push(Neighbour { device, address: gateway, mac: self.host.mac }.replace());
+        }
+        requests.extend(self.routes.iter().map(|destination| {
+            let target = Target::Gateway { gateway: Self::gateway(destination.ip()), device };
+            Route { destination: *destination, target, protocol: INSIDE_PROTOCOL }.add()
+        }));
+        requests
+    }
+
+    /// The host's side, once the pair exists: after this the pod is reachable.
+    pub fn outside(&self, device: u32) -> Vec<Request<Message>> {
+        let mut requests = vec![link::set_up(device, &self.host.name)];
+        for address in &self.addresses {
+            requests.push(Neighbour { device, address: *address, mac: self.pod.mac }.replace());
+            let destination = family::host(*address);
+            let route = Route { destination, target: Target::Device(device), protocol: defaults::POD_PROTOCOL };
+            // "File exists" means that somebody else holds the address: it must not be taken from them.
+            requests.push(route.add());
+        }
+        requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(container: &str, interface: &str) -> Attachment {
+        Attachment { network: "podwire".into(), container: container.into(), interface: interface.into() }
+    }
+
+    #[test]
+    fn host_names_fit_the_kernel_and_differ_by_every_part_of_the_key() {
+        let long = "k".repeat(253);
+        let names: std::collections::BTreeSet<_> = [
+            attachment("a", "eth0"),
+            attachment("a", "net1"),
+            attachment("b", "eth0"),
+            attachment(&format!("{long}a"), "eth0"),
+            attachment(&format!("{long}b"), "eth0"),
+            Attachment { network: "other".into(), ..attachment("a", "eth0") },
+        ]
+        .iter()
+        .map(host_device)
+        .collect();
+        assert_eq!(names.len(), 6);
+        assert!(names.iter().all(|name| name.len() == 15 && name.starts_with("pw")), "{names:?}");
+        // Part of what versions agree on: an update must find what its predecessor made.
+        assert_eq!(host_device(&attachment("a", "eth0")), "pw7mtgd5km6sv0f");
+    }
+}
