@@ -1,2 +1,9 @@
-//! Being built.
-fn main() {}
+//! `podwired`: parse, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    podwired::run(podwired::args::Args::parse())
+}

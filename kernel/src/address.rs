@@ -33,7 +33,7 @@ impl Address {
     /// Removes the address.
     pub fn delete(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::DelAddress(self.message());
-        Request::new(format!("remove address {self}"), message.into(), 0)
+        Request::removal(format!("remove address {self}"), message.into())
     }
 
     fn message(&self) -> AddressMessage {
@@ -81,6 +81,6 @@ fn parse(message: &AddressMessage) -> Option<Address> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} dev {}", self.address, self.device)
+        write!(f, "{}", self.address)
     }
 }

@@ -57,6 +57,11 @@ impl Error {
         matches!(self.errno(), Some(ENOENT | ESRCH | ENODEV | ENXIO | EADDRNOTAVAIL))
     }
 
+    /// Another socket or device has the port.
+    pub fn address_in_use(&self) -> bool {
+        self.errno() == Some(Errno::EADDRINUSE)
+    }
+
     /// The thing is there already.
     pub fn already_there(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)

@@ -18,6 +18,15 @@ pub fn host(address: IpAddr) -> IpNetwork {
     IpNetwork::from(address)
 }
 
+/// The prefix of all addresses of a prefix's family: 0.0.0.0/0 or ::/0.
+pub fn everything(like: IpNetwork) -> Option<IpNetwork> {
+    let unspecified: IpAddr = match like {
+        IpNetwork::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpNetwork::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    IpNetwork::new(unspecified, 0).ok()
+}
+
 /// Both families, for questions that are asked of each.
 pub const BOTH: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 

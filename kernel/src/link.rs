@@ -248,7 +248,7 @@ pub fn set_router_port(index: u32, alias: Option<&str>, settings: &[(Ipv4Setting
 pub fn delete(name: &str) -> Request<Message> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    Request::new(format!("remove device {name}"), RouteNetlinkMessage::DelLink(message).into(), 0)
+    Request::removal(format!("remove device {name}"), RouteNetlinkMessage::DelLink(message).into())
 }
 
 fn set(wish: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {

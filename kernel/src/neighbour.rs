@@ -33,7 +33,7 @@ impl Neighbour {
     /// Removes this neighbour.
     pub fn delete(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::DelNeighbour(self.message());
-        Request::new(format!("remove neighbour {self}"), message.into(), 0)
+        Request::removal(format!("remove neighbour {self}"), message.into())
     }
 
     fn message(&self) -> NeighbourMessage {
@@ -88,6 +88,6 @@ fn parse(message: &NeighbourMessage) -> Option<Neighbour> {
 
 impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} dev {}", self.address, self.mac, self.device)
+        write!(f, "{} at {}", self.address, self.mac)
     }
 }

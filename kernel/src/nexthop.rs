@@ -77,7 +77,7 @@ impl Nexthop {
     pub fn delete(&self) -> Request<Message> {
         let attributes = vec![DefaultNla::new(NHA_ID, self.id.to_ne_bytes().to_vec())];
         let message = plain(DELETE_NEXTHOP, AddressFamily::Unspec, 0, 0, attributes);
-        Request::new(format!("remove nexthop {self}"), message, 0)
+        Request::removal(format!("remove nexthop {self}"), message)
     }
 }
 

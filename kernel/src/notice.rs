@@ -2,10 +2,11 @@
 //! a fresh dump.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsFd;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Error, Result};
 
@@ -14,26 +15,21 @@ use crate::{Error, Result};
 const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 9, 11, 24, 25, 32, 35];
 
 /// `NFNLGRP_NFTABLES` of uapi/linux/netfilter/nfnetlink.h.
-const NFTABLES_GROUP: u32 = 7;
+const NFTABLES_GROUPS: [u32; 1] = [7];
 
-/// Notices of one kind, in the namespace they were opened in.
+/// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
+/// opened in.
 pub struct Notices {
-    socket: netlink_sys::Socket,
+    sockets: [netlink_sys::Socket; 2],
 }
 
 impl Notices {
-    /// Notices of links, addresses, routes, neighbours and nexthops.
-    pub fn route() -> Result<Self> {
-        Self::open(NETLINK_ROUTE, &ROUTE_GROUPS)
-    }
-
-    /// Notices of nftables.
-    pub fn nftables() -> Result<Self> {
-        Self::open(NETLINK_NETFILTER, &[NFTABLES_GROUP])
-    }
-
-    fn open(protocol: isize, groups: &[u32]) -> Result<Self> {
-        let open = || -> io::Result<netlink_sys::Socket> {
+    /// Starts to listen: what changes from now on will be noticed.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn open() -> Result<Self> {
+        let open = |protocol, groups: &[u32]| -> io::Result<netlink_sys::Socket> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
             socket.set_non_blocking(true)?;
@@ -46,29 +42,46 @@ impl Notices {
             }
             Ok(socket)
         };
-        Ok(Self { socket: open().map_err(|error| Error::system("listen to kernel notices", error))? })
+        let both = || Ok([open(NETLINK_ROUTE, &ROUTE_GROUPS)?, open(NETLINK_NETFILTER, &NFTABLES_GROUPS)?]);
+        both()
+            .map(|sockets| Self { sockets })
+            .map_err(|error: io::Error| Error::system("listen to kernel notices", error))
     }
 
-    /// Throws away all notices that wait, and says whether there were any. Lost ones (ENOBUFS) count: they too mean
-    /// "look again".
-    pub fn drain(&self) -> io::Result<bool> {
-        let mut any = false;
-        let mut buffer = Vec::with_capacity(16 * 1024);
+    /// Blocks until there is a notice, and throws away all that wait.
+    ///
+    /// # Errors
+    /// When the sockets cannot be waited for or read.
+    pub fn wait(&self) -> io::Result<()> {
         loop {
-            buffer.clear();
-            match self.socket.recv(&mut buffer, 0) {
-                Ok(_) => any = true,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(any),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => any = true,
-                Err(error) => return Err(error),
+            let mut descriptors = self.sockets.each_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            match poll(&mut descriptors, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let mut any = false;
+            for socket in &self.sockets {
+                any |= drain(socket)?;
+            }
+            if any {
+                return Ok(());
             }
         }
     }
 }
 
-impl AsRawFd for Notices {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+/// Whether there was anything. Lost notices (ENOBUFS) count: they too mean "look again".
+fn drain(socket: &netlink_sys::Socket) -> io::Result<bool> {
+    let mut any = false;
+    let mut buffer = Vec::with_capacity(16 * 1024);
+    loop {
+        buffer.clear();
+        match socket.recv(&mut buffer, 0) {
+            Ok(_) => any = true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(any),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => any = true,
+            Err(error) => return Err(error),
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Route {
         message.header.scope = RouteScope::NoWhere;
         message.header.kind = RouteType::Unspec;
         message.header.flags = RouteFlags::empty();
-        Request::new(format!("remove route {self}"), RouteNetlinkMessage::DelRoute(message).into(), 0)
+        Request::removal(format!("remove route {self}"), RouteNetlinkMessage::DelRoute(message).into())
     }
 
     fn message(&self) -> RouteMessage {

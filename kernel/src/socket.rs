@@ -39,12 +39,19 @@ pub struct Request<T> {
     pub message: T,
     /// Flags beyond `NLM_F_REQUEST`.
     pub flags: u16,
+    /// Whether it is granted as well when there is no such thing: what should go and has gone, has gone.
+    pub removal: bool,
 }
 
 impl<T> Request<T> {
     /// A request with the given flags.
     pub fn new(wish: impl Into<String>, message: T, flags: u16) -> Self {
-        Self { wish: wish.into(), message, flags }
+        Self { wish: wish.into(), message, flags, removal: false }
+    }
+
+    /// A request to remove something that may have gone already.
+    pub fn removal(wish: impl Into<String>, message: T) -> Self {
+        Self { wish: wish.into(), message, flags: 0, removal: true }
     }
 }
 
@@ -53,6 +60,13 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
     received: Vec<u8>,
+}
+
+/// What is remembered of a request that was sent.
+struct Sent {
+    place: usize,
+    wish: String,
+    removal: bool,
 }
 
 /// One message of the kernel, still as bytes.
@@ -104,20 +118,20 @@ impl Socket {
         let mut requests = requests.into_iter().enumerate().peekable();
         while requests.peek().is_some() {
             let mut bytes = Vec::new();
-            let mut wishes = Vec::with_capacity(CHUNK);
+            let mut sent = Vec::with_capacity(CHUNK);
             let first = self.sequence.wrapping_add(1);
-            while let Some((place, Request { wish, message, flags })) = requests.next() {
+            while let Some((place, Request { wish, message, flags, removal })) = requests.next() {
                 // Only the last of a chunk asks for an acknowledgement: refusals are always sent.
-                let last = wishes.len() + 1 == CHUNK || requests.peek().is_none();
+                let last = sent.len() + 1 == CHUNK || requests.peek().is_none();
                 let acknowledge = if last { NLM_F_ACK } else { 0 };
                 self.frame(message, flags | acknowledge, &mut bytes);
-                wishes.push((place, wish));
+                sent.push(Sent { place, wish, removal });
                 if last {
                     break;
                 }
             }
-            if let Err(error) = self.exchange(&bytes, first, self.sequence, &mut wishes, &mut refused) {
-                refused.push((wishes.first().map_or(0, |(place, _)| *place), error));
+            if let Err(error) = self.exchange(&bytes, first, self.sequence, &mut sent, &mut refused) {
+                refused.push((sent.first().map_or(0, |sent| sent.place), error));
                 return refused;
             }
         }
@@ -126,7 +140,7 @@ impl Socket {
 
     /// Executes nftables requests as one transaction: all of them or none. The error is the first refusal.
     pub fn transact(&mut self, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
-        let (mut bytes, mut wishes, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bytes, mut sent, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let count = requests.len();
         // The header of a batch names its subsystem in `res_id` (uapi/linux/netfilter/nfnetlink.h).
         let subsystem = u16::from(u8::from(NetfilterSubsystem::NfTables));
@@ -135,16 +149,17 @@ impl Socket {
         self.frame(control(ControlMessage::BatchBegin), 0, &mut bytes);
         let first = self.sequence;
         // A refusal of the transaction as a whole bears the number of its beginning.
-        wishes.push((0, requests.first().map_or_else(String::new, |request| request.wish.clone())));
-        for (place, Request { wish, message, flags }) in requests.into_iter().enumerate() {
+        let wish = requests.first().map_or_else(String::new, |request| request.wish.clone());
+        sent.push(Sent { place: 0, wish, removal: false });
+        for (place, Request { wish, message, flags, removal }) in requests.into_iter().enumerate() {
             // The end of a batch is acknowledged by Linux 6.10 and newer only, so the last request is what is waited for.
             let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
             self.frame(message, flags | acknowledge, &mut bytes);
-            wishes.push((place, wish));
+            sent.push(Sent { place, wish, removal });
         }
         let last = self.sequence;
         self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
-        self.exchange(&bytes, first, last, &mut wishes, &mut refused)?;
+        self.exchange(&bytes, first, last, &mut sent, &mut refused)?;
         refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
@@ -154,7 +169,7 @@ impl Socket {
         bytes: &[u8],
         first: u32,
         last: u32,
-        wishes: &mut [(usize, String)],
+        sent: &mut [Sent],
         refused: &mut Vec<(usize, Error)>,
     ) -> Result<()> {
         self.send(bytes)?;
@@ -163,10 +178,13 @@ impl Socket {
             let mut done = false;
             for answer in self.receive("wait for an acknowledgement")? {
                 let offset = answer.sequence.wrapping_sub(first) as usize;
-                let (NLMSG_ERROR, Some((place, wish))) = (answer.kind, wishes.get_mut(offset)) else { continue };
+                let (NLMSG_ERROR, Some(sent)) = (answer.kind, sent.get_mut(offset)) else { continue };
                 let (number, said) = acknowledgement(&answer);
                 if number != 0 {
-                    refused.push((*place, Error::kernel(std::mem::take(wish), number, said)));
+                    let error = Error::kernel(std::mem::take(&mut sent.wish), number, said);
+                    if !(sent.removal && error.is_gone()) {
+                        refused.push((sent.place, error));
+                    }
                 }
                 done |= answer.sequence == last || (transaction && offset == 0);
             }
@@ -181,7 +199,7 @@ impl Socket {
     where
         T: NetlinkSerializable + NetlinkDeserializable,
     {
-        let Request { wish, message, flags } = request;
+        let Request { wish, message, flags, .. } = request;
         let mut bytes = Vec::new();
         self.frame(message, flags, &mut bytes);
         self.send(&bytes)?;

@@ -18,7 +18,7 @@ pub fn add(device: u32, vni: u32) -> Request<Message> {
 
 /// Stops the device from accepting `vni`.
 pub fn delete(device: u32, vni: u32) -> Request<Message> {
-    Request::new(format!("refuse VNI {vni}"), message(DELETE_TUNNEL, device, Some(vni)), 0)
+    Request::removal(format!("refuse VNI {vni}"), message(DELETE_TUNNEL, device, Some(vni)))
 }
 
 /// The networks that the device accepts, ascending. A range counts as its first one: we never make one.

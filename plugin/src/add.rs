@@ -35,9 +35,9 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
         false => error.into(),
     })?;
     let name = plan.host.name.clone();
-    undo.push(move || match Socket::route().and_then(|mut socket| socket.execute(link::delete(&name))) {
-        Err(error) if !error.is_gone() => Err(error.to_string()),
-        _ => Ok(()),
+    undo.push(move || {
+        let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
+        removed.map_err(|error| error.to_string())
     });
 
     let created = link::by_name(&mut host, &plan.host.name)?;

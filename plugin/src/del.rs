@@ -19,9 +19,6 @@ pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
 /// is still routed to a device is never released: a device that cannot be removed keeps its record, so that the
 /// runtime's next DEL finds both.
 pub(crate) fn detach(attachment: &Attachment, ledger: Option<&Ledger>, host: &mut Socket) -> Result<(), Failure> {
-    match host.execute(link::delete(&plan::host_device(attachment))) {
-        Err(error) if !error.is_gone() => return Err(error.into()),
-        _ => {}
-    }
+    host.execute(link::delete(&plan::host_device(attachment)))?;
     ledger.map_or(Ok(()), |ledger| ledger.release(attachment))
 }

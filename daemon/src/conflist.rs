@@ -1,0 +1,31 @@
+//! The conflist on disk. It is written last: its presence is what makes the node Ready.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use podwire_conf::{Network, conflist, defaults};
+
+/// Makes the conflist in `directory` equal to the network: written beside its place under a name that no runtime reads,
+/// synced, renamed. Says whether anything had to be done.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
+    let path = directory.join(defaults::CONFLIST);
+    let wanted = conflist::render(network)?;
+    if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+        return Ok(false);
+    }
+    let beside = directory.join(format!(".{}.new", defaults::CONFLIST));
+    let store = || {
+        fs::create_dir_all(directory)?;
+        let mut file = File::create(&beside)?;
+        file.write_all(wanted.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    store().map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", path.display())))?;
+    Ok(true)
+}

@@ -1,0 +1,93 @@
+//! From what is found to what is desired: the requests that make the difference, in an order in which no packet goes
+//! astray. Pure; nothing to do is an empty list.
+
+use std::collections::BTreeMap;
+
+use podwire_kernel::link::{self, Ipv4Setting, Link};
+use podwire_kernel::message::Message;
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::{Request, tunnel};
+
+use crate::state::{Device, State};
+
+/// What has to happen to the device before anything on it can be compared.
+#[derive(Debug)]
+pub enum DeviceChange {
+    /// Nothing.
+    Keep,
+    /// It is not there.
+    Create(Request<Message>),
+    /// It is there and cannot be changed into what it should be.
+    Recreate(Request<Message>),
+    /// It can be changed in place.
+    Change(Vec<Request<Message>>),
+    /// Somebody else's device has its name.
+    Foreign {
+        /// What it is.
+        kind: String,
+    },
+}
+
+/// Compares the device.
+pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
+    let Some(found) = found else {
+        return DeviceChange::Create(desired.vxlan.create(&desired.name, desired.mac, desired.mtu));
+    };
+    let Some(vxlan) = found.vxlan else {
+        return DeviceChange::Foreign { kind: found.kind.clone().unwrap_or_else(|| "physical device".into()) };
+    };
+    if vxlan != desired.vxlan {
+        return DeviceChange::Recreate(link::delete(&desired.name));
+    }
+    let mut changes = Vec::new();
+    if found.mac != Some(desired.mac) {
+        changes.push(link::set_mac(found.index, desired.mac));
+    }
+    if found.mtu != desired.mtu {
+        changes.push(link::set_mtu(found.index, desired.mtu));
+    }
+    if !found.up {
+        changes.push(link::set_router_port(found.index, None, &[(Ipv4Setting::AcceptRedirects, 0)]));
+        changes.push(link::set_up(found.index, &found.name));
+    }
+    if changes.is_empty() { DeviceChange::Keep } else { DeviceChange::Change(changes) }
+}
+
+/// Compares everything on and behind the device with this index.
+///
+/// First what is needed comes (guards before routes, a peer before the routes to it), then what is not goes (routes
+/// before the peer, guards last): at no moment does a packet for a pod leave by another route.
+pub fn state(desired: &State, found: &State, device: u32) -> Vec<Request<Message>> {
+    let mut changes = Vec::new();
+    let missing_vnis = desired.vnis.difference(&found.vnis);
+    changes.extend(missing_vnis.map(|vni| tunnel::add(device, *vni)));
+    changes.extend(to_set(&desired.addresses, &found.addresses).map(|address| address.replace()));
+    let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
+    changes.extend(to_set(&desired.routes, &found.routes).filter(guard).map(Route::replace));
+    changes.extend(to_set(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.replace()));
+    changes.extend(to_set(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.replace()));
+    changes.extend(to_set(&desired.routes, &found.routes).filter(|route| !guard(route)).map(Route::replace));
+
+    changes.extend(to_remove(&desired.routes, &found.routes).filter(|route| !guard(route)).map(Route::delete));
+    changes.extend(to_remove(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.delete()));
+    changes.extend(to_remove(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.delete()));
+    changes.extend(to_remove(&desired.routes, &found.routes).filter(guard).map(Route::delete));
+    changes.extend(to_remove(&desired.addresses, &found.addresses).map(|address| address.delete()));
+    let surplus_vnis = found.vnis.difference(&desired.vnis);
+    changes.extend(surplus_vnis.map(|vni| tunnel::delete(device, *vni)));
+    changes
+}
+
+fn to_set<'a, K: Ord, V: PartialEq>(
+    desired: &'a BTreeMap<K, V>,
+    found: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a V> {
+    desired.iter().filter(|(key, value)| found.get(key) != Some(value)).map(|(_, value)| value)
+}
+
+fn to_remove<'a, K: Ord, V>(desired: &'a BTreeMap<K, V>, found: &'a BTreeMap<K, V>) -> impl Iterator<Item = &'a V> {
+    found.iter().filter(|(key, _)| !desired.contains_key(key)).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests;

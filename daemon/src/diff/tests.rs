@@ -1,0 +1,95 @@
+use podwire_kernel::Mac;
+
+use super::*;
+use crate::desired::{self, NexthopIds};
+use crate::membership::Membership;
+use crate::view::View;
+
+const DEVICE: u32 = 7;
+
+fn view() -> View {
+    let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
+    View::new(&membership, "node-1").unwrap()
+}
+
+fn wanted(view: &View) -> State {
+    desired::state(view, DEVICE, &NexthopIds::default())
+}
+
+fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
+    changes.iter().map(|change| change.wish.as_str()).collect()
+}
+
+#[test]
+fn equal_states_differ_by_nothing() {
+    let state = wanted(&view());
+    assert!(super::state(&state, &state, DEVICE).is_empty());
+}
+
+#[test]
+fn from_nothing_guards_come_first_and_routes_to_peers_last() {
+    let changes = super::state(&wanted(&view()), &State::default(), DEVICE);
+    let wishes = wishes(&changes);
+    let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
+    let (guard, peer) = (place("set route blackhole"), place("set route 10.244.2.0/24"));
+    assert!(guard < place("set neighbour") && place("set neighbour") < place("set nexthop"), "{wishes:#?}");
+    assert!(place("set nexthop") < peer, "{wishes:#?}");
+    assert_eq!(wishes.iter().filter(|wish| wish.starts_with("set route")).count(), 8);
+}
+
+#[test]
+fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
+    let (before, mut view) = (wanted(&view()), view());
+    let gone = view.peers.remove("node-3").unwrap();
+    let changes = super::state(&wanted(&view), &before, DEVICE);
+    let expected = [
+        "remove route 10.244.3.0/24 nhid 11200002".to_owned(),
+        "remove route fd00:10:244:3::/64 nhid 11200002".to_owned(),
+        format!("remove nexthop 11200002 via {} (VNI 1 from 192.168.50.1 to 192.168.50.3)", gone.link_local()),
+        format!("remove neighbour {} at {}", gone.link_local(), gone.mac),
+    ];
+    assert_eq!(wishes(&changes), expected);
+}
+
+#[test]
+fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
+    let (before, mut view) = (wanted(&view()), view());
+    view.peers.get_mut("node-3").unwrap().address = "192.168.50.33".parse().unwrap();
+    let changes = super::state(&wanted(&view), &before, DEVICE);
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].wish.starts_with("set nexthop 11200002"), "{}", changes[0].wish);
+}
+
+fn link(device: &Device) -> Link {
+    Link {
+        index: DEVICE,
+        name: device.name.clone(),
+        up: true,
+        mtu: device.mtu,
+        mac: Some(device.mac),
+        kind: Some("vxlan".into()),
+        peer: None,
+        alias: None,
+        vxlan: Some(device.vxlan),
+    }
+}
+
+#[test]
+fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
+    let wanted = desired::device(&view(), 1500);
+    let good = link(&wanted);
+    assert!(matches!(super::device(&wanted, Some(&good)), DeviceChange::Keep));
+    assert!(matches!(super::device(&wanted, None), DeviceChange::Create(_)));
+
+    let off = Link { up: false, mtu: 1400, mac: Some(Mac([2; 6])), ..good.clone() };
+    let DeviceChange::Change(changes) = super::device(&wanted, Some(&off)) else { panic!() };
+    let mac = format!("set the address of device 7 to {}", wanted.mac);
+    let expected = [&mac, "set the MTU of device 7 to 1450", "make device 7 a router port", "bring podwire.1 up"];
+    assert_eq!(wishes(&changes), expected);
+
+    let mut flannels = good.clone();
+    flannels.vxlan.as_mut().unwrap().external = false;
+    assert!(matches!(super::device(&wanted, Some(&flannels)), DeviceChange::Recreate(_)));
+    let bridge = Link { vxlan: None, kind: Some("bridge".into()), ..good };
+    assert!(matches!(super::device(&wanted, Some(&bridge)), DeviceChange::Foreign { kind } if kind == "bridge"));
+}

@@ -1,0 +1,63 @@
+//! What the overlay is made of in the kernel, each kind keyed by what the kernel tells its entries apart by. Desired and
+//! found have this one shape, so that they can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire_kernel::Mac;
+use podwire_kernel::address::Address;
+use podwire_kernel::link::Vxlan;
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::nexthop::Nexthop;
+use podwire_kernel::route::Route;
+
+/// The VXLAN device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// What is fixed at its creation.
+    pub vxlan: Vxlan,
+}
+
+/// What is on and behind the device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The networks that the device accepts.
+    pub vnis: BTreeSet<u32>,
+    /// The addresses on the device.
+    pub addresses: BTreeMap<IpNetwork, Address>,
+    /// The permanent neighbours on the device.
+    pub neighbours: BTreeMap<IpAddr, Neighbour>,
+    /// The nexthop objects that bear our protocol number, by id.
+    pub nexthops: BTreeMap<u32, Nexthop>,
+    /// The routes that bear our protocol number, by destination.
+    pub routes: BTreeMap<IpNetwork, Route>,
+}
+
+impl State {
+    /// Enters an address.
+    pub fn with_address(&mut self, address: Address) {
+        self.addresses.insert(address.address, address);
+    }
+
+    /// Enters a neighbour.
+    pub fn with_neighbour(&mut self, neighbour: Neighbour) {
+        self.neighbours.insert(neighbour.address, neighbour);
+    }
+
+    /// Enters a nexthop.
+    pub fn with_nexthop(&mut self, nexthop: Nexthop) {
+        self.nexthops.insert(nexthop.id, nexthop);
+    }
+
+    /// Enters a route; the first one entered for a destination counts.
+    pub fn with_route(&mut self, route: Route) {
+        self.routes.entry(route.destination).or_insert(route);
+    }
+}
