@@ -53,8 +53,10 @@ async fn serve(run: args::Run) -> io::Result<()> {
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
     tokio::select! {
-        outcome = reconcile::run(&run, membership) => outcome,
-        _ = terminate.recv() => Ok(info!("told to stop: the overlay, the routes and the firewall stay as they are")),
-        _ = interrupt.recv() => Ok(info!("interrupted: the overlay, the routes and the firewall stay as they are")),
+        outcome = reconcile::run(&run, membership) => return outcome,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    info!("told to stop: the overlay, the routes and the firewall stay as they are");
+    Ok(())
 }

@@ -37,20 +37,20 @@ const DEVICE_ROUNDS: usize = 4;
 /// Runs for ever; returns only when the kernel cannot be listened to.
 pub(crate) async fn run(run: &Run, mut membership: watch::Receiver<Membership>) -> io::Result<()> {
     let mut notices = listen()?;
-    let mut worker = Some(Worker::new(run.conflist_directory.clone()).map_err(io::Error::other)?);
+    let mut worker = Worker::new(run.conflist_directory.clone()).map_err(io::Error::other)?;
     let mut told = Told::default();
     let mut retry = RETRY.0;
     loop {
         let view = View::new(&membership.borrow_and_update(), &run.node_name);
         told.refusals(&view);
         let mut next = TICK;
-        if let (Ok(view), Some(mut own)) = (view, worker.take()) {
+        if let Ok(view) = view {
             let pass = tokio::task::spawn_blocking(move || {
-                let outcome = own.pass(&view);
-                (own, outcome)
+                let outcome = worker.pass(&view);
+                (worker, outcome)
             });
-            let (own, outcome) = pass.await.map_err(io::Error::other)?;
-            worker = Some(own);
+            let outcome;
+            (worker, outcome) = pass.await.map_err(io::Error::other)?;
             if told.outcome(&outcome) {
                 retry = RETRY.0;
             } else {

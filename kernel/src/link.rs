@@ -7,7 +7,7 @@ use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use crate::message::Message;
@@ -25,6 +25,9 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it is in operation: packets that are sent leave. For some time after a carrier has come they are dropped
+    /// (RFC 2863, section 3.1.13).
+    pub operational: bool,
     /// The largest packet it takes, in bytes.
     pub mtu: u32,
     /// Its link-layer address, where it is an Ethernet one.
@@ -117,6 +120,7 @@ fn parse(message: LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         up: message.header.flags.contains(LinkFlags::Up),
+        operational: false,
         mtu: 0,
         mac: None,
         kind: None,
@@ -128,6 +132,7 @@ fn parse(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::OperState(state) => link.operational = state == State::Up,
             LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
             LinkAttribute::Link(index) => link.peer = Some(index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),

@@ -1,15 +1,22 @@
 //! The road of ADD, from top to bottom: ledger, plan, kernel, under [`Undo`].
 
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
 use podwire_kernel::{Request, Socket};
-use std::os::fd::AsFd;
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::undo::Undo;
+
+/// How long an end may take to come into operation; the kernel takes notice of a carrier once a second at
+/// the least.
+const OPERATIONAL_WITHIN: Duration = Duration::from_secs(3);
 
 /// Attaches a pod. When it fails, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
@@ -50,6 +57,8 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
     let mut outside = plan.outside(outer);
     outside.insert(0, plan.describe_host(outer));
     execute(&mut host, outside)?;
+    wait_operational(&mut host, outer)?;
+    wait_operational(&mut inside, inner)?;
 
     ledger.attached(attachment, &plan.addresses)?;
     undo.commit();
@@ -82,6 +91,21 @@ fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<
         return Ok(());
     }
     crate::del::detach(&request.attachment, Some(ledger), host)
+}
+
+/// Both ends have a carrier now, and the kernel takes notice of a carrier a little later: until then it may drop what is
+/// sent. To ask for the device makes it take notice (Linux 6.8); older ones take their time, for which an answer that
+/// says "up" is worth waiting for.
+fn wait_operational(socket: &mut Socket, device: u32) -> Result<(), Failure> {
+    let deadline = Instant::now() + OPERATIONAL_WITHIN;
+    while !link::by_index(socket, device)?.is_some_and(|link| link.operational) {
+        if Instant::now() > deadline {
+            let message = format!("device {device} did not come into operation within {OPERATIONAL_WITHIN:?}");
+            return Err(Failure::new(Code::Kernel, message, ""));
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Executes requests, and fails with the first refusal.

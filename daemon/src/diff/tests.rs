@@ -65,6 +65,7 @@ fn link(device: &Device) -> Link {
         index: DEVICE,
         name: device.name.clone(),
         up: true,
+        operational: true,
         mtu: device.mtu,
         mac: Some(device.mac),
         kind: Some("vxlan".into()),

@@ -1,0 +1,210 @@
+//! Values and the kernel: what is set is what is listed, what is replaced is replaced, what is removed is gone.
+
+use std::os::fd::AsFd;
+use std::slice::from_ref;
+
+use podwire_kernel::address::Address;
+use podwire_kernel::link::{End, Veth, Vxlan};
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::netns::Namespace;
+use podwire_kernel::nexthop::{Encap, Nexthop};
+use podwire_kernel::nft::{At, Chain, Kind, Rule, Table};
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::{Mac, Socket, address, link, neighbour, nexthop, nft, route, tunnel};
+use podwire_tests::lab::host::Host;
+
+const OURS: u8 = 112;
+const OVERLAY: Vxlan =
+    Vxlan { port: 8472, external: true, vni_filter: true, learning: false, zero_checksum6_received: true };
+
+fn host() -> Host {
+    Host::new("kernel", std::path::Path::new("/run")).unwrap()
+}
+
+/// A VXLAN device that is up, and its index.
+fn overlay(socket: &mut Socket) -> u32 {
+    socket.execute(OVERLAY.create("vx", Mac([2, 0, 0, 0, 0, 1]), 1450)).unwrap();
+    let link = link::by_name(socket, "vx").unwrap().unwrap();
+    socket.execute(link::set_router_port(link.index, None, &[])).unwrap();
+    socket.execute(link::set_up(link.index, "vx")).unwrap();
+    link.index
+}
+
+#[test]
+fn a_vxlan_device_is_read_back_as_it_was_made() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        assert_eq!(link::by_name(&mut socket, "vx").unwrap(), None);
+        let index = overlay(&mut socket);
+        let found = link::by_index(&mut socket, index).unwrap().unwrap();
+        assert_eq!((found.vxlan, found.mtu, found.up), (Some(OVERLAY), 1450, true));
+        assert_eq!(found.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        socket.execute(tunnel::add(index, 1)).unwrap();
+        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [1]);
+        socket.execute(tunnel::delete(index, 1)).unwrap();
+        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [0_u32; 0]);
+        socket.execute(link::delete("vx")).unwrap();
+        socket.execute(link::delete("vx")).unwrap();
+        assert_eq!(link::by_name(&mut socket, "vx").unwrap(), None);
+    });
+}
+
+#[test]
+fn a_veth_pair_is_born_in_two_namespaces_with_its_addresses_and_its_mtu() {
+    let (outer, inner) = (host(), host());
+    let inside = inner.enter(|| Namespace::own().unwrap());
+    let (host_mac, pod_mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+    let pair = Veth {
+        host: End { name: "outer", mac: host_mac },
+        pod: End { name: "inner", mac: pod_mac },
+        namespace: inside.as_fd(),
+        mtu: 1400,
+    };
+    let here = outer.enter(|| {
+        let mut socket = Socket::route().unwrap();
+        socket.execute(pair.create()).unwrap();
+        let again = socket.execute(pair.create()).unwrap_err();
+        assert!(again.already_there(), "{again}");
+        link::by_name(&mut socket, "outer").unwrap().unwrap()
+    });
+    let there = inner.enter(|| link::by_name(&mut Socket::route().unwrap(), "inner").unwrap().unwrap());
+    assert_eq!((here.mac, here.mtu, here.peer), (Some(host_mac), 1400, Some(there.index)));
+    assert_eq!((there.mac, there.mtu, there.kind.as_deref()), (Some(pod_mac), 1400, Some("veth")));
+}
+
+#[test]
+fn what_is_on_a_device_is_listed_replaced_and_removed() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let device = overlay(&mut socket);
+        for (own, far) in [("10.1.0.0/32", "10.1.0.9"), ("fd00:1::/128", "fd00:1::9")] {
+            let own = Address { device, address: own.parse().unwrap() };
+            socket.execute(own.replace()).unwrap();
+            socket.execute(own.replace()).unwrap();
+            assert_eq!(address::list(&mut socket, Some(device)).unwrap(), from_ref(&own));
+            socket.execute(own.delete()).unwrap();
+            socket.execute(own.delete()).unwrap();
+            assert_eq!(address::list(&mut socket, Some(device)).unwrap(), []);
+
+            let mut far = Neighbour { device, address: far.parse().unwrap(), mac: Mac([2; 6]) };
+            socket.execute(far.replace()).unwrap();
+            far.mac = Mac([4; 6]);
+            socket.execute(far.replace()).unwrap();
+            assert_eq!(neighbour::list(&mut socket, device).unwrap(), from_ref(&far));
+            socket.execute(far.delete()).unwrap();
+            socket.execute(far.delete()).unwrap();
+            assert_eq!(neighbour::list(&mut socket, device).unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn a_nexthop_serves_both_families_over_either_underlay_and_is_replaced_in_place() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let device = overlay(&mut socket);
+        for (source, destination, other) in [("192.0.2.1", "192.0.2.2", "192.0.2.3"), ("fd00::1", "fd00::2", "fd00::3")]
+        {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            let encap = Encap { vni: 1, source, destination };
+            let gateway = "fe80::2".parse().unwrap();
+            let mut peer = Nexthop { id: 7, device, gateway, encap, protocol: OURS };
+            socket.execute(peer.replace()).unwrap();
+            let routes = ["10.2.0.0/16", "fd00:2::/64"].map(|destination| Route {
+                destination: destination.parse().unwrap(),
+                target: Target::Nexthop(7),
+                protocol: OURS,
+            });
+            for route in &routes {
+                socket.execute(route.replace()).unwrap();
+            }
+            peer.encap.destination = other.parse().unwrap();
+            socket.execute(peer.replace()).unwrap();
+            assert_eq!(nexthop::list(&mut socket, OURS).unwrap(), (vec![peer.clone()], vec![]));
+            // Another owner's nexthop is known by its id only.
+            assert_eq!(nexthop::list(&mut socket, OURS + 1).unwrap(), (vec![], vec![7]));
+            assert_eq!(route::list(&mut socket, OURS).unwrap(), routes);
+            socket.execute(peer.delete()).unwrap();
+            socket.execute(peer.delete()).unwrap();
+            assert_eq!(route::list(&mut socket, OURS).unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn routes_are_listed_by_owner_and_removed_by_owner() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let device = overlay(&mut socket);
+        for destination in ["10.3.0.0/16", "fd00:3::/48"] {
+            let destination = destination.parse().unwrap();
+            let mut route = Route { destination, target: Target::Unreachable, protocol: OURS };
+            let stranger = Route { protocol: OURS + 1, ..route.clone() };
+            for target in [Target::Unreachable, Target::Blackhole, Target::Device(device)] {
+                route.target = target;
+                socket.execute(route.replace()).unwrap();
+                assert_eq!(route::list(&mut socket, OURS).unwrap(), from_ref(&route));
+            }
+            assert!(socket.execute(route.add()).unwrap_err().already_there());
+            socket.execute(stranger.delete()).unwrap();
+            assert_eq!(route::list(&mut socket, OURS).unwrap(), from_ref(&route), "a stranger's removal is not ours");
+            socket.execute(route.delete()).unwrap();
+            socket.execute(route.delete()).unwrap();
+            assert_eq!(route::list(&mut socket, OURS).unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn a_refusal_in_a_crowd_is_named_and_the_others_go_on() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        // More than go into one system call, every third one wrong: a device that is not there.
+        let route = |number: u8| Route {
+            destination: format!("10.9.{number}.0/24").parse().unwrap(),
+            target: if number.is_multiple_of(3) { Target::Device(4711) } else { Target::Blackhole },
+            protocol: OURS,
+        };
+        let refused = socket.execute_all((0..=254).map(|number| route(number).replace()).collect());
+        let places: Vec<_> = refused.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, (0..=254).step_by(3).collect::<Vec<_>>());
+        assert_eq!(refused[1].1.to_string(), "set route 10.9.3.0/24 dev 4711: No such device (19)");
+        assert_eq!(route::list(&mut socket, OURS).unwrap().len(), 170);
+    });
+}
+
+#[test]
+fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
+    host().enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let prefix = |text: &str| text.parse().unwrap();
+        let mut table = Table {
+            name: "ours".into(),
+            chains: vec![Chain {
+                name: "postrouting".into(),
+                kind: Kind::Nat,
+                hook: At::Postrouting,
+                priority: 100,
+                rules: vec![
+                    Rule::new().to(prefix("10.0.0.0/9")).accept(),
+                    Rule::new().from(prefix("fd00:1::/63")).masquerade(),
+                    Rule::new().from(prefix("0.0.0.0/0")).accept(),
+                ],
+            }],
+        };
+        assert!(nft::read(&mut socket, &table).unwrap().chains.is_empty());
+        for _ in 0..2 {
+            socket.transact(table.replace()).unwrap();
+            assert_eq!(nft::read(&mut socket, &table).unwrap(), table);
+            table.chains[0].rules.pop();
+            assert_ne!(nft::read(&mut socket, &table).unwrap(), table, "a rule too many is a difference");
+        }
+        // A chain at another hook is not the one that is wanted.
+        let moved = Table { chains: vec![Chain { priority: 99, ..table.chains[0].clone() }], ..table.clone() };
+        assert!(nft::read(&mut socket, &moved).unwrap().chains.is_empty());
+        let error = socket.transact(moved.replace()).unwrap_err().to_string();
+        assert!(error.starts_with("create table inet ours: "), "{error}");
+        socket.transact(table.delete()).unwrap();
+        assert!(nft::read(&mut socket, &table).unwrap().chains.is_empty());
+    });
+}

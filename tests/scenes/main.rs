@@ -1,0 +1,13 @@
+//! The scenes: podwire on a real kernel, in worlds of their own. `scripts/test` runs them; see `scene` for how to look
+//! around in one that fails.
+
+#![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
+
+mod conversation;
+mod expect;
+mod kernel;
+mod membership;
+mod overlay;
+mod plugin;
+mod repair;
+mod restart;

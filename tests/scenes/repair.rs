@@ -1,0 +1,100 @@
+//! Whatever anybody breaks comes back, and what is not ours is left alone.
+
+use podwire_tests::lab::exchange::Responder;
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::{SOON, eventually};
+
+use crate::expect::{FAMILIES, Outcome, cluster, reaches, same, state};
+
+/// What breaks a node: programs with their arguments.
+const BREAKS: [&[&[&str]]; 14] = [
+    &[&["ip", "link", "delete", "podwire.1"]],
+    &[&["ip", "link", "set", "podwire.1", "down"]],
+    &[&["ip", "link", "set", "podwire.1", "address", "02:00:00:00:00:01"]],
+    &[&["ip", "link", "set", "podwire.1", "mtu", "1300"]],
+    &[&["ip", "address", "flush", "dev", "podwire.1"]],
+    &[&["ip", "address", "add", "10.9.9.9/24", "dev", "podwire.1"]],
+    &[&["ip", "route", "delete", "10.244.2.0/24"], &["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]],
+    &[
+        &["ip", "route", "delete", "blackhole", "10.244.0.0/16"],
+        &["ip", "route", "delete", "unreachable", "10.244.1.0/24"],
+    ],
+    &[&["ip", "route", "replace", "blackhole", "10.244.2.0/24", "proto", "112"]],
+    &[&["ip", "nexthop", "flush"]],
+    &[&["ip", "neighbour", "flush", "dev", "podwire.1", "nud", "permanent"]],
+    &[&["bridge", "vni", "delete", "vni", "1", "dev", "podwire.1"]],
+    &[&["nft", "flush", "ruleset"]],
+    &[&["nft", "insert", "rule", "inet", "podwire", "postrouting", "masquerade"]],
+];
+
+fn run(host: &Host, commands: &[&[&str]]) -> Outcome {
+    commands.iter().try_for_each(|command| host.run(command[0], &command[1..]).map(drop))
+}
+
+#[test]
+fn whatever_is_broken_is_as_before_and_traffic_flows() {
+    cluster(2, |lab| {
+        let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        lab.nodes[0].add_pod("near")?;
+        let host = &lab.nodes[0].host;
+        let whole = state(host)?;
+        for broken in BREAKS {
+            run(host, broken)?;
+            let repaired = eventually(SOON, || same("the node", &without_index(&whole), &without_index(&state(host)?)));
+            repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
+            let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+            for like in FAMILIES {
+                let reached = reaches(&near.host, near.address(like), far.address(like));
+                reached.map_err(|why| format!("after {broken:?}: {why}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// A device that was made anew has another index, and is last in every list.
+fn without_index(state: &serde_json::Value) -> serde_json::Value {
+    let mut state = state.clone();
+    for list in ["links", "addresses"] {
+        for entry in state[list].as_array_mut().into_iter().flatten() {
+            entry.as_object_mut().into_iter().for_each(|fields| _ = fields.remove("ifindex"));
+        }
+        if let Some(entries) = state[list].as_array_mut() {
+            entries.sort_by_key(|entry| entry["ifname"].to_string());
+        }
+    }
+    state
+}
+
+#[test]
+fn strangers_in_the_same_namespace_are_left_alone() {
+    cluster(2, |lab| {
+        let host = &lab.nodes[0].host;
+        let strangers: [&[&str]; 8] = [
+            &["ip", "route", "add", "10.244.2.128/25", "via", "192.168.50.254", "proto", "static"],
+            &["ip", "route", "add", "172.16.0.0/12", "via", "192.168.50.254", "proto", "bird"],
+            &["ip", "-6", "route", "add", "fd00:99::/64", "via", "fd00:192:168:50::254", "proto", "static"],
+            // An id of ours, another owner.
+            &["ip", "nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"],
+            &["ip", "route", "add", "172.15.0.0/16", "nhid", "11200002", "proto", "bird"],
+            &["nft", "add", "table", "inet", "stranger"],
+            &["nft", "add", "chain", "inet", "podwire", "theirs"],
+            &["ip", "neighbour", "add", "192.168.50.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0"],
+        ];
+        run(host, &strangers)?;
+        let before = state(host)?;
+        // Something of ours is broken, so that a pass with changes is made; and a node joins.
+        run(
+            host,
+            &[&["ip", "link", "delete", "podwire.1"], &["nft", "flush", "chain", "inet", "podwire", "postrouting"]],
+        )?;
+        eventually(SOON, || same("the node", &without_index(&before), &without_index(&state(host)?)))?;
+        lab.write(&podwire_tests::lab::membership::Membership::of(1..=3))?;
+        eventually(SOON, || {
+            let nexthops = host.run("ip", &["nexthop"])?;
+            crate::expect::check(nexthops.contains("id 11200003"), || nexthops)
+        })?;
+        lab.write(&podwire_tests::lab::membership::Membership::of(1..=2))?;
+        eventually(SOON, || same("the node", &without_index(&before), &without_index(&state(host)?)))
+    });
+}
