@@ -84,14 +84,15 @@ impl View {
                 None => cluster_cidrs.push(family::masked(*cidr)),
             }
         }
-        let own = judge(node, &cluster_cidrs, []).map_err(refuse)?;
+        let mut claims = Claims::default();
+        let own = claims.judge(node, &cluster_cidrs).map_err(refuse)?;
         let mut view = Self { cluster_cidrs, own, peers: BTreeMap::new(), refused };
         let mut own_seen = false;
         for node in &membership.nodes {
             if node.name == name && !std::mem::replace(&mut own_seen, true) {
                 continue;
             }
-            match view.admit(node, name) {
+            match view.admit(node, name, &mut claims) {
                 Ok(peer) => _ = view.peers.insert(node.name.clone(), peer),
                 Err(why) => view.refused.push(Refusal { node: node.name.clone(), why }),
             }
@@ -99,62 +100,73 @@ impl View {
         Ok(view)
     }
 
-    fn admit(&self, node: &Node, own_name: &str) -> Result<Peer, String> {
+    fn admit(&self, node: &Node, own_name: &str, claims: &mut Claims) -> Result<Peer, String> {
         if node.name == own_name || self.peers.contains_key(&node.name) {
             return Err("is listed twice; the first entry counts".into());
         }
-        let standing = self.peers.iter().map(|(name, peer)| (name.as_str(), peer));
-        let peer = judge(node, &self.cluster_cidrs, standing.chain([(own_name, &self.own)]))?;
-        if peer.address.is_ipv4() != self.own.address.is_ipv4() {
+        if node.address.is_ipv4() != self.own.address.is_ipv4() {
             return Err(format!("address {} and this node's {} are not of one family", node.address, self.own.address));
         }
-        Ok(peer)
+        claims.judge(node, &self.cluster_cidrs)
     }
 }
 
-/// What an entry must be, whoever's it is.
-fn judge<'a>(
-    node: &Node,
-    cluster_cidrs: &[IpNetwork],
-    standing: impl IntoIterator<Item = (&'a str, &'a Peer)>,
-) -> Result<Peer, String> {
-    let address = node.address;
-    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-        return Err(format!("address {address} is no address of a node"));
-    }
-    if let Some(cidr) = cluster_cidrs.iter().find(|cidr| cidr.contains(address)) {
-        return Err(format!("address {address} is in the pods' range {cidr}"));
-    }
-    let Some(first) = node.pod_cidrs.first() else { return Err("has no pod CIDR".into()) };
-    for (place, cidr) in node.pod_cidrs.iter().enumerate() {
-        if cidr.network() != cidr.ip() {
-            return Err(format!("pod CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr)));
-        }
-        if !cluster_cidrs.iter().any(|cluster| family::contains(*cluster, *cidr)) {
-            return Err(format!("pod CIDR {cidr} is outside of the cluster's ranges"));
-        }
-        if let Some(other) = node.pod_cidrs[..place].iter().find(|other| family::overlap(**other, *cidr)) {
-            return Err(format!("pod CIDR {cidr} overlaps its own {other}"));
-        }
-    }
-    let peer = Peer { address, pod_cidrs: node.pod_cidrs.clone(), mac: mac(*first) };
-    for (name, other) in standing {
-        if other.address == address {
-            return Err(format!("address {address} is that of node {name}"));
-        }
-        if other.mac == peer.mac {
-            return Err(format!("its place on the overlay, {}, is that of node {name}", peer.mac));
-        }
-        let mut pairs = peer.pod_cidrs.iter().flat_map(|cidr| other.pod_cidrs.iter().map(move |theirs| (cidr, theirs)));
-        if let Some((cidr, theirs)) = pairs.find(|(cidr, theirs)| family::overlap(**cidr, **theirs)) {
-            return Err(format!("pod CIDR {cidr} overlaps {theirs} of node {name}"));
-        }
-    }
-    Ok(peer)
+/// What the nodes that are believed hold, by what no two may hold: a cluster of ten thousand is judged entry by entry,
+/// not pair by pair.
+#[derive(Default)]
+struct Claims {
+    addresses: BTreeMap<IpAddr, String>,
+    macs: BTreeMap<Mac, String>,
+    /// By network address. No two overlap, so one that overlaps any overlaps a neighbour in this order.
+    prefixes: BTreeMap<IpAddr, (IpNetwork, String)>,
 }
 
-fn mac(first_pod_cidr: IpNetwork) -> Mac {
-    Mac::local(hash::stable(&["overlay", &first_pod_cidr.to_string()]))
+impl Claims {
+    /// What an entry must be, whoever's it is; one that is believed is held from now on.
+    fn judge(&mut self, node: &Node, cluster_cidrs: &[IpNetwork]) -> Result<Peer, String> {
+        let address = node.address;
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+            return Err(format!("address {address} is no address of a node"));
+        }
+        if let Some(cidr) = cluster_cidrs.iter().find(|cidr| cidr.contains(address)) {
+            return Err(format!("address {address} is in the pods' range {cidr}"));
+        }
+        if let Some(other) = self.addresses.get(&address) {
+            return Err(format!("address {address} is that of node {other}"));
+        }
+        let Some(first) = node.pod_cidrs.first() else { return Err("has no pod CIDR".into()) };
+        for (place, cidr) in node.pod_cidrs.iter().enumerate() {
+            if cidr.network() != cidr.ip() {
+                return Err(format!("pod CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr)));
+            }
+            if !cluster_cidrs.iter().any(|cluster| family::contains(*cluster, *cidr)) {
+                return Err(format!("pod CIDR {cidr} is outside of the cluster's ranges"));
+            }
+            if let Some(other) = node.pod_cidrs[..place].iter().find(|other| family::overlap(**other, *cidr)) {
+                return Err(format!("pod CIDR {cidr} overlaps its own {other}"));
+            }
+            if let Some((theirs, other)) = self.overlapping(*cidr) {
+                return Err(format!("pod CIDR {cidr} overlaps {theirs} of node {other}"));
+            }
+        }
+        let mac = Mac::local(hash::stable(&["overlay", &first.to_string()]));
+        if let Some(other) = self.macs.get(&mac) {
+            return Err(format!("its place on the overlay, {mac}, is that of node {other}"));
+        }
+        self.addresses.insert(address, node.name.clone());
+        self.macs.insert(mac, node.name.clone());
+        for cidr in &node.pod_cidrs {
+            self.prefixes.insert(cidr.network(), (*cidr, node.name.clone()));
+        }
+        Ok(Peer { address, pod_cidrs: node.pod_cidrs.clone(), mac })
+    }
+
+    fn overlapping(&self, cidr: IpNetwork) -> Option<&(IpNetwork, String)> {
+        let before = self.prefixes.range(..=cidr.network()).next_back();
+        let after = self.prefixes.range(cidr.network()..).next();
+        let mut neighbours = before.into_iter().chain(after).map(|(_, held)| held);
+        neighbours.find(|(held, _)| family::overlap(*held, cidr))
+    }
 }
 
 #[cfg(test)]

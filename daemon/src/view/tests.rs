@@ -46,6 +46,8 @@ fn a_wrong_entry_is_refused_by_itself() {
             "pod CIDR 10.244.3.1/24 has host bits set: did you mean 10.244.3.0/24?",
         ),
         (node("c", "192.168.50.3", &["10.244.2.128/25"]), "pod CIDR 10.244.2.128/25 overlaps 10.244.2.0/24 of node b"),
+        (node("c", "192.168.50.3", &["10.244.2.0/23"]), "pod CIDR 10.244.2.0/23 overlaps 10.244.2.0/24 of node b"),
+        (node("c", "192.168.50.3", &["10.244.0.0/22"]), "pod CIDR 10.244.0.0/22 overlaps 10.244.1.0/24 of node a"),
         (node("c", "192.168.50.3", &["10.244.1.0/25"]), "pod CIDR 10.244.1.0/25 overlaps 10.244.1.0/24 of node a"),
         (
             node("c", "192.168.50.3", &["10.244.3.0/24", "10.244.3.0/25"]),
