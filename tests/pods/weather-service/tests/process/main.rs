@@ -1,0 +1,16 @@
+//! The real `weather-service` process, asked over loopback. `service` is the stage; the other modules hold the tests.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the stage of the tests may stop at the first surprise, as the tests themselves"
+)]
+
+mod answers;
+mod clients;
+mod service;
+mod start;
+
+use std::time::Duration;
+
+/// How long a test waits for something that has to happen. A good run never waits that long.
+const DEADLINE: Duration = Duration::from_secs(12);
