@@ -20,8 +20,8 @@ pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 pub enum Request {
     /// No verb: somebody ran the program by hand, or wants to know which one it is.
     About,
-    /// Which versions are spoken; with the version that was named on stdin, where one was.
-    Version(Option<String>),
+    /// Which versions are spoken. Whatever is on stdin is not waited for.
+    Version,
     /// Attach a pod.
     Add(Box<Add>),
     /// Detach a pod.
@@ -169,7 +169,7 @@ pub fn read(environment: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) 
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
     let Some(verb) = variable("CNI_COMMAND") else { return Ok(Request::About) };
     if verb == "VERSION" {
-        return Ok(Request::Version(None));
+        return Ok(Request::Version);
     }
     let container = variable("CNI_CONTAINERID");
     let interface = variable("CNI_IFNAME");
@@ -282,10 +282,9 @@ fn pod_name(arguments: &str) -> Option<String> {
     Some(value("K8S_POD_NAMESPACE").map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}")))
 }
 
-/// The answer to VERSION: in the version asked for where that is spoken, else in the highest.
-pub fn render_versions(asked: Option<&str>) -> String {
-    let version = asked.filter(|asked| VERSIONS.contains(asked)).unwrap_or(VERSIONS[VERSIONS.len() - 1]);
-    format!("{}\n", json!({"cniVersion": version, "supportedVersions": VERSIONS}))
+/// The answer to VERSION, in the highest version that is spoken.
+pub fn render_versions() -> String {
+    format!("{}\n", json!({"cniVersion": VERSIONS[VERSIONS.len() - 1], "supportedVersions": VERSIONS}))
 }
 
 impl Success {

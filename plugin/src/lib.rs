@@ -58,7 +58,7 @@ fn answer(
             log.write_all(text.as_bytes()).map_err(|error| Failure::io("write the version", &error))?;
             Ok(String::new())
         }
-        Request::Version(asked) => Ok(cni::render_versions(asked.as_deref())),
+        Request::Version => Ok(cni::render_versions()),
         Request::Add(request) => {
             let attach = || {
                 let ledger = Ledger::open(Path::new(STATE), &request.attachment.network)?;

@@ -19,7 +19,7 @@ use clap::Parser;
 /// Builds a podwire cluster of three nodes out of network namespaces on this machine, shows that every pod reaches every
 /// other and that an IRC conversation works across it, and takes it away again.
 #[derive(Debug, Parser)]
-#[command(name = "scripts/demo", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "scripts/demo", bin_name = "scripts/demo", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     /// Leave the cluster up, and print how to enter its pods
     #[arg(long, conflicts_with = "down")]
@@ -36,7 +36,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  scripts/demo           the whole show, about ten seconds; exit code 0 only if every check held
+  scripts/demo           the whole show, about a second; exit code 0 only if every check held
   scripts/demo --keep    the show, and then a cluster to look around in
   scripts/demo --down    the end of it
 

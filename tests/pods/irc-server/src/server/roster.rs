@@ -1,0 +1,145 @@
+//! NAMES and LIST (RFC 2812 sections 3.2.5 and 3.2.6).
+
+use super::{ClientId, Server};
+use crate::{message::Message, reply, text};
+
+/// Room for names in a `353`, in bytes: 510 without the server, the longest nick and the longest channel name.
+const ROOM: usize = 380;
+
+impl Server {
+    /// `NAMES [channel,…]`. Without a channel nothing is listed but the end: `LIST` and `NAMES` of one channel do that
+    /// without a line for every member of every channel.
+    pub(super) fn names(&mut self, id: ClientId, message: &Message) {
+        match message.parameter(0) {
+            None => self.reply(id, reply::ENDOFNAMES, "* :End of /NAMES list"),
+            Some(names) => {
+                for channel_name in names.split(',').filter(|channel_name| !channel_name.is_empty()) {
+                    self.send_names(id, channel_name);
+                }
+            }
+        }
+    }
+
+    /// Tells the client who is on a channel (`353`, `366`). A channel that does not exist has an end and no names.
+    pub(super) fn send_names(&mut self, id: ClientId, channel_name: &str) {
+        let mut written = text::cut(channel_name, ROOM).to_owned();
+        if let Some((_, channel)) = self.find_channel(channel_name) {
+            written.clone_from(&channel.name);
+            let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, id));
+            let signed =
+                visible.filter_map(|(member, rank)| Some(format!("{}{}", rank.sign(), self.clients.get(member)?.nick)));
+            let names: Vec<String> = signed.collect();
+            for names in text::fill(&names, ROOM) {
+                // `=` marks a public channel; there are no others.
+                self.reply(id, reply::NAMREPLY, &format!("= {written} :{names}"));
+            }
+        }
+        self.reply(id, reply::ENDOFNAMES, &format!("{written} :End of /NAMES list"));
+    }
+
+    /// Whether `viewer` may see `other` in NAMES and WHO: user mode `i` hides from those without a common channel.
+    pub(super) fn is_visible_to(&self, other: ClientId, viewer: ClientId) -> bool {
+        let (Some(seen), Some(seeing)) = (self.clients.get(&other), self.clients.get(&viewer)) else { return false };
+        !seen.invisible || other == viewer || !seen.channels.is_disjoint(&seeing.channels)
+    }
+
+    /// `LIST [channel,…]`.
+    pub(super) fn list(&mut self, id: ClientId, message: &Message) {
+        let wanted: Option<Vec<&str>> = message.parameter(0).map(|names| names.split(',').collect());
+        let entry = |channel: &super::Channel| {
+            let topic = channel.topic.as_ref().map_or("", |topic| &topic.text);
+            format!("{} {} :{topic}", channel.name, channel.members.len())
+        };
+        let entries: Vec<String> = match wanted {
+            None => self.channels.values().map(entry).collect(),
+            Some(names) => names
+                .into_iter()
+                .filter_map(|name| self.find_channel(name))
+                .map(|(_, channel)| entry(channel))
+                .collect(),
+        };
+        self.reply(id, reply::LISTSTART, "Channel :Users  Name");
+        for entry in entries {
+            self.reply(id, reply::LIST, &entry);
+        }
+        self.reply(id, reply::LISTEND, ":End of /LIST");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::World;
+
+    #[test]
+    fn a_channel_that_does_not_exist_has_no_names_and_an_end() {
+        let mut world = World::with(&["alice"]);
+        world.says("alice", "NAMES #none");
+        assert_eq!(world.heard("alice"), [":irc.podwire.test 366 alice #none :End of /NAMES list"]);
+        world.says("alice", "NAMES");
+        assert_eq!(world.heard("alice"), [":irc.podwire.test 366 alice * :End of /NAMES list"]);
+    }
+
+    #[test]
+    fn several_channels_are_named_in_one_command() {
+        let mut world = World::with(&["alice"]);
+        world.says("alice", "JOIN #a,#b");
+        world.forget();
+        world.says("alice", "NAMES #a,#b");
+        assert_eq!(world.codes("alice"), ["353", "366", "353", "366"]);
+    }
+
+    #[test]
+    fn an_invisible_member_is_named_to_members_only() {
+        let mut world = World::with(&["alice", "bob", "carol"]);
+        world.says("alice", "JOIN #a");
+        world.says("bob", "JOIN #a");
+        world.says("bob", "MODE bob +i");
+        world.forget();
+        world.says("alice", "NAMES #a");
+        assert!(world.heard("alice")[0].ends_with(":@alice bob"));
+        world.says("carol", "NAMES #a");
+        assert!(world.heard("carol")[0].ends_with(":@alice"));
+    }
+
+    #[test]
+    fn list_gives_channels_members_and_topics() {
+        let mut world = World::with(&["alice", "bob"]);
+        for line in ["JOIN #a,#b", "TOPIC #b :about b"] {
+            world.says("alice", line);
+        }
+        world.says("bob", "JOIN #b");
+        world.forget();
+        world.says("bob", "LIST");
+        assert_eq!(
+            world.heard("bob"),
+            [
+                ":irc.podwire.test 321 bob Channel :Users  Name",
+                ":irc.podwire.test 322 bob #a 1 :",
+                ":irc.podwire.test 322 bob #b 2 :about b",
+                ":irc.podwire.test 323 bob :End of /LIST",
+            ]
+        );
+        world.says("bob", "LIST #B,#none");
+        assert_eq!(world.heard("bob")[1..2], [":irc.podwire.test 322 bob #b 2 :about b"]);
+    }
+
+    #[test]
+    fn a_thousand_members_are_named_in_lines_that_fit() {
+        let mut world = World::default();
+        let nicks: Vec<String> = (0..1000).map(|number| format!("client{number}")).collect();
+        for nick in &nicks {
+            world.enters(nick);
+            world.says(nick, "JOIN #crowd");
+        }
+        world.forget();
+        world.says("client0", "NAMES #crowd");
+        let heard = world.heard("client0");
+        assert!(heard.iter().all(|line| line.len() <= 510));
+        let named = heard
+            .iter()
+            .filter_map(|line| line.split_once(" = #crowd :"))
+            .flat_map(|(_, names)| names.split(' '))
+            .count();
+        assert_eq!(named, 1000);
+    }
+}

@@ -1,0 +1,200 @@
+//! WHO, WHOIS and WHOWAS (RFC 2812 section 3.6).
+
+use super::{Client, ClientId, Server};
+use crate::{isupport::SERVER_NAME, mask, message::Message, refusal, reply, text};
+
+/// Room for channels in a `319`, in bytes: 510 without the server and two nicks.
+const ROOM: usize = 400;
+
+impl Server {
+    /// `WHO [channel | mask] [o]`.
+    pub(super) fn who(&mut self, id: ClientId, message: &Message) {
+        let wanted = message.parameter(0).unwrap_or("*");
+        // There are no server operators, so the question for them finds nobody.
+        let tails = if message.parameter(1) == Some("o") { Vec::new() } else { self.who_tails(wanted, id) };
+        for tail in tails {
+            self.reply(id, reply::WHOREPLY, &tail);
+        }
+        self.reply(id, reply::ENDOFWHO, &format!("{} :End of WHO list", text::cut(wanted, ROOM)));
+    }
+
+    fn who_tails(&self, wanted: &str, viewer: ClientId) -> Vec<String> {
+        if let Some((_, channel)) = self.find_channel(wanted) {
+            let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, viewer));
+            return visible
+                .filter_map(|(member, rank)| Some(who_tail(self.clients.get(member)?, &channel.name, rank.sign())))
+                .collect();
+        }
+        // A nick spelled out finds an invisible client too; only searching does not.
+        let found = self.clients.iter().filter(|&(&other, client)| {
+            let is_named = client.nick.eq_ignore_ascii_case(wanted);
+            client.is_registered() && (is_named || (fits(client, wanted) && self.is_visible_to(other, viewer)))
+        });
+        found.map(|(_, client)| who_tail(client, "*", "")).collect()
+    }
+
+    /// `WHOIS [server] nick,…`; as on most servers only the first nick is looked up.
+    pub(super) fn whois(&mut self, id: ClientId, message: &Message) {
+        let (server, nicks) = match (message.parameter(0), message.parameter(1)) {
+            (None, _) => return self.refuse(id, refusal::NO_NICK_GIVEN, &[]),
+            (Some(nicks), None) => (None, nicks),
+            (server, Some(nicks)) => (server, nicks),
+        };
+        if !self.is_for_this_server(id, server) {
+            return;
+        }
+        let nick = nicks.split(',').next().unwrap_or_default();
+        if let Some((found, client)) = self.find(nick) {
+            let nick = client.nick.clone();
+            for (code, tail) in self.whois_tails(found, client, id) {
+                self.reply(id, code, &format!("{nick} {tail}"));
+            }
+            self.reply(id, reply::ENDOFWHOIS, &format!("{nick} :End of /WHOIS list"));
+        } else {
+            self.refuse(id, refusal::NO_SUCH_NICK, &[nick]);
+            self.reply(id, reply::ENDOFWHOIS, &format!("{} :End of /WHOIS list", text::cut(nick, ROOM)));
+        }
+    }
+
+    fn whois_tails(&self, found: ClientId, client: &Client, viewer: ClientId) -> Vec<(&'static str, String)> {
+        let mut tails = vec![(reply::WHOISUSER, format!("{} {} * :{}", client.user, client.host, client.real_name))];
+        if self.is_visible_to(found, viewer) {
+            let channels: Vec<String> = client
+                .channels
+                .iter()
+                .filter_map(|key| self.channels.get(key))
+                .filter_map(|channel| Some(format!("{}{}", channel.members.get(&found)?.sign(), channel.name)))
+                .collect();
+            tails.extend(text::fill(&channels, ROOM).iter().map(|line| (reply::WHOISCHANNELS, format!(":{line}"))));
+        }
+        tails.push((reply::WHOISSERVER, format!("{SERVER_NAME} :A test pod of the podwire project")));
+        if let Some(away) = &client.away {
+            tails.push((reply::AWAY, format!(":{away}")));
+        }
+        let idle = self.now.saturating_sub(client.last_spoke_at).as_secs();
+        let signed_on = self.settings.started + client.connected_at.as_secs();
+        tails.push((reply::WHOISIDLE, format!("{idle} {signed_on} :seconds idle, signon time")));
+        tails
+    }
+
+    /// `WHOWAS nick`: no history is kept.
+    pub(super) fn whowas(&mut self, id: ClientId, message: &Message) {
+        let Some(nick) = message.parameter(0) else {
+            return self.refuse(id, refusal::NO_NICK_GIVEN, &[]);
+        };
+        self.refuse(id, refusal::WAS_NO_SUCH_NICK, &[nick]);
+        self.reply(id, reply::ENDOFWHOWAS, &format!("{} :End of WHOWAS", text::cut(nick, ROOM)));
+    }
+}
+
+/// Whether WHO with this mask finds the client: by nick, user, host, real name or server; `0` finds all.
+fn fits(client: &Client, wanted: &str) -> bool {
+    let subjects = [&client.nick, &client.user, &client.host, &client.real_name];
+    wanted == "0" || mask::matches(wanted, SERVER_NAME) || subjects.iter().any(|subject| mask::matches(wanted, subject))
+}
+
+fn who_tail(client: &Client, channel: &str, sign: &str) -> String {
+    let Client { user, host, nick, real_name, .. } = client;
+    let presence = if client.away.is_some() { 'G' } else { 'H' };
+    format!("{channel} {user} {host} {SERVER_NAME} {nick} {presence}{sign} :0 {real_name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::World;
+
+    #[test]
+    fn who_of_a_channel_lists_its_members_with_presence_and_rank() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("alice", "JOIN #a");
+        world.says("bob", "JOIN #a");
+        world.says("bob", "AWAY :tea");
+        world.forget();
+        world.says("alice", "WHO #A");
+        assert_eq!(
+            world.heard("alice"),
+            [
+                ":irc.podwire.test 352 alice #a alice 127.0.0.1 irc.podwire.test alice H@ :0 alice of the test",
+                ":irc.podwire.test 352 alice #a bob 127.0.0.1 irc.podwire.test bob G :0 bob of the test",
+                ":irc.podwire.test 315 alice #A :End of WHO list",
+            ]
+        );
+    }
+
+    #[test]
+    fn who_finds_by_mask_and_hides_the_invisible() {
+        let mut world = World::with(&["alice", "alan", "bob"]);
+        world.says("bob", "WHO al*");
+        assert_eq!(world.codes("bob"), ["352", "352", "315"]);
+        world.says("alan", "MODE alan +i");
+        for (line, found) in [("WHO al*", 1), ("WHO alan", 1), ("WHO *", 2), ("WHO", 2), ("WHO 0", 2), ("WHO * o", 0)] {
+            world.says("bob", line);
+            assert_eq!(world.codes("bob").len() - 1, found, "{line}");
+        }
+    }
+
+    #[test]
+    fn whois_tells_user_channels_server_absence_and_idleness() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("bob", "JOIN #b");
+        world.says("bob", "JOIN #a");
+        world.says("bob", "AWAY :tea");
+        world.after(7);
+        world.says("alice", "WHOIS BOB");
+        assert_eq!(
+            world.heard("alice"),
+            [
+                ":irc.podwire.test 311 alice bob bob 127.0.0.1 * :bob of the test",
+                ":irc.podwire.test 319 alice bob :@#a @#b",
+                ":irc.podwire.test 312 alice bob irc.podwire.test :A test pod of the podwire project",
+                ":irc.podwire.test 301 alice bob :tea",
+                ":irc.podwire.test 317 alice bob 7 1700000000 :seconds idle, signon time",
+                ":irc.podwire.test 318 alice bob :End of /WHOIS list",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_channels_of_the_invisible_are_not_told_to_strangers() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("bob", "JOIN #b");
+        world.says("bob", "MODE bob +i");
+        world.says("alice", "WHOIS bob");
+        assert!(!world.codes("alice").contains(&"319".to_owned()));
+        world.says("alice", "WHOIS bob bob");
+        assert_eq!(world.codes("alice")[0], "311");
+    }
+
+    #[test]
+    fn speaking_ends_idleness() {
+        let mut world = World::with(&["alice"]);
+        world.after(9);
+        world.says("alice", "PRIVMSG alice :hm");
+        world.after(2);
+        world.forget();
+        world.says("alice", "WHOIS alice");
+        assert!(world.heard("alice").iter().any(|line| line.contains(" 317 alice alice 2 ")));
+    }
+
+    #[test]
+    fn whois_errors_name_their_reason() {
+        let mut world = World::with(&["alice"]);
+        for (line, codes) in [
+            ("WHOIS", vec!["431"]),
+            ("WHOIS nobody", vec!["401", "318"]),
+            ("WHOIS irc.elsewhere.test alice", vec!["402"]),
+        ] {
+            world.says("alice", line);
+            assert_eq!(world.codes("alice"), codes, "{line}");
+        }
+    }
+
+    #[test]
+    fn whowas_knows_nobody() {
+        let mut world = World::with(&["alice"]);
+        world.says("alice", "WHOWAS bob");
+        assert_eq!(world.codes("alice"), ["406", "369"]);
+        world.says("alice", "WHOWAS");
+        assert_eq!(world.codes("alice"), ["431"]);
+    }
+}
