@@ -128,7 +128,7 @@ mod tests {
         let (sender, receiver) = queue(usize::MAX);
         // More than the kernel takes for one connection.
         let line = Line::new(&"x".repeat(510));
-        for _ in 0..100_000 {
+        for _ in 0..30_000 {
             sender.push(line.clone()).unwrap();
         }
         let (open, opened) = oneshot::channel();

@@ -101,7 +101,7 @@ fn the_state_holds_together_under_garbage_and_every_line_is_one_line() {
     let mut world = World::with(&["bot", "c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"]);
     let mut refused = 0;
     let mut present: Vec<ClientId> = (1..=9).map(ClientId).collect();
-    for step in 0..30_000_u64 {
+    for step in 0..12_000_u64 {
         let seat = dice.roll(present.len());
         let client = present[seat];
         let event = match dice.roll(400) {
