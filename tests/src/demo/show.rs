@@ -245,6 +245,10 @@ impl Cluster {
         screen.line(&format!(
             "  nc {address} {port}      then: PASS {password}, NICK me, USER me 0 * :me, WEATHER Paris"
         ));
+        screen.headline("To change the cluster, enter a node and");
+        screen.line(
+            "  edit /run/lab/nodes.toml, the membership file that all nodes follow; `ip route` shows the difference",
+        );
         screen.line("\n  scripts/demo --down takes it down");
     }
 

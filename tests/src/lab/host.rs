@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,11 +12,15 @@ use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statvfs::statvfs;
 
 use super::process::Process;
 
 /// Where hosts find the directory that all hosts of a lab share.
 pub const SHARED: &str = "/run/lab";
+
+/// Where the machine's /etc is on a host, to be read.
+const MACHINE_ETC: &str = "/run/machine/etc";
 
 /// A namespace of the network, and one of mounts. It lives as long as somebody holds this.
 #[derive(Debug, Clone)]
@@ -125,18 +130,33 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Empty /run and /etc, and the shared directory.
+/// A /run and an /etc of the host's own, and the shared directory. What the machine has in /etc is there to be read (the
+/// machine's programs look for it), save for its network's own files.
 fn furnish(shared: &Path) -> Result<(), String> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(|errno| step("make private", errno))?;
-    // Held open: the new /run hides it.
-    let held = File::open(shared).map_err(|error| step("open the shared directory", error))?;
+    // Held open: the new /run and /etc hide them.
+    let open = |path: &Path| File::open(path).map_err(|error| step(&path.display().to_string(), error));
+    let (held_shared, held_etc) = (open(shared)?, open(Path::new("/etc"))?);
     for place in ["/run", "/etc"] {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).map_err(|errno| step(place, errno))?;
     }
-    fs::create_dir(SHARED).map_err(|error| step(SHARED, error))?;
-    let source = format!("/proc/thread-self/fd/{}", held.as_raw_fd());
-    mount(Some(source.as_str()), SHARED, none, MsFlags::MS_BIND, none).map_err(|errno| step(SHARED, errno))?;
+    for (held, place) in [(&held_shared, SHARED), (&held_etc, MACHINE_ETC)] {
+        fs::create_dir_all(place).map_err(|error| step(place, error))?;
+        let source = format!("/proc/thread-self/fd/{}", held.as_raw_fd());
+        mount(Some(source.as_str()), place, none, MsFlags::MS_BIND, none).map_err(|errno| step(place, errno))?;
+    }
+    // Flags that a mount has cannot be taken away from it in a user namespace: they are given again.
+    let kept = statvfs(MACHINE_ETC).map_err(|errno| step(MACHINE_ETC, errno))?.flags().bits();
+    let flags = MsFlags::from_bits_truncate(kept) | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, MACHINE_ETC, none, flags, none).map_err(|errno| step("protect the machine's /etc", errno))?;
+    for entry in fs::read_dir(MACHINE_ETC).map_err(|error| step(MACHINE_ETC, error))? {
+        let name = entry.map_err(|error| step(MACHINE_ETC, error))?.file_name();
+        if !["cni", "hosts", "resolv.conf"].iter().any(|own| name == *own) {
+            let (target, link) = (Path::new(MACHINE_ETC).join(&name), Path::new("/etc").join(&name));
+            symlink(target, &link).map_err(|error| step(&link.display().to_string(), error))?;
+        }
+    }
     fs::write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n").map_err(|error| step("/etc/hosts", error))
 }
 
