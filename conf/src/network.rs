@@ -136,6 +136,10 @@ impl Range {
             let right = family::masked(subnet);
             return invalid(format!("{field}.subnet"), format!("{subnet} has host bits set: did you mean {right}?"));
         }
+        if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, subnet)) {
+            let why = format!("{subnet} overlaps {reserved}, whose addresses are never a pod's");
+            return invalid(format!("{field}.subnet"), why);
+        }
         let width = if subnet.is_ipv4() { 32 } else { 128 };
         if subnet.prefix() > width - 2 {
             return invalid(format!("{field}.subnet"), format!("{subnet} is too small for pods"));
@@ -219,6 +223,10 @@ mod tests {
             (
                 with(json!({"subnet": "10.0.0.1/24"})),
                 "ipam.ranges[0][0].subnet: 10.0.0.1/24 has host bits set: did you mean 10.0.0.0/24?",
+            ),
+            (
+                with(json!({"subnet": "127.0.0.0/24"})),
+                "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, whose addresses are never a pod's",
             ),
             (with(json!({"subnet": "10.0.0.0/31"})), "ipam.ranges[0][0].subnet: 10.0.0.0/31 is too small for pods"),
             (

@@ -32,7 +32,7 @@ fn overhead(view: &View) -> u32 {
     14 + 8 + 8 + outer
 }
 
-/// The VXLAN device on an underlay of this MTU.
+/// The VXLAN device on an underlay of this MTU, in bytes.
 pub fn device(view: &View, underlay_mtu: u32) -> Device {
     Device {
         name: defaults::OVERLAY_DEVICE.into(),
@@ -48,7 +48,12 @@ pub fn device(view: &View, underlay_mtu: u32) -> Device {
     }
 }
 
-/// Settings of the kernel: the node routes, and believes nobody on the overlay about routes.
+/// Whether a family is routed here at all.
+pub fn routes_family(view: &View, ipv4: bool) -> bool {
+    view.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4)
+}
+
+/// Settings of the kernel, beside IPv6 forwarding: the node routes, and believes nobody on the overlay about routes.
 pub fn settings(view: &View) -> Vec<Sysctl> {
     let device = defaults::OVERLAY_DEVICE;
     // The gateways on the overlay are link-local addresses, so that IPv6 has to work there even where it is off.
@@ -58,21 +63,18 @@ pub fn settings(view: &View) -> Vec<Sysctl> {
         Sysctl::of_device("ipv6", device, "accept_redirects", "0"),
         Sysctl::of_device("ipv4", device, "accept_redirects", "0"),
     ];
-    let has = |ipv4: bool| view.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4);
-    if has(true) {
+    if routes_family(view, true) {
         settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
-    }
-    if has(false) {
-        settings.push(Sysctl { path: "net/ipv6/conf/all/forwarding".into(), value: "1" });
     }
     settings
 }
 
-/// Everything on and behind the device with this index.
+/// Everything on and behind the device with this index, and the peers for which no nexthop id is left.
 ///
 /// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
 /// that nobody has.
-pub fn state(view: &View, device: u32, ids: &NexthopIds) -> State {
+pub fn state(view: &View, device: u32, ids: &NexthopIds) -> (State, Vec<String>) {
+    let mut left_out = Vec::new();
     let mut state = State { vnis: BTreeSet::from([defaults::VNI]), ..State::default() };
     for cidr in &view.own.pod_cidrs {
         // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
@@ -81,9 +83,12 @@ pub fn state(view: &View, device: u32, ids: &NexthopIds) -> State {
         state.with_route(route(*cidr, Target::Unreachable));
     }
     let mut free = defaults::NEXTHOP_IDS.filter(|id| !ids.taken.contains(id));
-    for peer in view.peers.values() {
+    for (name, peer) in &view.peers {
         let gateway = peer.link_local();
-        let Some(id) = ids.ours.get(&gateway).copied().or_else(|| free.next()) else { break };
+        let Some(id) = ids.ours.get(&gateway).copied().or_else(|| free.next()) else {
+            left_out.push(name.clone());
+            continue;
+        };
         let encap = Encap { vni: defaults::VNI, source: view.own.address, destination: peer.address };
         state.with_neighbour(Neighbour { device, address: gateway.into(), mac: peer.mac });
         state.with_nexthop(Nexthop { id, device, gateway, encap, protocol: defaults::OVERLAY_PROTOCOL });
@@ -95,11 +100,11 @@ pub fn state(view: &View, device: u32, ids: &NexthopIds) -> State {
         // An address of the cluster that no node has: dropped, not sent to whoever is behind the default route.
         state.with_route(route(*cidr, Target::Blackhole));
     }
-    state
+    (state, left_out)
 }
 
 fn route(destination: IpNetwork, target: Target) -> Route {
-    Route { destination, target, protocol: defaults::OVERLAY_PROTOCOL }
+    Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
 }
 
 /// The network configuration of this node's pods.
@@ -130,7 +135,8 @@ mod tests {
 
     #[test]
     fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
-        let state = state(&view(), 7, &NexthopIds::default());
+        let (state, left_out) = state(&view(), 7, &NexthopIds::default());
+        assert!(left_out.is_empty());
         let expected = [
             "blackhole 10.244.0.0/16",
             "unreachable 10.244.1.0/24",
@@ -155,9 +161,19 @@ mod tests {
         let view = view();
         let (second, first) = (view.peers["node-3"].link_local(), defaults::NEXTHOP_IDS.min().unwrap());
         let ids = NexthopIds { ours: [(second, first)].into(), taken: [first, first + 1].into() };
-        let state = state(&view, 7, &ids);
+        let (state, _) = state(&view, 7, &ids);
         assert_eq!(state.nexthops[&first].gateway, second);
         assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [first, first + 2]);
+    }
+
+    #[test]
+    fn a_peer_for_which_no_id_is_left_is_named_and_the_others_have_theirs() {
+        let view = view();
+        let ours = [(view.peers["node-3"].link_local(), 11_200_005)].into();
+        let ids = NexthopIds { ours, taken: defaults::NEXTHOP_IDS.collect() };
+        let (state, left_out) = state(&view, 7, &ids);
+        assert_eq!(left_out, ["node-2"]);
+        assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [11_200_005]);
     }
 
     #[test]
@@ -173,7 +189,7 @@ mod tests {
         let mut view = view();
         view.peers.clear();
         view.own.pod_cidrs = view.cluster_cidrs.clone();
-        let state = state(&view, 7, &NexthopIds::default());
+        let (state, _) = state(&view, 7, &NexthopIds::default());
         assert_eq!(routes(&state), ["unreachable 10.244.0.0/16", "unreachable fd00:10:244::/48"]);
     }
 

@@ -46,8 +46,10 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
     if found.mtu != desired.mtu {
         changes.push(link::set_mtu(found.index, desired.mtu));
     }
-    if !found.up {
+    if found.makes_link_local {
         changes.push(link::set_router_port(found.index, None, &[(Ipv4Setting::AcceptRedirects, 0)]));
+    }
+    if !found.up {
         changes.push(link::set_up(found.index, &found.name));
     }
     if changes.is_empty() { DeviceChange::Keep } else { DeviceChange::Change(changes) }
@@ -63,10 +65,15 @@ pub fn state(desired: &State, found: &State, device: u32) -> Vec<Request<Message
     changes.extend(missing_vnis.map(|vni| tunnel::add(device, *vni)));
     changes.extend(to_set(&desired.addresses, &found.addresses).map(|address| address.replace()));
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
-    changes.extend(to_set(&desired.routes, &found.routes).filter(guard).map(Route::replace));
+    // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
+    let set = |route: &Route| {
+        let ours = found.routes.contains_key(&(route.destination, route.metric));
+        if ours { route.replace() } else { route.add() }
+    };
+    changes.extend(to_set(&desired.routes, &found.routes).filter(guard).map(set));
     changes.extend(to_set(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.replace()));
     changes.extend(to_set(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.replace()));
-    changes.extend(to_set(&desired.routes, &found.routes).filter(|route| !guard(route)).map(Route::replace));
+    changes.extend(to_set(&desired.routes, &found.routes).filter(|route| !guard(route)).map(set));
 
     changes.extend(to_remove(&desired.routes, &found.routes).filter(|route| !guard(route)).map(Route::delete));
     changes.extend(to_remove(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.delete()));

@@ -26,28 +26,45 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 /// # Errors
 /// When the file cannot be read now: a later failure keeps the last membership.
 pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membership>> {
-    let stamp = stamp(&path);
-    let first = read(&path).map_err(io::Error::other)?;
+    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut seen = None;
+    let (stamp, first) = loop {
+        ticks.tick().await;
+        let now = stamp(&path).map_err(|error| io::Error::other(unreadable(&path, &error)))?;
+        if seen == Some(now) {
+            match read(&path, now) {
+                Ok(Some(first)) => break (now, first),
+                Ok(None) => {}
+                Err(why) => return Err(io::Error::other(why)),
+            }
+        }
+        seen = Some(now);
+    };
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(async move { follow(&path, stamp.ok(), sender).await });
+    tokio::spawn(async move { follow(&path, stamp, sender).await });
     Ok(receiver)
 }
 
-async fn follow(path: &Path, mut read_at: Option<Stamp>, sender: watch::Sender<Membership>) {
+async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let mut seen = read_at;
+    // What was last seen, and what was last dealt with; a file that is not there is a state as well.
+    let mut seen = Some(first);
+    let mut dealt_with = Some(seen);
     let mut complaint = String::new();
     loop {
         ticks.tick().await;
-        let now = stamp(path).ok();
+        let looked = stamp(path);
+        let now = looked.as_ref().ok().copied();
         let settled = now == seen;
         seen = now;
-        if !settled || now == read_at {
+        if !settled || dealt_with == Some(now) {
             continue;
         }
-        read_at = now;
-        match read(path) {
-            Ok(membership) => {
+        dealt_with = Some(now);
+        match looked.map_err(|error| unreadable(path, &error)).and_then(|now| read(path, now)) {
+            // Changed while it was read: it is looked at again.
+            Ok(None) => dealt_with = None,
+            Ok(Some(membership)) => {
                 complaint.clear();
                 let changed = |current: &mut Membership| {
                     let changed = *current != membership;
@@ -69,12 +86,23 @@ async fn follow(path: &Path, mut read_at: Option<Stamp>, sender: watch::Sender<M
 
 fn stamp(path: &Path) -> io::Result<Stamp> {
     let data = std::fs::metadata(path)?;
+    if !data.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
     Ok((data.dev(), data.ino(), data.size(), modified, changed))
 }
 
-fn read(path: &Path) -> Result<Membership, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("read the membership file {}: {error}", path.display()))?;
-    Membership::parse(&text).map_err(|error| format!("membership file {}: {error}", path.display()))
+/// The membership in the file, unless it is not any more the one that was looked at.
+fn read(path: &Path, looked_at: Stamp) -> Result<Option<Membership>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    if stamp(path).ok() != Some(looked_at) {
+        return Ok(None);
+    }
+    let parsed = Membership::parse(&text);
+    parsed.map(Some).map_err(|error| format!("membership file {}: {error}", path.display()))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("read the membership file {}: {error}", path.display())
 }

@@ -1,21 +1,22 @@
 //! What the kernel has of ours: always a fresh look, never a memory.
 
 use podwire_conf::defaults;
-use podwire_kernel::link::Link;
 use podwire_kernel::{Result, Socket, address, link, neighbour, nexthop, route, tunnel};
 
 use crate::desired::NexthopIds;
 use crate::state::State;
 use crate::view::View;
 
-/// The device that has this node's own address: the underlay.
+/// The MTU of the underlay in bytes: that of the device which has this node's own address, or Ethernet's where that is
+/// the loopback device, behind which are all the others. `None` when no device has the address.
 ///
 /// # Errors
 /// When the kernel refuses to tell.
-pub fn underlay(socket: &mut Socket, view: &View) -> Result<Option<Link>> {
+pub fn underlay_mtu(socket: &mut Socket, view: &View) -> Result<Option<u32>> {
     let addresses = address::list(socket, None)?;
     let Some(own) = addresses.iter().find(|found| found.address.ip() == view.own.address) else { return Ok(None) };
-    link::by_index(socket, own.device)
+    let link = link::by_index(socket, own.device)?;
+    Ok(link.map(|link| if link.loopback { defaults::MTU } else { link.mtu }))
 }
 
 /// Everything of ours on and behind the device with this index, and the nexthop ids that are in use.

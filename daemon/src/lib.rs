@@ -17,6 +17,7 @@ pub mod state;
 pub mod view;
 
 mod follow;
+mod only;
 mod reconcile;
 
 use std::io::{self, IsTerminal};
@@ -50,6 +51,7 @@ pub fn run(args: Args) -> ExitCode {
 
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let _only = only::Only::claim()?;
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
     tokio::select! {

@@ -36,8 +36,8 @@ pub struct State {
     pub neighbours: BTreeMap<IpAddr, Neighbour>,
     /// The nexthop objects that bear our protocol number, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
-    /// The routes that bear our protocol number, by destination.
-    pub routes: BTreeMap<IpNetwork, Route>,
+    /// The routes that bear our protocol number, by destination and metric.
+    pub routes: BTreeMap<(IpNetwork, u32), Route>,
 }
 
 impl State {
@@ -58,6 +58,6 @@ impl State {
 
     /// Enters a route; the first one entered for a destination counts.
     pub fn with_route(&mut self, route: Route) {
-        self.routes.entry(route.destination).or_insert(route);
+        self.routes.entry((route.destination, route.metric)).or_insert(route);
     }
 }

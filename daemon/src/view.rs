@@ -73,42 +73,48 @@ impl View {
             let others = if others.is_empty() { "no node".into() } else { others.join(", ") };
             return Err(refuse(format!("is not in the membership, which lists {others}")));
         };
-        let mut refused = Vec::new();
-        let mut cluster_cidrs: Vec<IpNetwork> = Vec::new();
-        for cidr in &membership.cluster_cidrs {
-            match cluster_cidrs.iter().find(|other| family::overlap(**other, *cidr)) {
-                Some(other) => {
-                    let why = format!("cluster CIDR {cidr} overlaps {other}");
-                    refused.push(Refusal { node: String::new(), why });
-                }
-                None => cluster_cidrs.push(family::masked(*cidr)),
+        let (cluster_cidrs, mut refused) = cluster(&membership.cluster_cidrs);
+        // In the order of the file, this node's entry too: whoever looks at it comes to the same verdict.
+        let (mut claims, mut own, mut peers) = (Claims::default(), None, BTreeMap::new());
+        for entry in &membership.nodes {
+            let twice = peers.contains_key(&entry.name) || (own.is_some() && entry.name == name);
+            let other_family = entry.address.is_ipv4() != node.address.is_ipv4();
+            let verdict = if twice {
+                Err("is listed twice; the first entry counts".into())
+            } else if other_family {
+                Err(format!("address {} and this node's {} are not of one family", entry.address, node.address))
+            } else {
+                claims.judge(entry, &cluster_cidrs)
+            };
+            match verdict {
+                Ok(peer) if entry.name == name => own = Some(peer),
+                Ok(peer) => _ = peers.insert(entry.name.clone(), peer),
+                Err(why) if entry.name == name && own.is_none() => return Err(refuse(why)),
+                Err(why) => refused.push(Refusal { node: entry.name.clone(), why }),
             }
         }
-        let mut claims = Claims::default();
-        let own = claims.judge(node, &cluster_cidrs).map_err(refuse)?;
-        let mut view = Self { cluster_cidrs, own, peers: BTreeMap::new(), refused };
-        let mut own_seen = false;
-        for node in &membership.nodes {
-            if node.name == name && !std::mem::replace(&mut own_seen, true) {
-                continue;
-            }
-            match view.admit(node, name, &mut claims) {
-                Ok(peer) => _ = view.peers.insert(node.name.clone(), peer),
-                Err(why) => view.refused.push(Refusal { node: node.name.clone(), why }),
-            }
-        }
-        Ok(view)
+        let own = own.ok_or_else(|| refuse("is not in the membership".into()))?;
+        Ok(Self { cluster_cidrs, own, peers, refused })
     }
+}
 
-    fn admit(&self, node: &Node, own_name: &str, claims: &mut Claims) -> Result<Peer, String> {
-        if node.name == own_name || self.peers.contains_key(&node.name) {
-            return Err("is listed twice; the first entry counts".into());
-        }
-        if node.address.is_ipv4() != self.own.address.is_ipv4() {
-            return Err(format!("address {} and this node's {} are not of one family", node.address, self.own.address));
-        }
-        claims.judge(node, &self.cluster_cidrs)
+/// The cluster's ranges that can be believed, and why the others are not.
+fn cluster(cidrs: &[IpNetwork]) -> (Vec<IpNetwork>, Vec<Refusal>) {
+    let (mut believed, mut refused) = (Vec::<IpNetwork>::new(), Vec::new());
+    for cidr in cidrs {
+        let why = if cidr.network() != cidr.ip() {
+            format!("cluster CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr))
+        } else if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, *cidr)) {
+            format!("cluster CIDR {cidr} overlaps {reserved}, which is never routed")
+        } else if let Some(other) = believed.iter().find(|other| family::overlap(**other, *cidr)) {
+            format!("cluster CIDR {cidr} overlaps {other}")
+        } else {
+            believed.push(*cidr);
+            continue;
+        };
+        refused.push(Refusal { node: String::new(), why });
     }
+    (believed, refused)
 }
 
 /// What the nodes that are believed hold, by what no two may hold: a cluster of ten thousand is judged entry by entry,
@@ -125,7 +131,7 @@ impl Claims {
     /// What an entry must be, whoever's it is; one that is believed is held from now on.
     fn judge(&mut self, node: &Node, cluster_cidrs: &[IpNetwork]) -> Result<Peer, String> {
         let address = node.address;
-        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        if family::reserved().any(|reserved| reserved.contains(address)) {
             return Err(format!("address {address} is no address of a node"));
         }
         if let Some(cidr) = cluster_cidrs.iter().find(|cidr| cidr.contains(address)) {
@@ -138,6 +144,10 @@ impl Claims {
         for (place, cidr) in node.pod_cidrs.iter().enumerate() {
             if cidr.network() != cidr.ip() {
                 return Err(format!("pod CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr)));
+            }
+            // Room for the node itself, a gateway, a pod and, in IPv4, the broadcast address.
+            if cidr.prefix() > family::host(cidr.ip()).prefix() - 2 {
+                return Err(format!("pod CIDR {cidr} is too small for pods"));
             }
             if !cluster_cidrs.iter().any(|cluster| family::contains(*cluster, *cidr)) {
                 return Err(format!("pod CIDR {cidr} is outside of the cluster's ranges"));

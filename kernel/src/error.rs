@@ -22,7 +22,7 @@ enum Answer {
     Kernel { errno: Errno, said: Option<String> },
     /// A system call on the socket or on a file failed.
     System(io::Error),
-    /// The kernel answered something that is no answer to the question.
+    /// There is no answer that could be understood.
     Unreadable(String),
 }
 
@@ -37,7 +37,7 @@ impl Error {
         Self { wish: wish.into(), answer: Answer::System(error.into()) }
     }
 
-    /// An answer that could not be understood.
+    /// An answer that did not come or could not be understood.
     pub fn unreadable(wish: impl Into<String>, why: impl fmt::Display) -> Self {
         Self { wish: wish.into(), answer: Answer::Unreadable(why.to_string()) }
     }
@@ -80,7 +80,7 @@ impl fmt::Display for Error {
                 Some(number) => write!(f, "{} ({number})", Errno::from_raw(number).desc()),
                 None => write!(f, "{error}"),
             },
-            Answer::Unreadable(why) => write!(f, "the kernel's answer cannot be read: {why}"),
+            Answer::Unreadable(why) => write!(f, "no readable answer of the kernel: {why}"),
         }
     }
 }

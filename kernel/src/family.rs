@@ -27,6 +27,21 @@ pub fn everything(like: IpNetwork) -> Option<IpNetwork> {
     IpNetwork::new(unspecified, 0).ok()
 }
 
+/// Prefixes whose addresses are never those of a node or of a pod: this host and network, loopback, link-local,
+/// multicast, reserved and broadcast (RFC 6890, tables 1 to 20; RFC 4291, section 2.4).
+pub fn reserved() -> impl Iterator<Item = IpNetwork> {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    let four = [([0, 0, 0, 0], 8), ([127, 0, 0, 0], 8), ([169, 254, 0, 0], 16), ([224, 0, 0, 0], 3)];
+    let six = [
+        (Ipv6Addr::UNSPECIFIED, 127),
+        (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+        (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+    ];
+    let four = four.map(|(address, prefix)| (IpAddr::V4(Ipv4Addr::from(address)), prefix));
+    let six = six.map(|(address, prefix)| (IpAddr::V6(address), prefix));
+    four.into_iter().chain(six).filter_map(|(address, prefix)| IpNetwork::new(address, prefix).ok())
+}
+
 /// Both families, for questions that are asked of each.
 pub const BOTH: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
@@ -56,6 +71,28 @@ pub fn masked(prefix: IpNetwork) -> IpNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reserved_addresses_are_those_that_nobody_can_have() {
+        let is = |text: &str| reserved().any(|prefix| prefix.contains(text.parse().unwrap()));
+        for nobodys in [
+            "0.1.2.3",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(is(nobodys), "{nobodys}");
+        }
+        for somebodys in ["10.0.0.1", "192.168.0.1", "198.51.100.1", "fd00::1", "2001:db8::1"] {
+            assert!(!is(somebodys), "{somebodys}");
+        }
+    }
 
     #[test]
     fn prefixes_contain_and_overlap_within_their_family_only() {

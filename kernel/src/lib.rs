@@ -9,6 +9,7 @@
 pub mod address;
 pub mod error;
 pub mod family;
+pub mod forwarding;
 pub mod link;
 pub mod mac;
 pub mod message;

@@ -40,6 +40,10 @@ pub struct Link {
     pub alias: Option<String>,
     /// Its VXLAN settings, where it is one.
     pub vxlan: Option<Vxlan>,
+    /// Whether it makes itself a link-local address when it comes up.
+    pub makes_link_local: bool,
+    /// Whether it is the loopback device.
+    pub loopback: bool,
 }
 
 /// The settings of a VXLAN device that are fixed at its creation.
@@ -127,6 +131,8 @@ fn parse(message: LinkMessage) -> Link {
         peer: None,
         alias: None,
         vxlan: None,
+        makes_link_local: true,
+        loopback: message.header.flags.contains(LinkFlags::Loopback),
     };
     for attribute in message.attributes {
         match attribute {
@@ -136,6 +142,12 @@ fn parse(message: LinkMessage) -> Link {
             LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
             LinkAttribute::Link(index) => link.peer = Some(index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::AfSpecUnspec(families) => {
+                let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+                let says =
+                    |family: &AfSpecUnspec| matches!(family, AfSpecUnspec::Inet6(fields) if fields.contains(&none));
+                link.makes_link_local = !families.iter().any(says);
+            }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {

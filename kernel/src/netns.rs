@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 
 use crate::{Error, Result};
@@ -24,7 +25,9 @@ impl Namespace {
     /// Opens the namespace at a path. The error is "gone" when there is nothing there.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().display().to_string();
-        let file = File::open(&path).map_err(|error| Error::system(format!("open network namespace {path}"), error))?;
+        // Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+        let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
+        let file = opened.map_err(|error| Error::system(format!("open network namespace {path}"), error))?;
         Ok(Self { file, path })
     }
 

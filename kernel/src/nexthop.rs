@@ -81,8 +81,9 @@ impl Nexthop {
     }
 }
 
-/// Every nexthop object of the namespace: those installed by `protocol` that are whole, and the ids of all others, which
-/// are taken.
+/// Every nexthop object of the namespace: those installed by `protocol`, and the ids of all others, which are taken. One
+/// of ours that somebody has made into something else is listed with an [`Encap::UNKNOWN`], so that it differs from
+/// whatever is wanted.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>)> {
     let wish = "list nexthops";
     let ask = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
@@ -91,24 +92,28 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>
         let Message::Plain(message) = answer else { continue };
         let id = attribute(&message, NHA_ID).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
         let Some(id) = id else { return Err(Error::unreadable(wish, "a nexthop without an id")) };
-        match parse(&message, id) {
-            Some(nexthop) if nexthop.protocol == protocol => ours.push(nexthop),
-            _ => others.push(id),
+        let [_, _, owner, ..] = message.header;
+        if owner == protocol {
+            ours.push(parse(&message, id, protocol));
+        } else {
+            others.push(id);
         }
     }
     Ok((ours, others))
 }
 
-/// `None` for what is not a nexthop of this shape, such as a group or one without a tunnel.
-fn parse(message: &Plain, id: u32) -> Option<Nexthop> {
-    let [_, _, protocol, ..] = message.header;
-    Some(Nexthop {
+fn parse(message: &Plain, id: u32, protocol: u8) -> Nexthop {
+    let device = attribute(message, NHA_OIF).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
+    let gateway = attribute(message, NHA_GATEWAY).and_then(|value| <[u8; 16]>::try_from(value).ok());
+    let kind = attribute(message, NHA_ENCAP_TYPE);
+    let encap = kind.zip(attribute(message, NHA_ENCAP)).and_then(|(kind, encap)| Encap::parse(kind, encap));
+    Nexthop {
         id,
-        device: u32::from_ne_bytes(attribute(message, NHA_OIF)?.try_into().ok()?),
-        gateway: <[u8; 16]>::try_from(attribute(message, NHA_GATEWAY)?).ok()?.into(),
-        encap: Encap::parse(attribute(message, NHA_ENCAP_TYPE)?, attribute(message, NHA_ENCAP)?)?,
+        device: device.unwrap_or(0),
+        gateway: gateway.map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from),
+        encap: encap.unwrap_or(Encap::UNKNOWN),
         protocol,
-    })
+    }
 }
 
 fn attribute(message: &Plain, kind: u16) -> Option<Vec<u8>> {
@@ -124,6 +129,13 @@ fn plain(kind: u16, family: AddressFamily, protocol: u8, flags: u32, attributes:
 }
 
 impl Encap {
+    /// A tunnel that nobody wants: what stands for one of another shape.
+    pub const UNKNOWN: Self = Self {
+        vni: u32::MAX,
+        source: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        destination: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+
     fn attributes(&self) -> (RouteLwEnCapType, Vec<RouteLwTunnelEncap>) {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -153,7 +165,7 @@ impl Encap {
         }
     }
 
-    /// Reads the attributes back; `None` for another kind of tunnel or one that lacks or adds a field, so that what was
+    /// Reads the attributes back; `None` for another kind of tunnel or one that lacks a field or sets another, so that what was
     /// changed by a stranger's hand differs from what is wanted.
     fn parse(kind: Vec<u8>, nested: Vec<u8>) -> Option<Self> {
         let kind = RouteLwEnCapType::from(u16::from_ne_bytes(kind.try_into().ok()?));
@@ -164,6 +176,11 @@ impl Encap {
                 RouteLwTunnelEncap::Ip(RouteIpTunnel::Source(address)) => source = Some(address.into()),
                 RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => destination = Some(address.into()),
                 RouteLwTunnelEncap::Ip(RouteIpTunnel::Ttl(value)) => ttl = value,
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Tos(tos)) | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Tc(tos))
+                    if tos != 0 =>
+                {
+                    return None;
+                }
                 RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(id)) => vni = Some(id),
                 RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Source(address)) => source = Some(IpAddr::V6(address)),
                 RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)) => destination = Some(address.into()),

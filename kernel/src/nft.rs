@@ -7,7 +7,7 @@ mod expression;
 
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, ExpressionAttribute, Hook, HookNumber, InetHookNumber, ListAttribute,
-    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
+    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
@@ -43,8 +43,6 @@ pub struct Chain {
 /// What a chain may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Accept and drop.
-    Filter,
     /// Translate addresses; sees the first packet of a connection only.
     Nat,
 }
@@ -52,16 +50,24 @@ pub enum Kind {
 /// The hooks in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// Before the routing decision.
-    Prerouting,
     /// On the way out, after routing.
     Postrouting,
+}
+
+/// What the kernel has of a wanted table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The wanted chains that are there: at their hook, with their policy, and with the rules they have.
+    pub table: Table,
+    /// Whether the table is there and is asleep (`flags dormant`): none of its rules is looked at.
+    pub dormant: bool,
+    /// Chains that have a wanted name and are something else. They are not changed into a wanted one by any message.
+    pub misplaced: Vec<String>,
 }
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
-            Self::Filter => "filter",
             Self::Nat => "nat",
         }
     }
@@ -70,16 +76,25 @@ impl Kind {
 impl From<At> for InetHookNumber {
     fn from(at: At) -> Self {
         match at {
-            At::Prerouting => Self::PreRouting,
             At::Postrouting => Self::PostRouting,
         }
     }
 }
 
-/// The chains of `wanted` as the kernel has them: those that are missing, or are not at the wanted hook, are left out.
-/// Chains that a stranger put beside them are not looked at.
-pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Table> {
-    let mut found = Table { name: wanted.name.clone(), chains: Vec::new() };
+/// `NF_ACCEPT` (uapi/linux/netfilter.h), as a chain's policy.
+const ACCEPT: u32 = 1;
+
+/// The table and the chains of `wanted` as the kernel has them. Chains that a stranger put beside them are not looked at.
+pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
+    let table = Table { name: wanted.name.clone(), chains: Vec::new() };
+    let mut found = Found { table, dormant: false, misplaced: Vec::new() };
+    let ask = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(wanted.name.clone())] });
+    let wish = format!("read table inet {}", wanted.name);
+    let Some(answer) = socket.get(Request::new(wish, message(ask), 0))? else { return Ok(found) };
+    if let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = answer.inner {
+        let asleep = |attribute: &TableAttribute| matches!(attribute, TableAttribute::Flags(flags) if flags.contains(TableFlags::Dormant));
+        found.dormant = table.attributes.iter().any(asleep);
+    }
     for chain in &wanted.chains {
         let wish = format!("read chain {} of table inet {}", chain.name, wanted.name);
         let ask = ChainMessage {
@@ -88,11 +103,21 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Table> {
         let Some(answer) = socket.get(Request::new(wish, message(NfTablesMessage::GetChain(ask)), 0))? else {
             continue;
         };
-        if chain.is_at(&answer) {
-            found.chains.push(Chain { rules: rules(socket, &wanted.name, &chain.name)?, ..chain.clone() });
+        if !chain.is_at(&answer) {
+            found.misplaced.push(chain.name.clone());
+        } else if has_policy(&answer, ACCEPT) {
+            let rules = rules(socket, &wanted.name, &chain.name)?;
+            found.table.chains.push(Chain { rules, ..chain.clone() });
         }
     }
     Ok(found)
+}
+
+impl Found {
+    /// Whether the kernel has just what is wanted.
+    pub fn is(&self, wanted: &Table) -> bool {
+        self.table == *wanted && !self.dormant
+    }
 }
 
 fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
@@ -120,24 +145,35 @@ fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
 }
 
 impl Table {
-    /// The transaction that makes the kernel's chains of these names equal to these; other chains, sets and maps of the
-    /// table stay as they are.
-    pub fn replace(&self) -> Vec<Request<NetfilterMessage>> {
-        let mut requests = Vec::new();
-        let table =
-            NfTablesMessage::NewTable(TableMessage { attributes: vec![TableAttribute::Name(self.name.clone())] });
-        requests.push(self.request("create", table, NLM_F_CREATE));
+    /// The transaction that makes the kernel's chains of these names equal to these, and the table awake; other chains,
+    /// sets and maps of the table stay as they are. Chains that were found misplaced are made anew.
+    pub fn replace(&self, found: &Found) -> Vec<Request<NetfilterMessage>> {
+        let awake = TableAttribute::Flags(TableFlags::empty());
+        let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone()), awake] };
+        let mut requests = vec![self.request("set", "", NfTablesMessage::NewTable(table), NLM_F_CREATE)];
         for chain in &self.chains {
-            requests.push(self.request("create", NfTablesMessage::NewChain(chain.message(&self.name)), NLM_F_CREATE));
+            let of = format!("chain {} of ", chain.name);
             let all = RuleMessage {
                 attributes: vec![RuleAttribute::Table(self.name.clone()), RuleAttribute::Chain(chain.name.clone())],
             };
-            requests.push(self.request("empty", NfTablesMessage::DeleteRule(all.clone()), 0));
+            if found.misplaced.contains(&chain.name) {
+                let misplaced = ChainMessage {
+                    attributes: vec![
+                        ChainAttribute::Table(self.name.clone()),
+                        ChainAttribute::Name(chain.name.clone()),
+                    ],
+                };
+                requests.push(self.request("empty", &of, NfTablesMessage::DeleteRule(all.clone()), 0));
+                requests.push(self.request("remove", &of, NfTablesMessage::DeleteChain(misplaced), 0));
+            }
+            let set = NfTablesMessage::NewChain(chain.message(&self.name));
+            requests.push(self.request("set", &of, set, NLM_F_CREATE));
+            requests.push(self.request("empty", &of, NfTablesMessage::DeleteRule(all.clone()), 0));
             for rule in &chain.rules {
                 let mut rule_message = all.clone();
                 rule_message.attributes.push(RuleAttribute::Expressions(rule.emit()));
                 let add = NfTablesMessage::NewRule(rule_message);
-                requests.push(self.request("fill", add, NLM_F_CREATE | NLM_F_APPEND));
+                requests.push(self.request("fill", &of, add, NLM_F_CREATE | NLM_F_APPEND));
             }
         }
         requests
@@ -146,11 +182,11 @@ impl Table {
     /// Removes the table with all that is in it.
     pub fn delete(&self) -> Vec<Request<NetfilterMessage>> {
         let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone())] };
-        vec![self.request("remove", NfTablesMessage::DeleteTable(table), 0)]
+        vec![self.request("remove", "", NfTablesMessage::DeleteTable(table), 0)]
     }
 
-    fn request(&self, verb: &str, inner: NfTablesMessage, flags: u16) -> Request<NetfilterMessage> {
-        Request::new(format!("{verb} table inet {}", self.name), message(inner), flags)
+    fn request(&self, verb: &str, of: &str, inner: NfTablesMessage, flags: u16) -> Request<NetfilterMessage> {
+        Request::new(format!("{verb} {of}table inet {}", self.name), message(inner), flags)
     }
 }
 
@@ -166,6 +202,7 @@ impl Chain {
                 ChainAttribute::Name(self.name.clone()),
                 ChainAttribute::Hook(hook),
                 ChainAttribute::Type(self.kind.name().into()),
+                ChainAttribute::Policy(ACCEPT),
             ],
         }
     }
@@ -175,8 +212,15 @@ impl Chain {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(found)) = &found.inner else { return false };
         let wanted = self.message("");
         let has = |wanted: &ChainAttribute| found.attributes.iter().any(|attribute| same(wanted, attribute));
-        wanted.attributes.iter().skip(1).all(has)
+        let place =
+            |attribute: &&ChainAttribute| matches!(attribute, ChainAttribute::Hook(_) | ChainAttribute::Type(_));
+        wanted.attributes.iter().filter(place).all(has)
     }
+}
+
+fn has_policy(found: &NetfilterMessage, policy: u32) -> bool {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(found)) = &found.inner else { return false };
+    found.attributes.contains(&ChainAttribute::Policy(policy))
 }
 
 /// Equal, whatever other fields of the hook the kernel adds.

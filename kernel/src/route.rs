@@ -12,11 +12,16 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::message::Message;
 use crate::{Error, Request, Result, Socket, family};
 
+/// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.
+const IPV6_DEFAULT_METRIC: u32 = 1024;
+
 /// A route, compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// The destination, host bits clear.
     pub destination: IpNetwork,
+    /// Which of the routes to the destination: the lowest is taken. 0 is the family's default.
+    pub metric: u32,
     /// Where to.
     pub target: Target,
     /// Who installed it (`RTPROT_*`): the mark of ownership.
@@ -61,7 +66,10 @@ impl Route {
     /// Removes this route: one with the same destination and protocol, so never a stranger's.
     pub fn delete(&self) -> Request<Message> {
         let mut message = self.message();
-        message.attributes.retain(|attribute| matches!(attribute, RouteAttribute::Destination(_)));
+        let identity = |attribute: &RouteAttribute| {
+            matches!(attribute, RouteAttribute::Destination(_) | RouteAttribute::Priority(_))
+        };
+        message.attributes.retain(identity);
         message.header.scope = RouteScope::NoWhere;
         message.header.kind = RouteType::Unspec;
         message.header.flags = RouteFlags::empty();
@@ -78,6 +86,9 @@ impl Route {
         header.scope = RouteScope::Universe;
         header.kind = RouteType::Unicast;
         message.attributes.push(RouteAttribute::Destination(address(self.destination.network())));
+        if self.metric != 0 {
+            message.attributes.push(RouteAttribute::Priority(self.metric));
+        }
         match self.target {
             Target::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
             Target::Device(device) => {
@@ -97,11 +108,12 @@ impl Route {
     }
 
     fn parse(message: &RouteMessage) -> Option<Self> {
-        let (mut destination, mut nexthop, mut device, mut gateway) = (None, None, None, None);
+        let (mut destination, mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, None, 0);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::V4(*address)),
                 RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::V6(*address)),
+                RouteAttribute::Priority(found) => metric = *found,
                 RouteAttribute::NhId(id) => nexthop = Some(*id),
                 RouteAttribute::Oif(index) => device = Some(*index),
                 RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
@@ -124,7 +136,10 @@ impl Route {
         };
         let prefix = message.header.destination_prefix_length;
         let destination = IpNetwork::new(destination.unwrap_or(unspecified), prefix).ok()?;
-        Some(Self { destination, target, protocol: message.header.protocol.into() })
+        if destination.is_ipv6() && metric == IPV6_DEFAULT_METRIC {
+            metric = 0;
+        }
+        Some(Self { destination, metric, target, protocol: message.header.protocol.into() })
     }
 }
 
@@ -159,6 +174,9 @@ fn address(address: IpAddr) -> RouteAddress {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let destination = self.destination;
+        if self.metric != 0 {
+            write!(f, "metric {} ", self.metric)?;
+        }
         match self.target {
             Target::Nexthop(id) => write!(f, "{destination} nhid {id}"),
             Target::Device(device) => write!(f, "{destination} dev {device}"),

@@ -111,8 +111,8 @@ impl Socket {
     }
 
     /// Executes requests in order, many in one system call, and goes on after a refusal. The answer lists the refused
-    /// ones by their place; empty means that all is done. When the socket itself fails, the first request of the
-    /// chunk that could not be sent stands for the rest.
+    /// ones by their place; empty means that all is done. When the socket itself fails, every request that it has no
+    /// answer for is a refused one.
     pub fn execute_all<T: NetlinkSerializable>(&mut self, requests: Vec<Request<T>>) -> Vec<(usize, Error)> {
         let mut refused = Vec::new();
         let mut requests = requests.into_iter().enumerate().peekable();
@@ -131,7 +131,11 @@ impl Socket {
                 }
             }
             if let Err(error) = self.exchange(&bytes, first, self.sequence, &mut sent, &mut refused) {
-                refused.push((sent.first().map_or(0, |sent| sent.place), error));
+                let unanswered = |wish: String| Error::unreadable(wish, format!("not known to be done: {error}"));
+                let known: Vec<_> = refused.iter().map(|(place, _)| *place).collect();
+                let of_chunk = sent.into_iter().filter(|sent| !known.contains(&sent.place));
+                refused.extend(of_chunk.map(|sent| (sent.place, unanswered(sent.wish))));
+                refused.extend(requests.map(|(place, request)| (place, unanswered(request.wish))));
                 return refused;
             }
         }

@@ -37,6 +37,11 @@ impl Sysctl {
             .map_err(|error| Error::system(format!("set sysctl {} to {}", self.path, self.value), error))
     }
 
+    /// As [`Sysctl::set`], where the kernel has such a setting: a kernel without IPv6 has none of its own.
+    pub fn set_if_there(&self) -> Result<()> {
+        if self.holds()?.is_none() { Ok(()) } else { self.set() }
+    }
+
     fn file(&self) -> PathBuf {
         PathBuf::from("/proc/sys").join(&self.path)
     }

@@ -1,6 +1,8 @@
 //! The VNI filter of a VXLAN device: the networks it accepts (`bridge vni`, RTM_NEWTUNNEL; Linux 5.18).
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, Nla, NlaBuffer, NlasIterator};
+use std::ops::RangeInclusive;
+
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLM_F_CREATE, Nla, NlaBuffer, NlasIterator, parse_u32};
 use netlink_packet_route::AddressFamily;
 
 use crate::message::{DELETE_TUNNEL, GET_TUNNEL, Message, NEW_TUNNEL, Plain};
@@ -8,6 +10,7 @@ use crate::{Error, Request, Result, Socket};
 
 const VXLAN_VNIFILTER_ENTRY: u16 = 1;
 const VXLAN_VNIFILTER_ENTRY_START: u16 = 1;
+const VXLAN_VNIFILTER_ENTRY_END: u16 = 2;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
@@ -21,7 +24,7 @@ pub fn delete(device: u32, vni: u32) -> Request<Message> {
     Request::removal(format!("refuse VNI {vni}"), message(DELETE_TUNNEL, device, Some(vni)))
 }
 
-/// The networks that the device accepts, ascending. A range counts as its first one: we never make one.
+/// The networks that the device accepts, ascending. The kernel lists neighbouring ones as a range.
 pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<u32>> {
     let wish = "list accepted VNIs";
     let mut list = Vec::new();
@@ -30,21 +33,25 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<u32>> {
         for entry in message.attributes.iter().filter(|entry| entry.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY) {
             let mut nested = vec![0; entry.value_len()];
             entry.emit_value(&mut nested);
-            list.extend(start(&nested).map_err(|error| Error::unreadable(wish, error))?);
+            list.extend(range(&nested).map_err(|error| Error::unreadable(wish, error))?);
         }
     }
     list.sort_unstable();
     Ok(list)
 }
 
-fn start(entry: &[u8]) -> std::result::Result<Option<u32>, netlink_packet_core::DecodeError> {
+fn range(entry: &[u8]) -> std::result::Result<RangeInclusive<u32>, DecodeError> {
+    let (mut start, mut end) = (None, None);
     for attribute in NlasIterator::new(entry) {
         let attribute: NlaBuffer<&[u8]> = attribute?;
-        if attribute.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY_START {
-            return netlink_packet_core::parse_u32(attribute.value()).map(Some);
+        match attribute.kind() & TYPE_MASK {
+            VXLAN_VNIFILTER_ENTRY_START => start = Some(parse_u32(attribute.value())?),
+            VXLAN_VNIFILTER_ENTRY_END => end = Some(parse_u32(attribute.value())?),
+            _ => {}
         }
     }
-    Ok(None)
+    let start = start.ok_or("an entry of a VNI filter without a beginning")?;
+    Ok(start..=end.unwrap_or(start))
 }
 
 fn message(kind: u16, device: u32, vni: Option<u32>) -> Message {

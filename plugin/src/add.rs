@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::{Request, Socket};
+use podwire_kernel::{Request, Socket, forwarding};
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::ledger::Ledger;
@@ -21,9 +21,10 @@ const OPERATIONAL_WITHIN: Duration = Duration::from_secs(3);
 /// Attaches a pod. When it fails, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
     let (attachment, interface) = (&request.attachment, &request.attachment.interface);
-    let pod = open_pod(&request.netns)?;
+    let (pod, mut inside) = open_pod(&request.netns)?;
     let mut host = Socket::route()?;
-    let mut inside = pod.within(Socket::route)??;
+    // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
+    let _turn = ledger.turn(attachment)?;
     clear_leftovers(request, ledger, &mut host)?;
 
     let addresses = ledger.reserve(attachment, &request.network.ipam.ranges)?;
@@ -37,10 +38,9 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
         namespace: pod.as_fd(),
         mtu: plan.mtu,
     };
-    host.execute(veth.create()).map_err(|error| match error.already_there() {
-        true => Failure::new(Code::Kernel, error.to_string(), format!("is there a {interface} in the pod already?")),
-        false => error.into(),
-    })?;
+    if let Err(error) = host.execute(veth.create()) {
+        return Err(explain(error, &plan, &mut host)?);
+    }
     let name = plan.host.name.clone();
     undo.push(move || {
         let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
@@ -51,8 +51,15 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
     let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {
         return Err(Failure::new(Code::Kernel, format!("{} vanished while it was set up", plan.host.name), ""));
     };
+    plan.host_distrust().iter().try_for_each(|setting| setting.set_if_there())?;
     plan.host_settings().iter().try_for_each(|setting| setting.set())?;
-    pod.within(|| plan.pod_settings().iter().try_for_each(|setting| setting.set()))??;
+    if plan.has_ipv6() {
+        forwarding::enable_ipv6(&mut host)?;
+    }
+    pod.within(|| {
+        plan.pod_distrust().iter().try_for_each(|setting| setting.set_if_there())?;
+        plan.pod_settings().iter().try_for_each(|setting| setting.set())
+    })??;
     execute(&mut inside, plan.inside(inner))?;
     let mut outside = plan.outside(outer);
     outside.insert(0, plan.describe_host(outer));
@@ -71,15 +78,31 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
     })
 }
 
-/// Opens the pod's namespace, and refuses the one that the plugin itself is in: its interfaces are the node's.
-fn open_pod(path: &str) -> Result<Namespace, Failure> {
+/// Opens the pod's namespace and a socket in it, and refuses the one that the plugin itself is in: its interfaces are the
+/// node's.
+fn open_pod(path: &str) -> Result<(Namespace, Socket), Failure> {
     let refuse = |error: podwire_kernel::Error| Failure::new(Code::Namespace, error.to_string(), "");
     let pod = Namespace::open(path).map_err(refuse)?;
     if pod.is(&Namespace::own()?).map_err(refuse)? {
         let message = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(Failure::new(Code::Namespace, message, path));
     }
-    Ok(pod)
+    let inside = pod.within(Socket::route).map_err(refuse)??;
+    Ok((pod, inside))
+}
+
+/// Which of the two ends it is that was there already.
+fn explain(error: podwire_kernel::Error, plan: &Plan, host: &mut Socket) -> Result<Failure, Failure> {
+    if !error.already_there() {
+        return Ok(error.into());
+    }
+    let details = match link::by_name(host, &plan.host.name)? {
+        Some(_) => {
+            format!("{} is on the host already, though the ledger knows nothing of it: DEL removes it", plan.host.name)
+        }
+        None => format!("{} is in the pod already", plan.pod.name),
+    };
+    Ok(Failure::new(Code::Kernel, error.to_string(), details))
 }
 
 /// What an ADD of the same attachment left that was killed, or whose pod died with its namespace, is taken away. A living
@@ -98,14 +121,20 @@ fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<
 /// says "up" is worth waiting for.
 fn wait_operational(socket: &mut Socket, device: u32) -> Result<(), Failure> {
     let deadline = Instant::now() + OPERATIONAL_WITHIN;
-    while !link::by_index(socket, device)?.is_some_and(|link| link.operational) {
+    loop {
+        let Some(link) = link::by_index(socket, device)? else {
+            return Err(Failure::new(Code::Kernel, format!("device {device} vanished while it was set up"), ""));
+        };
+        if link.operational {
+            return Ok(());
+        }
         if Instant::now() > deadline {
+            let device = link.name;
             let message = format!("device {device} did not come into operation within {OPERATIONAL_WITHIN:?}");
             return Err(Failure::new(Code::Kernel, message, ""));
         }
         thread::park_timeout(Duration::from_millis(1));
     }
-    Ok(())
 }
 
 /// Executes requests, and fails with the first refusal.

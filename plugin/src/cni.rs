@@ -130,6 +130,11 @@ impl Failure {
         Self::new(Code::Io, format!("{wish}: {error}"), "")
     }
 
+    /// What kind of failure it is.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
     /// The error object of the specification, section 5.
     pub fn render(&self) -> String {
         let mut answer = json!({"code": self.code as u32, "msg": self.message});
@@ -214,6 +219,9 @@ pub fn read(environment: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) 
         }
         let key = |name: &str| document.get(name).filter(|value| !value.is_null()).cloned();
         let (version, previous, dns) = (version.to_owned(), key("prevResult"), key("dns"));
+        if let Some(previous) = previous.as_ref().filter(|previous| !previous.is_object()) {
+            return Err(Failure::new(Code::Configuration, "prevResult is not an object", previous.to_string()));
+        }
         Ok(Request::Add(Box::new(Add { attachment, netns, pod, network, version, previous, dns })))
     };
     request().map_err(|failure| failure.in_version(version))

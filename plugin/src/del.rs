@@ -12,6 +12,7 @@ use crate::plan;
 /// Detaches a pod. A second time, or of a pod that never was, it does nothing.
 pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
     let ledger = Ledger::existing(state, &request.attachment.network)?;
+    let _turn = ledger.as_ref().map(|ledger| ledger.turn(&request.attachment)).transpose()?;
     detach(&request.attachment, ledger.as_ref(), &mut Socket::route()?)
 }
 

@@ -5,6 +5,7 @@
 //!                        boot                  the boot that all this belongs to
 //!                        attachments/<hash>    a record: which pod, which device, which addresses
 //!                        claims/<address>      the hash of the attachment that holds the address
+//!                        turns/<hash>          held by the one ADD or DEL of an attachment that is under way
 //!                        index                 what was given last, what was released a moment ago
 //! ```
 //! Records and claims are the truth; the index only makes the choice good, and is made anew when it cannot be read.
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -64,8 +66,9 @@ impl Ledger {
     /// The file that could not be made or read.
     pub fn open(state: &Path, network: &str) -> Result<Self, Failure> {
         let ledger = Self { directory: state.join(network), network: network.into() };
-        for directory in [&ledger.directory, &ledger.directory.join("attachments"), &ledger.directory.join("claims")] {
-            fs::create_dir_all(directory).map_err(|error| failed("create", directory, &error))?;
+        for name in ["attachments", "claims", "turns"] {
+            let directory = ledger.directory.join(name);
+            fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
         }
         let _lock = ledger.lock()?;
         ledger.forget_earlier_boot()?;
@@ -134,25 +137,79 @@ impl Ledger {
     /// Notes that an attachment is complete.
     ///
     /// # Errors
-    /// When the record cannot be written.
+    /// When its reservation is not there any more, or the record cannot be written.
     pub fn attached(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), Failure> {
         let _lock = self.lock()?;
+        let reserved = self.find(attachment)?.is_some_and(|record| record.addresses == addresses);
+        if !reserved {
+            let message = self.sentence(attachment, "has lost its reservation while it was attached");
+            return Err(Failure::new(Code::Ledger, message, ""));
+        }
         let record = Record { attachment: attachment.clone(), addresses: addresses.to_vec(), attached: true };
         self.replace(&self.record(attachment), &json(&record)?)
     }
 
-    /// Releases what an attachment holds: nothing, where it has no record.
+    /// Releases what an attachment holds: nothing, where it has no record. Works on a full disk.
     ///
     /// # Errors
     /// When a file cannot be removed; the record is then still there.
     pub fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
         let _lock = self.lock()?;
-        let Some(record) = self.find(attachment)? else { return Ok(()) };
+        let record = match self.find(attachment) {
+            Ok(None) => return Ok(()),
+            Ok(Some(record)) => record,
+            // Damaged. What it holds is known by the claims, which bear its hash.
+            Err(failure) if failure.code() == Code::Ledger => {
+                let addresses = self.claims_of(attachment)?;
+                Record { attachment: attachment.clone(), addresses, attached: true }
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.erase(&record)?;
+        // The addresses are free. That they rest is a courtesy, which must not stand in the way of DEL.
+        if let Err(failure) = self.rest(&record.addresses) {
+            eprintln!("podwire: the released addresses do not rest: {failure}");
+        }
+        Ok(())
+    }
+
+    fn rest(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
         let mut index = self.index()?;
         let now = seconds_since_boot()?;
-        index.resting.extend(record.addresses.iter().map(|address| (*address, now)));
-        self.replace(&self.directory.join("index"), &json(&index)?)?;
-        self.erase(&record)
+        index.resting.retain(|(_, released)| now - released < REST);
+        index.resting.extend(addresses.iter().map(|address| (*address, now)));
+        self.replace(&self.directory.join("index"), &json(&index)?)
+    }
+
+    fn claims_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, Failure> {
+        let (directory, holder) = (self.directory.join("claims"), hash_name(attachment));
+        let mut addresses = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))? {
+            let path = entry.map_err(|error| failed("list", &directory, &error))?.path();
+            let address = path.file_name().and_then(|name| name.to_str()?.parse::<IpAddr>().ok());
+            if read(&path)?.is_some_and(|found| found == holder.as_bytes()) {
+                addresses.extend(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Waits until no other ADD or DEL of this attachment is under way, and holds them off until it is dropped.
+    ///
+    /// # Errors
+    /// When the file of the turn cannot be made or locked.
+    pub fn turn(&self, attachment: &Attachment) -> Result<Turn, Failure> {
+        let path = self.directory.join("turns").join(hash_name(attachment));
+        loop {
+            let held = lock(&path)?;
+            // Whoever had the turn before has taken its file away: then this one is locked by nobody else and of no use.
+            let same = held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(&path)?.ino()));
+            match same {
+                Ok(true) => return Ok(Turn { path, _held: held }),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", &path, &error)),
+                _ => {}
+            }
+        }
     }
 
     fn store(&self, record: &Record) -> Result<(), Failure> {
@@ -173,20 +230,9 @@ impl Ledger {
         remove(&self.record(&record.attachment))
     }
 
-    /// Waits for the lock of the network. The kernel frees it when its holder dies.
+    /// Waits for the lock of the network.
     fn lock(&self) -> Result<Flock<File>, Failure> {
-        let path = self.directory.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let mut file = file.map_err(|error| failed("open", &path, &error))?;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(lock),
-                Err((returned, Errno::EINTR)) => file = returned,
-                Err((_, errno)) => {
-                    return Err(Failure::new(Code::TryAgain, format!("lock {}: {errno}", path.display()), ""));
-                }
-            }
-        }
+        lock(&self.directory.join("lock"))
     }
 
     fn forget_earlier_boot(&self) -> Result<(), Failure> {
@@ -234,6 +280,34 @@ impl Ledger {
     fn sentence(&self, attachment: &Attachment, what: &str) -> String {
         let Attachment { container, interface, .. } = attachment;
         format!("interface {interface} of container {container} {what} to network {}", self.network)
+    }
+}
+
+/// One ADD or DEL of an attachment. It takes its file away when it is dropped.
+pub struct Turn {
+    path: PathBuf,
+    _held: Flock<File>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Still locked: whoever waits for this file will find that it has gone. Left behind, it is in nobody's way.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Waits for the lock on a file, which is made where there is none. The kernel frees it when its holder dies.
+fn lock(path: &Path) -> Result<Flock<File>, Failure> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let mut file = file.map_err(|error| failed("open", path, &error))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => return Ok(lock),
+            Err((returned, Errno::EINTR)) => file = returned,
+            Err((_, errno)) => {
+                return Err(Failure::new(Code::TryAgain, format!("lock {}: {errno}", path.display()), ""));
+            }
+        }
     }
 }
 

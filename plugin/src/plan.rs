@@ -91,12 +91,29 @@ impl Plan {
         }
     }
 
-    fn has_ipv6(&self) -> bool {
+    /// Whether the pod has an IPv6 address.
+    pub fn has_ipv6(&self) -> bool {
         self.addresses.iter().any(IpAddr::is_ipv6)
     }
 
-    /// Kernel settings in the pod, before its end comes up: no router advertisement and no redirect is believed
-    /// (CVE-2020-10749), and no address waits for duplicate detection.
+    /// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
+    /// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
+    fn distrust(device: &str) -> [Sysctl; 2] {
+        [("accept_ra", "0"), ("accept_redirects", "0")]
+            .map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
+    }
+
+    /// Kernel settings in the pod that are written where there are such.
+    pub fn pod_distrust(&self) -> Vec<Sysctl> {
+        Self::distrust(&self.pod.name).into()
+    }
+
+    /// Kernel settings on the host that are written where there are such.
+    pub fn host_distrust(&self) -> Vec<Sysctl> {
+        Self::distrust(&self.host.name).into()
+    }
+
+    /// Kernel settings in the pod: no redirect is believed, and no address waits for duplicate detection.
     pub fn pod_settings(&self) -> Vec<Sysctl> {
         let name = &self.pod.name;
         let mut settings: Vec<_> = ["all", name]
@@ -104,29 +121,20 @@ impl Plan {
             .map(|device| Sysctl::of_device("ipv4", device, "accept_redirects", "0"))
             .collect();
         if self.has_ipv6() {
-            let values = [
-                ("disable_ipv6", "0"),
-                ("accept_ra", "0"),
-                ("accept_redirects", "0"),
-                ("accept_dad", "0"),
-                ("keep_addr_on_down", "1"),
-            ];
+            let values = [("disable_ipv6", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")];
             settings.extend(values.map(|(setting, value)| Sysctl::of_device("ipv6", name, setting, value)));
         }
         settings
     }
 
-    /// Kernel settings on the host, before its end comes up.
+    /// Kernel settings on the host, beside IPv6 forwarding.
     pub fn host_settings(&self) -> Vec<Sysctl> {
         let mut settings = Vec::new();
         if self.addresses.iter().any(IpAddr::is_ipv4) {
             settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
         }
         if self.has_ipv6() {
-            settings.push(Sysctl { path: "net/ipv6/conf/all/forwarding".into(), value: "1" });
-            let values = [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_redirects", "0")];
-            let of_host = |(setting, value)| Sysctl::of_device("ipv6", &self.host.name, setting, value);
-            settings.extend(values.map(of_host));
+            settings.push(Sysctl::of_device("ipv6", &self.host.name, "disable_ipv6", "0"));
         }
         settings
     }
@@ -148,7 +156,7 @@ impl Plan {
         }
         requests.extend(self.routes.iter().map(|destination| {
             let target = Target::Gateway { gateway: Self::gateway(destination.ip()), device };
-            Route { destination: *destination, target, protocol: INSIDE_PROTOCOL }.add()
+            Route { destination: *destination, metric: 0, target, protocol: INSIDE_PROTOCOL }.add()
         }));
         requests
     }
@@ -159,7 +167,8 @@ impl Plan {
         for address in &self.addresses {
             requests.push(Neighbour { device, address: *address, mac: self.pod.mac }.replace());
             let destination = family::host(*address);
-            let route = Route { destination, target: Target::Device(device), protocol: defaults::POD_PROTOCOL };
+            let route =
+                Route { destination, metric: 0, target: Target::Device(device), protocol: defaults::POD_PROTOCOL };
             // "File exists" means that somebody else holds the address: it must not be taken from them.
             requests.push(route.add());
         }

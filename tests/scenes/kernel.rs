@@ -41,6 +41,10 @@ fn a_vxlan_device_is_read_back_as_it_was_made() {
         assert_eq!(found.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
         socket.execute(tunnel::add(index, 1)).unwrap();
         assert_eq!(tunnel::list(&mut socket, index).unwrap(), [1]);
+        // The kernel lists neighbours as a range.
+        socket.execute(tunnel::add(index, 2)).unwrap();
+        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [1, 2]);
+        socket.execute(tunnel::delete(index, 2)).unwrap();
         socket.execute(tunnel::delete(index, 1)).unwrap();
         assert_eq!(tunnel::list(&mut socket, index).unwrap(), [0_u32; 0]);
         socket.execute(link::delete("vx")).unwrap();
@@ -112,6 +116,7 @@ fn a_nexthop_serves_both_families_over_either_underlay_and_is_replaced_in_place(
             socket.execute(peer.replace()).unwrap();
             let routes = ["10.2.0.0/16", "fd00:2::/64"].map(|destination| Route {
                 destination: destination.parse().unwrap(),
+                metric: 0,
                 target: Target::Nexthop(7),
                 protocol: OURS,
             });
@@ -138,7 +143,7 @@ fn routes_are_listed_by_owner_and_removed_by_owner() {
         let device = overlay(&mut socket);
         for destination in ["10.3.0.0/16", "fd00:3::/48"] {
             let destination = destination.parse().unwrap();
-            let mut route = Route { destination, target: Target::Unreachable, protocol: OURS };
+            let mut route = Route { destination, metric: 0, target: Target::Unreachable, protocol: OURS };
             let stranger = Route { protocol: OURS + 1, ..route.clone() };
             for target in [Target::Unreachable, Target::Blackhole, Target::Device(device)] {
                 route.target = target;
@@ -162,6 +167,7 @@ fn a_refusal_in_a_crowd_is_named_and_the_others_go_on() {
         // More than go into one system call, every third one wrong: a device that is not there.
         let route = |number: u8| Route {
             destination: format!("10.9.{number}.0/24").parse().unwrap(),
+            metric: 0,
             target: if number.is_multiple_of(3) { Target::Device(4711) } else { Target::Blackhole },
             protocol: OURS,
         };
@@ -192,19 +198,27 @@ fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
                 ],
             }],
         };
-        assert!(nft::read(&mut socket, &table).unwrap().chains.is_empty());
+        let read = |socket: &mut Socket, table: &Table| nft::read(socket, table).unwrap();
+        assert!(read(&mut socket, &table).table.chains.is_empty());
         for _ in 0..2 {
-            socket.transact(table.replace()).unwrap();
-            assert_eq!(nft::read(&mut socket, &table).unwrap(), table);
+            let found = read(&mut socket, &table);
+            socket.transact(table.replace(&found)).unwrap();
+            assert!(read(&mut socket, &table).is(&table));
             table.chains[0].rules.pop();
-            assert_ne!(nft::read(&mut socket, &table).unwrap(), table, "a rule too many is a difference");
+            assert!(!read(&mut socket, &table).is(&table), "a rule too many is a difference");
         }
-        // A chain at another hook is not the one that is wanted.
+        // A chain at another place is not the one that is wanted, and is made anew.
         let moved = Table { chains: vec![Chain { priority: 99, ..table.chains[0].clone() }], ..table.clone() };
-        assert!(nft::read(&mut socket, &moved).unwrap().chains.is_empty());
-        let error = socket.transact(moved.replace()).unwrap_err().to_string();
-        assert!(error.starts_with("create table inet ours: "), "{error}");
+        let found = read(&mut socket, &moved);
+        assert_eq!((found.misplaced.as_slice(), found.table.chains.len()), (["postrouting".to_owned()].as_slice(), 0));
+        socket.transact(moved.replace(&found)).unwrap();
+        assert!(read(&mut socket, &moved).is(&moved));
+        // What is wrong is named: here a transaction that does not know of the misplaced chain.
+        let unaware = nft::Found { table: table.clone(), dormant: false, misplaced: Vec::new() };
+        let error = socket.transact(table.replace(&unaware)).unwrap_err().to_string();
+        assert!(error.starts_with("set chain postrouting of table inet ours: "), "{error}");
+        assert!(read(&mut socket, &moved).is(&moved), "a refused transaction changes nothing");
         socket.transact(table.delete()).unwrap();
-        assert!(nft::read(&mut socket, &table).unwrap().chains.is_empty());
+        assert!(read(&mut socket, &table).table.chains.is_empty());
     });
 }

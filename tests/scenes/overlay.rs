@@ -2,7 +2,7 @@
 
 use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::membership::{self, Membership};
-use podwire_tests::lab::{Lab, outside_address};
+use podwire_tests::lab::{Lab, SOON, eventually, outside_address};
 use serde_json::{Value, json};
 
 use crate::expect::{FAMILIES, Outcome, check, cluster, field, json as look, reaches, scene};
@@ -111,7 +111,8 @@ fn a_packet_as_large_as_the_pods_mtu_arrives_whole() {
                 let size = (mtu - headers).to_string();
                 let address = to.address(like).to_string();
                 // Not to be fragmented by anybody on the way.
-                from.host.run("ping", &["-c", "1", "-W", "2", "-M", "do", "-s", &size, &address])?;
+                let whole = ["-c", "1", "-W", "1", "-M", "do", "-s", &size, &address];
+                eventually(SOON, || from.host.run("ping", &whole))?;
             }
             Ok(())
         });

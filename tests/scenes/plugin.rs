@@ -91,6 +91,57 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
 }
 
 #[test]
+fn b4_neither_end_believes_advertisements_or_redirects_whatever_family_the_pod_has() {
+    for (place, like) in FAMILIES.into_iter().enumerate() {
+        scene(1, |lab| {
+            let (host, pod, path) = bare(lab, "p1")?;
+            let mut single = alone("1.0.0");
+            single["ipam"]["ranges"] = json!([single["ipam"]["ranges"][place]]);
+            let result = Call::new("ADD", "p1", &path, &single).execute(&host)?.result()?;
+            check(result["ips"].as_array().is_some_and(|ips| ips.len() == 1), || format!("{like}: {result}"))?;
+            let outer = result["interfaces"][0]["name"].as_str().unwrap_or_default();
+            for (end, device) in [(&host, outer), (&pod, "eth0")] {
+                for setting in ["accept_ra", "accept_redirects"] {
+                    let found = end.run("cat", &[&format!("/proc/sys/net/ipv6/conf/{device}/{setting}")])?;
+                    check(found == "0", || format!("{setting} of {device} is {found} for a pod like {like}"))?;
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn l3_d18_calls_for_one_attachment_follow_one_another() {
+    scene(1, |lab| {
+        let (host, _, path) = bare(lab, "p1")?;
+        let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
+        let del = add.clone().with("CNI_COMMAND", "DEL");
+        for round in 0..8 {
+            let answers = std::thread::scope(|scope| {
+                let calls = [&add, &add, &add, &add].map(|call| scope.spawn(|| call.execute(&host)));
+                calls.map(|call| call.join().unwrap())
+            });
+            let successes = answers.iter().flatten().filter(|answer| answer.code == Some(0)).count();
+            check(successes == 1, || format!("round {round}: {successes} of four ADDs: {answers:?}"))?;
+            check(held(&host).len() == 3, || format!("round {round}: held {:?}", held(&host)))?;
+            // An ADD and a DEL at once: afterwards either all of it is there or nothing.
+            let both = std::thread::scope(|scope| {
+                let calls = [&del, &add].map(|call| scope.spawn(|| call.execute(&host)));
+                calls.map(|call| call.join().unwrap())
+            });
+            check(both[0].as_ref().is_ok_and(|answer| answer.code == Some(0)), || format!("{both:?}"))?;
+            let devices = field(&look(&host, "ip", &["-j", "link"])?, "ifname").len() - 2;
+            check(held(&host).len() == 3 * devices, || format!("{devices} devices and {:?}", held(&host)))?;
+            del.execute(&host)?.result()?;
+            check(held(&host).is_empty(), || format!("round {round}: held {:?}", held(&host)))?;
+        }
+        let turns = host.enter(|| std::fs::read_dir("/run/podwire/net/turns").unwrap().count());
+        check(turns == 0, || format!("{turns} files of turns are left"))
+    });
+}
+
+#[test]
 fn p2_pods_of_a_node_and_the_node_reach_one_another_at_once() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
@@ -208,7 +259,10 @@ fn p4_e19_t1_a_failed_add_changes_nothing() {
         let missing = add.clone().with("CNI_NETNS", "/run/netns/nowhere").execute(&host)?;
         check(failure(&missing)?.0 == 8, || missing.output.clone())?;
         let plain = add.with("CNI_NETNS", "/etc/hosts").execute(&host)?;
-        check(failure(&plain)?.0 == 102, || plain.output.clone())?;
+        check(failure(&plain)?.0 == 8, || plain.output.clone())?;
+        host.run("mkfifo", &["/run/pipe"])?;
+        let pipe = Call::new("ADD", "p1", Path::new("/run/pipe"), &alone("1.0.0")).execute(&host)?;
+        check(failure(&pipe)?.0 == 8, || pipe.output.clone())?;
         check(held(&host).is_empty(), || format!("still held: {:?}", held(&host)))
     });
 }

@@ -4,10 +4,10 @@ use podwire_tests::lab::exchange::Responder;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::{SOON, eventually};
 
-use crate::expect::{FAMILIES, Outcome, cluster, reaches, same, state};
+use crate::expect::{FAMILIES, Outcome, check, cluster, reaches, same, scene, state};
 
 /// What breaks a node: programs with their arguments.
-const BREAKS: [&[&[&str]]; 14] = [
+const BREAKS: [&[&[&str]]; 21] = [
     &[&["ip", "link", "delete", "podwire.1"]],
     &[&["ip", "link", "set", "podwire.1", "down"]],
     &[&["ip", "link", "set", "podwire.1", "address", "02:00:00:00:00:01"]],
@@ -23,7 +23,17 @@ const BREAKS: [&[&[&str]]; 14] = [
     &[&["ip", "nexthop", "flush"]],
     &[&["ip", "neighbour", "flush", "dev", "podwire.1", "nud", "permanent"]],
     &[&["bridge", "vni", "delete", "vni", "1", "dev", "podwire.1"]],
+    &[&["bridge", "vni", "add", "vni", "2", "dev", "podwire.1"]],
+    &[&["ip", "route", "add", "10.244.2.0/24", "dev", "eth0", "proto", "112", "metric", "50"]],
+    &[&["ip", "-6", "route", "add", "fd00:10:244:2::/64", "dev", "eth0", "proto", "112", "metric", "50"]],
+    &[&["ip", "nexthop", "replace", "id", "11200001", "via", "192.168.50.2", "dev", "eth0", "proto", "112"]],
     &[&["nft", "flush", "ruleset"]],
+    &[&["nft", "add", "chain", "inet", "podwire", "postrouting", "{ policy drop; }"]],
+    &[&["nft", "add", "table", "inet", "podwire", "{ flags dormant; }"]],
+    &[
+        &["nft", "delete", "chain", "inet", "podwire", "postrouting"],
+        &["nft", "add", "chain", "inet", "podwire", "postrouting"],
+    ],
     &[&["nft", "insert", "rule", "inet", "podwire", "postrouting", "masquerade"]],
 ];
 
@@ -96,5 +106,50 @@ fn strangers_in_the_same_namespace_are_left_alone() {
         })?;
         lab.write(&podwire_tests::lab::membership::Membership::of(1..=2))?;
         eventually(SOON, || same("the node", &without_index(&before), &without_index(&state(host)?)))
+    });
+}
+
+#[test]
+fn a_strangers_route_where_ours_should_be_is_named_and_not_replaced() {
+    scene(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let strangers: [&[&str]; 3] = [
+            &["ip", "link", "add", "cni0", "type", "bridge"],
+            &["ip", "address", "add", "10.244.1.1/24", "dev", "cni0"],
+            &["ip", "link", "set", "cni0", "up"],
+        ];
+        run(&host, &strangers)?;
+        run(
+            &host,
+            &[&["ip", "-6", "route", "add", "fd00:10:244:2::/64", "via", "fd00:192:168:50::2", "proto", "static"]],
+        )?;
+        lab.nodes[0].start()?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        for route in ["unreachable 10.244.1.0/24", "fd00:10:244:2::/64 nhid 11200001"] {
+            daemon.wait_for(&format!("add route {route}: File exists (17)"), SOON)?;
+        }
+        for (family, route) in [("-4", "10.244.1.0/24 dev cni0 proto kernel"), ("-6", "fd00:10:244:2::/64 via ")] {
+            let routes = host.run("ip", &[family, "route"])?;
+            check(routes.contains(route), || format!("{route} is not in {routes}"))?;
+        }
+        run(&host, &[&["ip", "link", "delete", "cni0"], &["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]])?;
+        lab.nodes[0].wait_ready()
+    });
+}
+
+#[test]
+fn a_default_route_that_was_advertised_outlives_the_forwarding() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_ra"])?;
+        let default =
+            ["ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0", "proto", "ra", "metric", "512"];
+        run(&host, &[&default])?;
+        lab.nodes[0].start()?;
+        lab.nodes[0].wait_ready()?;
+        let found = host.run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"])?;
+        check(found == "2", || format!("accept_ra of eth0 is {found}"))?;
+        let forwarding = host.run("cat", &["/proc/sys/net/ipv6/conf/all/forwarding"])?;
+        check(forwarding == "1", || format!("forwarding is {forwarding}"))
     });
 }

@@ -64,10 +64,23 @@ fn a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
 }
 
 #[test]
+fn a_second_daemon_on_a_node_is_refused_by_the_first_ones_process() {
+    cluster(1, |lab| {
+        let first = lab.nodes[0].daemon.take().ok_or("no daemon")?;
+        lab.nodes[0].start()?;
+        let second = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        let wanted = format!("another podwired runs on this node, process {}: stop that one first", first.id());
+        second.wait_for(&wanted, SOON).map(drop)
+    });
+}
+
+#[test]
 fn wrong_arguments_are_answered_with_usage_and_a_missing_file_with_a_sentence() {
+    let lab = podwire_tests::lab::Lab::new(1).unwrap();
     let run = |arguments: &[&str]| {
         let program = podwire_tests::lab::program("podwired").unwrap();
-        let output = std::process::Command::new(program).args(arguments).output().unwrap();
+        let run = || std::process::Command::new(program).args(arguments).output();
+        let output = lab.nodes[0].host.enter(run).unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, text) = run(&["run", "--node-name", "a"]);

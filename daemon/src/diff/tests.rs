@@ -13,7 +13,7 @@ fn view() -> View {
 }
 
 fn wanted(view: &View) -> State {
-    desired::state(view, DEVICE, &NexthopIds::default())
+    desired::state(view, DEVICE, &NexthopIds::default()).0
 }
 
 fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
@@ -31,10 +31,10 @@ fn from_nothing_guards_come_first_and_routes_to_peers_last() {
     let changes = super::state(&wanted(&view()), &State::default(), DEVICE);
     let wishes = wishes(&changes);
     let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
-    let (guard, peer) = (place("set route blackhole"), place("set route 10.244.2.0/24"));
+    let (guard, peer) = (place("add route blackhole"), place("add route 10.244.2.0/24"));
     assert!(guard < place("set neighbour") && place("set neighbour") < place("set nexthop"), "{wishes:#?}");
     assert!(place("set nexthop") < peer, "{wishes:#?}");
-    assert_eq!(wishes.iter().filter(|wish| wish.starts_with("set route")).count(), 8);
+    assert_eq!(wishes.iter().filter(|wish| wish.starts_with("add route")).count(), 8);
 }
 
 #[test]
@@ -60,6 +60,18 @@ fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
     assert!(changes[0].wish.starts_with("set nexthop 11200002"), "{}", changes[0].wish);
 }
 
+#[test]
+fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
+    let (wanted, mut found) = (wanted(&view()), wanted(&view()));
+    let destination = "10.244.2.0/24".parse().unwrap();
+    found.routes.get_mut(&(destination, 0)).unwrap().target = Target::Blackhole;
+    let stray = Route { metric: 50, ..wanted.routes[&(destination, 0)].clone() };
+    found.with_route(stray);
+    let changes = super::state(&wanted, &found, DEVICE);
+    let expected = ["set route 10.244.2.0/24 nhid 11200001", "remove route metric 50 10.244.2.0/24 nhid 11200001"];
+    assert_eq!(wishes(&changes), expected);
+}
+
 fn link(device: &Device) -> Link {
     Link {
         index: DEVICE,
@@ -72,6 +84,8 @@ fn link(device: &Device) -> Link {
         peer: None,
         alias: None,
         vxlan: Some(device.vxlan),
+        makes_link_local: false,
+        loopback: false,
     }
 }
 
@@ -82,7 +96,7 @@ fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
     assert!(matches!(super::device(&wanted, Some(&good)), DeviceChange::Keep));
     assert!(matches!(super::device(&wanted, None), DeviceChange::Create(_)));
 
-    let off = Link { up: false, mtu: 1400, mac: Some(Mac([2; 6])), ..good.clone() };
+    let off = Link { up: false, makes_link_local: true, mtu: 1400, mac: Some(Mac([2; 6])), ..good.clone() };
     let DeviceChange::Change(changes) = super::device(&wanted, Some(&off)) else { panic!() };
     let mac = format!("set the address of device 7 to {}", wanted.mac);
     let expected = [&mac, "set the MTU of device 7 to 1450", "make device 7 a router port", "bring podwire.1 up"];

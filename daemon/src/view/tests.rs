@@ -32,6 +32,8 @@ fn a_wrong_entry_is_refused_by_itself() {
         (node("c", "127.0.0.1", &["10.244.3.0/24"]), "address 127.0.0.1 is no address of a node"),
         (node("c", "224.0.0.1", &["10.244.3.0/24"]), "address 224.0.0.1 is no address of a node"),
         (node("c", "0.0.0.0", &["10.244.3.0/24"]), "address 0.0.0.0 is no address of a node"),
+        (node("c", "255.255.255.255", &["10.244.3.0/24"]), "address 255.255.255.255 is no address of a node"),
+        (node("c", "192.168.50.3", &["10.244.3.0/31"]), "pod CIDR 10.244.3.0/31 is too small for pods"),
         (node("c", "10.244.9.9", &["10.244.3.0/24"]), "address 10.244.9.9 is in the pods' range 10.244.0.0/16"),
         (node("c", "192.168.50.1", &["10.244.3.0/24"]), "address 192.168.50.1 is that of node a"),
         (node("c", "192.168.50.2", &["10.244.3.0/24"]), "address 192.168.50.2 is that of node b"),
@@ -69,6 +71,31 @@ fn a_node_that_cannot_take_part_says_why() {
     assert_eq!(missing.to_string(), "membership: node a: is not in the membership, which lists b");
     let wrong = view(&[node("a", "192.168.50.1", &["10.1.0.0/24"])]).unwrap_err();
     assert_eq!(wrong.to_string(), "membership: node a: pod CIDR 10.1.0.0/24 is outside of the cluster's ranges");
+}
+
+#[test]
+fn of_two_nodes_with_one_pod_cidr_all_agree_that_the_first_has_it() {
+    let nodes = [own(), node("b", "192.168.50.2", &["10.244.1.0/24"])];
+    let membership = Membership::parse(&format!("{CLUSTER}{}", nodes.concat())).unwrap();
+    assert_eq!(View::new(&membership, "a").unwrap().refused.len(), 1);
+    let second = View::new(&membership, "b").unwrap_err();
+    assert_eq!(second.to_string(), "membership: node b: pod CIDR 10.244.1.0/24 overlaps 10.244.1.0/24 of node a");
+}
+
+#[test]
+fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_refused() {
+    for (cidr, why) in [
+        ("0.0.0.0/0", "cluster CIDR 0.0.0.0/0 overlaps 0.0.0.0/8, which is never routed"),
+        ("127.0.0.0/8", "cluster CIDR 127.0.0.0/8 overlaps 127.0.0.0/8, which is never routed"),
+        ("fe80::/64", "cluster CIDR fe80::/64 overlaps fe80::/10, which is never routed"),
+        ("10.1.0.1/16", "cluster CIDR 10.1.0.1/16 has host bits set: did you mean 10.1.0.0/16?"),
+    ] {
+        let text =
+            format!("cluster_cidrs = [{cidr:?}, \"10.244.0.0/16\"]\n{}", node("a", "192.168.50.1", &["10.244.1.0/24"]));
+        let view = View::new(&Membership::parse(&text).unwrap(), "a").unwrap();
+        assert_eq!(view.refused[0].why, why);
+        assert_eq!(view.cluster_cidrs.len(), 1);
+    }
 }
 
 #[test]

@@ -111,6 +111,16 @@ fn x1_x2_an_error_is_an_object_in_the_version_of_the_request() {
     assert_eq!(answer, json!({"cniVersion": "1.0.0", "code": 4, "msg": message}));
 }
 
+#[test]
+fn n9_a_previous_result_that_is_no_object_is_refused_before_anything_is_done() {
+    for previous in ["7", "[]", "\"x\""] {
+        let input = CONFIGURATION.replace("\"type\": \"podwire\"", &format!("\"prevResult\": {previous}"));
+        assert_eq!(refusal(add(&[], &input)).0, 7, "{previous}");
+    }
+    let none = CONFIGURATION.replace("\"type\": \"podwire\"", "\"prevResult\": null");
+    assert!(add(&[], &none).is_ok());
+}
+
 fn success() -> Success {
     Success {
         host: ("pw0".into(), Mac([2, 0, 0, 0, 0, 1])),

@@ -113,3 +113,59 @@ fn parallel_reservations_are_all_different() {
     addresses.dedup();
     assert_eq!(addresses.len(), 61);
 }
+
+#[test]
+fn a_damaged_record_is_released_by_its_claims() {
+    let scratch = Scratch::new("damaged");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/64"]));
+    for name in ["a", "b"] {
+        ledger.reserve(&attachment(name), &sets).unwrap();
+    }
+    fs::write(ledger.record(&attachment("a")), "{").unwrap();
+    let error = ledger.find(&attachment("a")).unwrap_err().to_string();
+    assert!(error.contains("remove the file to go on"), "{error}");
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held().len(), 3, "two claims and a record of b");
+}
+
+#[test]
+fn an_index_that_cannot_be_written_does_not_keep_an_address_held() {
+    let scratch = Scratch::new("unwritable");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    ledger.reserve(&attachment("a"), &sets).unwrap();
+    // As a full disk would: the file that everything is written to beside its place cannot be made.
+    fs::create_dir(scratch.0.join("net/writing")).unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held(), [""; 0]);
+}
+
+#[test]
+fn an_attachment_that_lost_its_reservation_is_not_noted_as_complete() {
+    let scratch = Scratch::new("lost");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    let addresses = ledger.reserve(&attachment("a"), &sets).unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    let error = ledger.attached(&attachment("a"), &addresses).unwrap_err().to_string();
+    assert!(error.contains("has lost its reservation"), "{error}");
+    assert_eq!(scratch.held(), [""; 0]);
+}
+
+#[test]
+fn turns_of_one_attachment_follow_one_another_and_leave_no_file() {
+    let scratch = Scratch::new("turns");
+    let ledger = scratch.ledger();
+    let under_way = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let _turn = ledger.turn(&attachment("a")).unwrap();
+                    assert_eq!(under_way.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                    under_way.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    let _other = ledger.turn(&attachment("b")).unwrap();
+    assert_eq!(fs::read_dir(scratch.0.join("net/turns")).unwrap().count(), 1);
+}

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::host::Host;
 
@@ -96,7 +96,7 @@ impl Answer {
 }
 
 /// The configuration that a runtime gives the first plugin of the conflist in a host's directory: the plugin's section
-/// with the name of the network and the highest version.
+/// with the name of the network and the version.
 ///
 /// # Errors
 /// When there is no conflist, or it is none.
@@ -107,8 +107,7 @@ pub fn configuration(host: &Host, directory: &str) -> Result<Value, String> {
     let conflist: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut configuration = conflist["plugins"][0].clone();
     configuration["name"] = conflist["name"].clone();
-    let versions = conflist["cniVersions"].as_array().and_then(|versions| versions.last());
-    configuration["cniVersion"] = versions.unwrap_or(&json!("1.0.0")).clone();
+    configuration["cniVersion"] = conflist["cniVersion"].clone();
     Ok(configuration)
 }
 
