@@ -228,6 +228,16 @@ mod tests {
                 with(json!({"subnet": "127.0.0.0/24"})),
                 "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, whose addresses are never a pod's",
             ),
+            (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 1280 to 65535"),
+            (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 1280 to 65535"),
+            (
+                with(json!({"subnet": "10.0.0.0/24", "rangeStart": "10.0.1.9"})),
+                "ipam.ranges[0][0].rangeStart: 10.0.1.9 is not in 10.0.0.0/24",
+            ),
+            (
+                with(json!({"subnet": "10.0.0.0/24", "gateway": "10.0.1.1"})),
+                "ipam.ranges[0][0].gateway: 10.0.1.1 is not in 10.0.0.0/24",
+            ),
             (with(json!({"subnet": "10.0.0.0/31"})), "ipam.ranges[0][0].subnet: 10.0.0.0/31 is too small for pods"),
             (
                 with(json!({"subnet": "10.0.0.0/24", "rangeEnd": "10.0.1.9"})),
@@ -259,6 +269,14 @@ mod tests {
         let four = range("10.0.0.0/29");
         assert_eq!((four.first().to_string(), four.last().to_string()), ("10.0.0.1".into(), "10.0.0.6".into()));
         assert_eq!(four.reserved().to_string(), "10.0.0.1");
+        let given = Range {
+            start: Some("10.0.0.0".parse().unwrap()),
+            end: Some("10.0.0.7".parse().unwrap()),
+            gateway: Some("10.0.0.3".parse().unwrap()),
+            ..four
+        };
+        assert_eq!((given.first().to_string(), given.last().to_string()), ("10.0.0.1".into(), "10.0.0.6".into()));
+        assert_eq!(given.reserved().to_string(), "10.0.0.3");
         let six = range("fd00::/125");
         assert_eq!((six.first().to_string(), six.last().to_string()), ("fd00::1".into(), "fd00::7".into()));
     }

@@ -182,6 +182,8 @@ mod tests {
         assert_eq!(device(&view, 1500).mtu, 1450);
         view.own.address = "fd00::1".parse().unwrap();
         assert_eq!(device(&view, 1500).mtu, 1430);
+        // IPv6 needs 1280, whatever the underlay has.
+        assert_eq!(device(&view, 1300).mtu, 1280);
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Error {
         matches!(self.errno(), Some(ENOENT | ESRCH | ENODEV | ENXIO | EADDRNOTAVAIL))
     }
 
+    /// There is no way to the address.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH))
+    }
+
     /// Another socket or device has the port.
     pub fn address_in_use(&self) -> bool {
         self.errno() == Some(Errno::EADDRINUSE)

@@ -164,6 +164,24 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     Ok(routes)
 }
 
+/// Whether packets to an address are taken in here. For an IPv6 address that is so some time after it was set, even where
+/// it is not looked for duplicates of: the kernel enters its route from a work queue (net/ipv6/addrconf.c).
+pub fn is_local(socket: &mut Socket, asked: IpAddr) -> Result<bool> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family::of(asked);
+    message.header.destination_prefix_length = family::host(asked).prefix();
+    message.attributes.push(RouteAttribute::Destination(address(asked)));
+    let ask = Request::new(format!("look up {asked}"), Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+    match socket.get(ask) {
+        Ok(Some(Message::Route(answer))) => {
+            Ok(matches!(*answer, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local))
+        }
+        Ok(_) => Ok(false),
+        Err(error) if error.is_unreachable() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn address(address: IpAddr) -> RouteAddress {
     match address {
         IpAddr::V4(address) => RouteAddress::Inet(address),

@@ -1,5 +1,6 @@
 //! The road of ADD, from top to bottom: ledger, plan, kernel, under [`Undo`].
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::{Request, Socket, forwarding};
+use podwire_kernel::{Request, Socket, forwarding, route};
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::ledger::Ledger;
@@ -66,6 +67,9 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
     execute(&mut host, outside)?;
     wait_operational(&mut host, outer)?;
     wait_operational(&mut inside, inner)?;
+    for address in &plan.addresses {
+        wait_local(&mut inside, *address)?;
+    }
 
     ledger.attached(attachment, &plan.addresses)?;
     undo.commit();
@@ -135,6 +139,19 @@ fn wait_operational(socket: &mut Socket, device: u32) -> Result<(), Failure> {
         }
         thread::park_timeout(Duration::from_millis(1));
     }
+}
+
+/// Until the pod takes in what is sent to its address, answers to it are lost.
+fn wait_local(inside: &mut Socket, address: IpAddr) -> Result<(), Failure> {
+    let deadline = Instant::now() + OPERATIONAL_WITHIN;
+    while !route::is_local(inside, address)? {
+        if Instant::now() > deadline {
+            let message = format!("address {address} was not taken into use within {OPERATIONAL_WITHIN:?}");
+            return Err(Failure::new(Code::Kernel, message, ""));
+        }
+        thread::park_timeout(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 /// Executes requests, and fails with the first refusal.

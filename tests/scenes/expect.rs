@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use podwire_tests::lab::exchange::exchange;
 use podwire_tests::lab::host::Host;
-use podwire_tests::lab::{self, Lab};
+use podwire_tests::lab::{self, Lab, SOON};
 use serde_json::Value;
 
 /// What a step of a scene answers.
@@ -55,7 +55,21 @@ pub(crate) fn json(host: &Host, program: &str, arguments: &[&str]) -> Outcome<Va
 
 /// The whole network of a host: devices with their settings, addresses, routes of all tables, rules, neighbours,
 /// nexthops and nftables. What moves by itself (counters, ages, the names of namespaces, handles) is left out.
+///
+/// It is looked at until two looks agree: some of it (an IPv6 address's own route, a device's state of operation) the
+/// kernel makes a little after it has answered.
 pub(crate) fn state(host: &Host) -> Outcome<Value> {
+    let mut last = look(host)?;
+    lab::eventually(SOON, || {
+        let now = look(host)?;
+        let settled = now == last;
+        last = now;
+        check(settled, || format!("the network of {} does not come to rest", host.name))
+    })?;
+    Ok(last)
+}
+
+fn look(host: &Host) -> Outcome<Value> {
     let looks: [(&str, &str, &[&str]); 8] = [
         ("links", "ip", &["-d", "-j", "link"]),
         ("addresses", "ip", &["-j", "address"]),
@@ -129,6 +143,14 @@ fn compare(place: &str, before: &Value, after: &Value, differences: &mut Vec<Str
             for (number, (before, after)) in one.iter().zip(other).enumerate() {
                 compare(&format!("{place}[{number}]"), before, after, differences);
             }
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            let only = |these: &[Value], those: &[Value]| {
+                let only: Vec<_> =
+                    these.iter().filter(|entry| !those.contains(entry)).map(ToString::to_string).collect();
+                only.join(", ")
+            };
+            differences.push(format!("{place} has lost [{}] and gained [{}]", only(one, other), only(other, one)));
         }
         _ => differences.push(format!("{place} was {before} and is {after}")),
     }

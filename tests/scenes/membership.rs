@@ -94,6 +94,9 @@ fn a_wrong_entry_is_refused_by_name_and_the_rest_goes_on() {
         arrive(lab, &[2, 4])?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         daemon.wait_for("node node-3: address 127.0.0.1 is no address of a node", SOON)?;
+        // Looked at again and again, and said once.
+        let said = daemon.said().iter().filter(|line| line.contains("is no address of a node")).count();
+        check(said == 1, || format!("said {said} times"))?;
         lab.write(&Membership::of(1..=4))?;
         arrive(lab, &[2, 3, 4])?;
         daemon.wait_for("put right: membership: node node-3", SOON).map(drop)
@@ -126,5 +129,42 @@ fn a_node_that_is_not_listed_says_so_and_waits() {
         daemon.wait_for("node node-2: is not in the membership, which lists node-1", SOON)?;
         lab.write(&Membership::of(1..=2))?;
         lab.nodes[1].wait_ready()
+    });
+}
+
+#[test]
+fn the_underlays_mtu_is_followed_to_the_device_and_to_the_conflist() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("ip", &["link", "set", "eth0", "mtu", "1400"])?;
+        eventually(SOON, || {
+            let link = host.run("ip", &["link", "show", "podwire.1"])?;
+            check(link.contains("mtu 1350"), || link)?;
+            let configuration = lab.nodes[0].configuration()?;
+            check(configuration["mtu"] == 1350, || configuration.to_string())
+        })
+    });
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_believed_before_it_is_whole() {
+    cluster(3, |lab| {
+        let text = Membership::of(1..=3).text();
+        let half = text.find("[[node]]\nname = \"node-2\"").ok_or("no second node")?;
+        let host = lab.nodes[0].host.clone();
+        // Half a file that is a whole one by itself, then the rest: many times, so that looks fall between.
+        let write =
+            |text: &str| host.enter(|| std::fs::write("/run/lab/nodes.toml", text)).map_err(|error| error.to_string());
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            write(&text[..half])?;
+            std::thread::park_timeout(Duration::from_millis(60));
+            write(&text)?;
+            std::thread::park_timeout(Duration::from_millis(60));
+        }
+        arrive(lab, &[2, 3])?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        let removed: Vec<_> = daemon.said().into_iter().filter(|line| line.contains("remove")).collect();
+        check(removed.is_empty(), || format!("it believed half a file: {removed:?}"))
     });
 }

@@ -44,6 +44,16 @@ fn the_layout_is_one_device_and_one_nexthop_a_peer() {
         let data = &device["linkinfo"]["info_data"];
         check(device["mtu"] == 1450 && device["operstate"] == "UNKNOWN", || device.to_string())?;
         check(data["external"] == true && data["port"] == 8472 && data["learning"] == false, || data.to_string())?;
+        check(data["udp_zero_csum6_rx"] == true, || data.to_string())?;
+        for (setting, value) in [
+            ("ipv6/conf/podwire.1/disable_ipv6", "0"),
+            ("ipv6/conf/podwire.1/accept_ra", "0"),
+            ("ipv6/conf/podwire.1/accept_redirects", "0"),
+            ("ipv4/conf/podwire.1/accept_redirects", "0"),
+        ] {
+            let found = host.run("cat", &[&format!("/proc/sys/net/{setting}")])?;
+            check(found == value, || format!("{setting} is {found}"))?;
+        }
         let vnis = host.run("bridge", &["-j", "vni", "show", "dev", "podwire.1"])?;
         let vnis: Value = serde_json::from_str(&vnis).map_err(|error| format!("{error}: {vnis}"))?;
         check(vnis[0]["vnis"] == json!([{"vni": 1}]), || format!("accepted networks: {vnis}"))?;
@@ -93,6 +103,19 @@ fn every_pod_reaches_every_pod_over_either_underlay_without_translation() {
             everybody_reaches_everybody(lab)
         });
     }
+}
+
+#[test]
+fn a_node_on_which_ipv6_is_switched_off_has_both_families_on_the_overlay() {
+    scene(2, |lab| {
+        for node in &lab.nodes {
+            node.host.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])?;
+        }
+        lab.start()?;
+        let _responders = pods(lab)?;
+        let (from, to) = (lab.nodes[0].pod("pod-1"), lab.nodes[1].pod("pod-2"));
+        FAMILIES.into_iter().try_for_each(|like| reaches(&from.host, from.address(like), to.address(like)))
+    });
 }
 
 #[test]

@@ -50,6 +50,11 @@ fn failure(answer: &Answer) -> Outcome<(u64, String)> {
 fn p1_p3_an_attachment_is_whole_on_both_sides() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
+        for end in [&host, &pod] {
+            // What a device would have otherwise is not what it needs.
+            let off = "cd /proc/sys/net && echo 1 > ipv6/conf/default/disable_ipv6 && echo 1 > ipv4/conf/all/accept_redirects";
+            end.run("sh", &["-c", off])?;
+        }
         let result = Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
         let outer = result["interfaces"][0]["name"].as_str().unwrap_or_default();
 
@@ -77,16 +82,28 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
             let to = [field(&routes, "dst"), field(&routes, "dev")].concat();
             check(to == [address, outer], || format!("the host's {family} routes: {routes}"))?;
         }
-        for (setting, value) in [
-            ("ipv6/conf/eth0/accept_ra", "0"),
-            ("ipv6/conf/eth0/accept_redirects", "0"),
+        let eth0: &[(&str, &str)] = &[
             ("ipv4/conf/all/accept_redirects", "0"),
-        ] {
-            let found = pod.run("cat", &[&format!("/proc/sys/net/{setting}")])?;
-            check(found == value, || format!("{setting} is {found} in the pod"))?;
+            ("ipv4/conf/eth0/accept_redirects", "0"),
+            ("ipv6/conf/eth0/disable_ipv6", "0"),
+            ("ipv6/conf/eth0/keep_addr_on_down", "1"),
+        ];
+        let outer: Vec<_> = [
+            ("ipv4", "rp_filter", "1"),
+            ("ipv4", "forwarding", "1"),
+            ("ipv4", "accept_redirects", "0"),
+            ("ipv6", "disable_ipv6", "0"),
+        ]
+        .map(|(family, setting, value)| (format!("{family}/conf/{outer}/{setting}"), value))
+        .into();
+        let outer: Vec<_> = outer.iter().map(|(setting, value)| (setting.as_str(), *value)).collect();
+        for (end, settings) in [(&pod, eth0), (&host, &outer)] {
+            for (setting, value) in settings {
+                let found = end.run("cat", &[&format!("/proc/sys/net/{setting}")])?;
+                check(found == *value, || format!("{setting} is {found} on {}", end.name))?;
+            }
         }
-        let filter = host.run("cat", &[&format!("/proc/sys/net/ipv4/conf/{outer}/rp_filter")])?;
-        check(filter == "1", || format!("rp_filter is {filter} on the host"))
+        Ok(())
     });
 }
 
@@ -285,7 +302,12 @@ fn l8_what_a_killed_add_left_is_taken_over() {
         add.execute(&host)?.result()?;
         check(held(&host).len() == 3, || format!("held: {:?}", held(&host)))?;
         let addresses = look(&pod, "ip", &["-j", "address", "show", "eth0"])?;
-        check(addresses[0]["addr_info"][0]["local"] == "10.7.0.3", || addresses.to_string())
+        check(addresses[0]["addr_info"][0]["local"] == "10.7.0.3", || addresses.to_string())?;
+
+        // And what a pod left whose namespace ended without a word, its device with it.
+        pod.run("ip", &["link", "delete", "eth0"])?;
+        add.execute(&host)?.result()?;
+        check(held(&host).len() == 3, || format!("held: {:?}", held(&host)))
     });
 }
 

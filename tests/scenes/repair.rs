@@ -7,7 +7,7 @@ use podwire_tests::lab::{SOON, eventually};
 use crate::expect::{FAMILIES, Outcome, check, cluster, reaches, same, scene, state};
 
 /// What breaks a node: programs with their arguments.
-const BREAKS: [&[&[&str]]; 21] = [
+const BREAKS: [&[&[&str]]; 23] = [
     &[&["ip", "link", "delete", "podwire.1"]],
     &[&["ip", "link", "set", "podwire.1", "down"]],
     &[&["ip", "link", "set", "podwire.1", "address", "02:00:00:00:00:01"]],
@@ -26,7 +26,9 @@ const BREAKS: [&[&[&str]]; 21] = [
     &[&["bridge", "vni", "add", "vni", "2", "dev", "podwire.1"]],
     &[&["ip", "route", "add", "10.244.2.0/24", "dev", "eth0", "proto", "112", "metric", "50"]],
     &[&["ip", "-6", "route", "add", "fd00:10:244:2::/64", "dev", "eth0", "proto", "112", "metric", "50"]],
-    &[&["ip", "nexthop", "replace", "id", "11200001", "via", "192.168.50.2", "dev", "eth0", "proto", "112"]],
+    &[&["sh", "-c", "ip nexthop replace $(ip nexthop | sed 's/ttl 64 tos 0/ttl 1/; s/scope link//')"]],
+    &[&["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]],
+    &[&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding"]],
     &[&["nft", "flush", "ruleset"]],
     &[&["nft", "add", "chain", "inet", "podwire", "postrouting", "{ policy drop; }"]],
     &[&["nft", "add", "table", "inet", "podwire", "{ flags dormant; }"]],
@@ -132,6 +134,8 @@ fn a_strangers_route_where_ours_should_be_is_named_and_not_replaced() {
             let routes = host.run("ip", &[family, "route"])?;
             check(routes.contains(route), || format!("{route} is not in {routes}"))?;
         }
+        let written = host.enter(|| std::path::Path::new("/etc/cni/net.d/10-podwire.conflist").exists());
+        check(!written, || "a conflist was written although not all is as it should be".into())?;
         run(&host, &[&["ip", "link", "delete", "cni0"], &["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]])?;
         lab.nodes[0].wait_ready()
     });
@@ -151,5 +155,38 @@ fn a_default_route_that_was_advertised_outlives_the_forwarding() {
         check(found == "2", || format!("accept_ra of eth0 is {found}"))?;
         let forwarding = host.run("cat", &["/proc/sys/net/ipv6/conf/all/forwarding"])?;
         check(forwarding == "1", || format!("forwarding is {forwarding}"))
+    });
+}
+
+#[test]
+fn a_nexthop_of_ours_that_was_made_into_another_goes_and_traffic_flows() {
+    cluster(2, |lab| {
+        let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        lab.nodes[0].add_pod("near")?;
+        let host = &lab.nodes[0].host;
+        run(host, &[&["ip", "nexthop", "replace", "id", "11200001", "via", "fe80::9", "dev", "eth0", "proto", "112"]])?;
+        eventually(SOON, || {
+            let nexthops = host.run("ip", &["nexthop"])?;
+            let one = nexthops.lines().count() == 1 && nexthops.contains("dst 192.168.50.2 ");
+            check(one, || nexthops)
+        })?;
+        let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+        let reach = |like| eventually(SOON, || reaches(&near.host, near.address(like), far.address(like)));
+        FAMILIES.into_iter().try_for_each(reach)
+    });
+}
+
+#[test]
+fn somebody_elses_device_of_our_name_is_named_and_left() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        run(&host, &[&["ip", "link", "add", "podwire.1", "type", "bridge"]])?;
+        lab.nodes[0].start()?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("device podwire.1 is a bridge of somebody else's: rename or remove it", SOON)?;
+        let link = host.run("ip", &["-d", "link", "show", "podwire.1"])?;
+        check(link.contains("bridge"), || link)?;
+        run(&host, &[&["ip", "link", "delete", "podwire.1"]])?;
+        lab.nodes[0].wait_ready()
     });
 }

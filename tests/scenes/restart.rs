@@ -64,6 +64,23 @@ fn a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
 }
 
 #[test]
+fn what_the_kernel_does_not_announce_is_tried_again() {
+    scene(1, |lab| {
+        // A file where the directory of the conflist should be: nobody hears of its end.
+        let host = lab.nodes[0].host.clone();
+        host.run("sh", &["-c", "mkdir /etc/cni && touch /etc/cni/net.d"])?;
+        lab.nodes[0].start()?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("write /etc/cni/net.d/10-podwire.conflist: ", SOON)?;
+        host.run("rm", &["/etc/cni/net.d"])?;
+        lab.nodes[0].wait_ready()?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        let warnings = daemon.said().iter().filter(|line| line.contains("WARN")).count();
+        check(warnings == 1, || format!("{warnings} warnings for one problem"))
+    });
+}
+
+#[test]
 fn a_second_daemon_on_a_node_is_refused_by_the_first_ones_process() {
     cluster(1, |lab| {
         let first = lab.nodes[0].daemon.take().ok_or("no daemon")?;

@@ -61,6 +61,17 @@ fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
 }
 
 #[test]
+fn to_nothing_guards_go_last() {
+    let changes = super::state(&State::default(), &wanted(&view()), DEVICE);
+    let wishes = wishes(&changes);
+    let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
+    let last_peer = wishes.iter().rposition(|wish| wish.contains("nhid")).unwrap();
+    assert!(last_peer < place("remove nexthop"), "{wishes:#?}");
+    assert!(place("remove route blackhole") > place("remove neighbour"), "{wishes:#?}");
+    assert_eq!(wishes.last(), Some(&"refuse VNI 1"));
+}
+
+#[test]
 fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
     let (wanted, mut found) = (wanted(&view()), wanted(&view()));
     let destination = "10.244.2.0/24".parse().unwrap();

@@ -74,6 +74,23 @@ fn a_node_that_cannot_take_part_says_why() {
 }
 
 #[test]
+fn a_refused_entry_holds_nothing() {
+    let wrong = node("b", "192.168.50.2", &["10.1.0.0/24"]);
+    let good = node("c", "192.168.50.2", &["10.244.2.0/24"]);
+    let view = view(&[own(), wrong, good]).unwrap();
+    assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn an_ipv6_address_is_judged_as_well() {
+    let own = node("a", "fd00::1", &["10.244.1.0/24"]);
+    for address in ["::", "::1", "ff02::1", "fe80::7"] {
+        let view = view(&[own.clone(), node("b", address, &["10.244.2.0/24"])]).unwrap();
+        assert_eq!(view.refused[0].why, format!("address {address} is no address of a node"));
+    }
+}
+
+#[test]
 fn of_two_nodes_with_one_pod_cidr_all_agree_that_the_first_has_it() {
     let nodes = [own(), node("b", "192.168.50.2", &["10.244.1.0/24"])];
     let membership = Membership::parse(&format!("{CLUSTER}{}", nodes.concat())).unwrap();

@@ -162,6 +162,31 @@ fn r1_r7_to_r14_a_result_has_the_shape_of_its_version() {
 }
 
 #[test]
+fn r20_name_servers_of_the_configuration_are_in_the_result() {
+    let dns = r#""dns": {"nameservers": ["10.0.0.53"]}"#;
+    let result = rendered(&CONFIGURATION.replace("\"type\": \"podwire\"", dns));
+    assert_eq!(result["dns"], json!({"nameservers": ["10.0.0.53"]}));
+}
+
+#[test]
+fn a9_a_pod_has_the_name_that_the_runtime_tells_or_else_the_containers() {
+    let name = |arguments: &str| {
+        let Ok(Request::Add(request)) = add(&[("CNI_ARGS", arguments)], CONFIGURATION) else { panic!("{arguments}") };
+        request.pod
+    };
+    assert_eq!(name(""), "c1");
+    assert_eq!(name("IgnoreUnknown=1;K8S_POD_NAME=web"), "web");
+    assert_eq!(name("K8S_POD_NAME=web;X=a=b;;K8S_POD_NAMESPACE=shop"), "shop/web");
+}
+
+#[test]
+fn n2_a_configuration_without_a_version_is_of_one_that_is_not_spoken() {
+    let (code, text) = refusal(add(&[], &CONFIGURATION.replace("\"cniVersion\": \"1.0.0\", ", "")));
+    assert_eq!(code, 1);
+    assert!(text.contains("config is \"0.1.0\""), "{text}");
+}
+
+#[test]
 fn h1_what_earlier_plugins_did_is_kept_and_own_indexes_are_shifted() {
     let previous =
         r#""prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "br0"}], "ips": [], "routes": null}"#;

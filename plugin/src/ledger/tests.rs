@@ -85,7 +85,9 @@ fn a_reboot_frees_every_address() {
     let sets = sets(&["10.0.0.0/30"]);
     scratch.ledger().reserve(&attachment("a"), &sets).unwrap();
     fs::write(scratch.0.join("net/boot"), "another boot").unwrap();
-    assert_eq!(text(&scratch.ledger().reserve(&attachment("b"), &sets).unwrap()), "10.0.0.2");
+    let ledger = scratch.ledger();
+    assert!(!scratch.0.join("net/index").exists(), "what rested before the reboot rests no more");
+    assert_eq!(text(&ledger.reserve(&attachment("b"), &sets).unwrap()), "10.0.0.2");
 }
 
 #[test]
@@ -168,4 +170,56 @@ fn turns_of_one_attachment_follow_one_another_and_leave_no_file() {
     });
     let _other = ledger.turn(&attachment("b")).unwrap();
     assert_eq!(fs::read_dir(scratch.0.join("net/turns")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_claim_that_is_anothers_outlives_the_release_of_a_record_that_names_it() {
+    let scratch = Scratch::new("foreign");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    let address = ledger.reserve(&attachment("a"), &sets).unwrap()[0];
+    fs::write(ledger.claim(address), "of another").unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held(), ["10.0.0.2"]);
+}
+
+#[test]
+fn a_record_of_another_attachment_with_the_same_hash_is_nobodys_own() {
+    let scratch = Scratch::new("collision");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    ledger.reserve(&attachment("a"), &sets).unwrap();
+    fs::rename(ledger.record(&attachment("a")), ledger.record(&attachment("b"))).unwrap();
+    let error = ledger.reserve(&attachment("b"), &sets).unwrap_err();
+    assert_eq!(error.code(), Code::Ledger);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_written_holds_nothing() {
+    let scratch = Scratch::new("half");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/64"]));
+    // The second claim is in the way of itself: its place is a directory.
+    fs::create_dir_all(ledger.claim("fd00::2".parse().unwrap()).join("in the way")).unwrap();
+    let taken_over = ledger.reserve(&attachment("a"), &sets).unwrap();
+    assert_eq!(text(&taken_over), "10.0.0.2 fd00::3", "what is there is taken, whatever it is");
+    fs::create_dir(scratch.0.join("net/writing")).unwrap();
+    assert!(ledger.reserve(&attachment("b"), &sets).is_err());
+    fs::remove_dir(scratch.0.join("net/writing")).unwrap();
+    assert_eq!(text(&ledger.reserve(&attachment("b"), &sets).unwrap()), "10.0.0.3 fd00::4");
+}
+
+#[test]
+fn a_released_address_rests_even_when_it_is_its_turn() {
+    let scratch = Scratch::new("rests");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    let reserve = |name: &str| text(&ledger.reserve(&attachment(name), &sets).unwrap());
+    assert_eq!(["a", "b", "c", "d"].map(reserve), ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]);
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(reserve("e"), "10.0.0.6");
+    ledger.release(&attachment("b")).unwrap();
+    // The turn is at .2 again, and both free ones rest: the one that has rested longest is given.
+    assert_eq!(reserve("f"), "10.0.0.2");
+    ledger.release(&attachment("c")).unwrap();
+    let index = scratch.0.join("net/index");
+    let aged = fs::read_to_string(&index).unwrap().replace("\"10.0.0.4\",", "\"10.0.0.4\",-");
+    fs::write(&index, aged).unwrap();
+    assert_eq!(reserve("g"), "10.0.0.4", "half a minute is over for .4, not for .3");
 }

@@ -1,31 +1,29 @@
 //! The part of the demo that stays on the machine: it starts the world, and sees to it that the machine is afterwards as
 //! it was before.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 use std::{env, process};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use podwire_tests::lab::{self, program};
 
 use crate::leftovers::{self, Facts};
 use crate::screen::Screen;
+use crate::show;
 
 /// How long a kept world may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the show; with `keep`, returns while the world goes on.
 pub(crate) fn run(screen: &Screen, keep: bool) -> Result<(), String> {
-    // Ctrl-C ends the world, which is this process's child; this one stays to look at what is left.
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    interrupt.thread_block().map_err(|errno| format!("hold back Ctrl-C: {errno}"))?;
-
     let directory = Directory::create()?;
     let before = facts()?;
     fs::write(directory.file("before"), lines(&before)).map_err(|error| format!("note what is there: {error}"))?;
@@ -34,22 +32,42 @@ pub(crate) fn run(screen: &Screen, keep: bool) -> Result<(), String> {
         command.arg("--outlive-parent");
     }
     command.arg(env::current_exe().map_err(|error| format!("find this program: {error}"))?);
-    command.arg("--inside").arg(&directory.0);
+    command.arg("--inside").arg(&directory.path);
     if keep {
         command.arg("--keep");
     }
+    // Held back before there is another thread, and before the world is there.
+    let mut ends = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        ends.add(signal);
+    }
+    ends.thread_block().map_err(|errno| format!("hold back Ctrl-C: {errno}"))?;
     let mut world = command.spawn().map_err(|error| format!("start podwire-isolate: {error}"))?;
+    end_world_on(ends, world.id());
     if keep && wait_kept(&mut world, &directory)? {
         return Ok(());
     }
     let status = world.wait().map_err(|error| format!("wait for the world: {error}"))?;
     directory.remove()?;
-    if let Some(code) = status.code().filter(|code| *code != 0) {
-        // What was wrong has been said; the machine is looked at all the same.
-        leftovers::compare("this machine", &before, &facts()?)?;
-        process_exit(code)
+    // A world that was ended takes a moment to go.
+    let as_before = || lab::eventually(PATIENCE, || leftovers::compare("this machine", &before, &facts()?));
+    if status.success() {
+        return screen.step("this machine is as it was before", as_before);
     }
-    screen.step("this machine is as it was before", || leftovers::compare("this machine", &before, &facts()?))
+    as_before()?;
+    // What was wrong has been said.
+    process_exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
+/// Ends the world when this process is told to end; it stays itself, to see what is left.
+fn end_world_on(ends: SigSet, world: u32) {
+    std::thread::spawn(move || {
+        let id = i32::try_from(world).map(Pid::from_raw);
+        if let (Ok(signal), Ok(id)) = (ends.wait(), id) {
+            // It may have ended by itself meanwhile, by the same Ctrl-C.
+            let _ = kill(id, signal);
+        }
+    });
 }
 
 /// Ends a world that was kept.
@@ -79,7 +97,8 @@ pub(crate) fn take_down(screen: &Screen) -> Result<(), String> {
         Err(_) => screen.line("  the cluster had ended by itself"),
     }
     let before = before.lines().map(str::to_owned).collect();
-    screen.step("this machine is as it was before", || leftovers::compare("this machine", &before, &facts()?))
+    let as_before = || lab::eventually(PATIENCE, || leftovers::compare("this machine", &before, &facts()?));
+    screen.step("this machine is as it was before", as_before)
 }
 
 /// Waits until the world is ready to be left alone; `false` when it ended instead.
@@ -95,23 +114,35 @@ fn wait_kept(world: &mut Child, directory: &Directory) -> Result<bool, String> {
     }
 }
 
-/// What this machine has of the kinds of things that the demo makes: devices, mounts, files where podwire's are, and
-/// processes of this build.
+/// What this machine has of the things that the demo makes, by the names that it gives them: devices, mounts, files,
+/// and this user's processes of this build. What others do on the machine meanwhile is no business of the demo's.
 fn facts() -> Result<Facts, String> {
     let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"));
-    let devices = read("/proc/self/net/dev")?;
-    let mut facts: Facts = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect();
-    let mounts = read("/proc/self/mountinfo")?;
-    facts.extend(mounts.lines().filter_map(|line| Some(format!("mount {}", line.split_whitespace().nth(4)?))));
-    for directory in ["/run", "/run/netns", "/run/podwire", "/etc/cni/net.d", "/opt/cni/bin", "/var/lib/cni"] {
-        facts.extend(leftovers::entries(Path::new(directory)));
+    let mut facts = Facts::new();
+    for line in read("/proc/self/net/dev")?.lines() {
+        let device = line.split(':').next().unwrap_or_default().trim();
+        if ["pw", "podwire", "to-", "underlay"].iter().any(|ours| device.starts_with(ours)) {
+            facts.insert(format!("device {device}"));
+        }
     }
+    for line in read("/proc/self/mountinfo")?.lines() {
+        let place = line.split_whitespace().nth(4).unwrap_or_default();
+        if ["/run/lab", "/run/machine", "/run/netns/"].iter().any(|ours| place.starts_with(ours)) {
+            facts.insert(format!("mount {place}"));
+        }
+    }
+    let ours =
+        ["/run/lab", "/run/machine", "/run/podwire", "/etc/cni/net.d/10-podwire.conflist", "/opt/cni/bin/podwire"];
+    let netns = show::PODS.into_iter().flatten().map(|name| format!("/run/netns/{name}"));
+    let files = ours.iter().map(|path| (*path).to_owned()).chain(netns);
+    facts.extend(files.filter(|path| Path::new(path).exists()));
     let own = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
     let processes = fs::read_dir("/proc").map_err(|error| format!("list /proc: {error}"))?;
     for entry in processes.filter_map(Result::ok).filter(|entry| entry.file_name() != *process::id().to_string()) {
         // A process that ends while it is looked at, or is another user's, has no link that can be read.
         let Ok(program) = fs::read_link(entry.path().join("exe")) else { continue };
-        if program.parent() == own.parent() {
+        let this_users = entry.metadata().is_ok_and(|data| data.uid() == geteuid().as_raw());
+        if this_users && program.parent() == own.parent() {
             facts.insert(format!("process {} {}", entry.file_name().display(), program.display()));
         }
     }
@@ -122,50 +153,70 @@ fn lines(facts: &Facts) -> String {
     facts.iter().map(|fact| format!("{fact}\n")).collect()
 }
 
-/// The directory in which the world and this process leave word for one another.
-struct Directory(PathBuf);
+/// The directory in which the world and this process leave word for one another. Of one user it is used by one at a
+/// time.
+struct Directory {
+    path: PathBuf,
+    _used: Flock<File>,
+}
 
 impl Directory {
-    fn path() -> PathBuf {
+    fn place() -> PathBuf {
         // The world has a /run of its own, from which it could not leave word in this one.
-        let temporary = Some(env::temp_dir()).filter(|path| !path.starts_with("/run"));
+        let temporary = fs::canonicalize(env::temp_dir()).ok().filter(|path| !path.starts_with("/run"));
         temporary.unwrap_or_else(|| "/tmp".into()).join(format!("podwire-demo-{}", geteuid()))
     }
 
+    /// Makes the directory, or takes over what a demo that was killed has left. One that is up is in the way.
     fn create() -> Result<Self, String> {
-        let path = Self::path();
+        let path = Self::place();
         match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::take_over(path),
-            Err(error) => Err(format!("create {}: {error}", path.display())),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(format!("create {}: {error}", path.display()));
+            }
+            _ => {}
+        }
+        let directory = Self::hold(path)?;
+        let keeper = fs::read_to_string(directory.file("keeper")).ok();
+        if keeper.as_deref().and_then(Keeper::parse).is_some_and(|keeper| keeper.lives()) {
+            return Err("a cluster is up already: `scripts/demo --down` takes it down".into());
+        }
+        for name in ["keeper", "before", "result"] {
+            match fs::remove_file(directory.file(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(format!("remove {name}: {error}")),
+                _ => {}
+            }
+        }
+        Ok(directory)
+    }
+
+    fn find() -> Result<Self, String> {
+        let path = Self::place();
+        match path.is_dir() {
+            true => Self::hold(path),
+            false => Err("no cluster is up: `scripts/demo --keep` makes one".into()),
         }
     }
 
-    /// A demo that was killed leaves its directory behind; one that is up is in the way.
-    fn take_over(path: PathBuf) -> Result<Self, String> {
+    /// Nobody but this user may have a say in what is read here, and nobody else uses it meanwhile.
+    fn hold(path: PathBuf) -> Result<Self, String> {
         let metadata = fs::symlink_metadata(&path).map_err(|error| format!("look at {}: {error}", path.display()))?;
         if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
             return Err(format!("{} is in the way, and is not this user's: remove it", path.display()));
         }
-        let keeper = fs::read_to_string(path.join("keeper")).ok();
-        if keeper.as_deref().and_then(Keeper::parse).is_some_and(|keeper| keeper.lives()) {
-            return Err("a cluster is up already: `scripts/demo --down` takes it down".into());
+        let file = File::open(&path).map_err(|error| format!("open {}: {error}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(used) => Ok(Self { path, _used: used }),
+            Err(_) => Err("another demo of this user is being played: wait for its end".into()),
         }
-        Self(path).remove()?;
-        Self::create()
-    }
-
-    fn find() -> Result<Self, String> {
-        let path = Self::path();
-        if path.is_dir() { Ok(Self(path)) } else { Err("no cluster is up: `scripts/demo --keep` makes one".into()) }
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     fn remove(&self) -> Result<(), String> {
-        fs::remove_dir_all(&self.0).map_err(|error| format!("remove {}: {error}", self.0.display()))
+        fs::remove_dir_all(&self.path).map_err(|error| format!("remove {}: {error}", self.path.display()))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::picture::{Box, draw};
 use crate::screen::{Ink, Screen, short};
 
 /// The pods of each node.
-const PODS: [&[&str]; 3] = [&["irc-server", "probe-1"], &["weather-bot", "user-1"], &["user-2", "probe-3"]];
+pub(crate) const PODS: [&[&str]; 3] = [&["irc-server", "probe-1"], &["weather-bot", "user-1"], &["user-2", "probe-3"]];
 
 /// Families by their place in a list of addresses.
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];

@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{getegid, geteuid, setsid};
 
 /// Set in the world, to `user` where it has a user namespace of its own, else to `root`.
 const INSIDE: &str = "PODWIRE_ISOLATED";
@@ -48,6 +48,10 @@ fn outside(program: &OsString, arguments: &[OsString], outlive: bool) -> Result<
     }
     // Whoever started this may hold Ctrl-C back from itself; it is here that it ends the world.
     SigSet::all().thread_unblock().map_err(|errno| format!("let signals through: {errno}"))?;
+    if outlive {
+        // The end of the terminal is not the end of the world.
+        setsid().map_err(|errno| format!("leave the terminal's session: {errno}"))?;
+    }
     let world = separate()?;
     let own = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
     let mut command = Command::new(own);
@@ -96,6 +100,9 @@ fn separate() -> Result<&'static str, String> {
 
 /// Furnishes the world, and becomes the program.
 fn inside(program: &OsString, arguments: &[OsString]) -> Result<ExitCode, String> {
+    if std::process::id() != 1 {
+        return Err(format!("{INSIDE} is set, and this is not the first process of a world: unset it"));
+    }
     with_parent()?;
     let none = None::<&str>;
     let attach = |kind: &str, place: &str, flags: MsFlags| {

@@ -14,6 +14,9 @@ pub const PORT: u16 = 7777;
 /// How long an exchange may take: longer than a lost packet's first two retransmissions.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// TCP sends a packet that was lost again after a second: what takes longer than this has lost one.
+const RETRANSMISSION: Duration = Duration::from_millis(900);
+
 /// What an exchange has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchange {
@@ -85,6 +88,7 @@ impl Drop for Responder {
 pub fn exchange(from: &Host, to: IpAddr) -> Result<Exchange, String> {
     let attempt = || -> io::Result<Exchange> {
         let token = token()?;
+        let begin = Instant::now();
         let mut stream = connect((to, PORT).into())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -94,6 +98,9 @@ pub fn exchange(from: &Host, to: IpAddr) -> Result<Exchange, String> {
         BufReader::new(&stream).take(256).read_line(&mut answer)?;
         let round_trip = start.elapsed();
         let seen = answer.trim_end().strip_prefix(&token).and_then(|rest| rest.trim_start().parse().ok());
+        if begin.elapsed() > RETRANSMISSION {
+            return Err(io::Error::other(format!("it took {:?}: a packet was lost on the way", begin.elapsed())));
+        }
         let seen = seen.ok_or_else(|| io::Error::other(format!("sent {token}, got {:?} back", answer.trim_end())))?;
         Ok(Exchange { seen, round_trip })
     };

@@ -157,6 +157,11 @@ fn furnish(shared: &Path) -> Result<(), String> {
             symlink(target, &link).map_err(|error| step(&link.display().to_string(), error))?;
         }
     }
+    // A new namespace has the machine's own settings, which are no part of any scene.
+    for setting in ["ip_forward", "conf/all/rp_filter", "conf/default/rp_filter"] {
+        let path = Path::new("/proc/sys/net/ipv4").join(setting);
+        fs::write(&path, "0").map_err(|error| step(&path.display().to_string(), error))?;
+    }
     fs::write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n").map_err(|error| step("/etc/hosts", error))
 }
 
