@@ -247,23 +247,13 @@ impl Socket {
         self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);
         self.send(&bytes)?;
         let sequence = self.sequence;
-        let mut list = Vec::new();
-        let mut interrupted = false;
+        let mut dump = Dump { list: Vec::new(), interrupted: false };
         loop {
             for answer in self.receive(wish)? {
-                if answer.sequence != sequence {
-                    continue;
-                }
-                interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
-                match answer.kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        let (number, said) = acknowledgement(&answer);
-                        return match number {
-                            0 => Ok((!interrupted).then_some(list)),
-                            _ => Err(Error::kernel(wish, number, said)),
-                        };
-                    }
-                    _ => list.push(parse(wish, answer.bytes)?),
+                if answer.sequence == sequence
+                    && let Some(list) = dump.take(wish, &answer)?
+                {
+                    return Ok(list);
                 }
             }
         }
@@ -315,6 +305,29 @@ impl Socket {
     }
 }
 
+/// A list that is being received.
+struct Dump<T> {
+    list: Vec<T>,
+    interrupted: bool,
+}
+
+impl<T: NetlinkDeserializable> Dump<T> {
+    /// Takes the next message of the answer. At the end of the dump there is a result: the list, or nothing where it was
+    /// interrupted.
+    fn take(&mut self, wish: &str, answer: &Answer<'_>) -> Result<Option<Option<Vec<T>>>> {
+        self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
+        if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
+            self.list.push(parse(wish, answer.bytes)?);
+            return Ok(None);
+        }
+        let (number, said) = acknowledgement(answer);
+        match number {
+            0 => Ok(Some((!self.interrupted).then(|| std::mem::take(&mut self.list)))),
+            _ => Err(Error::kernel(wish, number, said)),
+        }
+    }
+}
+
 fn parse<T: NetlinkDeserializable>(wish: &str, bytes: &[u8]) -> Result<T> {
     let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(wish, error))?;
     match message.payload {
@@ -350,4 +363,54 @@ fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     (number, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::RouteNetlinkMessage;
+
+    use super::*;
+
+    /// A message of the kernel: its type, its flags, and what is behind its header.
+    fn answer(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {
+        let length = u32::try_from(HEADER + payload.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        bytes.extend([0; 8]);
+        bytes.extend(payload);
+        (kind, flags, bytes)
+    }
+
+    fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
+        let mut dump = Dump::<RouteNetlinkMessage> { list: Vec::new(), interrupted: false };
+        let mut last = None;
+        for (kind, flags, bytes) in answers {
+            last = dump.take("list", &Answer { kind: *kind, flags: *flags, sequence: 0, bytes })?;
+        }
+        Ok(last.map(|list| list.map(|list| list.len())))
+    }
+
+    #[test]
+    fn an_interrupted_list_is_none_whichever_message_says_so() {
+        // An RTM_NEWROUTE with nothing but its header.
+        let route = |flags| answer(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
+        let done = |flags| answer(NLMSG_DONE, flags, &0_i32.to_ne_bytes());
+        assert_eq!(dump(&[route(0)]).unwrap(), None);
+        assert_eq!(dump(&[route(0), route(0), done(0)]).unwrap(), Some(Some(2)));
+        assert_eq!(dump(&[route(NLM_F_DUMP_INTR), route(0), done(0)]).unwrap(), Some(None));
+        assert_eq!(dump(&[route(0), done(NLM_F_DUMP_INTR)]).unwrap(), Some(None));
+    }
+
+    #[test]
+    fn a_list_that_the_kernel_ends_with_an_error_is_that_error() {
+        let failed = answer(NLMSG_DONE, 0, &(-22_i32).to_ne_bytes());
+        assert_eq!(dump(&[failed]).unwrap_err().to_string(), "list: Invalid argument (22)");
+        // With the extended acknowledgement: attribute 1, a text.
+        let mut payload = (-22_i32).to_ne_bytes().to_vec();
+        payload.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
+        payload.extend(*b"why\0");
+        let explained = answer(NLMSG_DONE, NLM_F_ACK_TLVS, &payload);
+        let error = dump(&[explained]).unwrap_err().to_string();
+        assert_eq!(error, "list: Invalid argument (22), the kernel says: why");
+    }
 }
