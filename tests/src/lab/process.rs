@@ -22,8 +22,15 @@ pub struct Process {
 /// The lines a program has said so far, on either stream.
 #[derive(Debug, Default)]
 struct Said {
-    lines: Mutex<Vec<String>>,
+    heard: Mutex<Heard>,
     more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    lines: Vec<String>,
+    /// How many of its streams have ended: at both, it can say no more.
+    ended: u8,
 }
 
 impl Process {
@@ -58,29 +65,31 @@ impl Process {
 
     /// Everything it has said so far.
     pub fn said(&self) -> Vec<String> {
-        self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said.heard.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
 
     /// Waits until it has said a line that contains `text`; the line.
     ///
     /// # Errors
-    /// When the time is over, with what it has said instead.
+    /// When the time is over or the program is, with what it has said instead.
     pub fn wait_for(&self, text: &str, within: Duration) -> Result<String, String> {
         let deadline = Instant::now() + within;
-        let mut lines = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.said.heard.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+            if let Some(line) = heard.lines.iter().find(|line| line.contains(text)) {
                 return Ok(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(format!(
-                    "{} did not say {text:?} within {within:?}; it said:\n{}",
-                    self.name,
-                    lines.join("\n")
-                ));
-            }
-            lines = self.said.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            let why = match (heard.ended, left.is_zero()) {
+                (2, _) => "and has ended".to_owned(),
+                (_, true) => format!("within {within:?}"),
+                _ => {
+                    heard = self.said.more.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+                    continue;
+                }
+            };
+            let instead = heard.lines.join("\n");
+            return Err(format!("{} did not say {text:?} {why}; it said:\n{instead}", self.name));
         }
     }
 
@@ -142,11 +151,14 @@ impl Drop for Process {
 impl Said {
     fn listen(self: Arc<Self>, stream: impl Read + Send + 'static) {
         thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            let hear = |take: &mut dyn FnMut(&mut Heard)| {
+                take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
                 self.more.notify_all();
+            };
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                hear(&mut |heard| heard.lines.push(String::from_utf8_lossy(&line).into_owned()));
             }
+            hear(&mut |heard| heard.ended += 1);
         });
     }
 }
