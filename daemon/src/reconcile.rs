@@ -2,6 +2,7 @@
 //! difference. The only file that changes the kernel.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use podwire_conf::{defaults, firewall};
 use podwire_kernel::link::Link;
 use podwire_kernel::message::Message;
 use podwire_kernel::notice::Notices;
-use podwire_kernel::{Error, Request, Socket, forwarding, link, nft};
+use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -38,6 +39,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// After a pass that failed the next one comes after this long, doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
+/// to do.
+const IN_USE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Passes until the device has settled: made, brought up, looked at.
 const DEVICE_ROUNDS: usize = 4;
@@ -225,7 +230,22 @@ impl Worker {
             };
             outcome.problems.push(format!("{error}{hint}"));
         }
+        if outcome.changes > 0 && outcome.problems.is_empty() {
+            outcome.problems.extend(desired.addresses.values().filter_map(|own| self.in_use(own.address.ip()).err()));
+        }
         Ok(wanted)
+    }
+
+    /// Waits until the kernel takes in what is sent to an address of ours: "ready" is not said before.
+    fn in_use(&mut self, address: IpAddr) -> Result<(), String> {
+        let deadline = Instant::now() + IN_USE_WITHIN;
+        while !route::is_local(&mut self.route, address).map_err(|error| error.to_string())? {
+            if Instant::now() > deadline {
+                return Err(format!("address {address} was not taken into use within {IN_USE_WITHIN:?}"));
+            }
+            thread::park_timeout(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     /// Brings the device to what it should be. A change of it flushes what is on it with hardly a notice, so the look at

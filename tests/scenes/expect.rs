@@ -54,7 +54,7 @@ pub(crate) fn json(host: &Host, program: &str, arguments: &[&str]) -> Outcome<Va
 }
 
 /// The whole network of a host: devices with their settings, addresses, routes of all tables, rules, neighbours,
-/// nexthops and nftables. What moves by itself (counters, ages, the names of namespaces, handles) is left out.
+/// nexthops, accepted VXLAN networks, nftables and whether it forwards. What moves by itself (counters, ages, the names of namespaces, handles) is left out.
 ///
 /// It is looked at until two looks agree: some of it (an IPv6 address's own route, a device's state of operation) the
 /// kernel makes a little after it has answered.
@@ -70,7 +70,7 @@ pub(crate) fn state(host: &Host) -> Outcome<Value> {
 }
 
 fn look(host: &Host) -> Outcome<Value> {
-    let looks: [(&str, &str, &[&str]); 8] = [
+    let looks: [(&str, &str, &[&str]); 9] = [
         ("links", "ip", &["-d", "-j", "link"]),
         ("addresses", "ip", &["-j", "address"]),
         ("routes", "ip", &["-j", "route", "show", "table", "all"]),
@@ -78,6 +78,7 @@ fn look(host: &Host) -> Outcome<Value> {
         ("rules", "ip", &["-j", "rule"]),
         ("neighbours", "ip", &["-j", "neighbour", "show", "nud", "permanent"]),
         ("nexthops", "ip", &["-j", "nexthop"]),
+        ("networks", "bridge", &["-j", "vni"]),
         ("nftables", "nft", &["-j", "list", "ruleset"]),
     ];
     let mut state = Value::Object(serde_json::Map::new());
@@ -86,6 +87,8 @@ fn look(host: &Host) -> Outcome<Value> {
         settle(&mut found);
         state[name] = found;
     }
+    let forwarding = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
+    state["forwarding"] = host.run("cat", &forwarding)?.into();
     Ok(state)
 }
 
