@@ -15,9 +15,13 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::undo::Undo;
 
-/// How long an end may take to come into operation; the kernel takes notice of a carrier once a second at
-/// the least.
-const OPERATIONAL_WITHIN: Duration = Duration::from_secs(3);
+/// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
+/// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
+/// that fails is tried again as a whole, which makes nothing better.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The first and the longest pause between two looks.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
 /// Attaches a pod. When it fails, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
@@ -124,32 +128,26 @@ fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<
 /// sent. To ask for the device makes it take notice (Linux 6.8); older ones take their time, for which an answer that
 /// says "up" is worth waiting for.
 fn wait_operational(socket: &mut Socket, device: u32) -> Result<(), Failure> {
-    let deadline = Instant::now() + OPERATIONAL_WITHIN;
-    loop {
-        let Some(link) = link::by_index(socket, device)? else {
-            return Err(Failure::new(Code::Kernel, format!("device {device} vanished while it was set up"), ""));
-        };
-        if link.operational {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let device = link.name;
-            let message = format!("device {device} did not come into operation within {OPERATIONAL_WITHIN:?}");
-            return Err(Failure::new(Code::Kernel, message, ""));
-        }
-        thread::park_timeout(Duration::from_millis(1));
-    }
+    wait(&format!("device {device} did not come into operation"), || match link::by_index(socket, device)? {
+        Some(link) => Ok(link.operational),
+        None => Err(Failure::new(Code::Kernel, format!("device {device} vanished while it was set up"), "")),
+    })
 }
 
 /// Until the pod takes in what is sent to its address, answers to it are lost.
 fn wait_local(inside: &mut Socket, address: IpAddr) -> Result<(), Failure> {
-    let deadline = Instant::now() + OPERATIONAL_WITHIN;
-    while !route::is_local(inside, address)? {
+    wait(&format!("address {address} was not taken into use"), || Ok(route::is_local(inside, address)?))
+}
+
+fn wait(otherwise: &str, mut settled: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    let mut pause = PAUSES.0;
+    while !settled()? {
         if Instant::now() > deadline {
-            let message = format!("address {address} was not taken into use within {OPERATIONAL_WITHIN:?}");
-            return Err(Failure::new(Code::Kernel, message, ""));
+            return Err(Failure::new(Code::Kernel, format!("{otherwise} within {SETTLED_WITHIN:?}"), ""));
         }
-        thread::park_timeout(Duration::from_micros(100));
+        thread::park_timeout(pause);
+        pause = (pause * 2).min(PAUSES.1);
     }
     Ok(())
 }
