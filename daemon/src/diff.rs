@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use podwire_kernel::link::{self, Ipv4Setting, Link};
+use podwire_kernel::link::{self, Link};
 use podwire_kernel::message::Message;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::{Request, tunnel};
@@ -47,7 +47,7 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
         changes.push(link::set_mtu(found.index, desired.mtu));
     }
     if found.makes_link_local {
-        changes.push(link::set_router_port(found.index, None, &[(Ipv4Setting::AcceptRedirects, 0)]));
+        changes.push(link::set_router_port(found.index, None, &[]));
     }
     if !found.up {
         changes.push(link::set_up(found.index, &found.name));

@@ -146,7 +146,7 @@ fn wait(otherwise: &str, mut settled: impl FnMut() -> Result<bool, Failure>) -> 
         if Instant::now() > deadline {
             return Err(Failure::new(Code::Kernel, format!("{otherwise} within {SETTLED_WITHIN:?}"), ""));
         }
-        thread::park_timeout(pause);
+        thread::sleep(pause);
         pause = (pause * 2).min(PAUSES.1);
     }
     Ok(())

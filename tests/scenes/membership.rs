@@ -158,9 +158,9 @@ fn a_file_that_is_being_written_is_not_believed_before_it_is_whole() {
         let until = Instant::now() + Duration::from_secs(2);
         while Instant::now() < until {
             write(&text[..half])?;
-            std::thread::park_timeout(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(60));
             write(&text)?;
-            std::thread::park_timeout(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(60));
         }
         arrive(lab, &[2, 3])?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;

@@ -55,6 +55,8 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
             let off = "cd /proc/sys/net && echo 1 > ipv6/conf/default/disable_ipv6 && echo 1 > ipv4/conf/all/accept_redirects";
             end.run("sh", &["-c", off])?;
         }
+        // The node forwards already, so that nothing but the plugin's own message turns it on for the device.
+        host.run("sh", &["-c", "cd /proc/sys/net/ipv4 && echo 1 > ip_forward && echo 0 > conf/default/forwarding"])?;
         let result = Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
         let outer = result["interfaces"][0]["name"].as_str().unwrap_or_default();
 

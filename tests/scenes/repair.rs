@@ -32,10 +32,7 @@ const BREAKS: [&[&[&str]]; 23] = [
     &[&["nft", "flush", "ruleset"]],
     &[&["nft", "add", "chain", "inet", "podwire", "postrouting", "{ policy drop; }"]],
     &[&["nft", "add", "table", "inet", "podwire", "{ flags dormant; }"]],
-    &[
-        &["nft", "delete", "chain", "inet", "podwire", "postrouting"],
-        &["nft", "add", "chain", "inet", "podwire", "postrouting"],
-    ],
+    &[&["nft", "delete chain inet podwire postrouting; add chain inet podwire postrouting"]],
     &[&["nft", "insert", "rule", "inet", "podwire", "postrouting", "masquerade"]],
 ];
 

@@ -72,6 +72,8 @@ fn what_the_kernel_does_not_announce_is_tried_again() {
         lab.nodes[0].start()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         daemon.wait_for("write /etc/cni/net.d/10-podwire.conflist: ", SOON)?;
+        // Some passes go by, of which there is nothing to be seen: they warn of nothing new.
+        std::thread::sleep(std::time::Duration::from_millis(500));
         host.run("rm", &["/etc/cni/net.d"])?;
         lab.nodes[0].wait_ready()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;

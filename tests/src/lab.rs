@@ -200,8 +200,9 @@ pub fn eventually<T>(within: Duration, mut attempt: impl FnMut() -> Result<T, St
         match attempt() {
             Ok(value) => return Ok(value),
             Err(why) if Instant::now() >= deadline => return Err(format!("not within {within:?}: {why}")),
-            // A look at the kernel takes about as long as this pause.
-            Err(_) => thread::park_timeout(Duration::from_millis(2)),
+            // A look at the kernel takes about as long as this pause. (Parking would not pause: a thread that has waited for
+            // another has a token left.)
+            Err(_) => thread::sleep(Duration::from_millis(2)),
         }
     }
 }

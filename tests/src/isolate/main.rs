@@ -21,6 +21,10 @@ use nix::unistd::{getegid, geteuid, setsid};
 /// Set in the world, to `user` where it has a user namespace of its own, else to `root`.
 const INSIDE: &str = "PODWIRE_ISOLATED";
 
+/// The process that started the world, as the machine knows it. One that died before its child could bind itself to it is
+/// noticed by this.
+const PARENT: &str = "PODWIRE_ISOLATED_BY";
+
 /// Where the machine's own /proc is in the world.
 const MACHINE_PROC: &str = "/run/machine/proc";
 
@@ -55,12 +59,13 @@ fn outside(program: &OsString, arguments: &[OsString], outlive: bool) -> Result<
     let world = separate()?;
     let own = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
     let mut command = Command::new(own);
-    command.arg(program).args(arguments).env(INSIDE, world);
+    command.arg(program).args(arguments).env(INSIDE, world).env(PARENT, std::process::id().to_string());
     let mut child = command.spawn().map_err(|error| format!("start {}: {error}", program.display()))?;
     if outlive {
         // A reader of this process's output must not wait for the end of the world.
         let nothing =
             fs::File::options().write(true).open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+        nix::unistd::dup2_stdin(&nothing).map_err(|errno| format!("leave the input: {errno}"))?;
         nix::unistd::dup2_stdout(&nothing).map_err(|errno| format!("leave the output: {errno}"))?;
         nix::unistd::dup2_stderr(&nothing).map_err(|errno| format!("leave the output: {errno}"))?;
     }
@@ -73,6 +78,12 @@ fn outside(program: &OsString, arguments: &[OsString], outlive: bool) -> Result<
 /// Dies when the parent does, so that nothing is left behind even by a killed parent.
 fn with_parent() -> Result<(), String> {
     set_pdeathsig(Signal::SIGKILL).map_err(|errno| format!("bind this process to its parent: {errno}"))
+}
+
+/// The parent's process id as the machine has it: this process's own /proc is still the machine's.
+fn parent() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix("PPid:")?.trim().to_owned()))
 }
 
 /// Whose the new namespaces are: root's or a user namespace's.
@@ -104,6 +115,9 @@ fn inside(program: &OsString, arguments: &[OsString]) -> Result<ExitCode, String
         return Err(format!("{INSIDE} is set, and this is not the first process of a world: unset it"));
     }
     with_parent()?;
+    if parent() != env::var(PARENT).ok() {
+        return Err("ended while it was started".into());
+    }
     let none = None::<&str>;
     let attach = |kind: &str, place: &str, flags: MsFlags| {
         mount(Some(kind), place, Some(kind), flags, none).map_err(|errno| format!("mount {kind} on {place}: {errno}"))

@@ -98,13 +98,19 @@ pub fn exchange(from: &Host, to: IpAddr) -> Result<Exchange, String> {
         BufReader::new(&stream).take(256).read_line(&mut answer)?;
         let round_trip = start.elapsed();
         let seen = answer.trim_end().strip_prefix(&token).and_then(|rest| rest.trim_start().parse().ok());
-        if begin.elapsed() > RETRANSMISSION {
-            return Err(io::Error::other(format!("it took {:?}: a packet was lost on the way", begin.elapsed())));
-        }
+        whole(begin.elapsed())?;
         let seen = seen.ok_or_else(|| io::Error::other(format!("sent {token}, got {:?} back", answer.trim_end())))?;
         Ok(Exchange { seen, round_trip })
     };
     from.enter(attempt).map_err(|error| format!("from {} to {to}: {error}", from.name))
+}
+
+/// That no packet was lost in an exchange that took so long.
+fn whole(took: Duration) -> io::Result<()> {
+    match took < RETRANSMISSION {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("it took {took:?}: a packet was lost on the way"))),
+    }
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
@@ -116,4 +122,15 @@ fn token() -> io::Result<String> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_that_took_as_long_as_a_retransmission_has_lost_a_packet() {
+        assert!(whole(Duration::from_millis(800)).is_ok());
+        assert!(whole(Duration::from_millis(1_010)).is_err());
+    }
 }
