@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::program::{Program, command, free_port};
+use crate::program::{Program, command};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     // A command line that is taken after all would start a server that does not end: `timeout` gives that status 124.
@@ -56,7 +56,7 @@ fn help_teaches_and_version_names_on_standard_output_with_exit_status_0() {
 
 #[test]
 fn a_port_that_is_taken_is_a_sentence_and_exit_status_1() {
-    let holder = TcpListener::bind((Ipv6Addr::UNSPECIFIED, free_port())).unwrap();
+    let holder = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
     let port = holder.local_addr().unwrap().port().to_string();
     let (code, stdout, stderr) = run(&[&port, "sesame"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));

@@ -29,7 +29,7 @@ pub(crate) struct Program {
 }
 
 /// A port that was free a moment ago, for both families.
-pub(crate) fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port()
 }
 
