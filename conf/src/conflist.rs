@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn the_shipped_conflist_is_the_rendered_one() {
         let range = |text: &str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
-        let route = |text: &str| Route { destination: text.parse().unwrap() };
+        let route = |text: &str| Route { destination: text.parse().unwrap(), gateway: None };
         let network = Network {
             mtu: Some(1450),
             ipam: Ipam {

@@ -56,6 +56,9 @@ pub struct Route {
     /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
     #[serde(rename = "dst")]
     pub destination: IpNetwork,
+    /// A gateway of its own, as host-local has it. It cannot be honoured: a pod's only neighbour is its node.
+    #[serde(rename = "gw", default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
 }
 
 /// What is wrong with a configuration: the field, its value, and why.
@@ -107,6 +110,13 @@ impl Ipam {
     fn check(&self) -> Result<(), Invalid> {
         if self.ranges.is_empty() {
             return invalid("ipam.ranges", "is missing or empty: no address could ever be given");
+        }
+        if let Some((place, gateway)) =
+            self.routes.iter().enumerate().find_map(|(place, route)| Some((place, route.gateway?)))
+        {
+            let why =
+                format!("{gateway} cannot be the next hop of a pod, whose only neighbour is its node: leave it out");
+            return invalid(format!("ipam.routes[{place}].gw"), why);
         }
         let mut seen: Vec<(String, IpNetwork)> = Vec::new();
         for (outer, set) in self.ranges.iter().enumerate() {
@@ -207,7 +217,7 @@ mod tests {
                     end: None,
                     gateway: None,
                 }]],
-                routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap() }],
+                routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), gateway: None }],
             },
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
@@ -227,6 +237,10 @@ mod tests {
             (
                 with(json!({"subnet": "127.0.0.0/24"})),
                 "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, whose addresses are never a pod's",
+            ),
+            (
+                json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}]}}),
+                "ipam.routes[0].gw: 10.0.0.1 cannot be the next hop of a pod, whose only neighbour is its node: leave it out",
             ),
             (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 1280 to 65535"),
             (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 1280 to 65535"),

@@ -115,7 +115,8 @@ pub fn network(view: &View, device: &Device) -> Network {
     };
     let ranges: Vec<_> = [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect();
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
-    let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination }).collect();
+    let routes =
+        ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, gateway: None }).collect();
     Network { mtu: Some(device.mtu), ipam: Ipam { kind: Some("podwire".into()), ranges, routes } }
 }
 
