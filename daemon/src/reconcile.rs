@@ -162,6 +162,7 @@ impl Told {
             info!("put right: {refusal}");
         }
         self.refused = refused;
+        self.ready &= view.is_ok();
     }
 
     fn problems(&mut self, problems: &[String]) {
@@ -218,7 +219,7 @@ impl Worker {
         };
         let wanted = desired::device(view, mtu);
         let link = self.device(&wanted, outcome)?;
-        outcome.problems.extend(self.settings(view));
+        self.settings(view, outcome);
         let (found, ids) = found::state(&mut self.route, link.index).map_err(|error| error.to_string())?;
         let (desired, left_out) = desired::state(view, link.index, &ids);
         let without = |name: &String| format!("node {name}: no nexthop id is left for it, see `ip nexthop`");
@@ -304,26 +305,27 @@ impl Worker {
     }
 
     /// Sets what is not as it should be among the kernel's settings.
-    fn settings(&mut self, view: &View) -> Vec<String> {
-        let mut problems = Vec::new();
+    fn settings(&mut self, view: &View, outcome: &mut Outcome) {
+        let mut changed = Vec::new();
         for setting in desired::settings(view) {
             match setting.holds() {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => match setting.set() {
-                    Ok(()) => info!("set sysctl {} to {}", setting.path, setting.value),
-                    Err(error) => problems.push(error.to_string()),
+                    Ok(()) => changed.push(setting),
+                    Err(error) => outcome.problems.push(error.to_string()),
                 },
-                Ok(None) => problems.push(format!("the kernel has no sysctl {}", setting.path)),
-                Err(error) => problems.push(error.to_string()),
+                Ok(None) => outcome.problems.push(format!("the kernel has no sysctl {}", setting.path)),
+                Err(error) => outcome.problems.push(error.to_string()),
             }
         }
         if desired::routes_family(view, false) {
             match forwarding::enable_ipv6(&mut self.route) {
-                Ok(changed) => changed.iter().for_each(|set| info!("set sysctl {} to {}", set.path, set.value)),
-                Err(error) => problems.push(error.to_string()),
+                Ok(more) => changed.extend(more),
+                Err(error) => outcome.problems.push(error.to_string()),
             }
         }
-        problems
+        outcome.changes += changed.len();
+        changed.iter().for_each(|set| info!("set sysctl {} to {}", set.path, set.value));
     }
 }
 

@@ -81,7 +81,7 @@ impl From<At> for InetHookNumber {
     }
 }
 
-/// `NF_ACCEPT` (uapi/linux/netfilter.h), as a chain's policy.
+/// `NF_ACCEPT` (uapi/linux/netfilter.h): a chain's policy, and a rule's verdict.
 const ACCEPT: u32 = 1;
 
 /// The table and the chains of `wanted` as the kernel has them. Chains that a stranger put beside them are not looked at.
@@ -92,8 +92,10 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
     let wish = format!("read table inet {}", wanted.name);
     let Some(answer) = socket.get(Request::new(wish, message(ask), 0))? else { return Ok(found) };
     if let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = answer.inner {
-        let asleep = |attribute: &TableAttribute| matches!(attribute, TableAttribute::Flags(flags) if flags.contains(TableFlags::Dormant));
-        found.dormant = table.attributes.iter().any(asleep);
+        found.dormant = table.attributes.iter().any(|attribute| match attribute {
+            TableAttribute::Flags(flags) => flags.contains(TableFlags::Dormant),
+            _ => false,
+        });
     }
     for chain in &wanted.chains {
         let wish = format!("read chain {} of table inet {}", chain.name, wanted.name);

@@ -130,11 +130,6 @@ impl Failure {
         Self::new(Code::Io, format!("{wish}: {error}"), "")
     }
 
-    /// What kind of failure it is.
-    pub fn code(&self) -> Code {
-        self.code
-    }
-
     /// The error object of the specification, section 5.
     pub fn render(&self) -> String {
         let mut answer = json!({"code": self.code as u32, "msg": self.message});

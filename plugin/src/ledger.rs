@@ -155,15 +155,16 @@ impl Ledger {
     /// When a file cannot be removed; the record is then still there.
     pub fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
         let _lock = self.lock()?;
-        let record = match self.find(attachment) {
-            Ok(None) => return Ok(()),
-            Ok(Some(record)) => record,
+        let Some(bytes) = read(&self.record(attachment))? else { return Ok(()) };
+        let record = match serde_json::from_slice::<Record>(&bytes) {
+            Ok(record) if record.attachment == *attachment => record,
+            // Another attachment's, of the same hash: this one holds nothing, and what that one holds is its own.
+            Ok(_) => return Ok(()),
             // Damaged. What it holds is known by the claims, which bear its hash.
-            Err(failure) if failure.code() == Code::Ledger => {
+            Err(_) => {
                 let addresses = self.claims_of(attachment)?;
                 Record { attachment: attachment.clone(), addresses, attached: true }
             }
-            Err(failure) => return Err(failure),
         };
         self.erase(&record)?;
         // The addresses are free. That they rest is a courtesy, which must not stand in the way of DEL.
@@ -265,8 +266,12 @@ impl Ledger {
     }
 
     fn index(&self) -> Result<Index, Failure> {
-        let bytes = read(&self.directory.join("index"))?.unwrap_or_default();
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+        let path = self.directory.join("index");
+        let Some(bytes) = read(&path)? else { return Ok(Index::default()) };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            eprintln!("podwire: read {}: {error}: it is made anew", path.display());
+            Index::default()
+        }))
     }
 
     fn record(&self, attachment: &Attachment) -> PathBuf {

@@ -10,14 +10,12 @@ use netlink_packet_netfilter::nftables::{
     Payload, Register, Verdict, VerdictAttribute,
 };
 
-use super::List;
+use super::{ACCEPT, List};
 use crate::family;
 
 /// `NFPROTO_*` (uapi/linux/netfilter.h).
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-/// `NF_ACCEPT` (uapi/linux/netfilter.h).
-const ACCEPT: u32 = 1;
 /// `NFT_PAYLOAD_NETWORK_HEADER` (uapi/linux/netfilter/nf_tables.h).
 const NETWORK_HEADER: u32 = 1;
 /// `NFTA_MASQ_FLAGS`.

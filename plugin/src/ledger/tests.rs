@@ -188,8 +188,12 @@ fn a_record_of_another_attachment_with_the_same_hash_is_nobodys_own() {
     let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
     ledger.reserve(&attachment("a"), &sets).unwrap();
     fs::rename(ledger.record(&attachment("a")), ledger.record(&attachment("b"))).unwrap();
-    let error = ledger.reserve(&attachment("b"), &sets).unwrap_err();
-    assert_eq!(error.code(), Code::Ledger);
+    fs::write(ledger.claim("10.0.0.2".parse().unwrap()), hash_name(&attachment("b"))).unwrap();
+    let error = ledger.reserve(&attachment("b"), &sets).unwrap_err().to_string();
+    assert!(error.contains("it is the record of"), "{error}");
+    let before = scratch.held();
+    ledger.release(&attachment("b")).unwrap();
+    assert_eq!(scratch.held(), before, "what a holds is not b's to release");
 }
 
 #[test]
