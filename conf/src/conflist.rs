@@ -4,17 +4,21 @@ use serde_json::json;
 
 use crate::{Network, defaults};
 
-/// The conflist of a network, in the highest version whose every verb the plugin has, but for CHECK, which runtimes are
-/// told to leave out.
+/// What the plugin takes of a runtime's wishes for one pod (CNI conventions, "Dynamic Plugin specific fields").
+pub const CAPABILITIES: [&str; 5] = ["bandwidth", "ipRanges", "ips", "mac", "portMappings"];
+
+/// The conflist of a network. Runtimes that know `cniVersions` take the highest version they speak; the others (containerd
+/// 1.6 takes no result of 1.1.0) the one that every runtime speaks.
 ///
 /// # Errors
 /// When the network cannot be written as JSON.
 pub fn render(network: &Network) -> serde_json::Result<String> {
     let mut plugin = serde_json::to_value(network)?;
     plugin["type"] = json!("podwire");
+    plugin["capabilities"] = CAPABILITIES.iter().map(|name| ((*name).to_owned(), json!(true))).collect();
     let conflist = json!({
         "cniVersion": "1.0.0",
-        "disableCheck": true,
+        "cniVersions": ["1.0.0", "1.1.0"],
         "name": defaults::NETWORK,
         "plugins": [plugin],
     });
@@ -30,14 +34,16 @@ mod tests {
     #[test]
     fn the_shipped_conflist_is_the_rendered_one() {
         let range = |text: &str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
-        let route = |text: &str| Route { destination: text.parse().unwrap(), gateway: None };
+        let route = |text: &str| Route { destination: text.parse().unwrap(), metric: 0 };
         let network = Network {
             mtu: Some(1450),
             ipam: Ipam {
                 kind: Some("podwire".into()),
                 ranges: vec![vec![range("10.244.1.0/24")], vec![range("fd00:10:244:1::/64")]],
                 routes: vec![route("0.0.0.0/0"), route("::/0")],
+                resolv_conf: None,
             },
+            masquerade: false,
         };
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }

@@ -24,6 +24,9 @@ pub const NEXTHOP_IDS: std::ops::RangeInclusive<u32> = 11_200_001..=11_299_999;
 /// First letters of the name of a pod's veth on the host.
 pub const HOST_VETH_PREFIX: &str = "pw";
 
+/// First letters of the name of the device on the host that what a pod sends is shaped by.
+pub const SHAPER_PREFIX: &str = "ps";
+
 /// The nftables table, family `inet`.
 pub const TABLE: &str = "podwire";
 

@@ -6,8 +6,13 @@
 
 pub mod conflist;
 pub mod defaults;
+pub mod dns;
+mod document;
 pub mod firewall;
 pub mod hash;
 mod network;
+mod pod;
 
+pub use dns::Dns;
 pub use network::{Invalid, Ipam, Network, Range, Route};
+pub use pod::{Bandwidth, Bucket, Port, Protocol, Wishes};

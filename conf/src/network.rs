@@ -5,60 +5,71 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use podwire_kernel::family;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::defaults::SMALLEST_MTU;
+use crate::document::Field;
 
 /// A network as the plugin is given it on stdin, the keys that the CNI protocol owns left aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Network {
     /// Size of the largest packet on the pod's interface, in bytes; the default is Ethernet's 1500.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Whether what pods send out of the network leaves under the node's address.
+    #[serde(rename = "ipMasq", skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
     /// Where addresses come from.
     pub ipam: Ipam,
 }
 
 /// Addresses and routes of the pods, in the words of the reference plugin host-local.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ipam {
-    /// Who gives addresses: absent or `podwire` for the built-in ledger.
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    /// Who gives addresses: absent or `podwire` for the built-in ledger, else the name of another plugin.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// One address is given out of each set; a set is searched range by range.
-    #[serde(default)]
     pub ranges: Vec<Vec<Range>>,
     /// Routes of the pod, through the node.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// A file in the form of resolv.conf, whose name servers are told to the runtime.
+    #[serde(rename = "resolvConf", skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<String>,
 }
 
 /// A range of addresses within a subnet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Range {
     /// The subnet, host bits clear. Its network address is never given, and in IPv4 neither is its last.
     pub subnet: IpNetwork,
     /// First address given, inclusive; the default is the first usable one of the subnet.
-    #[serde(rename = "rangeStart", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "rangeStart", skip_serializing_if = "Option::is_none")]
     pub start: Option<IpAddr>,
     /// Last address given, inclusive; the default is the last usable one of the subnet.
-    #[serde(rename = "rangeEnd", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "rangeEnd", skip_serializing_if = "Option::is_none")]
     pub end: Option<IpAddr>,
     /// An address that is never given, since it is somebody's; the default is the first of the subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
 
 /// A route of the pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
     #[serde(rename = "dst")]
     pub destination: IpNetwork,
-    /// A gateway of its own, as host-local has it. It cannot be honoured: a pod's only neighbour is its node.
-    #[serde(rename = "gw", default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
+    /// Which of several routes to the destination is taken: the lowest. 0 is the family's default.
+    #[serde(rename = "priority", skip_serializing_if = "is_zero")]
+    pub metric: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(metric: &u32) -> bool {
+    *metric == 0
 }
 
 /// What is wrong with a configuration: the field, its value, and why.
@@ -78,68 +89,168 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-fn invalid<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, Invalid> {
+pub(crate) fn invalid<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid { field: field.into(), why: why.into() })
 }
 
 impl Network {
     /// Reads and checks the plugin's keys of a configuration. Keys of others are ignored, as the CNI specification asks.
+    /// The ranges that the runtime adds for one pod (`runtimeConfig.ipRanges`) go before those of the network.
     ///
     /// # Errors
     /// The first field that is missing, of the wrong type, or of no use.
     pub fn parse(document: &Value) -> Result<Self, Invalid> {
-        let mtu = match document.get("mtu") {
-            None | Some(Value::Null) => None,
-            Some(value) => match value.as_u64().and_then(|mtu| u32::try_from(mtu).ok()) {
+        let root = Field::root(document);
+        let mtu = match root.get("mtu")? {
+            None => None,
+            Some(field) => match field.value().as_u64().and_then(|mtu| u32::try_from(mtu).ok()) {
                 Some(0) => None,
                 Some(mtu) if (SMALLEST_MTU..=65_535).contains(&mtu) => Some(mtu),
-                _ => return invalid("mtu", format!("{value} is not a number of bytes from {SMALLEST_MTU} to 65535")),
+                _ => return field.wrong(format!("is not a number of bytes from {SMALLEST_MTU} to 65535")),
             },
         };
-        let ipam = match document.get("ipam") {
-            None | Some(Value::Null) => return invalid("ipam", "is missing: say where pods get addresses from"),
-            Some(value) => Ipam::deserialize(value).or_else(|error| invalid("ipam", error.to_string()))?,
+        let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
+        let Some(ipam) = root.get("ipam")? else {
+            return invalid("ipam", "is missing: say where pods get addresses from");
         };
-        let network = Self { mtu, ipam };
-        network.ipam.check()?;
-        Ok(network)
+        let mut sets = Vec::new();
+        if let Some(runtime) = root.get("runtimeConfig")?
+            && let Some(ranges) = runtime.get("ipRanges")?
+        {
+            sets = read_sets(&ranges)?;
+        }
+        Ok(Self { mtu, masquerade, ipam: Ipam::read(&ipam, sets)? })
     }
 }
 
+/// A list of sets; a list of ranges (some runtimes flatten it) is one set.
+fn read_sets(field: &Field<'_>) -> Result<Vec<Vec<(String, Range)>>, Invalid> {
+    let entries = field.list()?;
+    if entries.first().is_some_and(|first| !first.is_list()) {
+        return Ok(vec![entries.iter().map(Range::read).collect::<Result<_, _>>()?]);
+    }
+    entries
+        .iter()
+        .map(|set| match set.list()? {
+            ranges if ranges.is_empty() => set.refuse("is empty: no address could ever be given"),
+            ranges => ranges.iter().map(Range::read).collect(),
+        })
+        .collect()
+}
+
 impl Ipam {
-    fn check(&self) -> Result<(), Invalid> {
-        if self.ranges.is_empty() {
-            return invalid("ipam.ranges", "is missing or empty: no address could ever be given");
+    /// Whether addresses come from another plugin.
+    pub fn delegate(&self) -> Option<&str> {
+        self.kind.as_deref().filter(|kind| *kind != "podwire")
+    }
+
+    fn read(field: &Field<'_>, mut sets: Vec<Vec<(String, Range)>>) -> Result<Self, Invalid> {
+        let kind = field.get("type")?.map(|kind| kind.text().map(str::to_owned)).transpose()?;
+        let kind = kind.filter(|kind| !kind.is_empty());
+        if field.get("subnet")?.is_some() {
+            sets.push(vec![Range::read(field)?]);
         }
-        if let Some((place, gateway)) =
-            self.routes.iter().enumerate().find_map(|(place, route)| Some((place, route.gateway?)))
-        {
-            let why =
-                format!("{gateway} cannot be the next hop of a pod, whose only neighbour is its node: leave it out");
-            return invalid(format!("ipam.routes[{place}].gw"), why);
+        if let Some(ranges) = field.get("ranges")? {
+            sets.extend(read_sets(&ranges)?);
         }
-        let mut seen: Vec<(String, IpNetwork)> = Vec::new();
-        for (outer, set) in self.ranges.iter().enumerate() {
-            if set.is_empty() {
-                return invalid(format!("ipam.ranges[{outer}]"), "is empty: no address could ever be given");
+        let resolv_conf = field.get("resolvConf")?.map(|path| path.text().map(str::to_owned)).transpose()?;
+        let mut ipam = Self { kind, ranges: Vec::new(), routes: Vec::new(), resolv_conf };
+        if ipam.delegate().is_some() {
+            // What the other plugin makes of its keys is its own affair.
+            return Ok(ipam);
+        }
+        if sets.is_empty() {
+            return invalid(format!("{}.ranges", field.path()), "is missing or empty: no address could ever be given");
+        }
+        check_sets(&sets)?;
+        ipam.ranges = sets.into_iter().map(|set| set.into_iter().map(|(_, range)| range).collect()).collect();
+        if let Some(routes) = field.get("routes")? {
+            ipam.routes =
+                routes.list()?.iter().map(|route| Route::read(route, &ipam.ranges)).collect::<Result<_, _>>()?;
+        }
+        Ok(ipam)
+    }
+}
+
+/// One family in a set, and no address in two ranges.
+fn check_sets(sets: &[Vec<(String, Range)>]) -> Result<(), Invalid> {
+    let mut seen: Vec<&(String, Range)> = Vec::new();
+    for set in sets {
+        for entry in set {
+            let (field, range) = entry;
+            if range.subnet.is_ipv4() != set[0].1.subnet.is_ipv4() {
+                return invalid(field, "mixes IPv4 and IPv6 in one set: one address is given out of each set");
             }
-            for (inner, range) in set.iter().enumerate() {
-                let field = format!("ipam.ranges[{outer}][{inner}]");
-                range.check(&field)?;
-                if range.subnet.is_ipv4() != set[0].subnet.is_ipv4() {
-                    return invalid(field, "mixes IPv4 and IPv6 in one set: one address is given out of each set");
-                }
-                if let Some((other, subnet)) = seen.iter().find(|(_, subnet)| family::overlap(*subnet, range.subnet)) {
-                    return invalid(field, format!("{} overlaps {subnet} of {other}", range.subnet));
-                }
-                seen.push((field, range.subnet));
+            let shares = |other: &Range| {
+                other.subnet.is_ipv4() == range.subnet.is_ipv4()
+                    && other.first() <= range.last()
+                    && range.first() <= other.last()
+            };
+            if let Some((place, other)) = seen.iter().find(|(_, other)| shares(other)) {
+                return invalid(field, format!("{range} overlaps {other} of {place}"));
+            }
+            seen.push(entry);
+        }
+    }
+    Ok(())
+}
+
+impl Route {
+    fn read(field: &Field<'_>, ranges: &[Vec<Range>]) -> Result<Self, Invalid> {
+        let Some(destination) = field.get("dst")? else { return field.wrong("has no \"dst\"") };
+        let destination: IpNetwork = destination.parse("a prefix, as in 10.0.0.0/8")?;
+        // A gateway other than the node cannot be honoured: a pod has no other neighbour. The gateway of a range is the
+        // node, by whatever address.
+        if let Some(gateway) = field.get("gw")? {
+            let address: IpAddr = gateway.parse("an address")?;
+            if !ranges.iter().flatten().any(|range| range.reserved() == address) {
+                let why = "cannot be the next hop of a pod, whose only neighbour is its node: leave it out";
+                return gateway.wrong(why);
             }
         }
-        Ok(())
+        for key in ["table", "scope", "mtu", "advmss"] {
+            if let Some(option) = field.get(key)? {
+                return option.wrong("is an option of a route that podwire does not have: leave it out");
+            }
+        }
+        let metric = match field.get("priority")? {
+            None => 0,
+            Some(field) => match u32::try_from(field.number()?) {
+                Ok(metric) => metric,
+                Err(_) => return field.wrong("is greater than 4294967295"),
+            },
+        };
+        Ok(Self { destination: family::masked(destination), metric })
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.start, self.end) {
+            (None, None) => write!(f, "{}", self.subnet),
+            _ => write!(f, "{} to {} of {}", self.first(), self.last(), self.subnet),
+        }
     }
 }
 
 impl Range {
+    /// The range with its place in the document.
+    fn read(field: &Field<'_>) -> Result<(String, Self), Invalid> {
+        let Some(subnet) = field.get("subnet")? else { return field.wrong("has no \"subnet\"") };
+        let address = |key: &str| -> Result<Option<IpAddr>, Invalid> {
+            let found = field.get(key)?.filter(|field| field.value() != "");
+            found.map(|field| field.parse("an address")).transpose()
+        };
+        let range = Self {
+            subnet: subnet.parse("a prefix, as in 10.0.0.0/24")?,
+            start: address("rangeStart")?,
+            end: address("rangeEnd")?,
+            gateway: address("gateway")?,
+        };
+        range.check(field.path())?;
+        Ok((field.path().to_owned(), range))
+    }
+
     fn check(&self, field: &str) -> Result<(), Invalid> {
         let subnet = self.subnet;
         if subnet.network() != subnet.ip() {
@@ -217,8 +328,10 @@ mod tests {
                     end: None,
                     gateway: None,
                 }]],
-                routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), gateway: None }],
+                routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), metric: 7 }],
+                resolv_conf: Some("/etc/resolv.conf".into()),
             },
+            masquerade: true,
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
     }
@@ -239,8 +352,8 @@ mod tests {
                 "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, whose addresses are never a pod's",
             ),
             (
-                json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}]}}),
-                "ipam.routes[0].gw: 10.0.0.1 cannot be the next hop of a pod, whose only neighbour is its node: leave it out",
+                json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.9"}]}}),
+                "ipam.routes[0].gw: \"10.0.0.9\" cannot be the next hop of a pod, whose only neighbour is its node: leave it out",
             ),
             (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 1280 to 65535"),
             (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 1280 to 65535"),
@@ -274,7 +387,7 @@ mod tests {
             assert_eq!(Network::parse(&document).unwrap_err().to_string(), expected, "{document}");
         }
         let error = Network::parse(&with(json!({"subnet": "10.0.0.0/33"}))).unwrap_err().to_string();
-        assert!(error.starts_with("ipam: ") && error.contains("10.0.0.0/33") || error.contains("prefix"), "{error}");
+        assert_eq!(error, "ipam.ranges[0][0].subnet: \"10.0.0.0/33\" is not a prefix, as in 10.0.0.0/24");
     }
 
     #[test]

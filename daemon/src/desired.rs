@@ -115,9 +115,10 @@ pub fn network(view: &View, device: &Device) -> Network {
     };
     let ranges: Vec<_> = [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect();
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
-    let routes =
-        ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, gateway: None }).collect();
-    Network { mtu: Some(device.mtu), ipam: Ipam { kind: Some("podwire".into()), ranges, routes } }
+    let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
+    let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
+    // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
+    Network { mtu: Some(device.mtu), masquerade: false, ipam }
 }
 
 #[cfg(test)]

@@ -59,7 +59,9 @@ impl Error {
 
     /// There is no way to the address.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.errno(), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH))
+        use Errno::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
+        // A lookup that meets an unreachable, prohibiting or blackhole route answers with that route's own error.
+        matches!(self.errno(), Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL))
     }
 
     /// Another socket or device has the port.

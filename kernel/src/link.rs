@@ -92,6 +92,8 @@ pub enum Ipv4Setting {
     AcceptRedirects = 4,
     /// 1: drop packets from an address that is not routed back through this device (RFC 3704, strict).
     ReversePathFilter = 8,
+    /// Route what is sent to or from 127.0.0.0/8.
+    RouteLocalnet = 26,
 }
 
 /// The device with this name; `None` when there is none.
@@ -106,6 +108,20 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     get(socket, format!("look up device number {index}"), message)
+}
+
+/// The devices of the namespace.
+pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
+    let ask = Message::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    let mut links = Vec::new();
+    for answer in socket.dump(Request::new("list devices", ask, 0))? {
+        if let Message::Route(message) = answer
+            && let RouteNetlinkMessage::NewLink(message) = *message
+        {
+            links.push(parse(message));
+        }
+    }
+    Ok(links)
 }
 
 fn get(socket: &mut Socket, wish: String, message: LinkMessage) -> Result<Option<Link>> {

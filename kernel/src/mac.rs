@@ -20,6 +20,15 @@ impl Mac {
         bytes.try_into().ok().map(Self)
     }
 
+    /// From six pairs of hexadecimal digits with colons or hyphens between; `None` unless it is the address of one station
+    /// (not of a group, and not zero).
+    pub fn parse(text: &str) -> Option<Self> {
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let digits = |pair: &str| (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?;
+        let bytes = text.split(separator).map(digits).collect::<Option<Vec<_>>>()?;
+        Self::from_bytes(&bytes).filter(|mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6])
+    }
+
     /// The modified EUI-64 link-local address (RFC 4291, appendix A).
     pub fn link_local(self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.0;
@@ -51,6 +60,18 @@ mod tests {
             assert_eq!(Mac::local(seed).0[0] & 0b11, 0b10);
         }
         assert_eq!(Mac::local(0x0123_4567_89ab_cdef).to_string(), "02:67:89:ab:cd:ef");
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_written_and_only_one_that_a_station_can_have() {
+        let mac = Mac([0x02, 0, 0, 0, 0xab, 1]);
+        assert_eq!([Mac::parse("02:00:00:00:AB:01"), Mac::parse("02-00-00-00-ab-01")], [Some(mac), Some(mac)]);
+        assert_eq!(Mac::parse(&mac.to_string()), Some(mac));
+        for wrong in
+            ["", "02:00:00:00:00", "01:00:00:00:00:01", "00:00:00:00:00:00", "02:00:00:00:00:0g", "+2:00:00:00:00:01"]
+        {
+            assert_eq!(Mac::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -41,22 +40,44 @@ impl Namespace {
         Ok(self.identity()? == other.identity()?)
     }
 
-    fn identity(&self) -> Result<(u64, u64)> {
+    /// What tells this namespace from every other of this boot: device and inode number.
+    pub fn identity(&self) -> Result<(u64, u64)> {
         let wish = || format!("identify network namespace {}", self.path);
         let metadata = self.file.metadata().map_err(|error| Error::system(wish(), error))?;
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Does `work` inside the namespace, on a thread of its own, so that neither an early return nor a panic can leave
-    /// the caller in the wrong one. Sockets opened inside stay inside.
-    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let entered = || -> Result<T> {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| Error::system(format!("enter network namespace {}", self.path), errno))?;
-            Ok(work())
-        };
-        let joined = thread::scope(|scope| scope.spawn(entered).join());
-        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// Does `work` inside the namespace, on the calling thread, and comes back whatever becomes of it. Sockets opened
+    /// inside stay inside.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered; nothing is done then.
+    ///
+    /// # Panics
+    /// When the way back is barred, which the kernel has no reason for: nothing may go on in the wrong namespace.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let _back = Back { own: Self::own()? };
+        self.enter()?;
+        Ok(work())
+    }
+
+    fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::system(format!("enter network namespace {}", self.path), errno))
+    }
+}
+
+/// The way back: taken on return, on an early return, and on a panic.
+struct Back {
+    own: Namespace,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        if let Err(error) = self.own.enter() {
+            // A second panic while one is under way ends the process at once: that is wanted here.
+            panic!("come back from a pod's network namespace: {error}");
+        }
     }
 }
 

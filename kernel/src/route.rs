@@ -63,6 +63,16 @@ impl Route {
         Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// As [`Route::replace`], in another table than the main one.
+    pub fn replace_in(&self, table: u32) -> Request<Message> {
+        let mut message = self.message();
+        // The header has room for the first 255 tables.
+        message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+        message.attributes.push(RouteAttribute::Table(table));
+        let message = RouteNetlinkMessage::NewRoute(message);
+        Request::new(format!("set route {self} of table {table}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
     /// Removes this route: one with the same destination and protocol, so never a stranger's.
     pub fn delete(&self) -> Request<Message> {
         let mut message = self.message();
@@ -164,22 +174,65 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     Ok(routes)
 }
 
-/// Whether packets to an address are taken in here. For an IPv6 address that is so some time after it was set, even where
-/// it is not looked for duplicates of: the kernel enters its route from a work queue (net/ipv6/addrconf.c).
-pub fn is_local(socket: &mut Socket, asked: IpAddr) -> Result<bool> {
+/// The route that a packet to an address takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The destination of the route.
+    pub destination: IpNetwork,
+    /// Whether it ends here.
+    pub local: bool,
+    /// The device that it leads to, where it leads to one.
+    pub device: Option<u32>,
+}
+
+/// `RTM_F_FIB_MATCH` (uapi/linux/rtnetlink.h): answer with the route itself, not with what it means for the address.
+const FIB_MATCH: u32 = 0x2000;
+
+/// The route that a packet to an address takes; `None` where there is none, or one that refuses.
+pub fn way(socket: &mut Socket, asked: IpAddr) -> Result<Option<Way>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family::of(asked);
     message.header.destination_prefix_length = family::host(asked).prefix();
+    message.header.flags = RouteFlags::from_bits_retain(FIB_MATCH);
     message.attributes.push(RouteAttribute::Destination(address(asked)));
     let ask = Request::new(format!("look up {asked}"), Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
     match socket.get(ask) {
         Ok(Some(Message::Route(answer))) => {
-            Ok(matches!(*answer, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local))
+            let RouteNetlinkMessage::NewRoute(found) = *answer else { return Ok(None) };
+            let device = found.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(device) => Some(*device),
+                _ => None,
+            });
+            let local = found.header.kind == RouteType::Local;
+            let destination = Route::parse(&found).map(|route| route.destination);
+            Ok(destination.map(|destination| Way { destination, local, device }))
         }
-        Ok(_) => Ok(false),
-        Err(error) if error.is_unreachable() => Ok(false),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_unreachable() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether packets to an address are taken in here. For an IPv6 address that is so some time after it was set, even where
+/// it is not looked for duplicates of: the kernel enters its route from a work queue (net/ipv6/addrconf.c).
+pub fn is_local(socket: &mut Socket, asked: IpAddr) -> Result<bool> {
+    Ok(way(socket, asked)?.is_some_and(|way| way.local))
+}
+
+/// The routes of all tables, as destinations with their gateways and devices, both families.
+pub fn everywhere(socket: &mut Socket) -> Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in family::BOTH {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
+        for answer in socket.dump(ask)? {
+            let Message::Route(message) = answer else { continue };
+            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
+            routes.extend(Route::parse(&message));
+        }
+    }
+    Ok(routes)
 }
 
 fn address(address: IpAddr) -> RouteAddress {

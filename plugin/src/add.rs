@@ -1,19 +1,23 @@
 //! The road of ADD, from top to bottom: ledger, plan, kernel, under [`Undo`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use podwire_conf::Dns;
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::{Request, Socket, forwarding, route};
+use podwire_kernel::{Request, Socket, family, forwarding, route};
 
 use crate::cni::{Add, Code, Failure, Success};
-use crate::ledger::Ledger;
+use crate::delegate::{self, Given};
+use crate::ledger::{Beside, Ledger, Record, Wanted};
 use crate::plan::Plan;
 use crate::undo::Undo;
+use crate::{del, reclaim};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -23,23 +27,36 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// The first and the longest pause between two looks.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
+/// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is the node's way out.
+const OUTSIDE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
 /// Attaches a pod. When it fails, kernel and ledger are as before.
-pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
-    let (attachment, interface) = (&request.attachment, &request.attachment.interface);
-    let (pod, mut inside) = open_pod(&request.netns)?;
+pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
+    let attachment = &request.attachment;
+    refuse_adoption(request)?;
+    let (pod, mut inside) = open_pod(&request.netns, request.may_be_own_netns)?;
     let mut host = Socket::route()?;
+    let ledger = Ledger::open(state, &attachment.network)?;
     // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
     let _turn = ledger.turn(attachment)?;
-    clear_leftovers(request, ledger, &mut host)?;
+    clear_leftovers(request, &ledger, &mut host)?;
 
-    let addresses = ledger.reserve(attachment, &request.network.ipam.ranges)?;
     let mut undo = Undo::default();
+    let mut given = None;
+    if let Some(delegate) = &request.delegate {
+        given = Some(delegate::add(delegate)?);
+        undo.push(|| delegate::pass_on(delegate, "DEL").map_err(|failure| failure.to_string()));
+    }
+    let mut record = reserve(request, &ledger, given.as_ref(), &mut host)?;
     undo.push(|| ledger.release(attachment).map_err(|failure| failure.to_string()));
 
-    let plan = Plan::new(request, addresses);
+    let routes = given.as_ref().map_or(&request.network.ipam.routes, |given| &given.routes);
+    let way_out = if request.network.mtu.is_none() { mtu_of_way_out(&mut host)? } else { None };
+    let plan = Plan::new(request, record.addresses(), routes, way_out);
     let veth = Veth {
         host: End { name: &plan.host.name, mac: plan.host.mac },
-        pod: End { name: interface, mac: plan.pod.mac },
+        pod: End { name: &plan.pod.name, mac: plan.pod.mac },
         namespace: pod.as_fd(),
         mtu: plan.mtu,
     };
@@ -66,37 +83,131 @@ pub(crate) fn add(request: &Add, ledger: &Ledger) -> Result<Success, Failure> {
         plan.pod_settings().iter().try_for_each(|setting| setting.set())
     })??;
     execute(&mut inside, plan.inside(inner))?;
+    if set_routes(&plan, inner, &mut inside)? == Routes::Beside {
+        record.beside = Some(Beside { namespace: pod.identity()?, device: inner });
+        ledger.note(&record)?;
+        let (record, pod) = (record.clone(), &pod);
+        undo.push(move || del::remove_rules(&record, pod).map_err(|failure| failure.to_string()));
+        execute(&mut inside, plan.routes_beside(inner))?;
+    }
     let mut outside = plan.outside(outer);
     outside.insert(0, plan.describe_host(outer));
     execute(&mut host, outside)?;
-    wait_operational(&mut host, outer)?;
-    wait_operational(&mut inside, inner)?;
+    wait_operational(&mut host, outer, SETTLED_WITHIN)?;
+    wait_operational(&mut inside, inner, SETTLED_WITHIN)?;
     for address in &plan.addresses {
-        wait_local(&mut inside, *address)?;
+        wait_local(&mut inside, *address, SETTLED_WITHIN)?;
     }
 
-    ledger.attached(attachment, &plan.addresses)?;
+    let dns = dns(request, given.as_ref())?;
+    ledger.attached(attachment)?;
     undo.commit();
     Ok(Success {
         host: (plan.host.name, plan.host.mac),
-        pod_mac: plan.pod.mac,
+        pod: (plan.pod.name, plan.pod.mac),
+        sandbox: request.netns.clone(),
+        shaper: None,
         mtu: plan.mtu,
         addresses: plan.addresses.iter().map(|address| (*address, Plan::gateway(*address))).collect(),
         routes: plan.routes,
+        dns,
     })
+}
+
+/// An interface that an earlier plugin of the chain has made is not podwire's to configure: it makes its own, in the place
+/// where that one is.
+fn refuse_adoption(request: &Add) -> Result<(), Failure> {
+    let interface = &request.attachment.interface;
+    let there = |previous: &crate::cni::Previous| previous.place(interface, &request.netns).is_some();
+    if !request.previous.as_ref().is_some_and(there) {
+        return Ok(());
+    }
+    let message =
+        format!("prevResult has interface {interface} of this pod already, made by an earlier plugin of the chain");
+    Err(Failure::new(Code::Configuration, message, "podwire makes the interface itself: it goes first in the chain"))
 }
 
 /// Opens the pod's namespace and a socket in it, and refuses the one that the plugin itself is in: its interfaces are the
 /// node's.
-fn open_pod(path: &str) -> Result<(Namespace, Socket), Failure> {
+pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<(Namespace, Socket), Failure> {
     let refuse = |error: podwire_kernel::Error| Failure::new(Code::Namespace, error.to_string(), "");
     let pod = Namespace::open(path).map_err(refuse)?;
-    if pod.is(&Namespace::own()?).map_err(refuse)? {
+    if !may_be_own && pod.is(&Namespace::own()?).map_err(refuse)? {
         let message = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(Failure::new(Code::Namespace, message, path));
     }
     let inside = pod.within(Socket::route).map_err(refuse)??;
     Ok((pod, inside))
+}
+
+/// Reserves what the pod is to hold. What dead pods hold is in the way of nobody: it is taken back when it is needed.
+fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Socket) -> Result<Record, Failure> {
+    let wanted = Wanted {
+        sets: &request.network.ipam.ranges,
+        addresses: &request.wishes.addresses,
+        given: given.map(|given| given.addresses.clone()),
+        ports: &request.wishes.ports,
+        masquerade: request.network.masquerade,
+        bandwidth: request.wishes.bandwidth,
+    };
+    let attempt = |host: &mut Socket| {
+        let mut routed = |address| is_routed(host, address);
+        ledger.reserve(&request.attachment, &wanted, &mut routed)
+    };
+    let failure = match attempt(host) {
+        Ok(record) => return Ok(record),
+        Err(failure) => failure,
+    };
+    let needed = [Code::Exhausted, Code::AddressUnavailable, Code::PortTaken].map(|code| code as u32);
+    if !needed.contains(&failure.code()) {
+        return Err(failure);
+    }
+    match reclaim::reclaim(ledger, host)? {
+        0 => Err(failure),
+        reclaimed => {
+            eprintln!("podwire: {}: took back what {reclaimed} dead pods held", failure.message());
+            attempt(host)
+        }
+    }
+}
+
+/// Whether somebody routes just this address. A route to more than it, as to the node's own pod range, says nothing.
+fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Failure> {
+    let way = route::way(host, address)?;
+    Ok(way.is_some_and(|way| way.destination == family::host(address)))
+}
+
+/// The MTU of the device that leads out of the node, in bytes.
+fn mtu_of_way_out(host: &mut Socket) -> Result<Option<u32>, Failure> {
+    for outside in OUTSIDE {
+        if let Some(device) = route::way(host, outside)?.and_then(|way| way.device)
+            && let Some(link) = link::by_index(host, device)?
+        {
+            return Ok(Some(link.mtu));
+        }
+    }
+    Ok(None)
+}
+
+/// How the pod's routes could be set.
+#[derive(PartialEq, Eq)]
+enum Routes {
+    /// As they are planned.
+    First,
+    /// The pod has some of them through another interface.
+    Beside,
+}
+
+fn set_routes(plan: &Plan, device: u32, inside: &mut Socket) -> Result<Routes, Failure> {
+    let refused = inside.execute_all(plan.routes(device));
+    let mut routes = Routes::First;
+    for (_, error) in refused {
+        if !error.already_there() {
+            return Err(error.into());
+        }
+        routes = Routes::Beside;
+    }
+    Ok(routes)
 }
 
 /// Which of the two ends it is that was there already.
@@ -116,35 +227,55 @@ fn explain(error: podwire_kernel::Error, plan: &Plan, host: &mut Socket) -> Resu
 /// What an ADD of the same attachment left that was killed, or whose pod died with its namespace, is taken away. A living
 /// attachment is left as it is, and `reserve` will refuse.
 fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<(), Failure> {
-    let Some(record) = ledger.find(&request.attachment)? else { return Ok(()) };
+    let Some((record, attached)) = ledger.find(&request.attachment)? else { return Ok(()) };
     let device = crate::plan::host_device(&request.attachment);
-    if record.attached && link::by_name(host, &device)?.is_some() {
+    if attached && link::by_name(host, &device)?.is_some() {
         return Ok(());
     }
-    crate::del::detach(&request.attachment, Some(ledger), host)
+    del::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns))
+}
+
+/// The name servers of the result: the configuration's, where it says anything, else those of who gives addresses.
+fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
+    if let Some(dns) = &request.dns {
+        return Ok(dns.clone());
+    }
+    if let Some(given) = given {
+        return Ok(given.dns.clone());
+    }
+    let Some(path) = request.network.ipam.resolv_conf.as_ref().filter(|path| !path.is_empty()) else {
+        return Ok(Dns::default());
+    };
+    let text = std::fs::read_to_string(path);
+    Ok(Dns::of_file(&text.map_err(|error| Failure::io(format!("read ipam.resolvConf {path}"), &error))?))
 }
 
 /// Both ends have a carrier now, and the kernel takes notice of a carrier a little later: until then it may drop what is
 /// sent. To ask for the device makes it take notice (Linux 6.8); older ones take their time, for which an answer that
 /// says "up" is worth waiting for.
-fn wait_operational(socket: &mut Socket, device: u32) -> Result<(), Failure> {
-    wait(&format!("device {device} did not come into operation"), || match link::by_index(socket, device)? {
+pub(crate) fn wait_operational(socket: &mut Socket, device: u32, limit: Duration) -> Result<(), Failure> {
+    let otherwise = || format!("device {device} did not come into operation");
+    wait(otherwise, limit, || match link::by_index(socket, device)? {
         Some(link) => Ok(link.operational),
         None => Err(Failure::new(Code::Kernel, format!("device {device} vanished while it was set up"), "")),
     })
 }
 
 /// Until the pod takes in what is sent to its address, answers to it are lost.
-fn wait_local(inside: &mut Socket, address: IpAddr) -> Result<(), Failure> {
-    wait(&format!("address {address} was not taken into use"), || Ok(route::is_local(inside, address)?))
+pub(crate) fn wait_local(inside: &mut Socket, address: IpAddr, limit: Duration) -> Result<(), Failure> {
+    wait(|| format!("address {address} was not taken into use"), limit, || Ok(route::is_local(inside, address)?))
 }
 
-fn wait(otherwise: &str, mut settled: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
-    let deadline = Instant::now() + SETTLED_WITHIN;
+fn wait(
+    otherwise: impl Fn() -> String,
+    limit: Duration,
+    mut settled: impl FnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + limit;
     let mut pause = PAUSES.0;
     while !settled()? {
         if Instant::now() > deadline {
-            return Err(Failure::new(Code::Kernel, format!("{otherwise} within {SETTLED_WITHIN:?}"), ""));
+            return Err(Failure::new(Code::Kernel, format!("{} within {limit:?}", otherwise()), ""));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(PAUSES.1);

@@ -1,31 +1,46 @@
 //! The CNI protocol: environment and stdin become a [`Request`], a [`Success`] or a [`Failure`] becomes the answer.
 //!
-//! The only file that names `CNI_*` variables and keys of a result. Nothing here touches the kernel or the disk.
+//! The only module that names `CNI_*` variables and keys of a result. Nothing here touches the kernel or the disk.
 //! (CNI specification 1.1.0, sections 2 to 5.)
 
-use std::fmt;
-use std::io::Read;
-use std::net::IpAddr;
+mod arguments;
+mod failure;
+mod result;
 
-use ipnetwork::IpNetwork;
-use podwire_conf::Network;
-use podwire_kernel::{Mac, family};
-use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::io::Read;
+
+use podwire_conf::{Dns, Network, Wishes};
+use serde_json::{Map, Value, json};
+
+use arguments::Arguments;
+
+pub use failure::{Code, Failure};
+pub use result::{Previous, Success, is_single};
 
 /// The versions of the protocol that are spoken, ascending.
-pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// What the runtime asks for.
 #[derive(Debug)]
 pub enum Request {
     /// No verb: somebody ran the program by hand, or wants to know which one it is.
     About,
-    /// Which versions are spoken. Whatever is on stdin is not waited for.
-    Version,
+    /// Which versions are spoken.
+    Version {
+        /// The version that the runtime speaks, where it is one of ours, else our highest.
+        version: &'static str,
+    },
     /// Attach a pod.
     Add(Box<Add>),
     /// Detach a pod.
     Del(Box<Del>),
+    /// Tell whether a pod is attached as ADD attached it.
+    Check(Box<Check>),
+    /// Detach every pod that the runtime does not know any more.
+    Gc(Box<Gc>),
+    /// Tell whether an ADD could be served.
+    Status(Box<Status>),
 }
 
 /// Which attachment: the key of all state (CNI specification, section 2, "Parameters").
@@ -39,6 +54,17 @@ pub struct Attachment {
     pub interface: String,
 }
 
+/// Another plugin that gives addresses, and how it is called (CNI specification, section 4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegate {
+    /// Its name, `ipam.type`.
+    pub kind: String,
+    /// Directories to look for it in, separated by colons (`CNI_PATH`).
+    pub path: String,
+    /// What it is given on stdin: what this plugin was given.
+    pub input: Vec<u8>,
+}
+
 /// A request to attach a pod.
 #[derive(Debug)]
 pub struct Add {
@@ -50,10 +76,18 @@ pub struct Add {
     pub pod: String,
     /// How.
     pub network: Network,
+    /// What this pod is to have beside what every pod of the network has.
+    pub wishes: Wishes,
+    /// Name servers, where the configuration says something.
+    pub dns: Option<Dns>,
     /// The version of the protocol that the answer is in.
-    pub version: String,
-    previous: Option<Value>,
-    dns: Option<Value>,
+    pub version: &'static str,
+    /// What earlier plugins of the chain have made.
+    pub previous: Option<Previous>,
+    /// Where addresses come from, when not from here.
+    pub delegate: Option<Delegate>,
+    /// Whether the pod may have the plugin's own network namespace (`CNI_NETNS_OVERRIDE`, for tests of plugins).
+    pub may_be_own_netns: bool,
 }
 
 /// A request to detach a pod. It has no more than the key, so that nothing but the key can be missing.
@@ -61,177 +95,277 @@ pub struct Add {
 pub struct Del {
     /// What is to be detached.
     pub attachment: Attachment,
+    /// Path of the pod's network namespace, where the runtime still has one.
+    pub netns: Option<String>,
     /// The version of the protocol that the answer is in.
-    pub version: String,
+    pub version: &'static str,
+    /// Where addresses came from, when not from here.
+    pub delegate: Option<Delegate>,
 }
 
-/// What an attachment has become.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Success {
-    /// Name and address of the veth's end on the host.
-    pub host: (String, Mac),
-    /// Address of the veth's end in the pod.
-    pub pod_mac: Mac,
-    /// MTU of both, in bytes.
-    pub mtu: u32,
-    /// The pod's addresses with their gateways, IPv4 first.
-    pub addresses: Vec<(IpAddr, IpAddr)>,
-    /// The pod's routes.
-    pub routes: Vec<IpNetwork>,
+/// A question whether a pod is attached as ADD attached it.
+#[derive(Debug)]
+pub struct Check {
+    /// What ADD was asked for: it is asked for again.
+    pub add: Add,
+    /// What all plugins of the chain have made.
+    pub previous: Previous,
 }
 
-/// An error as the protocol has it: a code, a sentence, and details.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    code: Code,
-    message: String,
-    details: String,
-    version: Option<String>,
+/// A request to detach every pod that is not valid any more.
+#[derive(Debug)]
+pub struct Gc {
+    /// Name of the network.
+    pub network: String,
+    /// The attachments that are valid: container and interface.
+    pub valid: HashSet<(String, String)>,
+    /// The version of the protocol that the answer is in.
+    pub version: &'static str,
+    /// Where addresses came from, when not from here.
+    pub delegate: Option<Delegate>,
 }
 
-/// Error codes: below 100 those of the specification, from 100 on our own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Code {
-    /// A version that is not spoken.
-    IncompatibleVersion = 1,
-    /// A key that is understood but cannot be honoured.
-    UnsupportedField = 2,
-    /// An environment variable is missing or has a value that cannot be used.
-    Environment = 4,
-    /// A file, stdin or stdout failed.
-    Io = 5,
-    /// What came on stdin is no JSON object.
-    Decode = 6,
-    /// The network configuration cannot be used.
-    Configuration = 7,
-    /// The network namespace cannot be used.
-    Namespace = 8,
-    /// Try again later.
-    TryAgain = 11,
-    /// No address is left.
-    Exhausted = 100,
-    /// The attachment exists already.
-    AlreadyAttached = 101,
-    /// The kernel refused.
-    Kernel = 102,
-    /// The ledger holds something that it cannot read.
-    Ledger = 103,
+/// A question whether an ADD could be served.
+#[derive(Debug)]
+pub struct Status {
+    /// Name of the network.
+    pub name: String,
+    /// The version of the protocol that the answer is in.
+    pub version: &'static str,
+    /// Where addresses come from, when not from here.
+    pub delegate: Option<Delegate>,
 }
 
-impl Failure {
-    /// A failure: what was wanted or what is wrong, and on what.
-    pub fn new(code: Code, message: impl Into<String>, details: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: details.into(), version: None }
-    }
-
-    /// A file or stream that failed.
-    pub fn io(wish: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self::new(Code::Io, format!("{wish}: {error}"), "")
-    }
-
-    /// The error object of the specification, section 5.
-    pub fn render(&self) -> String {
-        let mut answer = json!({"code": self.code as u32, "msg": self.message});
-        answer["cniVersion"] = json!(self.version.as_deref().unwrap_or(VERSIONS[VERSIONS.len() - 1]));
-        if !self.details.is_empty() {
-            answer["details"] = json!(self.details);
-        }
-        format!("{answer}\n")
-    }
-
-    /// The same failure, to be told in a version of the protocol.
-    pub fn in_version(mut self, version: &str) -> Self {
-        self.version = VERSIONS.contains(&version).then(|| version.to_owned());
-        self
-    }
-}
-
-impl From<podwire_kernel::Error> for Failure {
-    fn from(error: podwire_kernel::Error) -> Self {
-        Self::new(Code::Kernel, error.to_string(), "")
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message)?;
-        if self.details.is_empty() { Ok(()) } else { write!(f, " ({})", self.details) }
-    }
-}
+/// The environment of a call.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads the environment, and stdin where the verb has a configuration on it.
 ///
 /// # Errors
 /// What the runtime did not say or said wrongly; nothing has been touched.
-pub fn read(environment: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) -> Result<Request, Failure> {
+pub fn read(environment: Environment<'_>, input: &mut dyn Read) -> Result<Request, Failure> {
     // The specification treats an empty variable as a missing one.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
     let Some(verb) = variable("CNI_COMMAND") else { return Ok(Request::About) };
     if verb == "VERSION" {
-        return Ok(Request::Version);
+        return Ok(Request::Version { version: asked_version(input) });
     }
-    let container = variable("CNI_CONTAINERID");
-    let interface = variable("CNI_IFNAME");
-    let netns = variable("CNI_NETNS");
-    container.as_deref().map_or(Ok(()), check_container)?;
-    interface.as_deref().map_or(Ok(()), check_interface)?;
-
-    let document = decode(input)?;
-    let version = document.get("cniVersion").map_or(Ok("0.1.0"), |version| {
-        version.as_str().ok_or_else(|| Failure::new(Code::Decode, "cniVersion is not a string", version.to_string()))
-    })?;
-    let request = || -> Result<Request, Failure> {
-        let network = check_name(&document)?;
-        let needed: &[(&str, bool)] = match verb.as_str() {
-            "ADD" => &[
-                ("CNI_CONTAINERID", container.is_some()),
-                ("CNI_NETNS", netns.is_some()),
-                ("CNI_IFNAME", interface.is_some()),
-            ],
-            "DEL" => &[("CNI_CONTAINERID", container.is_some()), ("CNI_IFNAME", interface.is_some())],
-            _ => return Err(Failure::new(Code::Environment, format!("unknown CNI_COMMAND: {verb}"), "")),
-        };
-        let missing: Vec<_> = needed.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
-        let (Some(container), Some(interface), true) = (container, interface, missing.is_empty()) else {
-            let message = format!("required env variables [{}] missing", missing.join(","));
-            return Err(Failure::new(Code::Environment, message, ""));
-        };
-        let attachment = Attachment { network, container, interface };
-        if !VERSIONS.contains(&version) {
-            let details = format!("config is {version:?}, plugin supports {VERSIONS:?}");
-            return Err(Failure::new(Code::IncompatibleVersion, "incompatible CNI versions", details));
-        }
-        let Some(netns) = netns.filter(|_| verb == "ADD") else {
-            return Ok(Request::Del(Box::new(Del { attachment, version: version.to_owned() })));
-        };
-        let pod = pod_name(&variable("CNI_ARGS").unwrap_or_default()).unwrap_or(attachment.container.clone());
-        let network = Network::parse(&document)
-            .map_err(|wrong| Failure::new(Code::Configuration, format!("network configuration: {wrong}"), ""))?;
-        if let Some(kind) = network.ipam.kind.as_deref().filter(|kind| *kind != "podwire") {
-            let message = format!("ipam.type {kind:?} is not supported: leave it out or write \"podwire\"");
-            return Err(Failure::new(Code::UnsupportedField, message, ""));
-        }
-        let key = |name: &str| document.get(name).filter(|value| !value.is_null()).cloned();
-        let (version, previous, dns) = (version.to_owned(), key("prevResult"), key("dns"));
-        if let Some(previous) = previous.as_ref().filter(|previous| !previous.is_object()) {
-            return Err(Failure::new(Code::Configuration, "prevResult is not an object", previous.to_string()));
-        }
-        Ok(Request::Add(Box::new(Add { attachment, netns, pod, network, version, previous, dns })))
-    };
-    request().map_err(|failure| failure.in_version(version))
-}
-
-fn decode(input: &mut dyn Read) -> Result<Value, Failure> {
+    let named = matches!(verb.as_str(), "ADD" | "DEL" | "CHECK");
+    if named {
+        variable("CNI_CONTAINERID").as_deref().map_or(Ok(()), check_container)?;
+        variable("CNI_IFNAME").as_deref().map_or(Ok(()), check_interface)?;
+    }
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(|error| Failure::io("error reading from stdin", &error))?;
-    let document: Value = serde_json::from_slice(&bytes)
+    let document = decode(&bytes)?;
+    let version = match document.get("cniVersion") {
+        None | Some(Value::Null) => "0.1.0",
+        Some(Value::String(version)) if version.is_empty() => "0.1.0",
+        Some(Value::String(version)) => version,
+        Some(other) => return Err(Failure::new(Code::Decode, "cniVersion is not a string", other.to_string())),
+    };
+    let call = Call { verb: &verb, variable: &variable, document: &document, bytes: &bytes };
+    call.request(version).map_err(|failure| failure.in_version(version))
+}
+
+/// A call whose configuration has been decoded.
+struct Call<'a> {
+    verb: &'a str,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    document: &'a Value,
+    bytes: &'a [u8],
+}
+
+impl Call<'_> {
+    fn request(&self, version: &str) -> Result<Request, Failure> {
+        let name = check_name(self.document)?;
+        let needed: &[&str] = match self.verb {
+            "ADD" | "CHECK" => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
+            "DEL" => &["CNI_CONTAINERID", "CNI_IFNAME"],
+            "GC" | "STATUS" => &[],
+            verb => return Err(Failure::new(Code::Environment, format!("unknown CNI_COMMAND: {verb}"), "")),
+        };
+        let missing: Vec<_> = needed.iter().copied().filter(|name| (self.variable)(name).is_none()).collect();
+        if !missing.is_empty() {
+            let message = format!("required env variables [{}] missing", missing.join(","));
+            return Err(Failure::new(Code::Environment, message, ""));
+        }
+        let version = self.spoken(version)?;
+        let get = |name: &str| (self.variable)(name).unwrap_or_default();
+        let attachment =
+            Attachment { network: name.clone(), container: get("CNI_CONTAINERID"), interface: get("CNI_IFNAME") };
+        Ok(match self.verb {
+            "ADD" => Request::Add(Box::new(self.add(attachment, version)?)),
+            "CHECK" => {
+                let add = self.add(attachment, version)?;
+                let previous = add.previous.clone().ok_or_else(|| {
+                    Failure::new(Code::Configuration, "Required prevResult missing", "CHECK compares with it")
+                })?;
+                Request::Check(Box::new(Check { add, previous }))
+            }
+            "GC" => {
+                let (valid, delegate) = (valid_attachments(self.document)?, self.delegate()?);
+                Request::Gc(Box::new(Gc { network: name, valid, version, delegate }))
+            }
+            "STATUS" => {
+                Network::parse(self.document)?;
+                Request::Status(Box::new(Status { name, version, delegate: self.delegate()? }))
+            }
+            _ => {
+                let netns = (self.variable)("CNI_NETNS");
+                Request::Del(Box::new(Del { attachment, netns, version, delegate: self.delegate()? }))
+            }
+        })
+    }
+
+    /// The version of the request, when it is spoken and has the verb.
+    fn spoken(&self, version: &str) -> Result<&'static str, Failure> {
+        let since = match self.verb {
+            "CHECK" => Some([0, 4, 0]),
+            "GC" | "STATUS" => Some([1, 1, 0]),
+            _ => None,
+        };
+        if let Some(since) = since {
+            let Some(numbers) = numbers(version) else {
+                return Err(Failure::new(Code::Decode, format!("cniVersion {version:?} is not a version"), ""));
+            };
+            if numbers < since {
+                let message = format!("config version does not allow {}", self.verb);
+                return Err(Failure::new(Code::IncompatibleVersion, message, format!("config is {version:?}")));
+            }
+        }
+        VERSIONS.into_iter().find(|spoken| *spoken == version).ok_or_else(|| {
+            let details = format!("config is {version:?}, plugin supports {VERSIONS:?}");
+            Failure::new(Code::IncompatibleVersion, "incompatible CNI versions", details)
+        })
+    }
+
+    fn add(&self, attachment: Attachment, version: &'static str) -> Result<Add, Failure> {
+        let arguments = Arguments::parse(&(self.variable)("CNI_ARGS").unwrap_or_default())?;
+        let previous = self.document.get("prevResult").filter(|value| !value.is_null());
+        let add = Add {
+            netns: (self.variable)("CNI_NETNS").unwrap_or_default(),
+            pod: arguments.pod().unwrap_or_else(|| attachment.container.clone()),
+            network: Network::parse(self.document)?,
+            wishes: Wishes::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,
+            dns: Dns::parse(self.document)?,
+            version,
+            previous: previous.map(|value| Previous::parse(value, version)).transpose()?,
+            delegate: self.delegate()?,
+            may_be_own_netns: (self.variable)("CNI_NETNS_OVERRIDE")
+                .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true")),
+            attachment,
+        };
+        if is_single(version) {
+            check_single(&add)?;
+        }
+        Ok(add)
+    }
+
+    /// The plugin that gives addresses, where `ipam.type` names another one. Read without the rest of the configuration,
+    /// of which DEL needs nothing.
+    fn delegate(&self) -> Result<Option<Delegate>, Failure> {
+        let ipam = self.document.get("ipam").and_then(Value::as_object).cloned().unwrap_or_default();
+        let folded = || ipam.iter().find(|(name, _)| name.eq_ignore_ascii_case("type")).map(|(_, value)| value);
+        let kind = ipam.get("type").or_else(folded).and_then(Value::as_str);
+        let Some(kind) = kind.filter(|kind| !kind.is_empty() && *kind != "podwire") else {
+            return Ok(None);
+        };
+        if kind.contains('/') {
+            let message = format!("ipam.type {kind:?} is a path: it has to be the name of a plugin in CNI_PATH");
+            return Err(Failure::new(Code::Configuration, message, ""));
+        }
+        let path = (self.variable)("CNI_PATH");
+        // What is podwire's own is taken away first; then it is an error.
+        let path = if self.verb == "DEL" { Some(path.unwrap_or_default()) } else { path };
+        let Some(path) = path else {
+            let message = format!("required env variables [CNI_PATH] missing: ipam.type is {kind:?}");
+            return Err(Failure::new(Code::Environment, message, ""));
+        };
+        Ok(Some(Delegate { kind: kind.to_owned(), path, input: self.bytes.to_vec() }))
+    }
+}
+
+/// The version on stdin, where it is one of ours, else our highest. A runtime need not send anything.
+fn asked_version(input: &mut dyn Read) -> &'static str {
+    let mut bytes = Vec::new();
+    // What cannot be read is nothing.
+    let _ = input.read_to_end(&mut bytes);
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let asked = document.get("cniVersion").and_then(Value::as_str);
+    let spoken = asked.and_then(|asked| VERSIONS.into_iter().find(|spoken| *spoken == asked));
+    spoken.unwrap_or(VERSIONS[VERSIONS.len() - 1])
+}
+
+/// A version as numbers, as far as it is one.
+fn numbers(version: &str) -> Option<[u32; 3]> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    let mut numbers = [0; 3];
+    for (place, number) in numbers.iter_mut().enumerate() {
+        match parts.next() {
+            Some(part) => *number = part?,
+            None if place > 0 => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+fn decode(bytes: &[u8]) -> Result<Value, Failure> {
+    let document: Value = serde_json::from_slice(bytes)
         .map_err(|error| Failure::new(Code::Decode, format!("network configuration on stdin: {error}"), ""))?;
     match document {
-        Value::Object(_) => Ok(document),
+        Value::Object(entries) => Ok(Value::Object(canonical(entries))),
         Value::Null => Ok(json!({})),
         _ => Err(Failure::new(Code::Decode, "network configuration on stdin: not an object", "")),
     }
+}
+
+/// The keys that are read here, under the names that they are read by: Go's decoder, which most plugins use, takes them
+/// in any case.
+fn canonical(mut entries: Map<String, Value>) -> Map<String, Value> {
+    const KEYS: [&str; 4] = ["cniVersion", "name", "ipam", "prevResult"];
+    for key in KEYS {
+        if !entries.contains_key(key)
+            && let Some(found) = entries.keys().find(|found| found.eq_ignore_ascii_case(key)).cloned()
+            && let Some(value) = entries.remove(&found)
+        {
+            entries.insert(key.to_owned(), value);
+        }
+    }
+    entries
+}
+
+/// In versions whose results have one address for each family, no more than that may be given.
+fn check_single(add: &Add) -> Result<(), Failure> {
+    for ipv4 in [true, false] {
+        let sets = add.network.ipam.ranges.iter().filter(|set| set[0].subnet.is_ipv4() == ipv4).count();
+        let wished = add.wishes.addresses.iter().filter(|address| address.is_ipv4() == ipv4).count();
+        let before = add.previous.as_ref().is_some_and(|previous| previous.has_single(ipv4));
+        if sets.max(wished) + usize::from(before) > 1 {
+            let message = format!("CNI version {} does not support more than 1 address per family", add.version);
+            return Err(Failure::new(Code::Configuration, message, "a cniVersion from 0.3.0 does"));
+        }
+    }
+    Ok(())
+}
+
+/// The valid attachments of a GC. `null` is how Go writes an empty list; no key at all is a runtime that did not say, and
+/// what it did not say must not be taken for "none".
+fn valid_attachments(document: &Value) -> Result<HashSet<(String, String)>, Failure> {
+    let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    let Some((key, list)) = keys.iter().find_map(|key| Some((key, document.get(*key)?))) else {
+        let message = format!("{} is missing: without it every attachment would be taken away", keys[0]);
+        return Err(Failure::new(Code::Configuration, message, ""));
+    };
+    let entries = match list {
+        Value::Null => &[],
+        Value::Array(entries) => entries.as_slice(),
+        other => return Err(Failure::new(Code::Configuration, format!("{key} is not a list"), other.to_string())),
+    };
+    let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
+    let pair = |entry: &Value| Some((text(entry, "containerID")?, text(entry, "ifname")?));
+    Ok(entries.iter().filter_map(pair).collect())
 }
 
 /// Section 2: starts with an alphanumeric character, then any of `a-z A-Z 0-9 _ . -`.
@@ -267,7 +401,12 @@ fn check_name(document: &Value) -> Result<String, Failure> {
         Some(Value::String(name)) if name.is_empty() => {
             Err(Failure::new(Code::Configuration, "missing network name", ""))
         }
-        Some(Value::String(name)) if is_name(name) => Ok(name.clone()),
+        Some(Value::String(name)) if is_name(name) && name.len() <= MAX_NAME => Ok(name.clone()),
+        Some(Value::String(name)) if is_name(name) => Err(Failure::new(
+            Code::Configuration,
+            format!("network name is longer than {MAX_NAME} characters"),
+            name.as_str(),
+        )),
         Some(Value::String(name)) => {
             Err(Failure::new(Code::Configuration, "invalid characters found in network name", name.as_str()))
         }
@@ -275,70 +414,12 @@ fn check_name(document: &Value) -> Result<String, Failure> {
     }
 }
 
-/// `K8S_POD_NAMESPACE` and `K8S_POD_NAME` out of `CNI_ARGS`, as far as they are there.
-fn pod_name(arguments: &str) -> Option<String> {
-    let value = |wanted: &str| {
-        let mut pairs = arguments.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, value)| *key == wanted && !value.is_empty()).map(|(_, value)| value.to_owned())
-    };
-    let name = value("K8S_POD_NAME")?;
-    Some(value("K8S_POD_NAMESPACE").map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}")))
-}
+/// `NAME_MAX` (uapi/linux/limits.h): the ledger of a network is a directory of its name.
+const MAX_NAME: usize = 255;
 
-/// The answer to VERSION, in the highest version that is spoken.
-pub fn render_versions() -> String {
-    format!("{}\n", json!({"cniVersion": VERSIONS[VERSIONS.len() - 1], "supportedVersions": VERSIONS}))
-}
-
-impl Success {
-    /// The result in the version of the request, behind what earlier plugins of the chain have done.
-    pub fn render(&self, request: &Add) -> String {
-        let version = request.version.as_str();
-        let mut answer = request.previous.clone().unwrap_or_else(|| json!({}));
-        answer["cniVersion"] = json!(version);
-        let before = answer["interfaces"].as_array().map_or(0, Vec::len);
-
-        let mut host = json!({"name": self.host.0, "mac": self.host.1.to_string()});
-        let mut pod = json!({
-            "name": request.attachment.interface, "mac": self.pod_mac.to_string(), "sandbox": request.netns,
-        });
-        if version == "1.1.0" {
-            host["mtu"] = json!(self.mtu);
-            pod["mtu"] = json!(self.mtu);
-        }
-        append(&mut answer, "interfaces", [host, pod]);
-
-        let addresses = self.addresses.iter().map(|(address, gateway)| {
-            let mut entry = json!({"address": family::host(*address), "gateway": gateway, "interface": before + 1});
-            if !version.starts_with("1.") {
-                entry["version"] = json!(if address.is_ipv4() { "4" } else { "6" });
-            }
-            entry
-        });
-        append(&mut answer, "ips", addresses);
-
-        let gateway = |route: &IpNetwork| {
-            let mut gateways = self.addresses.iter().map(|(_, gateway)| *gateway);
-            gateways.find(|gateway| gateway.is_ipv4() == route.is_ipv4())
-        };
-        append(&mut answer, "routes", self.routes.iter().map(|route| json!({"dst": route, "gw": gateway(route)})));
-        if let Some(dns) = &request.dns {
-            answer["dns"] = dns.clone();
-        } else if answer.get("dns").is_none() && !version.starts_with("1.") {
-            answer["dns"] = json!({});
-        }
-        format!("{answer}\n")
-    }
-}
-
-fn append(answer: &mut Value, key: &str, entries: impl IntoIterator<Item = Value>) {
-    let mut list = answer[key].as_array().cloned().unwrap_or_default();
-    list.extend(entries);
-    if !list.is_empty() {
-        answer[key] = Value::Array(list);
-    } else if let Some(answer) = answer.as_object_mut() {
-        answer.remove(key);
-    }
+/// The answer to VERSION.
+pub fn render_versions(version: &str) -> String {
+    format!("{}\n", json!({"cniVersion": version, "supportedVersions": VERSIONS}))
 }
 
 #[cfg(test)]

@@ -3,23 +3,59 @@
 
 use std::path::Path;
 
-use podwire_kernel::{Socket, link};
+use podwire_kernel::netns::Namespace;
+use podwire_kernel::{Socket, removal};
 
 use crate::cni::{Attachment, Del, Failure};
-use crate::ledger::Ledger;
-use crate::plan;
+use crate::ledger::{Ledger, Record};
+use crate::{delegate, plan};
 
 /// Detaches a pod. A second time, or of a pod that never was, it does nothing.
 pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
-    let ledger = Ledger::existing(state, &request.attachment.network)?;
-    let _turn = ledger.as_ref().map(|ledger| ledger.turn(&request.attachment)).transpose()?;
-    detach(&request.attachment, ledger.as_ref(), &mut Socket::route()?)
+    let attachment = &request.attachment;
+    let ledger = Ledger::existing(state, &attachment.network)?;
+    let _turn = ledger.as_ref().map(|ledger| ledger.turn(attachment)).transpose()?;
+    // A record that cannot be read does not stop it: what it would say is derived, or found by the claims.
+    let record = ledger.as_ref().and_then(|ledger| ledger.find(attachment).ok().flatten()).map(|(record, _)| record);
+    detach(attachment, ledger.as_ref(), record.as_ref(), request.netns.as_deref())?;
+    request.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "DEL"))
 }
 
 /// Removes the pair, with which its routes and neighbours go, and releases what the attachment holds. An address that
 /// is still routed to a device is never released: a device that cannot be removed keeps its record, so that the
-/// runtime's next DEL finds both.
-pub(crate) fn detach(attachment: &Attachment, ledger: Option<&Ledger>, host: &mut Socket) -> Result<(), Failure> {
-    host.execute(link::delete(&plan::host_device(attachment)))?;
+/// runtime's next DEL finds both. Everything else is tried whatever fails before it.
+pub(crate) fn detach(
+    attachment: &Attachment,
+    ledger: Option<&Ledger>,
+    record: Option<&Record>,
+    netns: Option<&str>,
+) -> Result<(), Failure> {
+    let shaper = plan::shaper_device(attachment);
+    let mut names = vec![plan::host_device(attachment)];
+    if record.is_none_or(|record| record.bandwidth.egress.is_some()) {
+        names.push(shaper);
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let removed = removal::announced(&names).map_err(Failure::from);
+    let rules = match (record, netns) {
+        (Some(record), Some(netns)) if record.beside.is_some() => match Namespace::open(netns) {
+            Ok(pod) => remove_rules(record, &pod),
+            // With the namespace the rules have gone.
+            Err(_) => Ok(()),
+        },
+        _ => Ok(()),
+    };
+    removed.and(rules)?;
     ledger.map_or(Ok(()), |ledger| ledger.release(attachment))
+}
+
+/// Removes the rules of a second interface out of the pod, when it is that pod still.
+pub(crate) fn remove_rules(record: &Record, pod: &Namespace) -> Result<(), Failure> {
+    let Some(beside) = record.beside.filter(|beside| pod.identity().is_ok_and(|found| found == beside.namespace))
+    else {
+        return Ok(());
+    };
+    let mut inside = pod.within(Socket::route)??;
+    let rules = record.addresses().into_iter().map(|address| plan::rule(address, beside.device).delete()).collect();
+    inside.execute_all(rules).into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))
 }

@@ -1,70 +1,126 @@
-//! Which address is given next: a pure choice, without disk, clock or kernel.
+//! Which addresses a set of ranges has, and in which order they are given: pure, without disk, clock or kernel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwire_conf::Range;
+use podwire_conf::{Range, hash};
 
-/// What is known of a set of ranges at the moment of the choice.
-pub struct Known<'a> {
-    /// Whether somebody holds the address.
-    pub taken: &'a dyn Fn(IpAddr) -> bool,
-    /// Addresses that were released a moment ago, oldest first: they are not given while others are free.
-    pub resting: &'a [IpAddr],
-    /// The address that was given last.
-    pub last: Option<IpAddr>,
+/// Consecutive addresses of one family, as numbers, both ends inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    /// The first address.
+    pub first: u128,
+    /// The last address.
+    pub last: u128,
 }
 
-/// The next free address after the last one given, around the ranges in order; when only resting ones are left, the one
-/// that has rested longest. `None` when all are taken.
-pub fn choose(ranges: &[Range], known: &Known<'_>) -> Option<IpAddr> {
-    let usable = |range: &Range, address: IpAddr| address != range.reserved() && !(known.taken)(address);
-    let start = known.last.and_then(|last| ranges.iter().position(|range| contains(range, last)).map(|at| (at, last)));
-    let (first, mut from) = match start {
-        Some((at, last)) => (at, next(last)),
-        None => (0, None),
-    };
-    // One step more than there are ranges: the first is looked at from the last address on, and at the end from its start.
-    for step in 0..=ranges.len() {
-        let range = &ranges[(first + step) % ranges.len()];
-        let mut candidate = from.take().filter(|address| contains(range, *address));
-        if candidate.is_none() && !(step == 0 && start.is_some()) {
-            candidate = Some(range.first());
-        }
-        while let Some(address) = candidate.filter(|address| *address <= range.last()) {
-            if usable(range, address) && !known.resting.contains(&address) {
-                return Some(address);
-            }
-            candidate = next(address);
-        }
+impl Interval {
+    /// The bytes in which it is written down.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let [first, last] = [self.first, self.last].map(u128::to_be_bytes);
+        std::array::from_fn(|place| if place < 16 { first[place] } else { last[place - 16] })
     }
-    let rested = |address: &&IpAddr| ranges.iter().any(|range| contains(range, **address) && usable(range, **address));
-    known.resting.iter().find(rested).copied()
+
+    /// Out of the bytes in which it was written down.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let number = |from: usize| u128::from_be_bytes(std::array::from_fn(|place| bytes[from + place]));
+        Self { first: number(0), last: number(16) }
+    }
+
+    /// What is left of it without an address.
+    pub fn without(self, address: u128) -> impl Iterator<Item = Self> {
+        let inside = (self.first..=self.last).contains(&address);
+        let before = address.checked_sub(1).map(|last| Self { last, ..self });
+        let behind = address.checked_add(1).map(|first| Self { first, ..self });
+        let parts = if inside { [before, behind] } else { [Some(self), None] };
+        parts.into_iter().flatten().filter(|part| part.first <= part.last)
+    }
+}
+
+/// The addresses of a set that nobody holds, in the order in which they are given: from the one behind `last` on, around
+/// the ranges in their order. `taken` may be in any order and may name addresses of other sets.
+pub fn free(set: &[Range], taken: &[IpAddr], last: u128) -> Vec<Interval> {
+    let mut intervals = Vec::new();
+    for range in set {
+        let whole = Interval { first: bits(range.first()), last: bits(range.last()) };
+        let same = |address: &&IpAddr| address.is_ipv4() == range.subnet.is_ipv4();
+        let mut holes: Vec<_> = taken.iter().filter(same).map(|address| bits(*address)).collect();
+        holes.push(bits(range.reserved()));
+        holes.retain(|hole| (whole.first..=whole.last).contains(hole));
+        holes.sort_unstable();
+        holes.dedup();
+        let mut next = Some(whole.first);
+        for hole in holes {
+            if let Some(first) = next.filter(|first| *first < hole) {
+                intervals.push(Interval { first, last: hole - 1 });
+            }
+            next = hole.checked_add(1);
+        }
+        intervals.extend(next.filter(|first| *first <= whole.last).map(|first| Interval { first, last: whole.last }));
+    }
+    // Around: what is behind the last one given goes first, a later range of the set being behind an earlier one.
+    let range =
+        |number: u128| set.iter().position(|range| (bits(range.first())..=bits(range.last())).contains(&number));
+    let Some(of_last) = range(last) else { return intervals };
+    let behind = |interval: &Interval| (range(interval.last), interval.last) > (Some(of_last), last);
+    let Some(place) = intervals.iter().position(behind) else { return intervals };
+    let split = intervals[place];
+    if (split.first..split.last).contains(&last) {
+        intervals[place].last = last;
+        intervals.insert(place + 1, Interval { first: last + 1, ..split });
+        intervals.rotate_left(place + 1);
+    } else {
+        intervals.rotate_left(place);
+    }
+    intervals
+}
+
+/// The range of a set that an address can be given out of.
+pub fn range_of(set: &[Range], address: IpAddr) -> Option<&Range> {
+    let contains = |range: &&Range| {
+        address.is_ipv4() == range.subnet.is_ipv4() && (range.first()..=range.last()).contains(&address)
+    };
+    set.iter().find(contains)
 }
 
 /// How many addresses a set of ranges can give, for messages.
 pub fn size(ranges: &[Range]) -> u128 {
     let count = |range: &Range| {
         let all = bits(range.last()).saturating_sub(bits(range.first())).saturating_add(1);
-        all - u128::from(contains(range, range.reserved()))
+        let reserved = (range.first()..=range.last()).contains(&range.reserved());
+        all - u128::from(reserved)
     };
     ranges.iter().map(count).fold(0, u128::saturating_add)
 }
 
-fn contains(range: &Range, address: IpAddr) -> bool {
-    address.is_ipv4() == range.subnet.is_ipv4() && (range.first()..=range.last()).contains(&address)
+/// A name for a set, for messages.
+pub fn describe(set: &[Range]) -> String {
+    set.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn bits(address: IpAddr) -> u128 {
+/// A name for what a set gives: two sets with the same addresses have the same.
+pub fn fingerprint(set: &[Range]) -> String {
+    let parts: Vec<_> = set
+        .iter()
+        .flat_map(|range| [range.first(), range.last(), range.reserved()].map(|end| end.to_string()))
+        .collect();
+    let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+    format!("{:016x}", hash::stable(&parts))
+}
+
+/// An address as a number.
+pub fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits(),
     }
 }
 
-fn next(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+/// The address of a set that a number stands for.
+pub fn address(set: &[Range], number: u128) -> IpAddr {
+    let ipv4 = set.first().is_some_and(|range| range.subnet.is_ipv4());
+    match u32::try_from(number) {
+        Ok(number) if ipv4 => Ipv4Addr::from_bits(number).into(),
+        _ => Ipv6Addr::from_bits(number).into(),
     }
 }
 
@@ -72,62 +128,104 @@ fn next(address: IpAddr) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn range(subnet: &str) -> Range {
-        Range { subnet: subnet.parse().unwrap(), start: None, end: None, gateway: None }
+    fn set(subnets: &[&str]) -> Vec<Range> {
+        let range = |text: &&str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
+        subnets.iter().map(range).collect()
     }
 
-    fn addresses(list: &[&str]) -> Vec<IpAddr> {
-        list.iter().map(|text| text.parse().unwrap()).collect()
+    fn number(text: &str) -> u128 {
+        if text.is_empty() { 0 } else { bits(text.parse().unwrap()) }
     }
 
-    fn chosen(ranges: &[&str], taken: &[&str], resting: &[&str], last: Option<&str>) -> Option<String> {
-        let ranges: Vec<_> = ranges.iter().map(|subnet| range(subnet)).collect();
-        let (taken, resting) = (addresses(taken), addresses(resting));
-        let known = Known {
-            taken: &|address| taken.contains(&address),
-            resting: &resting,
-            last: last.map(|text| text.parse().unwrap()),
-        };
-        choose(&ranges, &known).map(|address| address.to_string())
+    fn text(set: &[Range], intervals: &[Interval]) -> String {
+        let name = |number: u128| address(set, number).to_string();
+        let one = |interval: &Interval| format!("{}-{}", name(interval.first), name(interval.last));
+        intervals.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
+    fn order(subnets: &[&str], taken: &[&str], last: &str) -> String {
+        let set = set(subnets);
+        let taken: Vec<IpAddr> = taken.iter().map(|text| text.parse().unwrap()).collect();
+        text(&set, &free(&set, &taken, number(last)))
     }
 
     #[test]
-    fn addresses_are_given_in_turn_and_around() {
-        // A /29 gives .2 to .6: not the network, the gateway, the broadcast address.
-        let set = &["10.0.0.0/29"];
-        assert_eq!(chosen(set, &[], &[], None).unwrap(), "10.0.0.2");
-        assert_eq!(chosen(set, &["10.0.0.2"], &[], None).unwrap(), "10.0.0.3");
-        assert_eq!(chosen(set, &[], &[], Some("10.0.0.3")).unwrap(), "10.0.0.4");
-        assert_eq!(chosen(set, &[], &[], Some("10.0.0.6")).unwrap(), "10.0.0.2");
-        assert_eq!(chosen(set, &["10.0.0.4"], &[], Some("10.0.0.3")).unwrap(), "10.0.0.5");
+    fn i1_i2_i5_addresses_are_given_in_turn_without_network_gateway_and_broadcast() {
+        let small = &["10.0.0.0/29"];
+        assert_eq!(order(small, &[], ""), "10.0.0.2-10.0.0.6");
         assert_eq!(
-            chosen(set, &["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"], &[], Some("10.0.0.3")).unwrap(),
-            "10.0.0.3"
+            order(small, &["10.0.0.2", "10.0.0.4", "192.168.0.1", "fd00::2"], ""),
+            "10.0.0.3-10.0.0.3 10.0.0.5-10.0.0.6"
         );
-        let all = &["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"];
-        assert_eq!(chosen(set, all, &[], Some("10.0.0.3")), None);
-        assert_eq!(chosen(&["fd00::/126"], &["fd00::2"], &[], None).unwrap(), "fd00::3");
+        assert_eq!(order(small, &[], "10.0.0.3"), "10.0.0.4-10.0.0.6 10.0.0.2-10.0.0.3");
+        assert_eq!(order(small, &["10.0.0.4"], "10.0.0.3"), "10.0.0.5-10.0.0.6 10.0.0.2-10.0.0.3");
+        assert_eq!(order(small, &[], "10.0.0.6"), "10.0.0.2-10.0.0.6");
+        assert_eq!(order(small, &["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"], "10.0.0.3"), "");
+        assert_eq!(order(&["fd00::/126"], &["fd00::2"], ""), "fd00::3-fd00::3");
+        let middle = Range {
+            start: Some("10.0.0.2".parse().unwrap()),
+            end: Some("10.0.0.4".parse().unwrap()),
+            gateway: Some("10.0.0.3".parse().unwrap()),
+            ..set(small)[0].clone()
+        };
+        assert_eq!(text(&set(small), &free(&[middle], &[], 0)), "10.0.0.2-10.0.0.2 10.0.0.4-10.0.0.4");
     }
 
     #[test]
-    fn the_next_range_of_a_set_follows_and_then_the_first_again() {
-        let set = &["10.0.0.0/30", "10.1.0.0/30"];
-        assert_eq!(chosen(set, &["10.0.0.2"], &[], None).unwrap(), "10.1.0.2");
-        assert_eq!(chosen(set, &["10.1.0.2"], &[], Some("10.1.0.2")).unwrap(), "10.0.0.2");
-        assert_eq!(chosen(set, &[], &[], Some("192.168.0.1")).unwrap(), "10.0.0.2");
+    fn i4_the_next_range_of_a_set_follows_and_then_the_first_again() {
+        let two = &["10.1.0.0/30", "10.0.0.0/30"];
+        assert_eq!(order(two, &[], ""), "10.1.0.2-10.1.0.2 10.0.0.2-10.0.0.2");
+        assert_eq!(order(two, &["10.1.0.2"], "10.1.0.2"), "10.0.0.2-10.0.0.2");
+        assert_eq!(order(two, &[], "10.1.0.2"), "10.0.0.2-10.0.0.2 10.1.0.2-10.1.0.2");
+        assert_eq!(order(&["10.0.0.0/30", "10.1.0.0/30"], &["10.0.0.2"], "10.0.0.2"), "10.1.0.2-10.1.0.2");
+        assert_eq!(order(two, &[], "192.168.0.1"), "10.1.0.2-10.1.0.2 10.0.0.2-10.0.0.2");
     }
 
     #[test]
-    fn a_resting_address_is_given_only_when_no_other_is_left() {
-        let set = &["10.0.0.0/29"];
-        assert_eq!(chosen(set, &[], &["10.0.0.2", "10.0.0.3"], None).unwrap(), "10.0.0.4");
-        let held = &["10.0.0.4", "10.0.0.5", "10.0.0.6"];
-        assert_eq!(chosen(set, held, &["10.0.0.3", "10.0.0.2"], None).unwrap(), "10.0.0.3");
+    fn an_interval_loses_one_address_wherever_it_is() {
+        let interval = Interval { first: 5, last: 7 };
+        let left = |address| interval.without(address).map(|part| (part.first, part.last)).collect::<Vec<_>>();
+        assert_eq!(left(5), [(6, 7)]);
+        assert_eq!(left(6), [(5, 5), (7, 7)]);
+        assert_eq!(left(7), [(5, 6)]);
+        assert_eq!(left(8), [(5, 7)]);
+        assert_eq!(Interval { first: 0, last: 0 }.without(0).count(), 0);
+        assert_eq!(Interval { first: u128::MAX, last: u128::MAX }.without(u128::MAX).count(), 0);
+        assert_eq!(Interval::from_bytes(&interval.to_bytes()), interval);
     }
 
     #[test]
     fn the_size_of_a_set_is_what_it_can_give() {
-        assert_eq!(size(&[range("10.0.0.0/16")]), 65_533);
-        assert_eq!(size(&[range("10.0.0.0/29"), range("10.1.0.0/29")]), 10);
+        assert_eq!(size(&set(&["10.0.0.0/16"])), 65_533);
+        assert_eq!(size(&set(&["10.0.0.0/29", "10.1.0.0/29"])), 10);
+    }
+
+    #[test]
+    fn every_free_address_is_in_one_interval_whatever_is_taken_and_was_last() {
+        // All subsets of the addresses of a /29 and a /30, with every last address.
+        let set = set(&["10.0.0.0/29", "10.0.0.8/30"]);
+        let all: Vec<u128> = [2, 3, 4, 5, 6, 10].map(|low| number("10.0.0.0") + low).to_vec();
+        for mask in 0..1_u32 << all.len() {
+            let is_taken = |place: usize| mask & (1 << place) != 0;
+            let taken: Vec<_> =
+                (0..all.len()).filter(|place| is_taken(*place)).map(|place| address(&set, all[place])).collect();
+            for last in number("10.0.0.0")..number("10.0.0.12") {
+                let intervals = free(&set, &taken, last);
+                let listed: Vec<_> = intervals.iter().flat_map(|interval| interval.first..=interval.last).collect();
+                let mut sorted = listed.clone();
+                sorted.sort_unstable();
+                let expected: Vec<_> =
+                    (0..all.len()).filter(|place| !is_taken(*place)).map(|place| all[place]).collect();
+                assert_eq!(sorted, expected, "{mask:b}");
+                // In turn: what is behind the last one, then what is before it.
+                let given = (number("10.0.0.1")..=number("10.0.0.6")).contains(&last)
+                    || (number("10.0.0.9")..=number("10.0.0.10")).contains(&last);
+                let turn = expected
+                    .iter()
+                    .filter(|one| given && **one > last)
+                    .chain(expected.iter().filter(|one| !(given && **one > last)));
+                assert_eq!(listed, turn.copied().collect::<Vec<_>>(), "{mask:b} after {last:x}");
+            }
+        }
     }
 }

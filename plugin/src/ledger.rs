@@ -1,41 +1,48 @@
-//! Who holds which address: the only file that knows the state directory.
+//! Who holds what: the only module that knows the state directory.
 //!
 //! ```text
-//! /run/podwire/<network>/lock                  held while anything below changes
-//!                        boot                  the boot that all this belongs to
-//!                        attachments/<hash>    a record: which pod, which device, which addresses
-//!                        claims/<address>      the hash of the attachment that holds the address
-//!                        turns/<hash>          held by the one ADD or DEL of an attachment that is under way
-//!                        index                 what was given last, what was released a moment ago
+//! /run/podwire/<network>/lock                  held while anything below is read or written
+//!                       /boot                  id of the boot that all of it belongs to: a reboot frees everything
+//!                       /pending/<hash>        record of an ADD that is under way, or was killed
+//!                       /attachments/<hash>    record of an attachment: what it holds, as JSON
+//!                       /claims/<address>      a link to the record of its holder
+//!                       /free/<hash>           the free addresses of a set of ranges, in the order they are given
+//!                       /turns/<hash>          locked for the time of an ADD or a DEL of that attachment
+//! /run/podwire/.ports/tcp-8080                 who holds a host port, for all networks
 //! ```
-//! Records and claims are the truth; the index only makes the choice good, and is made anew when it cannot be read.
-//! Every file is written beside its place and renamed into it. A record is written before its claims and removed after
-//! them, so whatever a killed process left behind is found by its record.
+//! Records and claims are the truth; `free` makes the choice cheap, and is made anew from the claims when it is in doubt.
+//! A record is written before its claims and removed after them, so whatever a killed process left behind is found by its
+//! record. Records are written beside their place and renamed; a claim is made by one system call.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+mod disk;
+mod free;
+mod ports;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::time::{ClockId, clock_gettime};
-use podwire_conf::{Range, hash};
+use nix::fcntl::Flock;
+use podwire_conf::{Bandwidth, Port, Range, hash};
 use serde::{Deserialize, Serialize};
 
 use crate::cni::{Attachment, Code, Failure};
-use crate::ipam::{self, Known};
-
-/// How long a released address rests before it is given again, in seconds: what others still remember of its last owner
-/// (connections, policies, caches) has gone by then.
-const REST: i64 = 30;
+use crate::ipam;
+use disk::failed;
+use free::Free;
+use ports::{Holder, Ports};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// The directories of a ledger.
+const DIRECTORIES: [&str; 5] = ["attachments", "pending", "claims", "free", "turns"];
+
 /// The ledger of one network.
 pub struct Ledger {
+    state: PathBuf,
     directory: PathBuf,
     network: String,
 }
@@ -46,18 +53,70 @@ pub struct Record {
     /// Whose it is.
     pub attachment: Attachment,
     /// The addresses it holds.
-    pub addresses: Vec<IpAddr>,
-    /// Whether the ADD that made it went to its end.
-    pub attached: bool,
+    pub addresses: Vec<Held>,
+    /// The ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Whether what it sends out of the network leaves under the node's address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
+    /// How fast it may send and receive.
+    #[serde(default, skip_serializing_if = "is_unlimited")]
+    pub bandwidth: Bandwidth,
+    /// Where rules were made for it, when it is not the first interface of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Index {
-    /// The address given last, by set.
-    last: BTreeMap<String, IpAddr>,
-    /// Released addresses and when, in seconds since boot; oldest first.
-    resting: Vec<(IpAddr, i64)>,
+/// The pod that has rules for an interface: rules do not go when the interface does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The network namespace, by device and inode number: a path may come to name another one.
+    pub namespace: (u64, u64),
+    /// Index of the interface.
+    pub device: u32,
 }
+
+fn is_unlimited(bandwidth: &Bandwidth) -> bool {
+    *bandwidth == Bandwidth::default()
+}
+
+/// An address that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The address.
+    pub address: IpAddr,
+    /// The queue of free addresses that it goes back to; none where it is another plugin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+}
+
+impl Record {
+    /// The addresses, in the order of the sets.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|held| held.address).collect()
+    }
+}
+
+/// What an attachment is to hold.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted<'a> {
+    /// One address out of each set.
+    pub sets: &'a [Vec<Range>],
+    /// Addresses that it is to be.
+    pub addresses: &'a [IpAddr],
+    /// Addresses that another plugin has given, in place of the sets.
+    pub given: Option<Vec<IpAddr>>,
+    /// Ports of the node.
+    pub ports: &'a [Port],
+    /// Whether it is masqueraded.
+    pub masquerade: bool,
+    /// Its limits.
+    pub bandwidth: Bandwidth,
+}
+
+/// Whether somebody routes an address already: then it is not given, whatever the ledger says.
+pub type Routed<'a> = &'a mut dyn FnMut(IpAddr) -> Result<bool, Failure>;
 
 impl Ledger {
     /// The ledger of a network, made where there is none yet, emptied where it belongs to an earlier boot.
@@ -65,8 +124,11 @@ impl Ledger {
     /// # Errors
     /// The file that could not be made or read.
     pub fn open(state: &Path, network: &str) -> Result<Self, Failure> {
-        let ledger = Self { directory: state.join(network), network: network.into() };
-        for name in ["attachments", "claims", "turns"] {
+        let ledger = Self { state: state.into(), directory: state.join(network), network: network.into() };
+        if ledger.is_of_this_boot()? {
+            return Ok(ledger);
+        }
+        for name in DIRECTORIES {
             let directory = ledger.directory.join(name);
             fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
         }
@@ -83,70 +145,228 @@ impl Ledger {
         if state.join(network).join("boot").exists() { Self::open(state, network).map(Some) } else { Ok(None) }
     }
 
-    /// The record of an attachment.
+    /// Whether a ledger could be made or written below a directory, which need not be there yet: nothing is written.
+    ///
+    /// # Errors
+    /// The directory that does not allow it.
+    pub fn could_be_written(state: &Path, network: &str) -> Result<(), Failure> {
+        let wanted = state.join(network);
+        let there = wanted.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+        nix::unistd::access(there, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
+            .map_err(|errno| failed("write to", there, &errno.into()))
+    }
+
+    /// The record of an attachment, and whether the ADD that made it went to its end.
     ///
     /// # Errors
     /// When there is one that cannot be read, or that belongs to another attachment of the same hash.
-    pub fn find(&self, attachment: &Attachment) -> Result<Option<Record>, Failure> {
-        let path = self.record(attachment);
-        let Some(bytes) = read(&path)? else { return Ok(None) };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "remove the file to go on")
-        })?;
-        if record.attachment == *attachment {
-            return Ok(Some(record));
+    pub fn find(&self, attachment: &Attachment) -> Result<Option<(Record, bool)>, Failure> {
+        let name = hash_name(attachment);
+        for (place, attached) in [("attachments", true), ("pending", false)] {
+            let path = self.directory.join(place).join(&name);
+            let Some(bytes) = disk::read(&path)? else { continue };
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "DEL removes it, by its claims")
+            })?;
+            if record.attachment == *attachment {
+                return Ok(Some((record, attached)));
+            }
+            let details = format!("it is the record of {:?}", record.attachment);
+            return Err(Failure::new(Code::Ledger, format!("{} is not of {attachment:?}", path.display()), details));
         }
-        let details = format!("it is the record of {:?}", record.attachment);
-        Err(Failure::new(Code::Ledger, format!("{} is not of {attachment:?}", path.display()), details))
+        Ok(None)
     }
 
-    /// Reserves one address out of each set for an attachment that has no record.
+    /// The attachments that have a record which can be read, finished or not, and the names of records that cannot.
     ///
     /// # Errors
-    /// When it has one, when a set has no free address, when a file cannot be written; then nothing is held.
-    pub fn reserve(&self, attachment: &Attachment, sets: &[Vec<Range>]) -> Result<Vec<IpAddr>, Failure> {
+    /// When a directory or a file cannot be read.
+    pub fn records(&self) -> Result<(Vec<Record>, Vec<String>), Failure> {
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        for place in ["attachments", "pending"] {
+            let directory = self.directory.join(place);
+            for name in disk::list(&directory)? {
+                let Some(bytes) = disk::read(&directory.join(&name))? else { continue };
+                match serde_json::from_slice(&bytes) {
+                    Ok(record) => records.push(record),
+                    Err(_) => damaged.push(name),
+                }
+            }
+        }
+        Ok((records, damaged))
+    }
+
+    /// Reserves what an attachment that has no record is to hold.
+    ///
+    /// # Errors
+    /// When it has one, when a set has no free address or a wished one cannot be had, when a host port is taken, when a
+    /// file cannot be written; then nothing is held.
+    pub fn reserve(&self, attachment: &Attachment, wanted: &Wanted<'_>, routed: Routed<'_>) -> Result<Record, Failure> {
         let _lock = self.lock()?;
-        if let Some(record) = self.find(attachment)? {
-            let details = format!("it holds {:?}: DEL comes before another ADD", record.addresses);
+        if let Some((record, _)) = self.find(attachment)? {
+            let details = format!("it holds {:?}: DEL comes before another ADD", record.addresses());
             return Err(Failure::new(Code::AlreadyAttached, self.sentence(attachment, "is attached already"), details));
         }
-        let mut index = self.index()?;
-        let now = seconds_since_boot()?;
-        index.resting.retain(|(_, released)| now - released < REST);
-        let resting: Vec<_> = index.resting.iter().map(|(address, _)| *address).collect();
-        let mut addresses = Vec::new();
-        for set in sets {
-            let name = set_name(set);
-            let taken = |address| self.claim(address).exists();
-            let known = Known { taken: &taken, resting: &resting, last: index.last.get(&name).copied() };
-            let Some(address) = ipam::choose(set, &known) else {
-                let details = format!("all {} are held; see {}", ipam::size(set), self.directory.display());
-                return Err(Failure::new(Code::Exhausted, format!("no IP addresses available in {name}"), details));
-            };
-            index.last.insert(name, address);
-            index.resting.retain(|(resting, _)| *resting != address);
-            addresses.push(address);
+        let mut record = Record {
+            attachment: attachment.clone(),
+            addresses: Vec::new(),
+            ports: wanted.ports.to_vec(),
+            masquerade: wanted.masquerade,
+            bandwidth: wanted.bandwidth,
+            beside: None,
+        };
+        let mut queues = Vec::new();
+        match &wanted.given {
+            Some(given) => {
+                record.addresses = given.iter().map(|address| Held { address: *address, set: None }).collect();
+            }
+            None => {
+                let wishes = self.wishes(wanted)?;
+                for (set, wish) in wanted.sets.iter().zip(wishes) {
+                    let (address, queue) = match wish {
+                        Some(address) => (address, self.take_wished(set, address, routed)?),
+                        None => self.take_next(set, routed)?,
+                    };
+                    record.addresses.push(Held { address, set: Some(ipam::fingerprint(set)) });
+                    queues.push(queue);
+                }
+            }
         }
-        let record = Record { attachment: attachment.clone(), addresses, attached: false };
-        self.store(&record)
-            .and_then(|()| self.replace(&self.directory.join("index"), &json(&index)?))
-            .inspect_err(|_| self.erase(&record).unwrap_or_else(|error| eprintln!("podwire: undo: {error}")))?;
-        Ok(record.addresses)
+        let write = || -> Result<(), Failure> {
+            disk::replace(&self.pending(attachment), &self.beside(), &json(&record)?)?;
+            let holder = format!("../attachments/{}", hash_name(attachment));
+            for held in record.addresses.iter().filter(|held| held.set.is_some()) {
+                let claim = self.claim(held.address);
+                symlink(&holder, &claim).map_err(|error| failed("claim", &claim, &error))?;
+            }
+            Ports::of(&self.state).claim(&self.holder(attachment), &record.ports, &record.addresses())?;
+            queues.into_iter().try_for_each(|queue| queue.commit(&self.beside()))
+        };
+        write().inspect_err(|_| self.erase(&record).unwrap_or_else(|error| eprintln!("podwire: undo: {error}")))?;
+        Ok(record)
+    }
+
+    /// Which set each wished address is of.
+    fn wishes(&self, wanted: &Wanted<'_>) -> Result<Vec<Option<IpAddr>>, Failure> {
+        let mut wishes = vec![None; wanted.sets.len()];
+        for address in wanted.addresses {
+            let refuse = |why: String| {
+                let message = format!("failed to allocate all requested IPs: {address}: {why}");
+                Err(Failure::new(Code::AddressUnavailable, message, ""))
+            };
+            let of = |set: &Vec<Range>| ipam::range_of(set, *address).map(|range| range.reserved() == *address);
+            match wanted.sets.iter().map(of).enumerate().find_map(|(place, of)| Some((place, of?))) {
+                None => {
+                    let sets: Vec<_> = wanted.sets.iter().map(|set| ipam::describe(set)).collect();
+                    return refuse(format!(
+                        "it is in none of the ranges of network {}: {}",
+                        self.network,
+                        sets.join("; ")
+                    ));
+                }
+                Some((_, true)) => return refuse("requested ip is subnet's gateway".into()),
+                Some((place, false)) => match wishes[place].replace(*address) {
+                    Some(other) if other != *address => {
+                        return refuse(format!("{other} is requested too, and one address is given out of each set"));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn take_wished(&self, set: &[Range], address: IpAddr, routed: Routed<'_>) -> Result<Free, Failure> {
+        let refuse = |why: String| {
+            let message = format!("failed to allocate all requested IPs: {address}: {why}");
+            Err(Failure::new(Code::AddressUnavailable, message, ""))
+        };
+        if let Some(holder) = self.holder_of(address)? {
+            return refuse(format!("it is held by {holder}"));
+        }
+        if routed(address)? {
+            return refuse("somebody routes it already".into());
+        }
+        let mut queue = self.queue(set, false)?;
+        queue.take(ipam::bits(address), &self.beside())?;
+        Ok(queue)
+    }
+
+    fn take_next(&self, set: &[Range], routed: Routed<'_>) -> Result<(IpAddr, Free), Failure> {
+        let mut queue = self.queue(set, false)?;
+        let mut anew = false;
+        let mut passed = Vec::new();
+        loop {
+            let first = match queue.first() {
+                Some(first) if !passed.contains(&first) => first,
+                // Nothing left but what strangers route, or nothing at all: an address may have got lost.
+                _ if !anew => {
+                    anew = true;
+                    queue = self.queue(set, true)?;
+                    passed.clear();
+                    continue;
+                }
+                _ => {
+                    let (name, size) = (ipam::describe(set), ipam::size(set));
+                    let message = format!("no IP addresses available in range set: {name}");
+                    let strangers = if passed.is_empty() {
+                        String::new()
+                    } else {
+                        format!(", {} of them by strangers", passed.len())
+                    };
+                    let details = format!("all {size} are held{strangers}; see {}", self.directory.display());
+                    return Err(Failure::new(Code::Exhausted, message, details));
+                }
+            };
+            let address = ipam::address(set, first);
+            queue.take_first()?;
+            if self.claim(address).symlink_metadata().is_ok() {
+                // Taken by wish, or by an ADD that was killed before it said so: it comes back when it is released.
+                continue;
+            }
+            if routed(address)? {
+                passed.push(first);
+                queue.put(first)?;
+                continue;
+            }
+            queue.given(first);
+            return Ok((address, queue));
+        }
+    }
+
+    /// The free addresses of a set; made anew when there is no such queue yet, or when that is wanted.
+    fn queue(&self, set: &[Range], anew: bool) -> Result<Free, Failure> {
+        let path = self.free(&ipam::fingerprint(set));
+        let found = Free::open(&path)?;
+        let last = found.as_ref().map_or(0, Free::last);
+        match found {
+            Some(queue) if !anew => Ok(queue),
+            _ => Free::create(&path, &self.beside(), &ipam::free(set, &self.claimed()?, last), last),
+        }
+    }
+
+    /// Writes the record of an ADD that is under way again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&self, record: &Record) -> Result<(), Failure> {
+        let _lock = self.lock()?;
+        disk::replace(&self.pending(&record.attachment), &self.beside(), &json(record)?)
     }
 
     /// Notes that an attachment is complete.
     ///
     /// # Errors
-    /// When its reservation is not there any more, or the record cannot be written.
-    pub fn attached(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), Failure> {
-        let _lock = self.lock()?;
-        let reserved = self.find(attachment)?.is_some_and(|record| record.addresses == addresses);
-        if !reserved {
-            let message = self.sentence(attachment, "has lost its reservation while it was attached");
-            return Err(Failure::new(Code::Ledger, message, ""));
-        }
-        let record = Record { attachment: attachment.clone(), addresses: addresses.to_vec(), attached: true };
-        self.replace(&self.record(attachment), &json(&record)?)
+    /// When its reservation is not there any more, or the record cannot be moved.
+    pub fn attached(&self, attachment: &Attachment) -> Result<(), Failure> {
+        let (from, to) = (self.pending(attachment), self.record(attachment));
+        fs::rename(&from, &to).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let message = self.sentence(attachment, "has lost its reservation while it was attached");
+                Failure::new(Code::Ledger, message, "")
+            }
+            _ => failed("write", &to, &error),
+        })
     }
 
     /// Releases what an attachment holds: nothing, where it has no record. Works on a full disk.
@@ -155,44 +375,106 @@ impl Ledger {
     /// When a file cannot be removed; the record is then still there.
     pub fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
         let _lock = self.lock()?;
-        let Some(bytes) = read(&self.record(attachment))? else { return Ok(()) };
-        let record = match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.attachment == *attachment => record,
+        let record = match self.find(attachment) {
+            Ok(None) => return Ok(()),
+            Ok(Some((record, _))) => record,
             // Another attachment's, of the same hash: this one holds nothing, and what that one holds is its own.
-            Ok(_) => return Ok(()),
-            // Damaged. What it holds is known by the claims, which bear its hash.
-            Err(_) => {
-                let addresses = self.claims_of(attachment)?;
-                Record { attachment: attachment.clone(), addresses, attached: true }
-            }
+            Err(_) if self.is_anothers(attachment)? => return Ok(()),
+            // Damaged. What it holds is known by the claims, which lead to it.
+            Err(_) => self.by_claims(attachment)?,
         };
-        self.erase(&record)?;
-        // The addresses are free. That they rest is a courtesy, which must not stand in the way of DEL.
-        if let Err(failure) = self.rest(&record.addresses) {
-            eprintln!("podwire: the released addresses do not rest: {failure}");
-        }
-        Ok(())
+        self.erase(&record)
     }
 
-    fn rest(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
-        let mut index = self.index()?;
-        let now = seconds_since_boot()?;
-        index.resting.retain(|(_, released)| now - released < REST);
-        index.resting.extend(addresses.iter().map(|address| (*address, now)));
-        self.replace(&self.directory.join("index"), &json(&index)?)
+    /// Whether an address of a family is held.
+    ///
+    /// # Errors
+    /// When the claims cannot be listed.
+    pub fn has_claims(&self, ipv4: bool) -> Result<bool, Failure> {
+        Ok(self.claimed()?.iter().any(|address| address.is_ipv4() == ipv4))
     }
 
-    fn claims_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, Failure> {
-        let (directory, holder) = (self.directory.join("claims"), hash_name(attachment));
-        let mut addresses = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))? {
-            let path = entry.map_err(|error| failed("list", &directory, &error))?.path();
-            let address = path.file_name().and_then(|name| name.to_str()?.parse::<IpAddr>().ok());
-            if read(&path)?.is_some_and(|found| found == holder.as_bytes()) {
-                addresses.extend(address);
+    /// Removes what no record knows of and no valid attachment could have: damaged records with their claims, claims
+    /// without a record, and what a killed process was writing.
+    ///
+    /// # Errors
+    /// When a file cannot be read or removed.
+    pub fn sweep(&self, valid: &[Attachment]) -> Result<(), Failure> {
+        let _lock = self.lock()?;
+        let valid: HashSet<_> = valid.iter().map(hash_name).collect();
+        for name in self.records()?.1.iter().filter(|name| !valid.contains(*name)) {
+            for place in ["attachments", "pending"] {
+                disk::remove(&self.directory.join(place).join(name))?;
             }
         }
+        for address in self.claimed()? {
+            let holder = self.claimant(address).unwrap_or_default();
+            let on_record = |place: &str| self.directory.join(place).join(&holder).exists();
+            if !valid.contains(&holder) && !["attachments", "pending"].into_iter().any(on_record) {
+                disk::remove(&self.claim(address))?;
+            }
+        }
+        disk::remove(&self.beside())
+    }
+
+    fn is_anothers(&self, attachment: &Attachment) -> Result<bool, Failure> {
+        for path in [self.record(attachment), self.pending(attachment)] {
+            if let Some(bytes) = disk::read(&path)? {
+                return Ok(
+                    serde_json::from_slice::<Record>(&bytes).is_ok_and(|record| record.attachment != *attachment)
+                );
+            }
+        }
+        Ok(false)
+    }
+
+    fn by_claims(&self, attachment: &Attachment) -> Result<Record, Failure> {
+        let held = |address| Held { address, set: Some(String::new()) };
+        let addresses = self.claims_of(&hash_name(attachment))?.into_iter().map(held).collect();
+        let attachment = attachment.clone();
+        Ok(Record {
+            attachment,
+            addresses,
+            ports: Vec::new(),
+            masquerade: false,
+            bandwidth: Bandwidth::default(),
+            beside: None,
+        })
+    }
+
+    /// The addresses that are claimed.
+    fn claimed(&self) -> Result<Vec<IpAddr>, Failure> {
+        let names = disk::list(&self.directory.join("claims"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+        let mut addresses = self.claimed()?;
+        addresses.retain(|address| self.claimant(*address).is_some_and(|holder| holder == name));
         Ok(addresses)
+    }
+
+    /// The name of the record that a claim leads to.
+    fn claimant(&self, address: IpAddr) -> Option<String> {
+        let target = fs::read_link(self.claim(address)).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Who holds an address, for humans.
+    fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let Some(name) = self.claimant(address) else { return Ok(None) };
+        for place in ["attachments", "pending"] {
+            let found = disk::read(&self.directory.join(place).join(&name))?;
+            if let Some(record) = found.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) {
+                return Ok(Some(format!("container {}", record.attachment.container)));
+            }
+        }
+        Ok(Some(format!("record {name}")))
+    }
+
+    /// Whether an attachment has a claim on an address.
+    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> bool {
+        self.claimant(address).is_some_and(|holder| holder == hash_name(attachment))
     }
 
     /// Waits until no other ADD or DEL of this attachment is under way, and holds them off until it is dropped.
@@ -202,84 +484,94 @@ impl Ledger {
     pub fn turn(&self, attachment: &Attachment) -> Result<Turn, Failure> {
         let path = self.directory.join("turns").join(hash_name(attachment));
         loop {
-            let held = lock(&path)?;
-            // Whoever had the turn before has taken its file away: then this one is locked by nobody else and of no use.
-            let same = held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(&path)?.ino()));
-            match same {
-                Ok(true) => return Ok(Turn { path, _held: held }),
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", &path, &error)),
-                _ => {}
+            if let Some(turn) = Turn::of(&path, disk::lock(&path)?)? {
+                return Ok(turn);
             }
         }
     }
 
-    fn store(&self, record: &Record) -> Result<(), Failure> {
-        self.replace(&self.record(&record.attachment), &json(record)?)?;
-        let holder = hash_name(&record.attachment);
-        record.addresses.iter().try_for_each(|address| self.replace(&self.claim(*address), holder.as_bytes()))
+    /// As [`Ledger::turn`], unless another is under way.
+    ///
+    /// # Errors
+    /// As [`Ledger::turn`].
+    pub fn turn_at_once(&self, attachment: &Attachment) -> Result<Option<Turn>, Failure> {
+        let path = self.directory.join("turns").join(hash_name(attachment));
+        disk::try_lock(&path)?.map_or(Ok(None), |held| Turn::of(&path, held))
     }
 
-    /// Removes a record and the claims that are its own, the record last.
+    /// Removes a record and the claims that are its own, the record last. What it held goes behind all that is free.
     fn erase(&self, record: &Record) -> Result<(), Failure> {
-        let holder = hash_name(&record.attachment);
-        for address in &record.addresses {
-            let claim = self.claim(*address);
-            if read(&claim)?.is_some_and(|found| found == holder.as_bytes()) {
-                remove(&claim)?;
+        let name = hash_name(&record.attachment);
+        for held in &record.addresses {
+            let claimed = self.claimant(held.address).is_some_and(|holder| holder == name);
+            let (true, Some(set)) = (claimed, &held.set) else { continue };
+            // The claim is the truth. That the address goes back to its queue is a courtesy, which must not stand in the
+            // way of DEL: one that got lost is found when the queue is empty.
+            if let Err(failure) = self.put_back(set, held.address) {
+                eprintln!("podwire: {} is free, and will be given later than its turn: {failure}", held.address);
             }
+            disk::remove(&self.claim(held.address))?;
         }
-        remove(&self.record(&record.attachment))
+        Ports::of(&self.state).release(&self.holder(&record.attachment), &record.ports)?;
+        disk::remove(&self.pending(&record.attachment))?;
+        disk::remove(&self.record(&record.attachment))
+    }
+
+    fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Failure> {
+        if set.is_empty() {
+            return Ok(());
+        }
+        let Some(mut queue) = Free::open(&self.free(set))? else { return Ok(()) };
+        queue.put(ipam::bits(address))?;
+        queue.commit(&self.beside())
     }
 
     /// Waits for the lock of the network.
     fn lock(&self) -> Result<Flock<File>, Failure> {
-        lock(&self.directory.join("lock"))
+        disk::lock(&self.directory.join("lock"))
+    }
+
+    fn is_of_this_boot(&self) -> Result<bool, Failure> {
+        Ok(disk::read(&self.directory.join("boot"))?.is_some_and(|then| fs::read(BOOT_ID).is_ok_and(|now| now == then)))
     }
 
     fn forget_earlier_boot(&self) -> Result<(), Failure> {
-        let now = fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))?;
-        let stamp = self.directory.join("boot");
-        if read(&stamp)?.is_some_and(|then| then == now) {
+        if self.is_of_this_boot()? {
             return Ok(());
         }
         // Every pod of an earlier boot is dead, and so is its hold on an address.
-        for name in ["attachments", "claims"] {
+        for name in DIRECTORIES.iter().filter(|name| **name != "turns") {
             let directory = self.directory.join(name);
-            for entry in fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))? {
-                remove(&entry.map_err(|error| failed("list", &directory, &error))?.path())?;
+            for entry in disk::list(&directory)? {
+                disk::remove(&directory.join(entry))?;
             }
         }
-        remove(&self.directory.join("index"))?;
-        self.replace(&stamp, &now)
+        let now = fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))?;
+        disk::replace(&self.directory.join("boot"), &self.beside(), &now)
     }
 
-    /// Writes beside and renames: a reader sees the old content or the new. Not synced: this is a tmpfs, and what a power
-    /// cut takes it takes whole.
-    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
-        let beside = self.directory.join("writing");
-        let write = || {
-            let mut file = File::create(&beside)?;
-            file.write_all(content)?;
-            fs::rename(&beside, path)
-        };
-        write().map_err(|error| failed("write", path, &error))
+    fn holder(&self, attachment: &Attachment) -> Holder {
+        Holder { network: self.network.clone(), record: hash_name(attachment) }
     }
 
-    fn index(&self) -> Result<Index, Failure> {
-        let path = self.directory.join("index");
-        let Some(bytes) = read(&path)? else { return Ok(Index::default()) };
-        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            eprintln!("podwire: read {}: {error}: it is made anew", path.display());
-            Index::default()
-        }))
+    fn beside(&self) -> PathBuf {
+        self.directory.join("writing")
     }
 
     fn record(&self, attachment: &Attachment) -> PathBuf {
         self.directory.join("attachments").join(hash_name(attachment))
     }
 
+    fn pending(&self, attachment: &Attachment) -> PathBuf {
+        self.directory.join("pending").join(hash_name(attachment))
+    }
+
     fn claim(&self, address: IpAddr) -> PathBuf {
         self.directory.join("claims").join(address.to_string())
+    }
+
+    fn free(&self, set: &str) -> PathBuf {
+        self.directory.join("free").join(set)
     }
 
     fn sentence(&self, attachment: &Attachment, what: &str) -> String {
@@ -294,6 +586,18 @@ pub struct Turn {
     _held: Flock<File>,
 }
 
+impl Turn {
+    /// The turn, when the file that was locked is still the one of that name: whoever had the turn before has taken it
+    /// away, and then it is locked by nobody else and of no use.
+    fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>, Failure> {
+        match held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(path)?.ino())) {
+            Ok(true) => Ok(Some(Self { path: path.to_owned(), _held: held })),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("look at", path, &error)),
+            _ => Ok(None),
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         // Still locked: whoever waits for this file will find that it has gone. Left behind, it is in nobody's way.
@@ -301,57 +605,13 @@ impl Drop for Turn {
     }
 }
 
-/// Waits for the lock on a file, which is made where there is none. The kernel frees it when its holder dies.
-fn lock(path: &Path) -> Result<Flock<File>, Failure> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let mut file = file.map_err(|error| failed("open", path, &error))?;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(lock) => return Ok(lock),
-            Err((returned, Errno::EINTR)) => file = returned,
-            Err((_, errno)) => {
-                return Err(Failure::new(Code::TryAgain, format!("lock {}: {errno}", path.display()), ""));
-            }
-        }
-    }
-}
-
-fn set_name(set: &[Range]) -> String {
-    set.iter().map(|range| range.subnet.to_string()).collect::<Vec<_>>().join(", ")
-}
-
 fn hash_name(attachment: &Attachment) -> String {
     let Attachment { network, container, interface } = attachment;
     format!("{:016x}", hash::stable(&[network, container, interface, "record"]))
 }
 
-fn seconds_since_boot() -> Result<i64, Failure> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME);
-    now.map(|time| time.tv_sec()).map_err(|errno| failed("read", Path::new("CLOCK_BOOTTIME"), &errno.into()))
-}
-
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value).map_err(|error| Failure::new(Code::Ledger, format!("write the ledger: {error}"), ""))
-}
-
-/// The content of a file; `None` when there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path, &error)),
-    }
-}
-
-fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn failed(wish: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::io(format!("{wish} {}", path.display()), error)
 }
 
 #[cfg(test)]

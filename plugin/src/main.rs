@@ -1,9 +1,15 @@
 //! `podwire`: hands the environment, stdin and stdout to the library and turns the answer into an exit code.
 
-use std::io::{stderr, stdin, stdout};
+use std::io::{Read, stderr, stdin, stdout};
 use std::process::ExitCode;
+
+use podwire::input::Hurried;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    podwire::run(&environment, &mut stdin().lock(), &mut stdout().lock(), &mut stderr().lock())
+    let mut input: Box<dyn Read> = match environment("CNI_COMMAND").as_deref() {
+        Some("VERSION") => Box::new(Hurried(stdin().lock())),
+        _ => Box::new(stdin().lock()),
+    };
+    podwire::run(&environment, &mut input, &mut stdout().lock(), &mut stderr().lock())
 }

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
-use podwire_conf::{defaults, hash};
+use podwire_conf::{Route as PodRoute, defaults, hash};
 use podwire_kernel::address::Address;
 use podwire_kernel::link::Ipv4Setting;
 use podwire_kernel::message::Message;
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::route::{Route, Target};
+use podwire_kernel::rule::Rule;
 use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, Request, family, link};
 
@@ -35,10 +35,18 @@ pub struct Plan {
     /// The pod's addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
     /// The destinations the pod reaches through the host.
-    pub routes: Vec<IpNetwork>,
+    pub routes: Vec<PodRoute>,
+    /// Whether a port of the node leads to the pod.
+    pub has_ports: bool,
     /// What a human reads beside the host's end.
     pub alias: String,
 }
+
+/// The table of a pod's second interface is this and the interface's index; so is its metric in the main table.
+const TABLES: u32 = 113_000;
+
+/// The place of a pod's rules: before the main table's (32766).
+const RULE_PRIORITY: u32 = 11_300;
 
 /// One end of the pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,24 +69,44 @@ pub fn host_device(attachment: &Attachment) -> String {
     })
 }
 
+/// The beginning of the alias of every device of a network, by which it is known when there is no record of it.
+pub fn alias_of(network: &str) -> String {
+    // The kernel's limit for all of it is 255 bytes.
+    format!("{}: ", network.chars().take(180).collect::<String>())
+}
+
+/// The name of the device on the host that what a pod sends is shaped by.
+pub fn shaper_device(attachment: &Attachment) -> String {
+    host_device(attachment).replacen(defaults::HOST_VETH_PREFIX, defaults::SHAPER_PREFIX, 1)
+}
+
+/// The link-layer address of that device.
+pub fn shaper_mac(attachment: &Attachment) -> Mac {
+    Mac::local(key(attachment, "shaper address"))
+}
+
 fn key(attachment: &Attachment, purpose: &str) -> u64 {
     let Attachment { network, container, interface } = attachment;
     hash::stable(&[network, container, interface, purpose])
 }
 
 impl Plan {
-    /// The plan for a request whose addresses are reserved.
-    pub fn new(request: &Add, mut addresses: Vec<IpAddr>) -> Self {
+    /// The plan for a request whose addresses are reserved: `routes` are those of its network, `way_out` is the MTU of
+    /// the node's own way out.
+    pub fn new(request: &Add, mut addresses: Vec<IpAddr>, routes: &[PodRoute], way_out: Option<u32>) -> Self {
         addresses.sort_by_key(|address| !address.is_ipv4());
         let attachment = &request.attachment;
-        let families = |route: &IpNetwork| addresses.iter().any(|address| address.is_ipv4() == route.is_ipv4());
-        let routes = request.network.ipam.routes.iter().map(|route| route.destination);
+        let families =
+            |route: &&PodRoute| addresses.iter().any(|address| address.is_ipv4() == route.destination.is_ipv4());
+        let derived = Mac::local(key(attachment, "pod address"));
+        let way_out = way_out.map_or(defaults::MTU, |mtu| mtu.clamp(defaults::SMALLEST_MTU, 65_535));
         Self {
             host: Device { name: host_device(attachment), mac: Mac::local(key(attachment, "host address")) },
-            pod: Device { name: attachment.interface.clone(), mac: Mac::local(key(attachment, "pod address")) },
-            mtu: request.network.mtu.unwrap_or(defaults::MTU),
-            routes: routes.filter(families).collect(),
-            alias: request.pod.chars().take(60).collect(),
+            pod: Device { name: attachment.interface.clone(), mac: request.wishes.mac.unwrap_or(derived) },
+            mtu: request.network.mtu.unwrap_or(way_out),
+            routes: routes.iter().filter(families).cloned().collect(),
+            has_ports: !request.wishes.ports.is_empty(),
+            alias: alias_of(&attachment.network) + &request.pod.chars().take(60).collect::<String>(),
             addresses,
         }
     }
@@ -141,8 +169,12 @@ impl Plan {
 
     /// The host's end, named for humans and closed to addresses that are not routed to it.
     pub fn describe_host(&self, device: u32) -> Request<Message> {
-        let settings =
-            [(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
+        let mut settings =
+            vec![(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
+        if self.has_ports {
+            // A port of the node is one on 127.0.0.1 too. What pods must not do with it, the firewall forbids.
+            settings.push((Ipv4Setting::RouteLocalnet, 1));
+        }
         link::set_router_port(device, Some(&self.alias), &settings)
     }
 
@@ -154,11 +186,36 @@ impl Plan {
             requests.push(Address { device, address: family::host(*address) }.replace());
             requests.push(Neighbour { device, address: gateway, mac: self.host.mac }.replace());
         }
-        requests.extend(self.routes.iter().map(|destination| {
-            let target = Target::Gateway { gateway: Self::gateway(destination.ip()), device };
-            Route { destination: *destination, metric: 0, target, protocol: INSIDE_PROTOCOL }.add()
-        }));
         requests
+    }
+
+    /// The pod's routes, once its interface is up.
+    pub fn routes(&self, device: u32) -> Vec<Request<Message>> {
+        self.routes.iter().map(|route| self.route(route, device, route.metric).add()).collect()
+    }
+
+    /// The pod's routes where it has others to the same destinations, through another interface. Those go on to be used
+    /// (ours come behind them, for the day on which they have gone); what is sent from this interface's addresses goes by
+    /// a table of its own, since an answer that left by another interface would not be let pass.
+    pub fn routes_beside(&self, device: u32) -> Vec<Request<Message>> {
+        let table = TABLES + device;
+        let mut requests = Vec::new();
+        for route in &self.routes {
+            requests.push(self.route(route, device, table).replace());
+            requests.push(self.route(route, device, route.metric).replace_in(table));
+        }
+        requests.extend(self.rules(device).iter().map(Rule::add));
+        requests
+    }
+
+    /// The rules that go with [`Plan::routes_beside`].
+    fn rules(&self, device: u32) -> Vec<Rule> {
+        self.addresses.iter().map(|address| rule(*address, device)).collect()
+    }
+
+    fn route(&self, route: &PodRoute, device: u32, metric: u32) -> Route {
+        let target = Target::Gateway { gateway: Self::gateway(route.destination.ip()), device };
+        Route { destination: route.destination, metric, target, protocol: INSIDE_PROTOCOL }
     }
 
     /// The host's side, once the pair exists: after this the pod is reachable.
@@ -174,6 +231,11 @@ impl Plan {
         }
         requests
     }
+}
+
+/// What is sent from an address of a pod's second interface goes by that interface's table.
+pub fn rule(source: IpAddr, device: u32) -> Rule {
+    Rule { source, table: TABLES + device, priority: RULE_PRIORITY, protocol: defaults::POD_PROTOCOL }
 }
 
 #[cfg(test)]

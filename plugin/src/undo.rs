@@ -1,4 +1,7 @@
 //! What this call has done so far, and how each step is reverted: run in reverse on drop, unless committed.
+//!
+//! A step that cannot be reverted ends it: what was done before it stays, and so does the record of it, by which the
+//! runtime's DEL finds all of that.
 
 /// How a step is reverted; the error is a sentence.
 type Revert<'a> = Box<dyn FnOnce() -> Result<(), String> + 'a>;
@@ -23,10 +26,12 @@ impl<'a> Undo<'a> {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        for revert in self.steps.drain(..).rev() {
+        let steps: Vec<_> = self.steps.drain(..).rev().collect();
+        for revert in steps {
             if let Err(error) = revert() {
-                // The first error is the answer; this one is for the log. The runtime's DEL takes away what is left.
-                eprintln!("podwire: undo: {error}");
+                // The first error is the answer; this one is for the log.
+                eprintln!("podwire: undo: {error}: DEL takes away what is left");
+                return;
             }
         }
     }
@@ -55,5 +60,22 @@ mod tests {
             }
         }
         assert_eq!(*done.borrow(), ["second", "first"]);
+    }
+
+    #[test]
+    fn t5_what_a_step_stands_on_stays_when_the_step_cannot_be_reverted() {
+        let done = RefCell::new(Vec::new());
+        let mut undo = Undo::default();
+        undo.push(|| {
+            done.borrow_mut().push("record");
+            Ok(())
+        });
+        undo.push(|| Err("the device stays".to_owned()));
+        undo.push(|| {
+            done.borrow_mut().push("firewall");
+            Ok(())
+        });
+        drop(undo);
+        assert_eq!(*done.borrow(), ["firewall"]);
     }
 }

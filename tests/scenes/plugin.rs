@@ -36,7 +36,7 @@ fn held(host: &Host) -> Vec<String> {
         let entries = std::fs::read_dir(Path::new("/run/podwire/net").join(directory)).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
     };
-    host.enter(|| [list("attachments"), list("claims")].concat())
+    host.enter(|| [list("attachments"), list("pending"), list("claims")].concat())
 }
 
 fn failure(answer: &Answer) -> Outcome<(u64, String)> {
@@ -64,7 +64,7 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
         check(link["operstate"] == "UP" && link["mtu"] == 1400, || format!("in the pod: {link}"))?;
         check(link["address"] == result["interfaces"][1]["mac"], || format!("{link} and {result}"))?;
         let link = &look(&host, "ip", &["-j", "link", "show", outer])?[0];
-        check(link["operstate"] == "UP" && link["ifalias"] == "default/p1", || format!("on the host: {link}"))?;
+        check(link["operstate"] == "UP" && link["ifalias"] == "net: default/p1", || format!("on the host: {link}"))?;
         check(link["address"] == result["interfaces"][0]["mac"], || format!("{link} and {result}"))?;
 
         let routes = look(&pod, "ip", &["-j", "route"])?;
@@ -263,15 +263,12 @@ fn p4_e19_t1_a_failed_add_changes_nothing() {
         same("the pod", &before.1, &state(&pod)?)?;
         pod.run("ip", &["link", "delete", "eth0"])?;
 
-        for (family, address) in [("-4", "10.7.0.4/32"), ("-6", "fd00:7::5/128")] {
-            host.run("ip", &[family, "route", "add", address, "dev", "lo", "proto", "static"])?;
-            let before = (state(&host)?, state(&pod)?);
-            let (code, message) = failure(&add.execute(&host)?)?;
-            let wanted = format!("add route {address}");
-            check(code == 102 && message.starts_with(&wanted), || format!("{family}: {code} {message}"))?;
-            same("the host", &before.0, &state(&host)?)?;
-            same("the pod", &before.1, &state(&pod)?)?;
-        }
+        host.run("ip", &["route", "add", "unreachable", "10.7.0.4/32"])?;
+        let before = (state(&host)?, state(&pod)?);
+        let (code, message) = failure(&add.execute(&host)?)?;
+        check(code == 102 && message.starts_with("add route 10.7.0.4/32"), || format!("{code} {message}"))?;
+        same("the host", &before.0, &state(&host)?)?;
+        same("the pod", &before.1, &state(&pod)?)?;
         check(held(&host).is_empty(), || format!("still held: {:?}", held(&host)))?;
         let own = add.clone().with("CNI_NETNS", "/proc/self/ns/net").execute(&host)?;
         check(failure(&own)?.0 == 8, || own.output.clone())?;
@@ -287,6 +284,27 @@ fn p4_e19_t1_a_failed_add_changes_nothing() {
 }
 
 #[test]
+fn an_address_that_somebody_routes_is_not_given() {
+    scene(1, |lab| {
+        let (host, _, path) = bare(lab, "p1")?;
+        for (family, address) in [("-4", "10.7.0.2/32"), ("-6", "fd00:7::2/128")] {
+            host.run("ip", &[family, "route", "add", address, "dev", "lo", "proto", "static"])?;
+        }
+        host.run("ip", &["address", "add", "10.7.0.3/32", "dev", "lo"])?;
+        let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
+        let result = add.execute(&host)?.result()?;
+        let addresses = field(&result["ips"], "address");
+        check(addresses == ["10.7.0.4/32", "fd00:7::3/128"], || format!("{addresses:?}"))?;
+        add.with("CNI_COMMAND", "DEL").execute(&host)?.result()?;
+        for (family, address) in [("-4", "10.7.0.2"), ("-6", "fd00:7::2")] {
+            let routes = look(&host, "ip", &[family, "-j", "route", "show", "proto", "static", address])?;
+            check(field(&routes, "dev") == ["lo"], || format!("the stranger's route: {routes}"))?;
+        }
+        check(held(&host).is_empty(), || format!("still held: {:?}", held(&host)))
+    });
+}
+
+#[test]
 fn l8_what_a_killed_add_left_is_taken_over() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
@@ -295,9 +313,8 @@ fn l8_what_a_killed_add_left_is_taken_over() {
         // As it is when the process dies before its last step: everything is there but the note that it is.
         let unfinish = || {
             for entry in std::fs::read_dir("/run/podwire/net/attachments").unwrap() {
-                let path = entry.unwrap().path();
-                let text = std::fs::read_to_string(&path).unwrap();
-                std::fs::write(&path, text.replace("\"attached\":true", "\"attached\":false")).unwrap();
+                let entry = entry.unwrap();
+                std::fs::rename(entry.path(), Path::new("/run/podwire/net/pending").join(entry.file_name())).unwrap();
             }
         };
         host.enter(unfinish);
@@ -319,7 +336,10 @@ fn v11_x1_the_program_says_what_it_is_and_errors_are_objects() {
         let (host, _, path) = bare(lab, "p1")?;
         let call = Call::new("VERSION", "p1", &path, &alone("1.0.0"));
         let versions = call.execute(&host)?.result()?;
-        check(versions["supportedVersions"] == json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]), || versions.to_string())?;
+        check(
+            versions["supportedVersions"] == json!(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]),
+            || versions.to_string(),
+        )?;
         let about = call.clone().with("CNI_COMMAND", "").execute(&host)?;
         check(about.code == Some(0) && about.output.is_empty(), || format!("{about:?}"))?;
         check(about.log.starts_with("CNI plugin podwire v0.1.0\nCNI protocol versions"), || about.log.clone())?;

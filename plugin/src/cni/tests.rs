@@ -17,7 +17,7 @@ fn add(changes: &[(&str, &str)], input: &str) -> Result<Request, Failure> {
 
 fn refusal(result: Result<Request, Failure>) -> (u32, String) {
     let failure = result.unwrap_err();
-    (failure.code as u32, failure.to_string())
+    (failure.code(), failure.to_string())
 }
 
 #[test]
@@ -27,11 +27,20 @@ fn v11_without_a_verb_the_program_says_what_it_is() {
 }
 
 #[test]
-fn v4_v5_v7_version_needs_nothing_and_checks_nothing() {
+fn v1_to_v5_v7_v9_version_needs_nothing_and_checks_nothing() {
     let junk = [("CNI_COMMAND", "VERSION"), ("CNI_CONTAINERID", "%"), ("CNI_IFNAME", "a/b")];
-    assert!(matches!(request(&junk, "no json"), Ok(Request::Version)));
-    let answer: Value = serde_json::from_str(&render_versions()).unwrap();
-    assert_eq!(answer, json!({"cniVersion": "1.1.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}));
+    for (input, expected) in [
+        ("no json", "1.1.0"),
+        ("", "1.1.0"),
+        (r#"{"cniVersion": "1.1.0"}"#, "1.1.0"),
+        (r#"{"cniVersion": "0.2.0"}"#, "0.2.0"),
+        (r#"{"cniVersion": "9.0.0"}"#, "1.1.0"),
+    ] {
+        let Ok(Request::Version { version }) = request(&junk, input) else { panic!("{input}") };
+        let answer: Value = serde_json::from_str(&render_versions(version)).unwrap();
+        let supported = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+        assert_eq!(answer, json!({"cniVersion": expected, "supportedVersions": supported}), "{input}");
+    }
 }
 
 #[test]
@@ -98,9 +107,20 @@ fn d12_a_configuration_that_is_of_no_use_does_not_stop_del() {
     let input = r#"{"cniVersion": "1.0.0", "name": "net", "mtu": -1, "ipam": {"type": "other"}}"#;
     assert!(matches!(add(&[("CNI_COMMAND", "DEL"), ("CNI_ARGS", "x")], input), Ok(Request::Del(_))));
     assert_eq!(refusal(add(&[], input)).0, 7);
-    let foreign = CONFIGURATION.replace("\"ranges\"", "\"type\": \"dhcp\", \"ranges\"");
+}
+
+#[test]
+fn c15_another_ipam_plugin_is_called_in_the_directories_of_the_runtime() {
+    let foreign = CONFIGURATION.replace("\"ranges\"", "\"Type\": \"host-local\", \"ranges\"");
+    let Ok(Request::Add(request)) = add(&[("CNI_PATH", "/a:/b")], &foreign) else { panic!("{foreign}") };
+    let expected = Delegate { kind: "host-local".into(), path: "/a:/b".into(), input: foreign.clone().into_bytes() };
+    assert_eq!(request.delegate, Some(expected));
     let (code, text) = refusal(add(&[], &foreign));
-    assert_eq!((code, text.as_str()), (2, "ipam.type \"dhcp\" is not supported: leave it out or write \"podwire\""));
+    assert_eq!((code, text.as_str()), (4, "required env variables [CNI_PATH] missing: ipam.type is \"host-local\""));
+    assert_eq!(refusal(add(&[("CNI_PATH", "/a")], &foreign.replace("host-local", "../x"))).0, 7);
+    let own = CONFIGURATION.replace("\"ranges\"", "\"type\": \"podwire\", \"ranges\"");
+    let Ok(Request::Add(request)) = add(&[], &own) else { panic!("{own}") };
+    assert_eq!(request.delegate, None);
 }
 
 #[test]
@@ -122,25 +142,30 @@ fn n9_a_previous_result_that_is_no_object_is_refused_before_anything_is_done() {
 }
 
 fn success() -> Success {
+    let route = |text: &str| podwire_conf::Route { destination: text.parse().unwrap(), metric: 0 };
     Success {
-        host: ("pw0".into(), Mac([2, 0, 0, 0, 0, 1])),
-        pod_mac: Mac([2, 0, 0, 0, 0, 2]),
+        host: ("pw0".into(), podwire_kernel::Mac([2, 0, 0, 0, 0, 1])),
+        pod: ("eth0".into(), podwire_kernel::Mac([2, 0, 0, 0, 0, 2])),
+        sandbox: "/run/netns/x".into(),
+        shaper: None,
         mtu: 1450,
         addresses: vec![
             ("10.0.0.2".parse().unwrap(), "169.254.1.1".parse().unwrap()),
             ("fd00::2".parse().unwrap(), "fe80::1".parse().unwrap()),
         ],
-        routes: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+        routes: vec![route("0.0.0.0/0"), route("::/0")],
+        dns: Dns::default(),
     }
 }
 
 fn rendered(input: &str) -> Value {
     let Ok(Request::Add(request)) = add(&[], input) else { panic!("{input}") };
-    serde_json::from_str(&success().render(&request)).unwrap()
+    let success = Success { dns: request.dns.clone().unwrap_or_default(), ..success() };
+    serde_json::from_str(&success.render(request.version, request.previous.as_ref())).unwrap()
 }
 
 #[test]
-fn r1_r7_to_r14_a_result_has_the_shape_of_its_version() {
+fn r1_r6_to_r14_r21_r23_a_result_has_the_shape_of_its_version() {
     let result = |version: &str| rendered(&CONFIGURATION.replace("1.0.0", version));
     let expected = json!({
         "cniVersion": "1.0.0",
@@ -156,9 +181,64 @@ fn r1_r7_to_r14_a_result_has_the_shape_of_its_version() {
     });
     assert_eq!(result("1.0.0"), expected);
     assert_eq!(result("1.1.0")["interfaces"][1]["mtu"], 1450);
-    let old = result("0.3.1");
-    assert_eq!((&old["ips"][0]["version"], &old["ips"][1]["version"]), (&json!("4"), &json!("6")));
-    assert_eq!((&old["cniVersion"], &old["dns"]), (&json!("0.3.1"), &json!({})));
+    for version in ["0.3.0", "0.3.1", "0.4.0"] {
+        let mut old = expected.clone();
+        old["cniVersion"] = json!(version);
+        old["dns"] = json!({});
+        old["ips"][0]["version"] = json!("4");
+        old["ips"][1]["version"] = json!("6");
+        assert_eq!(result(version), old);
+    }
+}
+
+#[test]
+fn r2_r3_the_oldest_versions_have_one_address_for_each_family() {
+    for (version, said) in [("0.1.0", "\"0.1.0\""), ("0.2.0", "\"0.2.0\""), ("0.1.0", "\"\""), ("0.1.0", "null")] {
+        let result = rendered(&CONFIGURATION.replace("\"1.0.0\"", said));
+        let expected = json!({
+            "cniVersion": version,
+            "ip4": {"ip": "10.0.0.2/32", "gateway": "169.254.1.1", "routes": [{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]},
+            "ip6": {"ip": "fd00::2/128", "gateway": "fe80::1", "routes": [{"dst": "::/0", "gw": "fe80::1"}]},
+            "dns": {},
+        });
+        assert_eq!(result, expected);
+    }
+}
+
+#[test]
+fn r5_more_than_one_address_of_a_family_is_refused_where_the_result_has_no_room() {
+    let two = CONFIGURATION
+        .replace("[[{\"subnet\": \"10.0.0.0/24\"}]]", r#"[[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.1.0.0/24"}]]"#);
+    assert!(add(&[], &two).is_ok());
+    let (code, text) = refusal(add(&[], &two.replace("1.0.0", "0.2.0")));
+    assert_eq!(code, 7);
+    assert!(text.starts_with("CNI version 0.2.0 does not support more than 1 address per family"), "{text}");
+    let before = CONFIGURATION.replace("\"1.0.0\"", r#""0.2.0", "prevResult": {"ip4": {"ip": "10.9.0.2/24"}}"#);
+    assert_eq!(refusal(add(&[], &before)).0, 7);
+}
+
+#[test]
+fn r10_r18_keys_of_the_newest_version_are_in_no_older_result() {
+    let previous = r#""prevResult": {"interfaces": [{"name": "br0", "mtu": 1500, "pciID": "x", "socketPath": "y"}],
+        "routes": [{"dst": "10.0.0.0/8", "table": 0, "scope": 0, "mtu": 1, "advmss": 2, "priority": 3}]}"#;
+    let chained = CONFIGURATION.replace("\"type\": \"podwire\"", previous);
+    let mut success = success();
+    success.routes[0].metric = 7;
+    success.shaper = Some(("ps0".into(), podwire_kernel::Mac([2, 0, 0, 0, 0, 3])));
+    let result = |version: &str| -> Value {
+        let Ok(Request::Add(request)) = add(&[], &chained.replace("1.0.0", version)) else { panic!("{version}") };
+        serde_json::from_str(&success.render(request.version, request.previous.as_ref())).unwrap()
+    };
+    for version in ["0.4.0", "1.0.0"] {
+        let found = result(version);
+        assert_eq!(found["interfaces"][0], json!({"name": "br0"}), "{version}");
+        assert_eq!(found["routes"][0], json!({"dst": "10.0.0.0/8"}), "{version}");
+        assert_eq!(found["routes"][1], json!({"dst": "0.0.0.0/0", "gw": "169.254.1.1"}), "{version}");
+        assert_eq!(found["interfaces"][3], json!({"name": "ps0", "mac": "02:00:00:00:00:03"}), "{version}");
+    }
+    let newest = result("1.1.0");
+    assert_eq!((&newest["interfaces"][0]["mtu"], &newest["routes"][1]["priority"]), (&json!(1500), &json!(7)));
+    assert_eq!(newest["routes"][0]["table"], 0);
 }
 
 #[test]
@@ -169,21 +249,103 @@ fn r20_name_servers_of_the_configuration_are_in_the_result() {
 }
 
 #[test]
-fn a9_a_pod_has_the_name_that_the_runtime_tells_or_else_the_containers() {
-    let name = |arguments: &str| {
-        let Ok(Request::Add(request)) = add(&[("CNI_ARGS", arguments)], CONFIGURATION) else { panic!("{arguments}") };
-        request.pod
-    };
-    assert_eq!(name(""), "c1");
-    assert_eq!(name("IgnoreUnknown=1;K8S_POD_NAME=web"), "web");
-    assert_eq!(name("K8S_POD_NAME=web;X=a=b;;K8S_POD_NAMESPACE=shop"), "shop/web");
+fn a12_d9_d10_del_reads_nothing_but_the_key() {
+    let input =
+        CONFIGURATION.replace("\"type\": \"podwire\"", "\"prevResult\": 7, \"runtimeConfig\": {\"portMappings\": 9}");
+    let del = add(&[("CNI_COMMAND", "DEL"), ("CNI_ARGS", "foo;IgnoreUnknown=yes")], &input);
+    assert!(matches!(del, Ok(Request::Del(_))), "{del:?}");
+    assert_eq!(refusal(add(&[("CNI_ARGS", "foo")], CONFIGURATION)).0, 4);
+    assert_eq!(refusal(add(&[], &input)).0, 7);
 }
 
 #[test]
-fn n2_a_configuration_without_a_version_is_of_one_that_is_not_spoken() {
-    let (code, text) = refusal(add(&[], &CONFIGURATION.replace("\"cniVersion\": \"1.0.0\", ", "")));
-    assert_eq!(code, 1);
-    assert!(text.contains("config is \"0.1.0\""), "{text}");
+fn n5_n6_n4_a_verb_has_a_version_since_when_it_is() {
+    let verb = |verb: &str, version: &str| {
+        let input = CONFIGURATION.replace("1.0.0", version);
+        refusal(add(&[("CNI_COMMAND", verb)], &input))
+    };
+    for (name, version) in
+        [("CHECK", "0.3.1"), ("CHECK", ""), ("GC", "1.0.0"), ("STATUS", "1.0.0"), ("STATUS", "0.4.0")]
+    {
+        let (code, text) = verb(name, version);
+        assert_eq!(code, 1, "{name} {version}");
+        assert!(text.starts_with(&format!("config version does not allow {name}")), "{text}");
+    }
+    for name in ["CHECK", "GC", "STATUS"] {
+        assert_eq!((verb(name, "adsf").0, verb(name, "1.2.3.4").0, verb(name, "1.2.0").0), (6, 6, 1), "{name}");
+    }
+    for name in ["ADD", "DEL"] {
+        assert_eq!((verb(name, "adsf").0, verb(name, "1.2.3.4").0), (1, 1), "{name}");
+    }
+}
+
+#[test]
+fn n7_n8_a_previous_result_is_in_the_shape_of_the_configuration() {
+    let with = |version: &str, previous: &str| {
+        let input = CONFIGURATION.replace("\"1.0.0\"", &format!("{version:?}, \"prevResult\": {previous}"));
+        add(&[], &input).map(|_| ()).map_err(|failure| failure.code())
+    };
+    assert_eq!(with("1.1.0", r#"{"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.9/24"}]}"#), Ok(()));
+    assert_eq!(with("0.4.0", r#"{"cniVersion": "0.3.1", "interfaces": null, "routes": null, "dns": {}}"#), Ok(()));
+    assert_eq!(with("0.2.0", r#"{"cniVersion": "0.2.0"}"#), Ok(()));
+    assert_eq!(with("1.0.0", r#"{"ips": [{"address": "10.0.0.9/24", "interface": -1}]}"#), Ok(()));
+    for (version, previous) in [
+        ("1.0.0", r#"{"cniVersion": "0.4.0"}"#),
+        ("0.4.0", r#"{"cniVersion": "1.0.0"}"#),
+        ("1.0.0", r#"{"cniVersion": "5678.456"}"#),
+        ("1.0.0", r#"{"cniVersion": 1}"#),
+        ("1.0.0", r#"{"interfaces": {}}"#),
+        ("1.0.0", r#"{"ips": ["10.0.0.9"]}"#),
+    ] {
+        assert_eq!(with(version, previous), Err(7), "{previous}");
+    }
+}
+
+#[test]
+fn q2_check_needs_the_result() {
+    let (code, text) = refusal(add(&[("CNI_COMMAND", "CHECK")], CONFIGURATION));
+    assert_eq!(code, 7);
+    assert!(text.starts_with("Required prevResult missing"), "{text}");
+}
+
+#[test]
+fn g2_g3_g11_g12_gc_takes_a_list_that_is_empty_for_one_and_a_list_that_is_missing_for_an_error() {
+    let gc = |key: &str| {
+        let input = CONFIGURATION.replace("1.0.0", "1.1.0").replace("\"type\": \"podwire\"", key);
+        request(&[("CNI_COMMAND", "GC"), ("CNI_CONTAINERID", ""), ("CNI_IFNAME", "")], &input)
+    };
+    let valid = |key: &str| {
+        let Ok(Request::Gc(gc)) = gc(key) else { panic!("{key}") };
+        gc.valid.len()
+    };
+    assert_eq!(valid(r#""cni.dev/valid-attachments": []"#), 0);
+    assert_eq!(valid(r#""cni.dev/valid-attachments": null"#), 0);
+    assert_eq!(valid(r#""cni.dev/attachments": [{"containerID": "a", "ifname": "eth0"}]"#), 1);
+    let odd = r#""cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0", "x": 1}, {"containerID": "a", "ifname": "eth0"},
+        {"containerID": "a", "ifname": ""}, {}, 7]"#;
+    assert_eq!(valid(odd), 2);
+    assert_eq!(refusal(gc("\"x\": 1")).0, 7);
+    assert_eq!(refusal(gc(r#""cni.dev/valid-attachments": {}"#)).0, 7);
+}
+
+#[test]
+fn e18_s1_s8_status_looks_at_the_configuration_only() {
+    let status = |input: &str| {
+        request(
+            &[("CNI_COMMAND", "STATUS"), ("CNI_CONTAINERID", "%"), ("CNI_IFNAME", "a/b")],
+            &input.replace("1.0.0", "1.1.0"),
+        )
+    };
+    assert!(matches!(status(CONFIGURATION), Ok(Request::Status(_))));
+    assert_eq!(refusal(status(&CONFIGURATION.replace("ranges", "nothing"))).0, 7);
+}
+
+#[test]
+fn c10_keys_of_the_configuration_are_taken_in_any_case() {
+    let input =
+        CONFIGURATION.replace("cniVersion", "CNIVersion").replace("\"name\"", "\"Name\"").replace("ipam", "IPAM");
+    let Ok(Request::Add(request)) = add(&[], &input) else { panic!("{input}") };
+    assert_eq!((request.version, request.attachment.network.as_str()), ("1.0.0", "net"));
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Removal of devices that is over when the kernel announces it, not when the kernel has put everything away.
+//!
+//! Unregistering a device ends in a wait for all processors to forget it (`rcu_barrier` in `netdev_run_todo`,
+//! net/core/dev.c), some 20 ms in which whoever asked for it is held. The announcement (`RTM_DELLINK`) comes long before:
+//! by then the device, its addresses, routes and neighbours have gone and its name is free. So a child asks, and its
+//! parent listens. Nothing here decides what is removed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{ForkResult, fork, pipe};
+
+use crate::{Error, Result, Socket, link};
+
+/// `RTNLGRP_LINK` and `RTM_DELLINK` (uapi/linux/rtnetlink.h).
+const LINKS: u32 = 1;
+const DELETED_LINK: u16 = 17;
+
+/// How long the announcement may take: the lock of all network changes has to be had first.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Removes devices, and with one end of a veth pair the other. Those that have gone already have gone. Returns when the
+/// kernel has announced all of them.
+///
+/// The process must have one thread. A child of it may outlive it by some milliseconds, with no standard stream open.
+///
+/// # Errors
+/// What the kernel answered for the first device that it did not remove.
+pub fn announced(names: &[&str]) -> Result<()> {
+    let mut socket = Socket::route()?;
+    let listening = || -> std::io::Result<netlink_sys::Socket> {
+        let mut notices = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        notices.bind_auto()?;
+        notices.set_non_blocking(true)?;
+        notices.add_membership(LINKS)?;
+        Ok(notices)
+    };
+    let notices = listening().map_err(|error| Error::system("listen to the removal of devices", error))?;
+    let mut waited = Vec::new();
+    for name in names {
+        if let Some(found) = link::by_name(&mut socket, name)? {
+            let asked = ask(name)?;
+            waited.push(Waited { name, index: found.index, asked });
+        }
+    }
+    let deadline = Instant::now() + ANNOUNCED_WITHIN;
+    while let Some(first) = waited.first() {
+        if Instant::now() > deadline {
+            let wish = format!("remove device {}", first.name);
+            return Err(Error::unreadable(wish, format!("not announced within {ANNOUNCED_WITHIN:?}")));
+        }
+        wait(&notices, &mut waited, &mut socket)?;
+    }
+    Ok(())
+}
+
+/// A removal that is under way.
+struct Waited<'a> {
+    name: &'a str,
+    index: u32,
+    /// The child's end of a pipe: a refusal, and the end of it when it has ended.
+    asked: File,
+}
+
+/// Has a child ask for the removal.
+#[expect(unsafe_code, reason = "there is no other way to have a system call made that outlives this process")]
+#[expect(clippy::exit, reason = "the child has nothing to return to")]
+fn ask(name: &str) -> Result<File> {
+    let wish = || format!("remove device {name}");
+    let (answer, mut report) =
+        pipe().map(|(from, to)| (File::from(from), File::from(to))).map_err(|errno| Error::system(wish(), errno))?;
+    let mut socket = Socket::route()?;
+    // SAFETY: fork is unsafe because another thread may hold a lock, as the allocator's, which nobody would free in the
+    // child. The caller promises that there is no other thread.
+    match unsafe { fork() }.map_err(|errno| Error::system(wish(), errno))? {
+        ForkResult::Parent { .. } => Ok(answer),
+        ForkResult::Child => {
+            // Whoever reads this process's output must not wait for the child (a runtime waits for the end of it).
+            for stream in 0..3 {
+                // Closed already is closed.
+                let _ = nix::unistd::close(stream);
+            }
+            drop(answer);
+            if let Err(error) = socket.execute(link::delete(name)) {
+                // The parent may have gone; nobody else is to be told.
+                let number = error.errno().map_or(0, |errno| errno as i32);
+                let _ = report.write_all(&number.to_ne_bytes());
+            }
+            std::process::exit(0)
+        }
+    }
+}
+
+/// Waits for the next announcement or the end of a child, and takes what has gone out of the list.
+fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mut Socket) -> Result<()> {
+    let ready = {
+        let mut descriptors = vec![PollFd::new(notices.as_fd(), PollFlags::POLLIN)];
+        descriptors.extend(waited.iter().map(|waited| PollFd::new(waited.asked.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut descriptors, PollTimeout::from(1000_u16)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::system("wait for the removal of a device", errno)),
+        }
+        descriptors.iter().map(|descriptor| descriptor.any().unwrap_or(true)).collect::<Vec<_>>()
+    };
+    let announced = if ready[0] { drain(notices)? } else { Vec::new() };
+    let mut place = 0;
+    let mut failed = None;
+    waited.retain_mut(|waited| {
+        place += 1;
+        if announced.contains(&waited.index) {
+            return false;
+        }
+        if !ready[place] {
+            return true;
+        }
+        // The child has ended, or said why it will. Its announcement may have been lost: the kernel is asked.
+        let mut refusal = [0; 4];
+        let refused = waited.asked.read_exact(&mut refusal).is_ok();
+        match link::by_name(socket, waited.name) {
+            Ok(found) if found.as_ref().is_none_or(|found| found.index != waited.index) => return false,
+            Ok(_) if refused => {
+                failed =
+                    Some(Error::kernel(format!("remove device {}", waited.name), i32::from_ne_bytes(refusal), None))
+            }
+            Ok(_) => {
+                failed = Some(Error::unreadable(
+                    format!("remove device {}", waited.name),
+                    "the child that asked for it died",
+                ))
+            }
+            Err(error) => failed = Some(error),
+        }
+        false
+    });
+    failed.map_or(Ok(()), Err)
+}
+
+/// The devices that the waiting announcements are about.
+fn drain(notices: &netlink_sys::Socket) -> Result<Vec<u32>> {
+    let (mut gone, mut buffer) = (Vec::new(), Vec::with_capacity(32 * 1024));
+    loop {
+        buffer.clear();
+        match notices.recv(&mut buffer, 0) {
+            Ok(_) => gone.extend(deleted(&buffer)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(gone),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Some were lost: the end of the child will tell.
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+            Err(error) => return Err(Error::system("read the removal of a device", error)),
+        }
+    }
+}
+
+/// The indexes in the `RTM_DELLINK` messages of a datagram: a header (length, type, …; 16 bytes), then `struct ifinfomsg`
+/// with the family in its first byte and the index in bytes 4 to 7. A bridge announces the leaving of a port by the same
+/// type under a family of its own.
+fn deleted(datagram: &[u8]) -> Vec<u32> {
+    let (mut rest, mut gone) = (datagram, Vec::new());
+    while let Some((&[l0, l1, l2, l3, k0, k1, ..], _)) = rest.split_first_chunk::<24>() {
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+        if u16::from_ne_bytes([k0, k1]) == DELETED_LINK && rest[16] == 0 {
+            gone.push(u32::from_ne_bytes([rest[20], rest[21], rest[22], rest[23]]));
+        }
+        let Some(next) = rest.get(length.next_multiple_of(4).max(4)..) else { break };
+        rest = next;
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of the kernel about a device.
+    fn message(kind: u16, family: u8, index: u32) -> Vec<u8> {
+        let mut bytes = [32_u32.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), &[0; 10]].concat();
+        bytes.extend([&[family, 0, 0, 0], index.to_ne_bytes().as_slice(), &[0; 8]].concat());
+        bytes
+    }
+
+    #[test]
+    fn the_removal_of_a_device_is_told_from_everything_else() {
+        let datagram = [message(16, 0, 5), message(DELETED_LINK, 7, 6), message(DELETED_LINK, 0, 7)].concat();
+        assert_eq!(deleted(&datagram), [7]);
+        assert_eq!(deleted(&datagram[..40]), []);
+        assert_eq!(deleted(&[]), []);
+    }
+}

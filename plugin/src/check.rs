@@ -1,0 +1,200 @@
+//! The road of CHECK: is everything as ADD made it? Nothing is changed, and what others have put beside it is no concern.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use podwire_conf::defaults;
+use podwire_kernel::link::{self, Link};
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::route::{self, Route, Target};
+use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::{Mac, Socket, address, family, neighbour};
+use serde_json::Value;
+
+use crate::add::{open_pod, wait_local, wait_operational};
+use crate::cni::{Check, Code, Failure};
+use crate::ledger::{Ledger, Record};
+use crate::{delegate, plan};
+
+/// What the kernel does by itself a little after ADD has answered is waited for.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Compares an attachment with what ADD made of it and with what all plugins of the chain have answered.
+pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
+    let (add, previous) = (&request.add, &request.previous);
+    let (attachment, interface) = (&add.attachment, &add.attachment.interface);
+    let (_pod, mut inside) = open_pod(&add.netns, add.may_be_own_netns)?;
+    let mut host = Socket::route()?;
+    let mut differs = Differences::default();
+
+    let ledger = Ledger::existing(state, &attachment.network)?;
+    let record = match &ledger {
+        Some(ledger) => ledger.find(attachment)?.filter(|(_, attached)| *attached),
+        None => None,
+    };
+    let Some((record, ledger)) = record.map(|(record, _)| record).zip(ledger) else {
+        let Some(failure) = Differences::one(format!("the ledger knows no interface {interface} of this pod")) else {
+            return Ok(());
+        };
+        return Err(failure);
+    };
+    let place = previous.place(interface, &add.netns);
+    if place.is_none() {
+        differs.add(format!("prevResult has no interface {interface} in {}", add.netns));
+    }
+
+    let name = plan::host_device(attachment);
+    let outer = link::by_name(&mut host, &name)?;
+    let inner = link::by_name(&mut inside, interface)?;
+    differs.device(&format!("{interface} in the pod"), inner.as_ref());
+    differs.device(&format!("{name} on the host"), outer.as_ref());
+    if let (Some(inner), Some(outer)) = (&inner, &outer) {
+        if inner.peer != Some(outer.index) || outer.peer != Some(inner.index) {
+            differs.add(format!("{interface} in the pod and {name} on the host are not the two ends of one pair"));
+        }
+        if inner.up && outer.up {
+            wait_operational(&mut host, outer.index, SETTLED_WITHIN)?;
+            wait_operational(&mut inside, inner.index, SETTLED_WITHIN)?;
+        }
+        differs.result(request, place, inner);
+        inside_of_pod(request, place, &record, inner, &mut inside, &mut differs)?;
+        on_host(&record, inner, outer, &mut host, &mut differs)?;
+    }
+    for held in record.addresses.iter().filter(|held| held.set.is_some()) {
+        if !ledger.holds(attachment, held.address) {
+            differs.add(format!("the ledger does not hold {} for this pod", held.address));
+        }
+    }
+    differs.verdict()?;
+    add.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "CHECK"))
+}
+
+/// Addresses and routes of the pod: ours, and those of the result.
+fn inside_of_pod(
+    request: &Check,
+    place: Option<usize>,
+    record: &Record,
+    inner: &Link,
+    inside: &mut Socket,
+    differs: &mut Differences,
+) -> Result<(), Failure> {
+    let found: Vec<_> = address::list(inside, Some(inner.index))?.into_iter().map(|address| address.address).collect();
+    let of_result = request
+        .previous
+        .ips()
+        .iter()
+        .filter(|ip| place.is_some() && ip["interface"].as_u64() == place.map(|place| place as u64));
+    let mut wanted: Vec<IpNetwork> = record.addresses().into_iter().map(family::host).collect();
+    wanted.extend(of_result.filter_map(|ip| ip["address"].as_str()?.parse::<IpNetwork>().ok()));
+    wanted.dedup();
+    for address in &wanted {
+        if found.contains(address) {
+            wait_local(inside, address.ip(), SETTLED_WITHIN)?;
+        } else {
+            differs.add(format!("{} has lost address {address}", inner.name));
+        }
+    }
+    let routes = route::everywhere(inside)?;
+    for wanted in request.previous.routes() {
+        let Some(destination) = wanted["dst"].as_str().and_then(|text| text.parse::<IpNetwork>().ok()) else {
+            continue;
+        };
+        let gateway = wanted["gw"].as_str().and_then(|text| text.parse::<IpAddr>().ok());
+        // A later plugin may give the default route another gateway.
+        let gateway = gateway.filter(|_| destination.prefix() > 0);
+        let is = |route: &Route| {
+            let through = |gateway| matches!(route.target, Target::Gateway { gateway: found, .. } if found == gateway);
+            route.destination == family::masked(destination) && gateway.is_none_or(through)
+        };
+        if !routes.iter().any(is) {
+            differs.add(format!("the pod has lost its route to {destination}"));
+        }
+    }
+    Ok(())
+}
+
+/// The way to the pod.
+fn on_host(
+    record: &Record,
+    inner: &Link,
+    outer: &Link,
+    host: &mut Socket,
+    differs: &mut Differences,
+) -> Result<(), Failure> {
+    let routes = route::list(host, defaults::POD_PROTOCOL)?;
+    let neighbours = neighbour::list(host, outer.index)?;
+    for address in record.addresses() {
+        let (destination, target) = (family::host(address), Target::Device(outer.index));
+        let wanted = Route { destination, metric: 0, target, protocol: defaults::POD_PROTOCOL };
+        if !routes.contains(&wanted) {
+            differs.add(format!("the host has lost its route to {address} through {}", outer.name));
+        }
+        let reached = neighbours.iter().find(|neighbour| neighbour.address == address);
+        match (reached, inner.mac) {
+            (None, _) => differs.add(format!("the host has lost its neighbour {address} on {}", outer.name)),
+            (Some(Neighbour { mac, .. }), Some(own)) if *mac != own => differs.add(format!(
+                "the host sends what is for {address} to {mac}, and {} has {own}: give the address to podwire (\"mac\") \
+                 instead of changing it behind it",
+                inner.name
+            )),
+            _ => {}
+        }
+    }
+    let forwarding = [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)];
+    for (path, ipv4) in forwarding {
+        let needed = record.addresses().iter().any(|address| address.is_ipv4() == ipv4);
+        if needed && (Sysctl { path: path.into(), value: "1" }).holds()? == Some(false) {
+            differs.add(format!("the host does not forward: {path} is not 1"));
+        }
+    }
+    Ok(())
+}
+
+/// What is not as it should be.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn add(&mut self, difference: String) {
+        self.0.push(difference);
+    }
+
+    fn one(difference: String) -> Option<Failure> {
+        Self(vec![difference]).verdict().err()
+    }
+
+    fn device(&mut self, what: &str, found: Option<&Link>) {
+        match found {
+            None => self.add(format!("{what} has gone")),
+            Some(link) if link.kind.as_deref() != Some("veth") => {
+                self.add(format!("{what} is a {}, not a veth", link.kind.as_deref().unwrap_or("physical device")));
+            }
+            Some(link) if !link.up => self.add(format!("{what} is down")),
+            Some(_) => {}
+        }
+    }
+
+    /// What the result says of the interface itself.
+    fn result(&mut self, request: &Check, place: Option<usize>, inner: &Link) {
+        let Some((_, said)) = request.previous.interfaces().find(|(number, _)| Some(*number) == place) else { return };
+        let mac = said["mac"].as_str().and_then(Mac::parse);
+        if let Some((said, found)) = mac.zip(inner.mac).filter(|(said, found)| said != found) {
+            self.add(format!("{} has link-layer address {found}, not {said}", inner.name));
+        }
+        let mtu = said.get("mtu").and_then(Value::as_u64).filter(|mtu| *mtu != 0);
+        if let Some(mtu) = mtu.filter(|mtu| *mtu != u64::from(inner.mtu)) {
+            self.add(format!("{} has MTU {}, not {mtu}", inner.name, inner.mtu));
+        }
+    }
+
+    fn verdict(self) -> Result<(), Failure> {
+        let Some((first, more)) = self.0.split_first() else { return Ok(()) };
+        let mut details = more.join("; ");
+        if details.len() > 600 {
+            details = format!("and {} more differences", more.len());
+        }
+        Err(Failure::new(Code::Differs, first.clone(), details))
+    }
+}

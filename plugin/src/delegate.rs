@@ -1,0 +1,158 @@
+//! Another plugin that gives addresses: executed with the same environment and input (CNI specification, section 4). The
+//! only file that executes a program.
+
+use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use ipnetwork::IpNetwork;
+use podwire_conf::{Dns, Route};
+use serde_json::Value;
+
+use crate::cni::{Code, Delegate, Failure};
+
+/// What another plugin has given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// Addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Routes of the pod. Their gateways are not read: a pod's only neighbour is its node.
+    pub(crate) routes: Vec<Route>,
+    /// Name servers.
+    pub(crate) dns: Dns,
+}
+
+/// Has the other plugin give addresses. When it fails it is asked to take back what it may have given.
+pub(crate) fn add(delegate: &Delegate) -> Result<Given, Failure> {
+    let given = execute(delegate, "ADD").and_then(|answer| Given::parse(delegate, &answer));
+    given.inspect_err(|_| {
+        if let Err(failure) = execute(delegate, "DEL") {
+            eprintln!("podwire: undo: {failure}");
+        }
+    })
+}
+
+/// Passes a verb on that has no result.
+pub(crate) fn pass_on(delegate: &Delegate, verb: &str) -> Result<(), Failure> {
+    execute(delegate, verb).map(|_| ())
+}
+
+fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
+    let program = find(delegate)?;
+    let wish = || format!("execute {} for {verb}", program.display());
+    let mut child = Command::new(&program)
+        .env("CNI_COMMAND", verb)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure::io(wish(), &error))?;
+    let input = child.stdin.take();
+    // It may answer before it has read everything.
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || input.map(|mut input| input.write_all(&delegate.input)));
+        child.wait_with_output()
+    });
+    let output = output.map_err(|error| Failure::io(wish(), &error))?;
+    let answer: Value = match serde_json::from_slice(&output.stdout) {
+        Ok(answer) => answer,
+        Err(_) if output.stdout.is_empty() && (output.status.success() && verb != "ADD") => Value::Null,
+        Err(error) => {
+            let message = format!("ipam plugin {}: its answer to {verb} is not JSON ({error})", delegate.kind);
+            let said = String::from_utf8_lossy(&output.stdout).chars().take(200).collect::<String>();
+            return Err(Failure::new(Code::Decode, message, format!("{}; it said {said:?}", output.status)));
+        }
+    };
+    if output.status.success() {
+        return Ok(answer);
+    }
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
+    let code = answer.get("code").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
+    let message = format!("ipam plugin {}: {}", delegate.kind, text("msg"));
+    Err(Failure::foreign(code.unwrap_or(Code::Io as u32), message, text("details")))
+}
+
+/// The first file of its name in the directories, as libcni finds it.
+fn find(delegate: &Delegate) -> Result<PathBuf, Failure> {
+    let places = delegate.path.split(':').filter(|place| !place.is_empty());
+    let found = places.map(|place| PathBuf::from(place).join(&delegate.kind)).find(|path| match path.metadata() {
+        Ok(metadata) => metadata.is_file(),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                eprintln!("podwire: look at {}: {error}", path.display());
+            }
+            false
+        }
+    });
+    found.ok_or_else(|| {
+        let Delegate { kind, path, .. } = delegate;
+        let message = format!("ipam.type {kind:?} is not supported: there is no such plugin in CNI_PATH ({path})");
+        Failure::new(Code::UnsupportedField, message, "leave it out, or write \"podwire\", for podwire's own addresses")
+    })
+}
+
+impl Given {
+    /// Reads a result of any version: `ips` and `routes`, or `ip4` and `ip6` with routes in them.
+    fn parse(delegate: &Delegate, answer: &Value) -> Result<Self, Failure> {
+        let wrong = |what: &str, value: &Value| {
+            let message = format!("ipam plugin {}: {what} of its result cannot be read", delegate.kind);
+            Failure::new(Code::Decode, message, value.to_string())
+        };
+        let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut addresses: Vec<Value> = list(answer, "ips").iter().map(|ip| ip["address"].clone()).collect();
+        let mut routes = list(answer, "routes");
+        for single in ["ip4", "ip6"].iter().filter_map(|key| answer.get(*key)).filter(|single| single.is_object()) {
+            addresses.push(single["ip"].clone());
+            routes.extend(list(single, "routes"));
+        }
+        if addresses.is_empty() {
+            return Err(wrong("no address is in it: that", answer));
+        }
+        let network = |value: &Value, what: &str| -> Result<IpNetwork, Failure> {
+            value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(what, value))
+        };
+        let dns = Dns::parse(answer).map_err(|invalid| wrong(&invalid.to_string(), answer))?.unwrap_or_default();
+        Ok(Self {
+            addresses: addresses
+                .iter()
+                .map(|value| Ok(network(value, "an address")?.ip()))
+                .collect::<Result<_, Failure>>()?,
+            routes: routes
+                .iter()
+                .map(|route| {
+                    let destination = podwire_kernel::family::masked(network(&route["dst"], "a route")?);
+                    let metric = route["priority"].as_u64().and_then(|metric| u32::try_from(metric).ok()).unwrap_or(0);
+                    Ok(Route { destination, metric })
+                })
+                .collect::<Result<_, Failure>>()?,
+            dns,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_of_any_version_is_read() {
+        let delegate = Delegate { kind: "other".into(), path: String::new(), input: Vec::new() };
+        let new = json!({
+            "ips": [{"address": "10.1.0.2/24", "gateway": "10.1.0.1"}, {"address": "fd00::2/64"}],
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
+            "dns": {"nameservers": ["10.1.0.53"]},
+        });
+        let given = Given::parse(&delegate, &new).unwrap();
+        assert_eq!(given.addresses, ["10.1.0.2".parse::<IpAddr>().unwrap(), "fd00::2".parse().unwrap()]);
+        assert_eq!(given.routes, [Route { destination: "0.0.0.0/0".parse().unwrap(), metric: 0 }]);
+        assert_eq!(given.dns.nameservers, ["10.1.0.53"]);
+        let old = json!({"ip4": {"ip": "10.1.0.2/24", "routes": [{"dst": "0.0.0.0/0"}]}, "ip6": null});
+        let given = Given::parse(&delegate, &old).unwrap();
+        assert_eq!((given.addresses.len(), given.routes.len()), (1, 1));
+        for wrong in [json!({}), json!({"ips": [{"address": "x"}]}), json!({"ips": [{}]})] {
+            assert_eq!(Given::parse(&delegate, &wrong).unwrap_err().code(), 6, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The road of GC: detach everything of a network that the runtime does not know any more.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use podwire_conf::defaults;
+use podwire_kernel::{Socket, link, removal};
+
+use crate::cni::{Attachment, Code, Failure, Gc};
+use crate::ledger::Ledger;
+use crate::{del, delegate, plan};
+
+/// Detaches what is not valid, with a record or without one. Goes on after a failure, and then fails with all of them.
+pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    let is_valid =
+        |attachment: &Attachment| request.valid.contains(&(attachment.container.clone(), attachment.interface.clone()));
+    let ledger = Ledger::existing(state, &request.network)?;
+    if let Some(ledger) = &ledger {
+        for record in ledger.records()?.0.iter().filter(|record| !is_valid(&record.attachment)) {
+            let attachment = &record.attachment;
+            let detached =
+                ledger.turn(attachment).and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None));
+            failures.extend(
+                detached.err().map(|failure| format!("{} {}: {failure}", attachment.container, attachment.interface)),
+            );
+        }
+    }
+    let valid: Vec<_> = request
+        .valid
+        .iter()
+        .map(|(container, interface)| Attachment {
+            network: request.network.clone(),
+            container: container.clone(),
+            interface: interface.clone(),
+        })
+        .collect();
+    failures.extend(devices_of_nobody(request, ledger.as_ref(), &valid).err().map(|failure| failure.to_string()));
+    if let Some(ledger) = &ledger {
+        failures.extend(ledger.sweep(&valid).err().map(|failure| failure.to_string()));
+    }
+    if let Some(delegate) = &request.delegate {
+        failures.extend(delegate::pass_on(delegate, "GC").err().map(|failure| failure.to_string()));
+    }
+    match failures.len() {
+        0 => Ok(()),
+        count => {
+            let message = format!("{count} of the attachments to {} could not be taken away", request.network);
+            let mut details = failures.join("; ");
+            details.truncate((0..=900).rev().find(|end| details.is_char_boundary(*end)).unwrap_or(0));
+            Err(Failure::new(Code::Kernel, message, details))
+        }
+    }
+}
+
+/// Devices of this network that are neither valid nor on record: their alias says whose they are.
+fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]) -> Result<(), Failure> {
+    let alias = plan::alias_of(&request.network);
+    let mut host = Socket::route()?;
+    let links = link::list(&mut host)?;
+    let mut known: HashSet<String> = valid.iter().map(plan::host_device).collect();
+    if let Some(ledger) = ledger {
+        known.extend(ledger.records()?.0.iter().map(|record| plan::host_device(&record.attachment)));
+    }
+    let of_nobody = links.iter().filter(|link| {
+        link.name.starts_with(defaults::HOST_VETH_PREFIX)
+            && link.kind.as_deref() == Some("veth")
+            && link.alias.as_ref().is_some_and(|found| found.starts_with(&alias))
+            && !known.contains(&link.name)
+    });
+    for link in of_nobody {
+        removal::announced(&[&link.name])?;
+    }
+    Ok(())
+}

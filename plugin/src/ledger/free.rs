@@ -1,0 +1,194 @@
+//! The free addresses of a set of ranges, in the order in which they are given: a queue of intervals in a file.
+//!
+//! An address is taken from the front and put back at the end, so that one that was released a moment ago is given again
+//! when every other has been. Taking and putting cost the same whatever the size of the range and however full it is.
+//!
+//! The claims are the truth and this is a memory aid: an address in here may be claimed all the same (its claim is looked
+//! at before it is given), and one that is missing is found when the queue is made anew, which happens when it is empty,
+//! unreadable or of other ranges.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::disk::failed;
+use crate::cni::Failure;
+use crate::ipam::Interval;
+
+const MAGIC: &[u8; 8] = b"podwire1";
+/// Magic, place of the first interval, place behind the last one, the address that was given last.
+const HEADER: usize = 40;
+/// First and last address, both inclusive.
+const INTERVAL: usize = 32;
+/// So many intervals that have been used up are worth a rewrite.
+const STALE: u64 = 1024;
+
+/// A queue that is open. What was taken is taken when it is committed.
+pub(super) struct Free {
+    file: File,
+    path: PathBuf,
+    head: u64,
+    tail: u64,
+    last: u128,
+    /// The first interval, as it is after what was taken.
+    front: Option<Interval>,
+    changed: bool,
+}
+
+impl Free {
+    /// Opens the queue of a file; `None` when there is none that makes sense.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, Failure> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", path, &error)),
+        };
+        let mut header = [0; HEADER];
+        match file.read_exact_at(&mut header, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(failed("read", path, &error)),
+        }
+        let (magic, rest) = header.split_at(8);
+        let number = |from: usize| u64::from_be_bytes(std::array::from_fn(|place| rest[from + place]));
+        let (head, tail) = (number(0), number(8));
+        let last = u128::from_be_bytes(std::array::from_fn(|place| rest[16 + place]));
+        if magic != MAGIC || head > tail {
+            return Ok(None);
+        }
+        let mut free = Self { file, path: path.to_owned(), head, tail, last, front: None, changed: false };
+        free.front = free.interval(head)?;
+        // A file that ends before its last interval has lost some.
+        let whole = tail == 0 || free.interval(tail - 1)?.is_some();
+        Ok(whole.then_some(free))
+    }
+
+    /// Makes the queue anew out of intervals, in their order.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn create(path: &Path, beside: &Path, intervals: &[Interval], last: u128) -> Result<Self, Failure> {
+        let tail = intervals.len() as u64;
+        let mut content = header(0, tail, last);
+        content.extend(intervals.iter().flat_map(Interval::to_bytes));
+        let write = || {
+            let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(beside)?;
+            file.write_all(&content)?;
+            std::fs::rename(beside, path)?;
+            Ok(file)
+        };
+        let file = write().map_err(|error| failed("write", path, &error))?;
+        let front = intervals.first().copied();
+        Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, changed: false })
+    }
+
+    /// The address that was given last.
+    pub(super) fn last(&self) -> u128 {
+        self.last
+    }
+
+    /// The address that is next.
+    pub(super) fn first(&self) -> Option<u128> {
+        self.front.map(|front| front.first)
+    }
+
+    /// Takes the next address away.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn take_first(&mut self) -> Result<(), Failure> {
+        let Some(front) = self.front else { return Ok(()) };
+        self.changed = true;
+        if front.first < front.last {
+            self.front = Some(Interval { first: front.first + 1, ..front });
+        } else {
+            self.head += 1;
+            self.front = self.interval(self.head)?;
+        }
+        Ok(())
+    }
+
+    /// Notes which address was given.
+    pub(super) fn given(&mut self, address: u128) {
+        self.last = address;
+        self.changed = true;
+    }
+
+    /// Puts an address at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn put(&mut self, address: u128) -> Result<(), Failure> {
+        let interval = Interval { first: address, last: address };
+        self.write(self.tail, interval)?;
+        self.tail += 1;
+        self.changed = true;
+        if self.front.is_none() {
+            self.front = self.interval(self.head)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an address away, wherever it is. This looks at the whole queue.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(super) fn take(&mut self, address: u128, beside: &Path) -> Result<(), Failure> {
+        let mut intervals = Vec::new();
+        for place in self.head..self.tail {
+            let interval = if place == self.head { self.front } else { self.interval(place)? };
+            intervals.extend(interval.into_iter().flat_map(|interval| interval.without(address)));
+        }
+        *self = Self::create(&self.path, beside, &intervals, self.last)?;
+        Ok(())
+    }
+
+    /// Writes down what was taken. The intervals that have been used up are dropped now and then.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn commit(mut self, beside: &Path) -> Result<(), Failure> {
+        if !self.changed {
+            return Ok(());
+        }
+        if self.head > STALE && self.head > self.tail - self.head {
+            // An address that nothing can be told from: the queue stays as it is, without what is used up.
+            let mut intervals = Vec::new();
+            for place in self.head..self.tail {
+                intervals.extend(if place == self.head { self.front } else { self.interval(place)? });
+            }
+            Self::create(&self.path, beside, &intervals, self.last)?;
+            return Ok(());
+        }
+        if let Some(front) = self.front.take() {
+            self.write(self.head, front)?;
+        }
+        let header = header(self.head, self.tail, self.last);
+        self.file.write_all_at(&header, 0).map_err(|error| failed("write", &self.path, &error))
+    }
+
+    fn interval(&self, place: u64) -> Result<Option<Interval>, Failure> {
+        if place >= self.tail {
+            return Ok(None);
+        }
+        let mut bytes = [0; INTERVAL];
+        match self.file.read_exact_at(&mut bytes, HEADER as u64 + place * INTERVAL as u64) {
+            Ok(()) => Ok(Some(Interval::from_bytes(&bytes))),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(failed("read", &self.path, &error)),
+        }
+    }
+
+    fn write(&self, place: u64, interval: Interval) -> Result<(), Failure> {
+        let written = self.file.write_all_at(&interval.to_bytes(), HEADER as u64 + place * INTERVAL as u64);
+        written.map_err(|error| failed("write", &self.path, &error))
+    }
+}
+
+fn header(head: u64, tail: u64, last: u128) -> Vec<u8> {
+    [MAGIC.as_slice(), &head.to_be_bytes(), &tail.to_be_bytes(), &last.to_be_bytes()].concat()
+}

@@ -1,0 +1,30 @@
+//! The road of STATUS: could an ADD be served, and are the pods that are attached connected? Nothing is changed, nothing is
+//! waited for. A range that is full is no reason to say no: the next DEL mends it, and a runtime that hears no may take
+//! the node for broken and not even delete.
+
+use std::path::Path;
+
+use podwire_kernel::sysctl::Sysctl;
+
+use crate::cni::{Code, Failure, Status};
+use crate::delegate;
+use crate::ledger::Ledger;
+
+/// Whether podwire is ready.
+pub(crate) fn status(request: &Status, state: &Path) -> Result<(), Failure> {
+    Ledger::could_be_written(state, &request.name)
+        .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
+    let ledger = Ledger::existing(state, &request.name)
+        .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
+    if let Some(ledger) = ledger {
+        let limited = |failure: Failure| Failure::new(Code::Limited, failure.to_string(), "");
+        for (path, ipv4) in [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)] {
+            let off = (Sysctl { path: path.into(), value: "1" }).holds()? == Some(false);
+            if off && ledger.has_claims(ipv4).map_err(limited)? {
+                let message = format!("the node does not forward: {path} is not 1, so no pod is connected");
+                return Err(Failure::new(Code::Limited, message, "the next ADD turns it on; see who turned it off"));
+            }
+        }
+    }
+    request.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "STATUS"))
+}
