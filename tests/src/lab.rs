@@ -1,10 +1,15 @@
 //! A cluster out of namespaces: nodes with podwired on a simulated underlay, pods made by executing the plugin as a
 //! runtime does, and a host outside of the cluster.
 
+pub mod cgroup;
+pub mod containerd;
 pub mod exchange;
 pub mod host;
+pub mod image;
+pub mod machine;
 pub mod membership;
 pub mod node;
+pub mod podman;
 pub mod process;
 pub mod runtime;
 pub mod wire;

@@ -118,7 +118,7 @@ fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Sixteen random bytes, as hexadecimal digits.
-fn token() -> io::Result<String> {
+pub(super) fn token() -> io::Result<String> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

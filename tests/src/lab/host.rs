@@ -62,6 +62,16 @@ impl Host {
         made.map(|pod| (pod, path)).map_err(|why| format!("make pod {name} on {}: {why}", self.name))
     }
 
+    /// A pod that a container runtime has made: the network namespace at `path`, this host's mounts.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn found_pod(&self, name: &str, path: &Path) -> Result<Self, String> {
+        let network = self.enter(|| File::open(path));
+        let network = network.map_err(|error| format!("open {} on {}: {error}", path.display(), self.name))?;
+        Ok(Self { name: name.into(), network: Arc::new(network), mounts: self.mounts.clone() })
+    }
+
     /// Takes the pod's namespace at `path` away from the host, as a container runtime does when the pod has ended.
     ///
     /// # Errors

@@ -55,8 +55,10 @@ impl Call {
     /// # Errors
     /// When it cannot be executed; its own failure is an answer.
     pub fn execute(&self, host: &Host) -> Result<Answer, String> {
+        // Found before the host is entered, whose /proc may know nothing of this process.
+        let podwire = super::program("podwire").map_err(|error| error.to_string())?;
         let run = || -> std::io::Result<Answer> {
-            let mut child = Command::new(super::program("podwire")?)
+            let mut child = Command::new(podwire)
                 .env_clear()
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 .current_dir("/")

@@ -1,0 +1,12 @@
+//! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read the
+//! conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. `scripts/test` installs them.
+
+#![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
+
+mod cri;
+mod ctr;
+#[path = "../scenes/expect.rs"]
+#[allow(dead_code, reason = "the scenes use the rest")]
+mod expect;
+mod podman;
+mod stage;
