@@ -147,7 +147,7 @@ impl Containerd {
     /// # Errors
     /// The runtime's words.
     pub fn run_pod(&self, pod: &Value) -> Result<String, String> {
-        let path = self.store(pod)?;
+        let path = self.store("pod", &pod["metadata"]["name"], pod)?;
         self.crictl(&["runp", &path])
     }
 
@@ -158,12 +158,13 @@ impl Containerd {
     pub fn run_server(&self, pod: &Value) -> Result<Sandbox, String> {
         let sandbox = self.inspect(&self.run_pod(pod)?)?;
         let container = json!({
-            "metadata": {"name": "server", "attempt": 0, "pod": pod["metadata"]["name"]},
+            "metadata": {"name": "server", "attempt": 0},
             "image": {"image": image::NAME},
             "command": image::SERVER,
             "linux": {},
         });
-        let (container, pod) = (self.store(&container)?, self.store(pod)?);
+        let name = &pod["metadata"]["name"];
+        let (container, pod) = (self.store("server", name, &container)?, self.store("pod", name, pod)?);
         let container = self.crictl(&["create", &sandbox.id, &container, &pod])?;
         self.crictl(&["start", &container])?;
         Ok(sandbox)
@@ -212,12 +213,9 @@ impl Containerd {
     }
 
     /// Writes what crictl reads from a file.
-    fn store(&self, configuration: &Value) -> Result<String, String> {
-        let text = configuration.to_string();
-        let metadata = &configuration["metadata"];
-        let [name, pod] = ["name", "pod"].map(|key| metadata[key].as_str().unwrap_or_default());
-        let path = format!("/run/tmp/{name}-{pod}.json");
-        let written = self.machine.host.enter(|| std::fs::write(&path, text));
+    fn store(&self, kind: &str, pod: &Value, configuration: &Value) -> Result<String, String> {
+        let path = format!("/run/tmp/{}-{kind}.json", pod.as_str().unwrap_or_default());
+        let written = self.machine.host.enter(|| std::fs::write(&path, configuration.to_string()));
         written.map(|()| path.clone()).map_err(|error| format!("write {path}: {error}"))
     }
 }

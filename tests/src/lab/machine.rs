@@ -97,12 +97,4 @@ impl Machine {
         let (said, error) = (text(&output.stdout), text(&output.stderr));
         if output.status.success() { Ok(said) } else { Err(format!("$ {line}\n{}: {said}{error}", output.status)) }
     }
-
-    /// Ends it, with everything that runs on it.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn stop(&mut self) -> Result<(), String> {
-        self.first.kill()
-    }
 }
