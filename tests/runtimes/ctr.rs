@@ -1,5 +1,5 @@
-//! `ctr run --cni`: containerd's own client, which calls plugins by itself. It looks for them in /opt/cni/bin and for the
-//! first conflist in /etc/cni/net.d, and names a container `<namespace>-<name>`.
+//! `ctr run --cni`: containerd's own client, which calls plugins by itself. It looks for them in /opt/cni/bin and for
+//! the first conflist in /etc/cni/net.d, and names a container `<namespace>-<name>`.
 
 use podwire_tests::lab::runtime::{Call, configuration};
 use podwire_tests::lab::{SOON, eventually, image, node::CONFLISTS};
@@ -45,8 +45,8 @@ fn ctr_a_detached_container_is_deleted_by_whoever_comes_later() {
         containerd.ctr(&["tasks", "kill", "--signal", "KILL", "one"])?;
         eventually(SOON, || containerd.ctr(&["tasks", "delete", "one"]))?;
         containerd.ctr(&["containers", "delete", "one"])?;
-        // The device went with the container's namespace. ctr calls no DEL for one that it is not attached to: what is held
-        // then is given back to whoever calls it.
+        // The device went with the container's namespace. ctr calls no DEL for a container that it has left alone: what
+        // is held is released when somebody else does.
         eventually(SOON, || {
             let links = field(&look(&host, "ip", &["-j", "link"])?, "ifname");
             check(!links.iter().any(|name| name.starts_with("pw") && name.len() == 15), || format!("{links:?}"))

@@ -1,5 +1,6 @@
-//! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read the
-//! conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. `scripts/test` installs them.
+//! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read
+//! the conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. `scripts/test`
+//! installs them.
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 

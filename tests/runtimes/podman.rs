@@ -1,5 +1,5 @@
-//! podman with its CNI backend: it reads the conflists of a directory by name, converts the answer to its own words, and
-//! shows them.
+//! podman with its CNI backend: it reads the conflists of a directory by name, converts the answer to its own words,
+//! and shows them.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! The image that runtimes run: Debian's static busybox, and a server that says whom it sees. An OCI image layout in a tar
-//! archive (image-spec v1.0, image-layout.md), which containerd and podman import.
+//! The image that runtimes run: Debian's static busybox, and a server that says whom it sees. An OCI image layout in a
+//! tar archive (image-spec v1.0, image-layout.md), which containerd and podman import.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

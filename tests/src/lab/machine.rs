@@ -1,5 +1,5 @@
-//! What a container runtime takes for its machine: a host with a namespace of processes, and directories of its own where
-//! a runtime keeps things. Everything that is started on it ends with it.
+//! What a container runtime takes for its machine: a host with a namespace of processes, and directories of its own
+//! where a runtime keeps things. Everything that is started on it ends with it.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,8 +26,8 @@ const PATIENCE: &str = "60";
 pub struct Machine {
     /// Where it is.
     pub host: Host,
-    /// The first process of its namespace of processes.
-    first: Process,
+    /// The first process of its namespace of processes, with which all others end.
+    _first: Process,
     /// Dropped last: a group goes when nothing is in it.
     cgroup: Cgroup,
 }
@@ -59,7 +59,7 @@ impl Machine {
         };
         host.enter(place).map_err(|error| format!("furnish {}: {error}", host.name))?;
         host.run("sh", &["-c", &format!("cp {REFERENCE_PLUGINS}/* {PLUGINS}/")])?;
-        Ok(Self { host: host.clone(), first, cgroup: Cgroup::new()? })
+        Ok(Self { host: host.clone(), _first: first, cgroup: Cgroup::new()? })
     }
 
     /// Its containers' control group, as a path.
