@@ -1,5 +1,5 @@
-//! A network device: reading one by name or index, making the two kinds we own (veth pairs and one VXLAN device),
-//! changing one in place, removing one.
+//! A network device: reading one by name or index, making the three kinds we own (veth pairs, the ifb devices beside
+//! them, one VXLAN device), changing one in place, removing one.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -81,6 +81,20 @@ pub struct End<'a> {
     pub name: &'a str,
     /// Its link-layer address, given at birth so that no other program has a reason to rewrite it.
     pub mac: Mac,
+}
+
+/// An ifb device to be made: what is redirected to it waits in its queue and goes on from where it was taken
+/// (drivers/net/ifb.c).
+#[derive(Debug, Clone, Copy)]
+pub struct Ifb<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its link-layer address, given at birth for the same reason as a veth's; no packet bears it.
+    pub mac: Mac,
+    /// Its MTU, in bytes: that of the device whose packets it takes.
+    pub mtu: u32,
+    /// What a human reads beside it, at most 255 bytes.
+    pub alias: Option<&'a str>,
 }
 
 /// The per-device IPv4 settings that can be set in the same message as others (uapi/linux/ip.h, `IPV4_DEVCONF_*`).
@@ -216,6 +230,22 @@ impl Veth<'_> {
         ]));
         let wish = format!("create the pair of {} and {}", self.pod.name, self.host.name);
         Request::new(wish, RouteNetlinkMessage::NewLink(message).into(), NLM_F_CREATE | NLM_F_EXCL)
+    }
+}
+
+impl Ifb<'_> {
+    /// Makes the device, down. The length of its queue is the driver's own choice (32 packets, which is where it holds the
+    /// queueing discipline up; 0 would hold it up for ever).
+    pub fn create(&self) -> Request<Message> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(self.name.to_owned()),
+            LinkAttribute::Address(self.mac.0.to_vec()),
+            LinkAttribute::Mtu(self.mtu),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
+        ];
+        let request = RouteNetlinkMessage::NewLink(message).into();
+        Request::new(format!("create ifb device {}", self.name), request, NLM_F_CREATE | NLM_F_EXCL)
     }
 }
 

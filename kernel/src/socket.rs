@@ -198,7 +198,8 @@ impl Socket {
         }
     }
 
-    /// Asks one question that has one answer; `None` when the kernel says that there is no such thing.
+    /// Asks one question that has one answer; `None` when the kernel says that there is no such thing, or, asked with
+    /// `NLM_F_ACK`, nothing but that it has answered.
     pub fn get<T>(&mut self, request: Request<T>) -> Result<Option<T>>
     where
         T: NetlinkSerializable + NetlinkDeserializable,
@@ -216,7 +217,7 @@ impl Socket {
                 if answer.kind == NLMSG_ERROR {
                     let (number, said) = acknowledgement(&answer);
                     let error = Error::kernel(wish, number, said);
-                    return if error.is_gone() { Ok(None) } else { Err(error) };
+                    return if number == 0 || error.is_gone() { Ok(None) } else { Err(error) };
                 }
                 return parse(&wish, answer.bytes).map(Some);
             }

@@ -11,3 +11,4 @@ mod overlay;
 mod plugin;
 mod repair;
 mod restart;
+mod shaping;

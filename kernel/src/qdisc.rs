@@ -1,0 +1,220 @@
+//! The queueing disciplines that shaping is made of: a token bucket at the root of a device, and the hook at which filters
+//! see what a device receives.
+//!
+//! In the kernel's units: bytes, bytes a second. What a user wrote in bits is turned into them by `shaping`.
+
+use std::fmt;
+
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_ECHO, NLM_F_REPLACE, Nla, NlaBuffer, NlasIterator,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+
+use crate::message::Message;
+use crate::{Error, Request, Result, Socket};
+
+/// The attributes of a token bucket (uapi/linux/pkt_sched.h).
+const TCA_TBF_PARMS: u16 = 1;
+const TCA_TBF_RATE64: u16 = 4;
+const TCA_TBF_BURST: u16 = 6;
+/// Where in `struct tc_tbf_qopt` the fields are: two times `struct tc_ratespec` (12 bytes, the rate its last four), then
+/// the limit, the buffer and the MTU of the peak rate.
+const QOPT: usize = 36;
+const QOPT_RATE: usize = 8;
+const QOPT_LIMIT: usize = 24;
+const QOPT_BUFFER: usize = 28;
+const LINKLAYER: usize = 1;
+const TC_LINKLAYER_ETHERNET: u8 = 1;
+
+/// The kernel's ticks for times of scheduling, in nanoseconds (`PSCHED_SHIFT` in net/pkt_sched.h).
+const TICK: u128 = 64;
+
+/// A token bucket filter (net/sched/sch_tbf.c): at most `rate`, and after a pause `burst` at once.
+///
+/// The kernel takes each of these values as it is, whatever it is. A packet counts with its link-layer header. One that
+/// is larger than `burst` is cut into its segments when it is a GSO packet, and dropped otherwise, always: a burst has to
+/// hold a packet of the device's MTU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// In bytes a second; not 0.
+    pub rate: u64,
+    /// In bytes; not 0.
+    pub burst: u32,
+    /// How many bytes may wait; what is more is dropped.
+    pub limit: u32,
+}
+
+/// The queueing discipline at the root of a device, as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qdisc {
+    /// Its kind (`tbf`, `noqueue`, …).
+    pub kind: String,
+    /// Its values, where it is a token bucket.
+    pub bucket: Option<Measure>,
+}
+
+/// What the kernel tells of a token bucket. It keeps the burst as the time in which it is earned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// In bytes a second.
+    pub rate: u64,
+    /// The time in which the burst is earned, in ticks of 64 ns, modulo 2³².
+    pub buffer: u32,
+    /// How many bytes may wait.
+    pub limit: u32,
+}
+
+impl TokenBucket {
+    /// Puts this bucket at the root of a device. A bucket that is there already is changed in place: nothing that waits
+    /// is lost.
+    pub fn replace(&self, device: u32) -> Request<Message> {
+        let mut message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
+        message.attributes = vec![TcAttribute::Kind("tbf".into()), TcAttribute::Options(self.options())];
+        let wish = format!("set a token bucket of {self} on device {device}");
+        Request::new(wish, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn options(&self) -> Vec<TcOption> {
+        let mut parameters = vec![0; QOPT];
+        // Without a link layer the kernel looks for a rate table, as older programs send it.
+        parameters[LINKLAYER] = TC_LINKLAYER_ETHERNET;
+        let mut set = |place: usize, value: u32| parameters[place..place + 4].copy_from_slice(&value.to_ne_bytes());
+        set(QOPT_RATE, u32::try_from(self.rate).unwrap_or(u32::MAX));
+        set(QOPT_LIMIT, self.limit);
+        let mut attributes = vec![DefaultNla::new(TCA_TBF_PARMS, parameters)];
+        if u32::try_from(self.rate).is_err() {
+            attributes.push(DefaultNla::new(TCA_TBF_RATE64, self.rate.to_ne_bytes().into()));
+        }
+        // In place of the buffer among the parameters, which is a time in 32 bits of ticks.
+        attributes.push(DefaultNla::new(TCA_TBF_BURST, self.burst.to_ne_bytes().into()));
+        attributes.into_iter().map(TcOption::Other).collect()
+    }
+
+    /// Whether what was found is this bucket.
+    pub fn is(&self, found: &Measure) -> bool {
+        found.rate == self.rate && found.limit == self.limit && self.has_buffer(found.buffer)
+    }
+
+    /// Whether `buffer` is the time in which the burst is earned. The kernel multiplies by a reciprocal of the rate that
+    /// has 31 bits at least, so that the time is too short by a part in 2³⁰ and a tick at most.
+    fn has_buffer(&self, buffer: u32) -> bool {
+        let ticks = u128::from(self.burst) * 1_000_000_000 / u128::from(self.rate.max(1)) / TICK;
+        let slack = 1 + (ticks >> 30);
+        // What is 2³² ticks (275 s) and more is told modulo that.
+        let missing = (ticks + (1 << 32) - u128::from(buffer)) % (1 << 32);
+        missing <= slack
+    }
+}
+
+/// Makes the hook at which filters see what a device receives, before the host's own network does (`ingress`).
+pub fn ingress(device: u32) -> Request<Message> {
+    let mut message = message(device, TcHandle::INGRESS, INGRESS_HANDLE);
+    message.attributes = vec![TcAttribute::Kind("ingress".into())];
+    let wish = format!("make the ingress hook of device {device}");
+    Request::new(wish, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// What the ingress hook is called as the parent of filters: `ffff:`.
+pub(crate) const INGRESS_HANDLE: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
+
+/// The queueing discipline at the root of a device; `None` for one that has none, and where there is no such device.
+pub fn root(socket: &mut Socket, device: u32) -> Result<Option<Qdisc>> {
+    let wish = format!("look up the queueing discipline of device {device}");
+    let message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
+    let ask = Message::from(RouteNetlinkMessage::GetQueueDiscipline(message));
+    // The answer is a notice, which the asker gets when it asks for an echo. A device that has never been up is answered
+    // with nothing but the acknowledgement.
+    let request = Request::new(wish.clone(), ask, NLM_F_ECHO | NLM_F_ACK);
+    let Some(answer) = socket.get(request)? else { return Ok(None) };
+    if let Message::Route(message) = answer
+        && let RouteNetlinkMessage::NewQueueDiscipline(message) = *message
+    {
+        return Ok(Some(parse(&message)));
+    }
+    Err(Error::unreadable(wish, "not a queueing discipline"))
+}
+
+fn parse(message: &TcMessage) -> Qdisc {
+    let mut qdisc = Qdisc { kind: String::new(), bucket: None };
+    for attribute in &message.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) => qdisc.kind.clone_from(kind),
+            // Of a kind it does not know the crate gives the attribute as a whole.
+            TcAttribute::Options(options) if qdisc.kind == "tbf" => {
+                qdisc.bucket = options.first().and_then(|options| {
+                    let mut nested = vec![0; options.value_len()];
+                    options.emit_value(&mut nested);
+                    measure(&nested)
+                });
+            }
+            _ => {}
+        }
+    }
+    qdisc
+}
+
+fn measure(options: &[u8]) -> Option<Measure> {
+    let (mut found, mut wide) = (None, None);
+    for attribute in NlasIterator::new(options) {
+        let attribute: NlaBuffer<&[u8]> = attribute.ok()?;
+        let value = attribute.value();
+        match attribute.kind() {
+            TCA_TBF_PARMS => {
+                let at = |place: usize| value.get(place..place + 4)?.try_into().ok().map(u32::from_ne_bytes);
+                found = Some(Measure { rate: at(QOPT_RATE)?.into(), buffer: at(QOPT_BUFFER)?, limit: at(QOPT_LIMIT)? });
+            }
+            TCA_TBF_RATE64 => wide = Some(u64::from_ne_bytes(value.try_into().ok()?)),
+            _ => {}
+        }
+    }
+    found.map(|found: Measure| Measure { rate: wide.unwrap_or(found.rate), ..found })
+}
+
+/// A message about a queueing discipline.
+fn message(device: u32, parent: TcHandle, handle: TcHandle) -> TcMessage {
+    // The kernel's indices are positive.
+    let mut message = TcMessage::with_index(device.cast_signed());
+    message.header.parent = parent;
+    message.header.handle = handle;
+    message
+}
+
+impl fmt::Display for TokenBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes/s, {} at once, {} waiting", self.rate, self.burst, self.limit)
+    }
+}
+
+impl fmt::Display for Qdisc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bucket {
+            Some(Measure { rate, buffer, limit }) => {
+                let burst = u128::from(buffer) * TICK * u128::from(rate) / 1_000_000_000;
+                write!(f, "{rate} bytes/s, about {burst} at once, {limit} waiting")
+            }
+            None => write!(f, "{}", self.kind),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_known_by_the_time_in_which_it_is_earned() {
+        let bucket = |rate, burst| TokenBucket { rate, burst, limit: 1 };
+        // 125,000 bytes at 12.5 MB/s are 10 ms, which are 156,250 ticks.
+        assert!(bucket(12_500_000, 125_000).has_buffer(156_250));
+        assert!(bucket(12_500_000, 125_000).has_buffer(156_249));
+        assert!(!bucket(12_500_000, 125_000).has_buffer(156_251));
+        assert!(!bucket(12_500_000, 125_000).has_buffer(156_248));
+        assert!(!bucket(12_500_000, 126_000).has_buffer(156_250));
+        // 4 GB at 12.5 MB/s are 343.6 s, which are told without their first 274.9 s.
+        assert!(bucket(12_500_000, u32::MAX).has_buffer(1_073_741_822));
+        assert!(!bucket(12_500_000, u32::MAX - 100).has_buffer(1_073_741_822));
+        // What is earned in no time at all.
+        assert!(bucket(u64::MAX / 8, 1).has_buffer(0));
+    }
+}
