@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_conf::Dns;
+use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
@@ -16,6 +16,7 @@ use crate::cni::{Add, Code, Failure, Success};
 use crate::delegate::{self, Given};
 use crate::ledger::{Beside, Ledger, Record, Wanted};
 use crate::plan::Plan;
+use crate::shaping::Shaper;
 use crate::undo::Undo;
 use crate::{del, reclaim};
 
@@ -90,9 +91,17 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         undo.push(move || del::remove_rules(&record, pod).map_err(|failure| failure.to_string()));
         execute(&mut inside, plan.routes_beside(inner))?;
     }
-    let mut outside = plan.outside(outer);
-    outside.insert(0, plan.describe_host(outer));
-    execute(&mut host, outside)?;
+    execute(&mut host, vec![plan.describe_host(outer)])?;
+    let shaper = Shaper::of(attachment);
+    if record.bandwidth != Bandwidth::default() {
+        let name = shaper.name.clone();
+        undo.push(move || {
+            let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
+            removed.map_err(|error| error.to_string())
+        });
+        shaper.apply(&record.bandwidth, &mut host, outer, plan.mtu, &plan.alias)?;
+    }
+    execute(&mut host, plan.outside(outer))?;
     wait_operational(&mut host, outer, SETTLED_WITHIN)?;
     wait_operational(&mut inside, inner, SETTLED_WITHIN)?;
     for address in &plan.addresses {
@@ -106,7 +115,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         host: (plan.host.name, plan.host.mac),
         pod: (plan.pod.name, plan.pod.mac),
         sandbox: request.netns.clone(),
-        shaper: None,
+        shaper: record.bandwidth.egress.map(|_| (shaper.name, shaper.mac)),
         mtu: plan.mtu,
         addresses: plan.addresses.iter().map(|address| (*address, Plan::gateway(*address))).collect(),
         routes: plan.routes,

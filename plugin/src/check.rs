@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::add::{open_pod, wait_local, wait_operational};
 use crate::cni::{Check, Code, Failure};
 use crate::ledger::{Ledger, Record};
+use crate::shaping::Shaper;
 use crate::{delegate, plan};
 
 /// What the kernel does by itself a little after ADD has answered is waited for.
@@ -141,6 +142,10 @@ fn on_host(
             )),
             _ => {}
         }
+    }
+    let shaper = Shaper::of(&record.attachment);
+    for difference in shaper.differences(&record.bandwidth, host, outer)? {
+        differs.add(format!("bandwidth {difference}"));
     }
     let forwarding = [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)];
     for (path, ipv4) in forwarding {

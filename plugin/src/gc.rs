@@ -58,13 +58,15 @@ fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]
     let alias = plan::alias_of(&request.network);
     let mut host = Socket::route()?;
     let links = link::list(&mut host)?;
-    let mut known: HashSet<String> = valid.iter().map(plan::host_device).collect();
+    let mut known: Vec<Attachment> = valid.to_vec();
     if let Some(ledger) = ledger {
-        known.extend(ledger.records()?.0.iter().map(|record| plan::host_device(&record.attachment)));
+        known.extend(ledger.records()?.0.into_iter().map(|record| record.attachment));
     }
+    let known: HashSet<String> =
+        known.iter().flat_map(|known| [plan::host_device(known), plan::shaper_device(known)]).collect();
+    let ours = [(defaults::HOST_VETH_PREFIX, "veth"), (defaults::SHAPER_PREFIX, "ifb")];
     let of_nobody = links.iter().filter(|link| {
-        link.name.starts_with(defaults::HOST_VETH_PREFIX)
-            && link.kind.as_deref() == Some("veth")
+        ours.iter().any(|(prefix, kind)| link.name.starts_with(prefix) && link.kind.as_deref() == Some(*kind))
             && link.alias.as_ref().is_some_and(|found| found.starts_with(&alias))
             && !known.contains(&link.name)
     });

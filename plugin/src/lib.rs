@@ -18,6 +18,7 @@ mod del;
 mod delegate;
 mod gc;
 mod reclaim;
+mod shaping;
 mod status;
 mod undo;
 
