@@ -1,6 +1,11 @@
 //! Kernel settings under /proc/sys/net: read, compare, write. They belong to the network namespace of the calling thread.
 
-use std::{fs, io::ErrorKind, path::PathBuf};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
 
 use crate::{Error, Result};
 
@@ -21,25 +26,60 @@ impl Sysctl {
 
     /// Whether the kernel has this value; `None` when it has no such setting, as without IPv6.
     pub fn holds(&self) -> Result<Option<bool>> {
-        match fs::read_to_string(self.file()) {
-            Ok(found) => Ok(Some(found.trim() == self.value)),
+        match File::open(self.file()) {
+            Ok(file) => self.reads(&file).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::system(format!("read sysctl {}", self.path), error)),
+            Err(error) => Err(self.unread(error)),
         }
     }
 
     /// Writes the value, unless it is there already: /proc/sys may be read-only where all is well.
     pub fn set(&self) -> Result<()> {
-        if self.holds()? == Some(true) {
-            return Ok(());
+        match self.write()? {
+            true => Ok(()),
+            false => Err(self.unwritten(Errno::ENOENT.into())),
         }
-        fs::write(self.file(), self.value)
-            .map_err(|error| Error::system(format!("set sysctl {} to {}", self.path, self.value), error))
     }
 
     /// As [`Sysctl::set`], where the kernel has such a setting: a kernel without IPv6 has none of its own.
     pub fn set_if_there(&self) -> Result<()> {
-        if self.holds()?.is_none() { Ok(()) } else { self.set() }
+        self.write().map(|_| ())
+    }
+
+    /// Whether there is such a setting; then it has the value.
+    fn write(&self) -> Result<bool> {
+        let file = match OpenOptions::new().read(true).write(true).open(self.file()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => {
+                return if self.holds()? == Some(true) { Ok(true) } else { Err(self.unwritten(error)) };
+            }
+        };
+        if !self.reads(&file)? {
+            file.write_all_at(self.value.as_bytes(), 0).map_err(|error| self.unwritten(error))?;
+        }
+        Ok(true)
+    }
+
+    /// Whether a file of /proc/sys has the value. It is read at once: each read of such a file makes its content anew.
+    fn reads(&self, file: &File) -> Result<bool> {
+        let mut content = [0; 64];
+        let length = loop {
+            match file.read_at(&mut content, 0) {
+                Ok(length) => break length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.unread(error)),
+            }
+        };
+        Ok(content[..length].trim_ascii() == self.value.as_bytes())
+    }
+
+    fn unread(&self, error: io::Error) -> Error {
+        Error::system(format!("read sysctl {}", self.path), error)
+    }
+
+    fn unwritten(&self, error: io::Error) -> Error {
+        Error::system(format!("set sysctl {} to {}", self.path, self.value), error)
     }
 
     fn file(&self) -> PathBuf {

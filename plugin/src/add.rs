@@ -104,7 +104,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     execute(&mut host, plan.outside(outer))?;
     wait_operational(&mut host, outer, SETTLED_WITHIN)?;
     wait_operational(&mut inside, inner, SETTLED_WITHIN)?;
-    for address in &plan.addresses {
+    for address in plan.addresses.iter().filter(|address| address.is_ipv6()) {
         wait_local(&mut inside, *address, SETTLED_WITHIN)?;
     }
 
@@ -270,7 +270,7 @@ pub(crate) fn wait_operational(socket: &mut Socket, device: u32, limit: Duration
     })
 }
 
-/// Until the pod takes in what is sent to its address, answers to it are lost.
+/// Until the pod takes in what is sent to its address, answers to it are lost. An IPv4 address is in use at once.
 pub(crate) fn wait_local(inside: &mut Socket, address: IpAddr, limit: Duration) -> Result<(), Failure> {
     wait(|| format!("address {address} was not taken into use"), limit, || Ok(route::is_local(inside, address)?))
 }
