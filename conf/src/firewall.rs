@@ -2,7 +2,7 @@
 //! the same.
 
 use ipnetwork::IpNetwork;
-use podwire_kernel::nft::{At, Chain, Kind, Rule, Table};
+use podwire_kernel::nft::{At, Base, Chain, Kind, Rule, Table};
 
 use crate::defaults;
 
@@ -16,10 +16,8 @@ pub fn table(cluster_cidrs: &[IpNetwork], own_pod_cidrs: &[IpNetwork]) -> Table 
     let leave = own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
     let postrouting = Chain {
         name: "postrouting".into(),
-        kind: Kind::Nat,
-        hook: At::Postrouting,
-        priority: SOURCE_NAT,
+        base: Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: SOURCE_NAT }),
         rules: stay.chain(leave).collect(),
     };
-    Table { name: defaults::TABLE.into(), chains: vec![postrouting] }
+    Table { name: defaults::TABLE.into(), sets: Vec::new(), chains: vec![postrouting] }
 }

@@ -69,6 +69,16 @@ impl Error {
         self.errno() == Some(Errno::EADDRINUSE)
     }
 
+    /// The thing is in use by another, or has another content.
+    pub fn is_busy(&self) -> bool {
+        self.errno() == Some(Errno::EBUSY)
+    }
+
+    /// What was read before was changed by somebody meanwhile.
+    pub fn is_outdated(&self) -> bool {
+        self.errno() == Some(Errno::ERESTART)
+    }
+
     /// The thing is there already.
     pub fn already_there(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)

@@ -5,6 +5,60 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::AddressFamily;
 
+/// A version of the internet protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpVersion {
+    /// Both, for what is made once for each.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The version of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Length of an address, in bytes.
+    pub fn address_length(self) -> usize {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 16,
+        }
+    }
+
+    /// The digit that names are told apart by.
+    pub fn digit(self) -> char {
+        match self {
+            Self::V4 => '4',
+            Self::V6 => '6',
+        }
+    }
+
+    /// The address that means any, of this version: 0.0.0.0 or ::.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// The address that these bytes in network order are; `None` where there are not as many as it has.
+    pub fn address(self, bytes: &[u8]) -> Option<IpAddr> {
+        match self {
+            Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            Self::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        }
+    }
+}
+
 /// The netlink family of an address.
 pub fn of(address: IpAddr) -> AddressFamily {
     match address {
@@ -20,11 +74,7 @@ pub fn host(address: IpAddr) -> IpNetwork {
 
 /// The prefix of all addresses of a prefix's family: 0.0.0.0/0 or ::/0.
 pub fn everything(like: IpNetwork) -> Option<IpNetwork> {
-    let unspecified: IpAddr = match like {
-        IpNetwork::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpNetwork::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    IpNetwork::new(unspecified, 0).ok()
+    IpNetwork::new(IpVersion::of(like.ip()).unspecified(), 0).ok()
 }
 
 /// Prefixes whose addresses are never those of a node or of a pod: this host and network, loopback, link-local,

@@ -1,48 +1,66 @@
-//! One nftables table of the `inet` family: its chains and rules as values, read back and replaced whole.
+//! One nftables table of the `inet` family: its sets, chains and rules as values, read back and replaced whole.
 //!
 //! The program `nft` is never executed: a change is one transaction of a netlink socket, so a packet sees either the
-//! old rules or the new ones. What rules there should be is said elsewhere.
+//! old rules or the new ones. What rules there should be is said elsewhere. The elements of sets belong to whoever put
+//! them there: they are values of their own ([`Element`]), and outlive the replacement of the table.
 
+mod element;
 mod expression;
+mod set;
+mod skeleton;
 
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, ExpressionAttribute, Hook, HookNumber, InetHookNumber, ListAttribute,
-    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
+    ChainAttribute, ChainMessage, ExpressionAttribute, GenAttribute, GenMessage, Hook, HookNumber, InetHookNumber,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
-pub use self::expression::Rule;
-use crate::{Request, Result, Socket};
+pub use self::element::{Data, Element, Field, elements, missing};
+pub use self::expression::{Part, Rule};
+pub use self::set::{Content, Set, Type};
+pub use self::skeleton::{Established, establish, withdraw};
+use crate::{Error, Request, Result, Socket};
 
 /// A table of the `inet` family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// Its chains.
+    /// Its sets and maps.
+    pub sets: Vec<Set>,
+    /// Its chains. One that is jumped to may stand behind those that jump.
     pub chains: Vec<Chain>,
 }
 
-/// A chain at a hook of the kernel, with the policy "accept".
+/// A chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name.
+    /// Its name, 255 bytes at most.
     pub name: String,
-    /// What it may do: `filter` or `nat`.
+    /// Where the kernel calls it; a chain without is called by rules only.
+    pub base: Option<Base>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// The place of a chain that the kernel itself calls, with the policy "accept".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// What it may do.
     pub kind: Kind,
     /// Where it is called.
     pub hook: At,
     /// Its place among the chains of that hook: lower is earlier (`NF_IP_PRI_*`).
     pub priority: i32,
-    /// Its rules, in order.
-    pub rules: Vec<Rule>,
 }
 
 /// What a chain may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Let pass and drop; sees every packet.
+    Filter,
     /// Translate addresses; sees the first packet of a connection only.
     Nat,
 }
@@ -50,6 +68,10 @@ pub enum Kind {
 /// The hooks in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
+    /// On the way in, before routing.
+    Prerouting,
+    /// What the host itself sends, before routing.
+    Output,
     /// On the way out, after routing.
     Postrouting,
 }
@@ -57,17 +79,23 @@ pub enum At {
 /// What the kernel has of a wanted table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The wanted chains that are there: at their hook, with their policy, and with the rules they have.
+    /// The number of the last transaction, of any table, before this was read.
+    pub generation: u32,
+    /// The wanted sets that are there, with the types they have; the wanted chains that are there: at their hook, with
+    /// their policy, and with the rules they have.
     pub table: Table,
     /// Whether the table is there and is asleep (`flags dormant`): none of its rules is looked at.
     pub dormant: bool,
     /// Chains that have a wanted name and are something else. They are not changed into a wanted one by any message.
     pub misplaced: Vec<String>,
+    /// Sets that have a wanted name and other types. They are not changed into a wanted one by any message.
+    pub mistyped: Vec<String>,
 }
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
+            Self::Filter => "filter",
             Self::Nat => "nat",
         }
     }
@@ -76,6 +104,8 @@ impl Kind {
 impl From<At> for InetHookNumber {
     fn from(at: At) -> Self {
         match at {
+            At::Prerouting => Self::PreRouting,
+            At::Output => Self::LocalOut,
             At::Postrouting => Self::PostRouting,
         }
     }
@@ -83,36 +113,76 @@ impl From<At> for InetHookNumber {
 
 /// `NF_ACCEPT` (uapi/linux/netfilter.h): a chain's policy, and a rule's verdict.
 const ACCEPT: u32 = 1;
+/// `NF_DROP`.
+const DROP: u32 = 0;
 
-/// The table and the chains of `wanted` as the kernel has them. Chains that a stranger put beside them are not looked at.
+/// The table, the sets and the chains of `wanted` as the kernel has them. Those that a stranger put beside them are not
+/// looked at, and neither are elements.
 pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
-    let table = Table { name: wanted.name.clone(), chains: Vec::new() };
-    let mut found = Found { table, dormant: false, misplaced: Vec::new() };
-    let ask = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(wanted.name.clone())] });
-    let wish = format!("read table inet {}", wanted.name);
-    let Some(answer) = socket.get(Request::new(wish, message(ask), 0))? else { return Ok(found) };
-    if let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = answer.inner {
+    let name = &wanted.name;
+    let table = Table { name: name.clone(), sets: Vec::new(), chains: Vec::new() };
+    let mut found = Found { generation: 0, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
+    let ask = |what: &str, inner| Request::new(format!("read {what}table inet {name}"), message(inner), 0);
+    let mut questions = vec![
+        ask_generation(),
+        ask("", NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name.clone())] })),
+    ];
+    questions.extend(wanted.ask_sets());
+    questions.extend(wanted.chains.iter().map(|chain| ask(&format!("chain {} of ", chain.name), chain.ask(name))));
+    let mut answers = socket.get_all(questions)?.into_iter();
+    found.generation = generation(answers.next().flatten())?;
+    let Some(table) = answers.next().flatten() else { return Ok(found) };
+    if let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = table.inner {
         found.dormant = table.attributes.iter().any(|attribute| match attribute {
             TableAttribute::Flags(flags) => flags.contains(TableFlags::Dormant),
             _ => false,
         });
     }
-    for chain in &wanted.chains {
-        let wish = format!("read chain {} of table inet {}", chain.name, wanted.name);
-        let ask = ChainMessage {
-            attributes: vec![ChainAttribute::Table(wanted.name.clone()), ChainAttribute::Name(chain.name.clone())],
-        };
-        let Some(answer) = socket.get(Request::new(wish, message(NfTablesMessage::GetChain(ask)), 0))? else {
-            continue;
-        };
+    for (set, answer) in wanted.sets.iter().zip(answers.by_ref()) {
+        match answer {
+            None => {}
+            Some(answer) if set.is(&answer) => found.table.sets.push(set.clone()),
+            Some(_) => found.mistyped.push(set.name.clone()),
+        }
+    }
+    for (chain, answer) in wanted.chains.iter().zip(answers) {
+        let Some(answer) = answer else { continue };
         if !chain.is_at(&answer) {
             found.misplaced.push(chain.name.clone());
-        } else if has_policy(&answer, ACCEPT) {
-            let rules = rules(socket, &wanted.name, &chain.name)?;
+        } else if chain.base.is_none() || has_policy(&answer, ACCEPT) {
+            let rules = rules(socket, name, &chain.name)?;
             found.table.chains.push(Chain { rules, ..chain.clone() });
         }
     }
     Ok(found)
+}
+
+/// The generation, and those of a table's sets that are there with the types they should have.
+fn sets(socket: &mut Socket, wanted: &Table) -> Result<(u32, Vec<Set>)> {
+    let questions = std::iter::once(ask_generation()).chain(wanted.ask_sets());
+    let mut answers = socket.get_all(questions.collect())?.into_iter();
+    let generation = generation(answers.next().flatten())?;
+    let there = wanted.sets.iter().zip(answers);
+    let right = there.filter(|(set, answer)| answer.as_ref().is_some_and(|answer| set.is(answer)));
+    Ok((generation, right.map(|(set, _)| set.clone()).collect()))
+}
+
+fn ask_generation() -> Request<NetfilterMessage> {
+    let inner = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+    Request::new("read the generation of nftables", message(inner), 0)
+}
+
+fn generation(answer: Option<NetfilterMessage>) -> Result<u32> {
+    let number = match answer.map(|answer| answer.inner) {
+        Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer))) => {
+            answer.attributes.into_iter().find_map(|attribute| match attribute {
+                GenAttribute::Id(number) => Some(number),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    number.ok_or_else(|| Error::unreadable("read the generation of nftables", "it has no number"))
 }
 
 impl Found {
@@ -147,35 +217,48 @@ fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
 }
 
 impl Table {
-    /// The transaction that makes the kernel's chains of these names equal to these, and the table awake; other chains,
-    /// sets and maps of the table stay as they are. Chains that were found misplaced are made anew.
+    fn ask_sets(&self) -> impl Iterator<Item = Request<NetfilterMessage>> {
+        self.sets.iter().map(|set| {
+            let wish = format!("read set {} of table inet {}", set.name, self.name);
+            Request::new(wish, message(set.ask(&self.name)), 0)
+        })
+    }
+
+    /// The transaction that makes the kernel's sets and chains of these names equal to these, and the table awake; other
+    /// chains and sets of the table stay as they are, and so do the elements of sets that were found right. Chains that
+    /// were found misplaced and sets that were found mistyped are made anew.
     pub fn replace(&self, found: &Found) -> Vec<Request<NetfilterMessage>> {
         let awake = TableAttribute::Flags(TableFlags::empty());
         let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone()), awake] };
         let mut requests = vec![self.request("set", "", NfTablesMessage::NewTable(table), NLM_F_CREATE)];
+        let of = |chain: &Chain| format!("chain {} of ", chain.name);
+        let rules = |chain: &Chain| RuleMessage {
+            attributes: vec![RuleAttribute::Table(self.name.clone()), RuleAttribute::Chain(chain.name.clone())],
+        };
+        let empty = |chain: &Chain| self.request("empty", &of(chain), NfTablesMessage::DeleteRule(rules(chain)), 0);
+        for chain in self.chains.iter().filter(|chain| found.misplaced.contains(&chain.name)) {
+            requests.push(empty(chain));
+            requests.push(self.request("remove", &of(chain), chain.remove(&self.name), 0));
+        }
+        // What a rule or an element leads to is there before it, and goes after it.
         for chain in &self.chains {
-            let of = format!("chain {} of ", chain.name);
-            let all = RuleMessage {
-                attributes: vec![RuleAttribute::Table(self.name.clone()), RuleAttribute::Chain(chain.name.clone())],
-            };
-            if found.misplaced.contains(&chain.name) {
-                let misplaced = ChainMessage {
-                    attributes: vec![
-                        ChainAttribute::Table(self.name.clone()),
-                        ChainAttribute::Name(chain.name.clone()),
-                    ],
-                };
-                requests.push(self.request("empty", &of, NfTablesMessage::DeleteRule(all.clone()), 0));
-                requests.push(self.request("remove", &of, NfTablesMessage::DeleteChain(misplaced), 0));
-            }
             let set = NfTablesMessage::NewChain(chain.message(&self.name));
-            requests.push(self.request("set", &of, set, NLM_F_CREATE));
-            requests.push(self.request("empty", &of, NfTablesMessage::DeleteRule(all.clone()), 0));
+            requests.push(self.request("set", &of(chain), set, NLM_F_CREATE));
+            requests.push(empty(chain));
+        }
+        for (number, set) in (1..).zip(&self.sets) {
+            let of = format!("set {} of ", set.name);
+            if found.mistyped.contains(&set.name) {
+                requests.push(self.request("remove", &of, set.remove(&self.name), 0));
+            }
+            requests.push(self.request("set", &of, set.create(&self.name, number), NLM_F_CREATE));
+        }
+        for chain in &self.chains {
             for rule in &chain.rules {
-                let mut rule_message = all.clone();
-                rule_message.attributes.push(RuleAttribute::Expressions(rule.emit()));
-                let add = NfTablesMessage::NewRule(rule_message);
-                requests.push(self.request("fill", &of, add, NLM_F_CREATE | NLM_F_APPEND));
+                let mut message = rules(chain);
+                message.attributes.push(RuleAttribute::Expressions(rule.emit()));
+                let add = NfTablesMessage::NewRule(message);
+                requests.push(self.request("fill", &of(chain), add, NLM_F_CREATE | NLM_F_APPEND));
             }
         }
         requests
@@ -193,30 +276,47 @@ impl Table {
 }
 
 impl Chain {
-    fn message(&self, table: &str) -> ChainMessage {
-        let hook = vec![
-            Hook::Number(HookNumber::Inet(self.hook.into())),
-            Hook::Priority(u32::from_ne_bytes(self.priority.to_ne_bytes())),
-        ];
-        ChainMessage {
-            attributes: vec![
-                ChainAttribute::Table(table.into()),
-                ChainAttribute::Name(self.name.clone()),
-                ChainAttribute::Hook(hook),
-                ChainAttribute::Type(self.kind.name().into()),
-                ChainAttribute::Policy(ACCEPT),
-            ],
-        }
+    fn ask(&self, table: &str) -> NfTablesMessage {
+        NfTablesMessage::GetChain(ChainMessage { attributes: self.named(table) })
     }
 
-    /// Whether the kernel's chain is at this hook, with this priority and kind.
+    fn remove(&self, table: &str) -> NfTablesMessage {
+        NfTablesMessage::DeleteChain(ChainMessage { attributes: self.named(table) })
+    }
+
+    fn named(&self, table: &str) -> Vec<ChainAttribute> {
+        vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(self.name.clone())]
+    }
+
+    fn message(&self, table: &str) -> ChainMessage {
+        let mut attributes = self.named(table);
+        if let Some(base) = self.base {
+            attributes.extend([
+                base.place(),
+                ChainAttribute::Type(base.kind.name().into()),
+                ChainAttribute::Policy(ACCEPT),
+            ]);
+        }
+        ChainMessage { attributes }
+    }
+
+    /// Whether the kernel's chain is at this hook, with this priority and kind; or at none, where none is wanted.
     fn is_at(&self, found: &NetfilterMessage) -> bool {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(found)) = &found.inner else { return false };
-        let wanted = self.message("");
-        let has = |wanted: &ChainAttribute| found.attributes.iter().any(|attribute| same(wanted, attribute));
-        let place =
-            |attribute: &&ChainAttribute| matches!(attribute, ChainAttribute::Hook(_) | ChainAttribute::Type(_));
-        wanted.attributes.iter().filter(place).all(has)
+        let Some(base) = self.base else {
+            return !found.attributes.iter().any(|attribute| matches!(attribute, ChainAttribute::Hook(_)));
+        };
+        let wanted = [base.place(), ChainAttribute::Type(base.kind.name().into())];
+        wanted.iter().all(|wanted| found.attributes.iter().any(|attribute| same(wanted, attribute)))
+    }
+}
+
+impl Base {
+    fn place(self) -> ChainAttribute {
+        ChainAttribute::Hook(vec![
+            Hook::Number(HookNumber::Inet(self.hook.into())),
+            Hook::Priority(u32::from_ne_bytes(self.priority.to_ne_bytes())),
+        ])
     }
 }
 

@@ -6,8 +6,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
@@ -26,6 +26,13 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 /// Messages of one system call: few enough that every one of them may be refused without overrunning the default
 /// receive buffer with the refusals.
 const CHUNK: usize = 128;
+
+/// Questions of one system call: few enough that all answers fit into the default receive buffer.
+const QUESTIONS: usize = 64;
+
+/// `NFNL_MSG_BATCH_BEGIN` and `NFNL_BATCH_GENID` (uapi/linux/netfilter/nfnetlink.h).
+const BATCH_BEGIN: u8 = 16;
+const BATCH_GENERATION: u16 = 1;
 
 /// How often an interrupted dump is asked for again before it is reported as one.
 const DUMP_ATTEMPTS: usize = 10;
@@ -144,13 +151,23 @@ impl Socket {
 
     /// Executes nftables requests as one transaction: all of them or none. The error is the first refusal.
     pub fn transact(&mut self, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
+        self.transact_upon(None, requests)
+    }
+
+    /// As [`Socket::transact`], if no nftables transaction has been made since `generation` was read: else nothing is
+    /// done, and the error says that it is outdated. Without a generation it does not matter what was done meanwhile.
+    pub fn transact_upon(&mut self, generation: Option<u32>, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
         let (mut bytes, mut sent, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let count = requests.len();
         // The header of a batch names its subsystem in `res_id` (uapi/linux/netfilter/nfnetlink.h).
         let subsystem = u16::from(u8::from(NetfilterSubsystem::NfTables));
         let control =
             |inner| NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, subsystem), inner);
-        self.frame(control(ControlMessage::BatchBegin), 0, &mut bytes);
+        let begin = generation.map_or(ControlMessage::BatchBegin, |generation| ControlMessage::Other {
+            message_type: BATCH_BEGIN,
+            attributes: vec![DefaultNla::new(BATCH_GENERATION, generation.to_be_bytes().to_vec())],
+        });
+        self.frame(control(begin), 0, &mut bytes);
         let first = self.sequence;
         // A refusal of the transaction as a whole bears the number of its beginning.
         let wish = requests.first().map_or_else(String::new, |request| request.wish.clone());
@@ -204,24 +221,41 @@ impl Socket {
     where
         T: NetlinkSerializable + NetlinkDeserializable,
     {
-        let Request { wish, message, flags, .. } = request;
-        let mut bytes = Vec::new();
-        self.frame(message, flags, &mut bytes);
-        self.send(&bytes)?;
-        let sequence = self.sequence;
-        loop {
-            for answer in self.receive(&wish)? {
-                if answer.sequence != sequence {
-                    continue;
+        Ok(self.get_all(vec![request])?.pop().flatten())
+    }
+
+    /// As [`Socket::get`], many questions in one system call; the answers are in their order. The first error is
+    /// returned when all are answered.
+    pub fn get_all<T>(&mut self, requests: Vec<Request<T>>) -> Result<Vec<Option<T>>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let (mut bytes, mut wishes) = (Vec::new(), Vec::new());
+            let first = self.sequence.wrapping_add(1);
+            for Request { wish, message, flags, .. } in requests.by_ref().take(QUESTIONS) {
+                self.frame(message, flags, &mut bytes);
+                wishes.push(wish);
+            }
+            self.send(&bytes)?;
+            let mut chunk: Vec<Option<Result<Option<T>>>> = wishes.iter().map(|_| None).collect();
+            let mut open = chunk.len();
+            while open > 0 {
+                for answer in self.receive(&wishes[0])? {
+                    let place = answer.sequence.wrapping_sub(first) as usize;
+                    // An answer to something that was asked before.
+                    let Some(slot) = chunk.get_mut(place).filter(|slot| slot.is_none()) else { continue };
+                    *slot = Some(self::answer(&wishes[place], &answer));
+                    open -= 1;
                 }
-                if answer.kind == NLMSG_ERROR {
-                    let (number, said) = acknowledgement(&answer);
-                    let error = Error::kernel(wish, number, said);
-                    return if number == 0 || error.is_gone() { Ok(None) } else { Err(error) };
-                }
-                return parse(&wish, answer.bytes).map(Some);
+            }
+            for answer in chunk.into_iter().flatten() {
+                answers.push(answer?);
             }
         }
+        Ok(answers)
     }
 
     /// Asks for a list. A dump that the kernel marks as interrupted (something changed while it was made, so it may be
@@ -327,6 +361,16 @@ impl<T: NetlinkDeserializable> Dump<T> {
             _ => Err(Error::kernel(wish, number, said)),
         }
     }
+}
+
+/// The answer to a question; nothing where the kernel says that there is no such thing.
+fn answer<T: NetlinkDeserializable>(wish: &str, answer: &Answer<'_>) -> Result<Option<T>> {
+    if answer.kind != NLMSG_ERROR {
+        return parse(wish, answer.bytes).map(Some);
+    }
+    let (number, said) = acknowledgement(answer);
+    let error = Error::kernel(wish, number, said);
+    if number == 0 || error.is_gone() { Ok(None) } else { Err(error) }
 }
 
 fn parse<T: NetlinkDeserializable>(wish: &str, bytes: &[u8]) -> Result<T> {

@@ -1,23 +1,46 @@
 //! Rules, built from the kernel's expressions, in the very form in which the kernel lists them: two rules are equal when
 //! their expressions are.
 
-use std::net::IpAddr;
-
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Meta, MetaKey, Operator,
-    Payload, Register, Verdict, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
+    Operator, Payload, Register, Verdict, VerdictAttribute,
 };
 
-use super::{ACCEPT, List};
-use crate::family;
+use super::set::{Type, WORD};
+use super::{ACCEPT, DROP, List};
+use crate::family::{self, IpVersion};
 
 /// `NFPROTO_*` (uapi/linux/netfilter.h).
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-/// `NFT_PAYLOAD_NETWORK_HEADER` (uapi/linux/netfilter/nf_tables.h).
+/// `NFT_PAYLOAD_*_HEADER` (uapi/linux/netfilter/nf_tables.h).
 const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+/// `NFTA_FIB_*`, `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR` (same file).
+const FIB_REGISTER: u16 = 1;
+const FIB_RESULT: u16 = 2;
+const FIB_FLAGS: u16 = 3;
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_OF_DESTINATION: u32 = 2;
+/// `RTN_LOCAL` (uapi/linux/rtnetlink.h).
+const LOCAL: u32 = 2;
+/// `NFTA_CT_*`, `NFT_CT_STATUS` (uapi/linux/netfilter/nf_tables.h).
+const CONNECTION_REGISTER: u16 = 1;
+const CONNECTION_KEY: u16 = 2;
+const CONNECTION_STATUS: u32 = 2;
+/// `IPS_DST_NAT` (uapi/linux/netfilter/nf_conntrack_common.h).
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `NFTA_NAT_*`, `NFT_NAT_DNAT` (uapi/linux/netfilter/nf_tables.h).
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_ADDRESS: [u16; 2] = [3, 4];
+const NAT_PORT: [u16; 2] = [5, 6];
+const NAT_FLAGS: u16 = 7;
+const OF_DESTINATION: u32 = 1;
+/// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` (uapi/linux/netfilter/nf_nat.h).
+const ADDRESS_AND_PORT: u32 = 1 | 2;
 /// `NFTA_MASQ_FLAGS`.
 const MASQUERADE_FLAGS: u16 = 1;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY` (uapi/linux/netfilter/nf_nat.h).
@@ -36,6 +59,77 @@ enum Side {
     Destination,
 }
 
+/// A part of a packet that a set is asked for. Addresses are those of the version that the rule has asked for before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The protocol above IP.
+    Protocol,
+    /// The source address.
+    Source(IpVersion),
+    /// The destination address.
+    Destination(IpVersion),
+    /// The destination port of TCP, UDP or SCTP.
+    DestinationPort,
+}
+
+impl Part {
+    /// The type of the field that this part is compared with.
+    pub fn kind(self) -> Type {
+        match self {
+            Self::Protocol => Type::Protocol,
+            Self::Source(version) | Self::Destination(version) => Type::Address(version),
+            Self::DestinationPort => Type::Port,
+        }
+    }
+
+    fn load(self, register: Register) -> Expressions {
+        let length = self.kind().length();
+        match self {
+            Self::Protocol => Expressions::Meta(vec![Meta::Key(MetaKey::L4Proto), Meta::DestinationRegister(register)]),
+            Self::Source(version) => payload(register, NETWORK_HEADER, Side::Source.offset(version), length),
+            Self::Destination(version) => payload(register, NETWORK_HEADER, Side::Destination.offset(version), length),
+            // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.
+            Self::DestinationPort => payload(register, TRANSPORT_HEADER, 2, length),
+        }
+    }
+}
+
+impl Side {
+    /// The address's offset in the network header: RFC 791, section 3.1; RFC 8200, section 3.
+    fn offset(self, version: IpVersion) -> u32 {
+        match (version, self) {
+            (IpVersion::V4, Self::Source) => 12,
+            (IpVersion::V4, Self::Destination) => 16,
+            (IpVersion::V6, Self::Source) => 8,
+            (IpVersion::V6, Self::Destination) => 24,
+        }
+    }
+}
+
+/// The number of a version among the protocols of netfilter.
+fn protocol(version: IpVersion) -> u8 {
+    match version {
+        IpVersion::V4 => NFPROTO_IPV4,
+        IpVersion::V6 => NFPROTO_IPV6,
+    }
+}
+
+/// The register that begins with this word, as the kernel calls it: four words are one of the large registers.
+fn register(word: usize) -> Register {
+    let word = u32::try_from(word).unwrap_or(u32::MAX);
+    let (first, small) = (u32::from(Register::Reg1), u32::from(Register::Reg32_00));
+    if word.is_multiple_of(4) { (first + word / 4).into() } else { (small + word).into() }
+}
+
+fn payload(register: Register, base: u32, offset: u32, length: usize) -> Expressions {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(register),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(u32::try_from(length).unwrap_or(u32::MAX)),
+    ])
+}
+
 impl Rule {
     /// A rule that matches every packet.
     pub fn new() -> Self {
@@ -52,56 +146,137 @@ impl Rule {
         self.address(Side::Destination, prefix)
     }
 
-    /// … is accepted.
-    pub fn accept(mut self) -> Self {
-        let code = VerdictAttribute::Code(Verdict::Other(ACCEPT));
-        self.expressions.push(Expressions::Immediate(vec![
-            Immediate::DestinationRegister(Register::Verdict),
-            Immediate::Data(DataAttribute::Verdict(vec![code])),
-        ]));
+    /// … of this version of IP.
+    pub fn of(self, version: IpVersion) -> Self {
+        self.meta(MetaKey::Nfproto, vec![protocol(version)])
+    }
+
+    /// … that came in by a device whose name begins so.
+    pub fn in_by(self, prefix: &str) -> Self {
+        self.meta(MetaKey::Iifname, prefix.into())
+    }
+
+    /// … that goes out by a device whose name begins so.
+    pub fn out_by(self, prefix: &str) -> Self {
+        self.meta(MetaKey::Oifname, prefix.into())
+    }
+
+    /// … whose destination is an address of this host, by its routing tables.
+    pub fn to_local(mut self) -> Self {
+        let attributes = vec![
+            number(FIB_REGISTER, Register::Reg1.into()),
+            number(FIB_RESULT, FIB_ADDRESS_TYPE),
+            number(FIB_FLAGS, FIB_OF_DESTINATION),
+        ];
+        self.expressions.extend([other("fib", attributes), compare(LOCAL.to_ne_bytes().to_vec())]);
         self
+    }
+
+    /// … whose destination was translated, here or by somebody else.
+    pub fn translated(mut self) -> Self {
+        let attributes =
+            vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
+        let bit = DESTINATION_TRANSLATED.to_ne_bytes().to_vec();
+        let none = vec![0; bit.len()];
+        self.expressions.extend([
+            other("ct", attributes),
+            mask(bit, none.len()),
+            Expressions::Cmp(vec![
+                Cmp::SourceRegister(Register::Reg1),
+                Cmp::Op(Operator::NotEqual),
+                Cmp::Data(DataAttribute::Value(none)),
+            ]),
+        ]);
+        self
+    }
+
+    /// … whose parts are in a set.
+    pub fn within(self, set: &str, parts: &[Part]) -> Self {
+        self.look_up(set, parts, None)
+    }
+
+    /// … is accepted.
+    pub fn accept(self) -> Self {
+        self.verdict(vec![VerdictAttribute::Code(Verdict::Other(ACCEPT))])
+    }
+
+    /// … is dropped.
+    pub fn drop(self) -> Self {
+        self.verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))])
+    }
+
+    /// … goes through another chain, and comes back.
+    pub fn jump(self, chain: &str) -> Self {
+        self.verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.into())])
+    }
+
+    /// … goes back to where this chain was called from.
+    pub fn back(self) -> Self {
+        self.verdict(vec![VerdictAttribute::Code(Verdict::Return)])
+    }
+
+    /// … goes where a verdict map says, if it says anything.
+    pub fn follow(self, map: &str, parts: &[Part]) -> Self {
+        self.look_up(map, parts, Some(Register::Verdict))
+    }
+
+    /// … goes to the address and the port that a map leads to, if it leads to any.
+    pub fn redirect(self, version: IpVersion, map: &str, parts: &[Part]) -> Self {
+        let mut rule = self.look_up(map, parts, Some(Register::Reg1));
+        let (address, port) = (Register::Reg1.into(), register(version.address_length() / WORD).into());
+        let mut attributes = vec![number(NAT_TYPE, OF_DESTINATION), number(NAT_FAMILY, protocol(version).into())];
+        attributes.extend(NAT_ADDRESS.map(|kind| number(kind, address)));
+        attributes.extend(NAT_PORT.map(|kind| number(kind, port)));
+        attributes.push(number(NAT_FLAGS, ADDRESS_AND_PORT));
+        rule.expressions.push(other("nat", attributes));
+        rule
     }
 
     /// … leaves under the node's address, from a fully random port: two pods that pick one port at once do not meet in
     /// one connection entry.
     pub fn masquerade(mut self) -> Self {
-        let flags = DefaultNla::new(MASQUERADE_FLAGS, RANDOM_FULLY.to_be_bytes().to_vec());
-        self.expressions.push(Expressions::Other { expression_type: "masq".into(), attributes: vec![flags] });
+        self.expressions.push(other("masq", vec![number(MASQUERADE_FLAGS, RANDOM_FULLY)]));
         self
     }
 
-    fn address(mut self, side: Side, prefix: IpNetwork) -> Self {
-        // The address's offset in the network header: RFC 791, section 3.1; RFC 8200, section 3.
-        let (protocol, offset) = match (prefix, side) {
-            (IpNetwork::V4(_), Side::Source) => (NFPROTO_IPV4, 12),
-            (IpNetwork::V4(_), Side::Destination) => (NFPROTO_IPV4, 16),
-            (IpNetwork::V6(_), Side::Source) => (NFPROTO_IPV6, 8),
-            (IpNetwork::V6(_), Side::Destination) => (NFPROTO_IPV6, 24),
-        };
+    fn address(self, side: Side, prefix: IpNetwork) -> Self {
+        let version = IpVersion::of(prefix.ip());
         let network = family::bytes(prefix.network());
-        let length = match prefix.network() {
-            IpAddr::V4(_) => 4,
-            IpAddr::V6(_) => 16,
-        };
-        self.expressions.extend([
-            Expressions::Meta(vec![Meta::Key(MetaKey::Nfproto), Meta::DestinationRegister(Register::Reg1)]),
-            compare(vec![protocol]),
-            Expressions::Payload(vec![
-                Payload::DestinationRegister(Register::Reg1),
-                Payload::Base(NETWORK_HEADER),
-                Payload::Offset(offset),
-                Payload::Len(length),
-            ]),
-            Expressions::Bitwise(vec![
-                Bitwise::SourceRegister(Register::Reg1),
-                Bitwise::DestinationRegister(Register::Reg1),
-                Bitwise::Length(length),
-                Bitwise::Op(0),
-                Bitwise::Mask(DataAttribute::Value(family::bytes(prefix.mask()))),
-                Bitwise::Xor(DataAttribute::Value(vec![0; network.len()])),
-            ]),
+        let mut rule = self.of(version);
+        rule.expressions.extend([
+            payload(Register::Reg1, NETWORK_HEADER, side.offset(version), network.len()),
+            mask(family::bytes(prefix.mask()), network.len()),
             compare(network),
         ]);
+        rule
+    }
+
+    fn meta(mut self, key: MetaKey, value: Vec<u8>) -> Self {
+        self.expressions.extend([
+            Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]),
+            compare(value),
+        ]);
+        self
+    }
+
+    fn look_up(mut self, set: &str, parts: &[Part], to: Option<Register>) -> Self {
+        let mut word = 0;
+        for part in parts {
+            self.expressions.push(part.load(register(word)));
+            word += part.kind().words();
+        }
+        let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
+        lookup.extend(to.map(Lookup::DestinationRegister));
+        lookup.push(Lookup::Flags(0));
+        self.expressions.push(Expressions::Lookup(lookup));
+        self
+    }
+
+    fn verdict(mut self, verdict: Vec<VerdictAttribute>) -> Self {
+        self.expressions.push(Expressions::Immediate(vec![
+            Immediate::DestinationRegister(Register::Verdict),
+            Immediate::Data(DataAttribute::Verdict(verdict)),
+        ]));
         self
     }
 
@@ -119,6 +294,26 @@ impl Rule {
         };
         Self { expressions: list.into_iter().filter_map(data).collect() }
     }
+}
+
+fn number(kind: u16, value: u32) -> DefaultNla {
+    DefaultNla::new(kind, value.to_be_bytes().to_vec())
+}
+
+fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
+    Expressions::Other { expression_type: expression_type.into(), attributes }
+}
+
+/// Keeps some of the bits that are in the first register.
+fn mask(bits: Vec<u8>, length: usize) -> Expressions {
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(Register::Reg1),
+        Bitwise::DestinationRegister(Register::Reg1),
+        Bitwise::Length(u32::try_from(length).unwrap_or(u32::MAX)),
+        Bitwise::Op(0),
+        Bitwise::Mask(DataAttribute::Value(bits)),
+        Bitwise::Xor(DataAttribute::Value(vec![0; length])),
+    ])
 }
 
 fn compare(value: Vec<u8>) -> Expressions {

@@ -1,0 +1,329 @@
+//! Elements of sets and maps: what is added, removed, asked for and listed one by one, whoever else has elements beside
+//! them.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage, Verdict,
+    VerdictAttribute,
+};
+use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
+
+use super::set::{Content, Set, Type, WORD};
+use super::{Table, message, sets};
+use crate::family;
+use crate::{Error, Request, Result, Socket};
+
+/// An element of a set or of a map.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// The name of the set.
+    pub set: String,
+    /// Its key. A set has one element of a key.
+    pub key: Vec<Field>,
+    /// What it leads to.
+    pub data: Data,
+    /// Whose it is: a comment as the program `nft` lists it, 127 bytes at most. It tells an element from one that
+    /// somebody else put in its place, with the same key and the same data.
+    pub owner: Option<String>,
+}
+
+/// What an element leads to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Data {
+    /// Nothing: an element of a set.
+    Nothing,
+    /// A value: an element of a map.
+    Value(Vec<Field>),
+    /// The chain of this name, and back: an element of a verdict map.
+    Jump(String),
+}
+
+/// A field of a key or of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// The protocol above IP (`IPPROTO_*`).
+    Protocol(u8),
+    /// An address.
+    Address(IpAddr),
+    /// A port.
+    Port(u16),
+}
+
+/// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl: a type, a length, and a text that ends with a zero byte.
+const COMMENT: u8 = 0;
+/// The longest comment that the program `nft` reads, without the zero byte.
+const COMMENT_LENGTH: usize = 127;
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Protocol(6) => f.write_str("tcp"),
+            Self::Protocol(17) => f.write_str("udp"),
+            Self::Protocol(132) => f.write_str("sctp"),
+            Self::Protocol(number) => write!(f, "{number}"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Port(port) => write!(f, "{port}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Element {
+    /// As the program `nft` writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let join = |fields: &[Field]| fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ");
+        write!(f, "{}", join(&self.key))?;
+        match &self.data {
+            Data::Nothing => Ok(()),
+            Data::Value(fields) => write!(f, " : {}", join(fields)),
+            Data::Jump(chain) => write!(f, " : jump {chain}"),
+        }
+    }
+}
+
+impl Field {
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Protocol(number) => vec![number],
+            Self::Address(address) => family::bytes(address),
+            Self::Port(port) => port.to_be_bytes().to_vec(),
+        }
+    }
+
+    fn parse(kind: Type, bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..kind.length())?;
+        match kind {
+            Type::Protocol => bytes.first().copied().map(Self::Protocol),
+            Type::Address(version) => version.address(bytes).map(Self::Address),
+            Type::Port => Some(Self::Port(u16::from_be_bytes(bytes.try_into().ok()?))),
+        }
+    }
+}
+
+fn emit(fields: &[Field]) -> Vec<u8> {
+    if let [field] = fields {
+        return field.bytes();
+    }
+    let mut bytes = Vec::new();
+    for field in fields {
+        bytes.extend(field.bytes());
+        bytes.resize(bytes.len().next_multiple_of(WORD), 0);
+    }
+    bytes
+}
+
+fn parse(types: &[Type], mut bytes: &[u8]) -> Option<Vec<Field>> {
+    let mut fields = Vec::with_capacity(types.len());
+    for kind in types {
+        fields.push(Field::parse(*kind, bytes)?);
+        bytes = bytes.get(kind.words() * WORD..).unwrap_or_default();
+    }
+    Some(fields)
+}
+
+/// What the kernel has under the key of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Nothing.
+    Absent,
+    /// The element, whose it should be.
+    Same,
+    /// One that leads elsewhere, or is somebody else's.
+    Other,
+}
+
+impl Element {
+    pub(super) fn ask(&self, table: &str) -> Request<NetfilterMessage> {
+        let ask = NfTablesMessage::GetSetElement(self.message(table, vec![self.key()]));
+        Request::new(self.wish("look for", table), message(ask), 0)
+    }
+
+    /// Fails where the key leads elsewhere already; what is there just so is granted.
+    pub(super) fn add(&self, table: &str) -> Request<NetfilterMessage> {
+        let mut attributes = vec![self.key()];
+        attributes.extend(self.data());
+        attributes.extend(self.comment());
+        let add = NfTablesMessage::NewSetElement(self.message(table, attributes));
+        Request::new(self.wish("add", table), message(add), NLM_F_CREATE)
+    }
+
+    /// Removes what has this key. A transaction in which there is no such thing is refused as a whole.
+    pub(super) fn delete(&self, table: &str) -> Request<NetfilterMessage> {
+        let delete = NfTablesMessage::DeleteSetElement(self.message(table, vec![self.key()]));
+        Request::new(self.wish("remove", table), message(delete), 0)
+    }
+
+    fn wish(&self, verb: &str, table: &str) -> String {
+        format!("{verb} element {self} of set {} of table inet {table}", self.set)
+    }
+
+    fn message(&self, table: &str, attributes: Vec<SetElementAttribute>) -> SetElementMessage {
+        let elements = SetElementList::Elements(vec![ListAttribute::Element(attributes)]);
+        SetElementMessage { attributes: [named(table, &self.set), vec![elements]].concat() }
+    }
+
+    fn key(&self) -> SetElementAttribute {
+        SetElementAttribute::Key(DataAttribute::Value(emit(&self.key)))
+    }
+
+    fn data(&self) -> Option<SetElementAttribute> {
+        let data = match &self.data {
+            Data::Nothing => return None,
+            Data::Value(fields) => DataAttribute::Value(emit(fields)),
+            Data::Jump(chain) => DataAttribute::Verdict(vec![
+                VerdictAttribute::Code(Verdict::Jump),
+                VerdictAttribute::Chain(chain.clone()),
+            ]),
+        };
+        Some(SetElementAttribute::Data(data))
+    }
+
+    fn comment(&self) -> Option<SetElementAttribute> {
+        let text = self.owner.as_ref()?.as_bytes();
+        let text = &text[..text.len().min(COMMENT_LENGTH)];
+        let length = u8::try_from(text.len() + 1).ok()?;
+        Some(SetElementAttribute::UserData([&[COMMENT, length], text, &[0]].concat()))
+    }
+
+    /// What the kernel's answer to the question for this element means.
+    pub(super) fn presence(&self, answer: Option<NetfilterMessage>) -> Presence {
+        let Some(found) = answer.and_then(|answer| listed(answer).into_iter().next()) else { return Presence::Absent };
+        let wanted = [Some(self.key()), self.data(), self.comment()];
+        let is = |attribute: &&SetElementAttribute| {
+            use SetElementAttribute::{Data, Key, UserData};
+            matches!(attribute, Key(_) | Data(_) | UserData(_))
+        };
+        if found.iter().filter(is).eq(wanted.iter().flatten()) { Presence::Same } else { Presence::Other }
+    }
+}
+
+fn named(table: &str, set: &str) -> Vec<SetElementList> {
+    vec![SetElementList::Table(table.into()), SetElementList::Set(set.into())]
+}
+
+/// The elements in a message of the kernel.
+fn listed(answer: NetfilterMessage) -> Vec<Vec<SetElementAttribute>> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(answer)) = answer.inner else {
+        return Vec::new();
+    };
+    let lists = answer.attributes.into_iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    let attributes = lists.flatten().filter_map(|element| match element {
+        ListAttribute::Element(attributes) => Some(attributes),
+        _ => None,
+    });
+    attributes.collect()
+}
+
+/// What the kernel has under the keys of elements, in their order. A set that is not among the right ones cannot be asked
+/// for a key, and has none of them.
+pub(super) fn presences(
+    socket: &mut Socket,
+    table: &str,
+    right: &[Set],
+    elements: &[Element],
+) -> Result<Vec<Presence>> {
+    let can_have = |element: &&Element| right.iter().any(|set| set.name == element.set);
+    let questions = elements.iter().filter(can_have).map(|element| element.ask(table));
+    let mut answers = socket.get_all(questions.collect())?.into_iter();
+    let presence = |element: &Element| match can_have(&element) {
+        true => element.presence(answers.next().flatten()),
+        false => Presence::Absent,
+    };
+    Ok(elements.iter().map(presence).collect())
+}
+
+/// The elements that the kernel does not have, or has with other data or another owner. They are asked for one by one:
+/// the cost does not grow with what else is in their sets.
+///
+/// # Errors
+/// When the kernel refuses to answer; that there is no such table or set is an answer.
+pub fn missing(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Vec<Element>> {
+    let (_, right) = sets(socket, wanted)?;
+    let presences = presences(socket, &wanted.name, &right, elements)?;
+    let missing = elements.iter().zip(presences).filter(|(_, presence)| *presence != Presence::Same);
+    Ok(missing.map(|(element, _)| element.clone()).collect())
+}
+
+/// All elements of a set, whosever they are, sorted. A set that is not there has none.
+///
+/// # Errors
+/// When the kernel refuses to answer, or the set has other types.
+pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Element>> {
+    let wish = format!("list set {} of table inet {table}", set.name);
+    let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: named(table, &set.name) });
+    let answers = match socket.dump(Request::new(wish.clone(), message(ask), 0)) {
+        Err(error) if error.is_gone() => return Ok(Vec::new()),
+        other => other?,
+    };
+    let read = |attributes| read(set, attributes).ok_or_else(|| Error::unreadable(&wish, "it has other types"));
+    let mut elements = answers.into_iter().flat_map(listed).map(read).collect::<Result<Vec<_>>>()?;
+    elements.sort();
+    Ok(elements)
+}
+
+fn read(set: &Set, attributes: Vec<SetElementAttribute>) -> Option<Element> {
+    let (mut key, mut data, mut owner) = (None, Data::Nothing, None);
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = parse(&set.key, &bytes),
+            SetElementAttribute::Data(found) => data = read_data(&set.content, found)?,
+            SetElementAttribute::UserData(bytes) => owner = read_comment(&bytes),
+            _ => {}
+        }
+    }
+    Some(Element { set: set.name.clone(), key: key?, data, owner })
+}
+
+fn read_data(content: &Content, data: DataAttribute) -> Option<Data> {
+    match (content, data) {
+        (Content::Values(types), DataAttribute::Value(bytes)) => parse(types, &bytes).map(Data::Value),
+        (Content::Verdicts, DataAttribute::Verdict(attributes)) => {
+            attributes.into_iter().find_map(|attribute| match attribute {
+                VerdictAttribute::Chain(chain) => Some(Data::Jump(chain)),
+                _ => None,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn read_comment(mut bytes: &[u8]) -> Option<String> {
+    while let Some((&[kind, length], rest)) = bytes.split_first_chunk() {
+        let value = rest.get(..usize::from(length))?;
+        if kind == COMMENT {
+            return Some(String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned());
+        }
+        bytes = &rest[usize::from(length)..];
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::IpVersion;
+
+    #[test]
+    fn a_concatenation_is_padded_field_by_field_and_a_single_field_is_not() {
+        let address = "192.0.2.1".parse().unwrap();
+        let fields = [Field::Protocol(6), Field::Address(address), Field::Port(8080)];
+        let types = [Type::Protocol, Type::Address(IpVersion::V4), Type::Port];
+        let bytes = emit(&fields);
+        assert_eq!(bytes, [6, 0, 0, 0, 192, 0, 2, 1, 0x1f, 0x90, 0, 0]);
+        assert_eq!(parse(&types, &bytes).unwrap(), fields);
+        assert_eq!(emit(&fields[2..]), [0x1f, 0x90]);
+        assert_eq!(parse(&types[2..], &[0x1f, 0x90]).unwrap(), fields[2..]);
+        assert_eq!(parse(&types, &bytes[..4]), None, "the set has other types");
+    }
+
+    #[test]
+    fn a_comment_is_found_among_other_data_of_the_user() {
+        assert_eq!(read_comment(&[1, 1, 9, 0, 3, b'p', b'w', 0]).as_deref(), Some("pw"));
+        assert_eq!(read_comment(&[0, 9, b'p']), None);
+        assert_eq!(read_comment(&[]), None);
+    }
+}

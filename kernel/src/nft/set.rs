@@ -1,0 +1,155 @@
+//! Sets and maps: hash tables whose keys and values are single fields or concatenations. What is in them is said in
+//! `element`.
+
+use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetDescription, SetFlags, SetMessage};
+use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
+
+use crate::family::IpVersion;
+
+/// A set, or a map when its elements lead to something. The cost of a lookup does not grow with its elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its name, 255 bytes at most.
+    pub name: String,
+    /// The fields of a key.
+    pub key: Vec<Type>,
+    /// What an element leads to.
+    pub content: Content,
+}
+
+/// What the elements of a set lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing: it is a set.
+    Nothing,
+    /// A value of these fields: it is a map.
+    Values(Vec<Type>),
+    /// A verdict: it is a verdict map.
+    Verdicts,
+}
+
+/// The type of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// `inet_proto`: the protocol above IP (`IPPROTO_*`).
+    Protocol,
+    /// `ipv4_addr` or `ipv6_addr`.
+    Address(IpVersion),
+    /// `inet_service`: a port of TCP, UDP or SCTP.
+    Port,
+}
+
+/// Where a field of a concatenation ends: at a multiple of this many bytes (`NFT_REG32_SIZE`).
+pub(super) const WORD: usize = 4;
+/// `NFT_DATA_VERDICT` (uapi/linux/netfilter/nf_tables.h).
+const VERDICT: u32 = 0xffff_ff00;
+/// `struct nft_verdict` is a code and a pointer, in the kernel's registers.
+const VERDICT_LENGTH: u32 = 16;
+/// How many bits of a concatenation's type each of its fields has: what the program `nft` lists it by.
+const TYPE_BITS: u32 = 6;
+
+impl Type {
+    /// The number by which the program `nft` knows the type; the kernel does not look at it.
+    fn number(self) -> u32 {
+        match self {
+            Self::Address(IpVersion::V4) => 7,
+            Self::Address(IpVersion::V6) => 8,
+            Self::Protocol => 12,
+            Self::Port => 13,
+        }
+    }
+
+    /// Length of a field, in bytes.
+    pub(super) fn length(self) -> usize {
+        match self {
+            Self::Protocol => 1,
+            Self::Address(version) => version.address_length(),
+            Self::Port => 2,
+        }
+    }
+
+    /// How many of the kernel's registers a field takes.
+    pub(super) fn words(self) -> usize {
+        self.length().div_ceil(WORD)
+    }
+}
+
+/// The type and the length of a field or of a concatenation.
+fn layout(types: &[Type]) -> (u32, u32) {
+    let number = types.iter().fold(0, |number, field| (number << TYPE_BITS) | field.number());
+    let length = match types {
+        [field] => field.length(),
+        fields => fields.iter().map(|field| field.words() * WORD).sum(),
+    };
+    (number, u32::try_from(length).unwrap_or(u32::MAX))
+}
+
+impl Set {
+    pub(super) fn ask(&self, table: &str) -> NfTablesMessage {
+        NfTablesMessage::GetSet(SetMessage { attributes: self.named(table) })
+    }
+
+    pub(super) fn remove(&self, table: &str) -> NfTablesMessage {
+        NfTablesMessage::DeleteSet(SetMessage { attributes: self.named(table) })
+    }
+
+    /// `number` tells the sets of one transaction apart.
+    pub(super) fn create(&self, table: &str, number: u32) -> NfTablesMessage {
+        let mut attributes = self.named(table);
+        attributes.extend(self.types());
+        attributes.push(SetAttribute::Id(number));
+        NfTablesMessage::NewSet(SetMessage { attributes })
+    }
+
+    fn named(&self, table: &str) -> Vec<SetAttribute> {
+        vec![SetAttribute::Table(table.into()), SetAttribute::Name(self.name.clone())]
+    }
+
+    fn flags(&self) -> SetFlags {
+        match self.content {
+            Content::Nothing => SetFlags::empty(),
+            Content::Values(_) | Content::Verdicts => SetFlags::Map,
+        }
+    }
+
+    fn types(&self) -> Vec<SetAttribute> {
+        let (key, length) = layout(&self.key);
+        let mut types =
+            vec![SetAttribute::Flags(self.flags()), SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
+        match &self.content {
+            Content::Nothing => {}
+            Content::Values(fields) => {
+                let (data, length) = layout(fields);
+                types.extend([SetAttribute::DataType(data), SetAttribute::DataLen(length)]);
+            }
+            Content::Verdicts => {
+                types.extend([SetAttribute::DataType(VERDICT), SetAttribute::DataLen(VERDICT_LENGTH)]);
+            }
+        }
+        types
+    }
+
+    /// Whether the kernel's set is of these types, and neither forgets nor refuses elements by itself.
+    pub(super) fn is(&self, found: &NetfilterMessage) -> bool {
+        let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(found)) = &found.inner else { return false };
+        let mut flags = SetFlags::empty();
+        let mut types = Vec::new();
+        for attribute in &found.attributes {
+            match attribute {
+                SetAttribute::Flags(found) => flags = *found,
+                SetAttribute::KeyType(_)
+                | SetAttribute::KeyLen(_)
+                | SetAttribute::DataType(_)
+                | SetAttribute::DataLen(_) => types.push(attribute.clone()),
+                SetAttribute::Description(fields)
+                    if fields.iter().any(|field| matches!(field, SetDescription::Size(_))) =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        types.insert(0, SetAttribute::Flags(flags));
+        types == self.types()
+    }
+}
