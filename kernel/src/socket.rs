@@ -264,8 +264,16 @@ impl Socket {
     where
         T: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
+        self.dump_some(request, Some)
+    }
+
+    /// As [`Socket::dump`], keeping what is picked out of the answers: a long list is never held whole.
+    pub fn dump_some<T, U>(&mut self, request: Request<T>, pick: impl Fn(T) -> Option<U>) -> Result<Vec<U>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(list) = self.dump_once(&request)? {
+            if let Some(list) = self.dump_once(&request, &pick)? {
                 return Ok(list);
             }
         }
@@ -273,7 +281,7 @@ impl Socket {
         Err(Error::unreadable(request.wish, why))
     }
 
-    fn dump_once<T>(&mut self, request: &Request<T>) -> Result<Option<Vec<T>>>
+    fn dump_once<T, U>(&mut self, request: &Request<T>, pick: impl Fn(T) -> Option<U>) -> Result<Option<Vec<U>>>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
@@ -286,7 +294,7 @@ impl Socket {
         loop {
             for answer in self.receive(wish)? {
                 if answer.sequence == sequence
-                    && let Some(list) = dump.take(wish, &answer)?
+                    && let Some(list) = dump.take(wish, &answer, &pick)?
                 {
                     return Ok(list);
                 }
@@ -341,18 +349,23 @@ impl Socket {
 }
 
 /// A list that is being received.
-struct Dump<T> {
-    list: Vec<T>,
+struct Dump<U> {
+    list: Vec<U>,
     interrupted: bool,
 }
 
-impl<T: NetlinkDeserializable> Dump<T> {
+impl<U> Dump<U> {
     /// Takes the next message of the answer. At the end of the dump there is a result: the list, or nothing where it was
     /// interrupted.
-    fn take(&mut self, wish: &str, answer: &Answer<'_>) -> Result<Option<Option<Vec<T>>>> {
+    fn take<T: NetlinkDeserializable>(
+        &mut self,
+        wish: &str,
+        answer: &Answer<'_>,
+        pick: impl Fn(T) -> Option<U>,
+    ) -> Result<Option<Option<Vec<U>>>> {
         self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
         if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
-            self.list.push(parse(wish, answer.bytes)?);
+            self.list.extend(pick(parse(wish, answer.bytes)?));
             return Ok(None);
         }
         let (number, said) = acknowledgement(answer);
@@ -427,10 +440,14 @@ mod tests {
     }
 
     fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
-        let mut dump = Dump::<RouteNetlinkMessage> { list: Vec::new(), interrupted: false };
+        let mut dump = Dump { list: Vec::new(), interrupted: false };
         let mut last = None;
         for (kind, flags, bytes) in answers {
-            last = dump.take("list", &Answer { kind: *kind, flags: *flags, sequence: 0, bytes })?;
+            last = dump.take(
+                "list",
+                &Answer { kind: *kind, flags: *flags, sequence: 0, bytes },
+                Some::<RouteNetlinkMessage>,
+            )?;
         }
         Ok(last.map(|list| list.map(|list| list.len())))
     }

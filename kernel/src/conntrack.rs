@@ -1,0 +1,221 @@
+//! Tracked connections: told from others by what is known of them, listed, and forgotten.
+//!
+//! A UDP flow is translated as it was when its first packet came: after a change of the rules it goes to the old place
+//! for as long as its packets keep coming. Such entries are forgotten here; their next packet begins anew.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+
+use crate::family::IpVersion;
+use crate::{Error, Request, Result, Socket};
+
+/// `IPCTNL_MSG_CT_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
+const GET: u8 = 1;
+const DELETE: u8 = 2;
+/// `CTA_*` and the fields of `CTA_FILTER` (same file).
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
+/// `CTA_FILTER_F_*` (net/netfilter/nf_internals.h): which fields of the tuples are compared.
+const BY_SOURCE: u32 = 1 << 0;
+const BY_DESTINATION: u32 = 1 << 1;
+const BY_PROTOCOL: u32 = 1 << 3;
+const BY_DESTINATION_PORT: u32 = 1 << 5;
+
+/// Which connections: those for which all that is given holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// The version of IP.
+    pub version: IpVersion,
+    /// The protocol above IP (`IPPROTO_*`).
+    pub protocol: u8,
+    /// The destination of the first packet, as its sender wrote it.
+    pub destination: Option<IpAddr>,
+    /// The destination port of the first packet, as its sender wrote it.
+    pub destination_port: Option<u16>,
+    /// Who answers: the destination of the first packet after translation.
+    pub reply_source: Option<IpAddr>,
+}
+
+/// A tracked connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The destination of the first packet, as its sender wrote it.
+    pub destination: IpAddr,
+    /// The destination port of the first packet.
+    pub destination_port: u16,
+    /// Who answers.
+    pub reply_source: IpAddr,
+    version: IpVersion,
+    /// What the kernel knows it by.
+    identity: Vec<ConntrackAttribute>,
+}
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "connections of IPv{} and protocol {}", self.version.digit(), self.protocol)?;
+        self.destination.map_or(Ok(()), |address| write!(f, " to {address}"))?;
+        self.destination_port.map_or(Ok(()), |port| write!(f, " to port {port}"))?;
+        self.reply_source.map_or(Ok(()), |address| write!(f, " answered by {address}"))
+    }
+}
+
+impl Filter {
+    /// What the kernel is asked to look at: all of it, but for addresses of IPv6. Those it takes for the ones that are
+    /// not meant (seen in Linux 6.18: a deletion by an address spared its flows, and took all others).
+    fn asked(&self) -> Self {
+        match self.version {
+            IpVersion::V4 => *self,
+            IpVersion::V6 => Self { destination: None, reply_source: None, ..*self },
+        }
+    }
+
+    /// The tuples, and which of their fields count.
+    fn attributes(&self) -> Vec<DefaultNla> {
+        let mut protocol = vec![ProtoTuple::Protocol(Protocol::from(self.protocol))];
+        protocol.extend(self.destination_port.map(ProtoTuple::DestinationPort));
+        let mut original = vec![Tuple::Proto(protocol)];
+        original.extend(self.destination.map(|address| Tuple::Ip(vec![IPTuple::DestinationAddress(address)])));
+        let reply = self.reply_source.map(|address| [Tuple::Ip(vec![IPTuple::SourceAddress(address)])]);
+
+        let by = |given: bool, flag| if given { flag } else { 0 };
+        let of_original = BY_PROTOCOL
+            | by(self.destination.is_some(), BY_DESTINATION)
+            | by(self.destination_port.is_some(), BY_DESTINATION_PORT);
+        let of_reply = by(self.reply_source.is_some(), BY_SOURCE);
+        // Unlike the rest of such messages these numbers are in the machine's own order.
+        let flags = [(FILTER_ORIGINAL, of_original), (FILTER_REPLY, of_reply)]
+            .map(|(kind, flags)| DefaultNla::new(kind, flags.to_ne_bytes().to_vec()));
+        let mut attributes = vec![nested(ORIGINAL, &original)];
+        attributes.extend(reply.map(|reply| nested(REPLY, &reply)));
+        attributes.push(nested(FILTER, &flags));
+        attributes
+    }
+
+    fn message(&self, message_type: u8) -> NetfilterMessage {
+        message(self.version, ConntrackMessage::Other { message_type, attributes: self.asked().attributes() })
+    }
+
+    fn matches(&self, connection: &Connection) -> bool {
+        self.destination.is_none_or(|address| address == connection.destination)
+            && self.destination_port.is_none_or(|port| port == connection.destination_port)
+            && self.reply_source.is_none_or(|address| address == connection.reply_source)
+    }
+}
+
+/// Forgets the connections that a filter names, whosever they are. The time it takes grows with the size of the kernel's
+/// table; by an address of IPv6 also with the number of connections that the rest of the filter names.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn forget(socket: &mut Socket, filter: &Filter) -> Result<()> {
+    if filter.asked() != *filter {
+        return forget_one_by_one(socket, filter);
+    }
+    match socket.execute(Request::new(format!("forget {filter}"), filter.message(DELETE), 0)) {
+        // Linux before 6.8 looks for a connection of just these tuples, and refuses what is not a whole one.
+        Err(error) if takes_no_filter(&error) => forget_one_by_one(socket, filter),
+        other => other,
+    }
+}
+
+fn takes_no_filter(error: &Error) -> bool {
+    use nix::errno::Errno::{EINVAL, ENOENT, EOPNOTSUPP};
+    matches!(error.errno(), Some(EINVAL | ENOENT | EOPNOTSUPP))
+}
+
+/// As [`forget`], by a list: for what the kernel cannot be told at once.
+///
+/// # Errors
+/// The first refusal.
+pub fn forget_one_by_one(socket: &mut Socket, filter: &Filter) -> Result<()> {
+    let connections = list(socket, filter)?;
+    let refused = socket.execute_all(connections.iter().map(Connection::delete).collect());
+    refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// The connections that a filter names.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn list(socket: &mut Socket, filter: &Filter) -> Result<Vec<Connection>> {
+    let connection = |answer: NetfilterMessage| match answer.inner {
+        NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
+            let connection = Connection::parse(filter.version, filter.protocol, attributes);
+            // Linux before 5.8 takes no notice of the filter.
+            connection.filter(|connection| filter.matches(connection))
+        }
+        _ => None,
+    };
+    socket.dump_some(Request::new(format!("list {filter}"), filter.message(GET), 0), connection)
+}
+
+impl Connection {
+    /// A connection of a protocol; `None` when it is of another one, or has no ports.
+    fn parse(version: IpVersion, protocol: u8, attributes: Vec<ConntrackAttribute>) -> Option<Self> {
+        use ConntrackAttribute::{CtaTupleOrig, CtaTupleReply, Other};
+        let tuple = |pick: fn(&ConntrackAttribute) -> Option<&Vec<Tuple>>| attributes.iter().find_map(pick);
+        let original = tuple(|attribute| if let CtaTupleOrig(tuple) = attribute { Some(tuple) } else { None })?;
+        let reply = tuple(|attribute| if let CtaTupleReply(tuple) = attribute { Some(tuple) } else { None })?;
+        if !protocols(original).any(|field| *field == ProtoTuple::Protocol(protocol.into())) {
+            return None;
+        }
+        let destination = addresses(original).find_map(|field| match field {
+            IPTuple::DestinationAddress(address) => Some(*address),
+            _ => None,
+        })?;
+        let destination_port = protocols(original).find_map(|field| match field {
+            ProtoTuple::DestinationPort(port) => Some(*port),
+            _ => None,
+        })?;
+        let reply_source = addresses(reply).find_map(|field| match field {
+            IPTuple::SourceAddress(address) => Some(*address),
+            _ => None,
+        })?;
+        let identifies = |attribute: &ConntrackAttribute| match attribute {
+            CtaTupleOrig(_) => true,
+            Other(other) => matches!(other.kind(), ID | ZONE),
+            _ => false,
+        };
+        let identity = attributes.into_iter().filter(identifies).collect();
+        Some(Self { destination, destination_port, reply_source, version, identity })
+    }
+
+    /// The message that forgets it, and no other that has begun since.
+    pub fn delete(&self) -> Request<NetfilterMessage> {
+        let wish = format!("forget the connection to {} port {}", self.destination, self.destination_port);
+        Request::removal(wish, message(self.version, ConntrackMessage::Delete(self.identity.clone())))
+    }
+}
+
+/// An attribute that holds others, and says so: the kernel insists on it for a filter.
+fn nested<T: Nla>(kind: u16, attributes: &[T]) -> DefaultNla {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    DefaultNla::new(kind | NLA_F_NESTED, bytes)
+}
+
+fn addresses(tuple: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
+    let fields = tuple.iter().map(|part| if let Tuple::Ip(fields) = part { fields.as_slice() } else { &[] });
+    fields.flatten()
+}
+
+fn protocols(tuple: &[Tuple]) -> impl Iterator<Item = &ProtoTuple> {
+    let fields = tuple.iter().map(|part| if let Tuple::Proto(fields) = part { fields.as_slice() } else { &[] });
+    fields.flatten()
+}
+
+fn message(version: IpVersion, inner: ConntrackMessage) -> NetfilterMessage {
+    let family = match version {
+        IpVersion::V4 => NetfilterProtoFamily::IPv4,
+        IpVersion::V6 => NetfilterProtoFamily::IPv6,
+    };
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+}
