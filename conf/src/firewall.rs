@@ -5,9 +5,7 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::nft::{At, Base, Chain, Kind, Rule, Table};
 
 use crate::defaults;
-
-/// `NF_IP_PRI_NAT_SRC` (uapi/linux/netfilter_ipv4.h).
-const SOURCE_NAT: i32 = 100;
+use crate::translation::SOURCE_NAT;
 
 /// The table: packets of this node's pods leave the cluster under the node's address. Nothing else is translated: what
 /// goes to a pod is accepted first, whoever sent it, and what is tunnelled already bears the node's own source.

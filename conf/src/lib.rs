@@ -10,8 +10,11 @@ pub mod dns;
 mod document;
 pub mod firewall;
 pub mod hash;
+pub mod hostport;
+pub mod masquerade;
 mod network;
 mod pod;
+pub mod translation;
 
 pub use dns::Dns;
 pub use network::{Invalid, Ipam, Network, Range, Route};

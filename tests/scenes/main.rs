@@ -5,6 +5,7 @@
 
 mod conversation;
 mod expect;
+mod hostport;
 mod kernel;
 mod membership;
 mod overlay;

@@ -1,0 +1,108 @@
+//! The plugin's part of table `inet podwire`: what translates for host ports and for networks that ask for `ipMasq`.
+//!
+//! It does not depend on any configuration, so that whoever finds it missing or different writes the same; what a pod
+//! has is elements of its sets ([`crate::hostport`], [`crate::masquerade`]). The daemon owns other chains of the table.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use podwire_kernel::family::{self, IpVersion};
+use podwire_kernel::nft::{At, Base, Chain, Content, Kind, Part, Rule, Set, Table, Type};
+
+use crate::{defaults, hostport, masquerade};
+
+/// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before connections are tracked.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_NAT_DST`.
+const DESTINATION_NAT: i32 = -100;
+/// `NF_IP_PRI_NAT_SRC`.
+pub(crate) const SOURCE_NAT: i32 = 100;
+
+/// The chain that host ports are looked up in.
+const HOST_PORTS: &str = "hostports";
+
+/// The table, with the chains of some networks ([`masquerade::chain`]); those of other networks stay as they are.
+pub fn table(networks: Vec<Chain>) -> Table {
+    let chains = [loopback_guard(), prerouting(), output(), host_ports(), postrouting()];
+    Table {
+        name: defaults::TABLE.into(),
+        sets: IpVersion::BOTH.into_iter().flat_map(sets).collect(),
+        chains: chains.into_iter().chain(networks).collect(),
+    }
+}
+
+fn sets(version: IpVersion) -> [Set; 4] {
+    use Type::{Address, Port, Protocol};
+    let address = Address(version);
+    let to_pod = || Content::Values(vec![address, Port]);
+    [
+        Set { name: hostport::by_address(version), key: vec![Protocol, address, Port], content: to_pod() },
+        Set { name: hostport::any_address(version), key: vec![Protocol, Port], content: to_pod() },
+        Set { name: hostport::hairpin(version), key: vec![address, address], content: Content::Nothing },
+        Set { name: masquerade::map(version), key: vec![address], content: Content::Verdicts },
+    ]
+}
+
+/// 127.0.0.0/8 (RFC 1122, section 3.2.1.3).
+fn loopback() -> IpNetwork {
+    masquerade::prefix(Ipv4Addr::new(127, 0, 0, 0).into(), 8)
+}
+
+/// A pod's veth lets 127.0.0.1 through, so that the node reaches host ports by it (`route_localnet`). A pod must not
+/// reach by it what listens on the node's own 127.0.0.1. Every packet passes here; few get past the first comparison.
+fn loopback_guard() -> Chain {
+    Chain {
+        name: "loopback-guard".into(),
+        base: Some(Base { kind: Kind::Filter, hook: At::Prerouting, priority: RAW }),
+        rules: vec![Rule::new().to(loopback()).in_by(defaults::HOST_VETH_PREFIX).drop()],
+    }
+}
+
+fn prerouting() -> Chain {
+    Chain {
+        name: "hostport-prerouting".into(),
+        base: Some(Base { kind: Kind::Nat, hook: At::Prerouting, priority: DESTINATION_NAT }),
+        rules: vec![Rule::new().to_local().jump(HOST_PORTS)],
+    }
+}
+
+/// ::1 is left alone: IPv6 has no `route_localnet`, a connection would be translated and never answered.
+fn output() -> Chain {
+    Chain {
+        name: "hostport-output".into(),
+        base: Some(Base { kind: Kind::Nat, hook: At::Output, priority: DESTINATION_NAT }),
+        rules: vec![
+            Rule::new().to(family::host(IpAddr::V6(Ipv6Addr::LOCALHOST))).back(),
+            Rule::new().to_local().jump(HOST_PORTS),
+        ],
+    }
+}
+
+/// A host port of one address goes before one of all addresses.
+fn host_ports() -> Chain {
+    let rules = IpVersion::BOTH.into_iter().flat_map(|version| {
+        let (by_address, any_address) = (hostport::by_address(version), hostport::any_address(version));
+        let to = |map: &str, parts: &[Part]| Rule::new().of(version).redirect(version, map, parts);
+        [
+            to(&by_address, &[Part::Protocol, Part::Destination(version), Part::DestinationPort]),
+            to(&any_address, &[Part::Protocol, Part::DestinationPort]),
+        ]
+    });
+    Chain { name: HOST_PORTS.into(), base: None, rules: rules.collect() }
+}
+
+/// What a pod could not answer under the address that it comes from leaves under the node's: what the node sends from
+/// 127.0.0.1, and what a pod sends to itself by a host port. Then the pods of networks that ask for it.
+fn postrouting() -> Chain {
+    let own = Rule::new().from(loopback()).out_by(defaults::HOST_VETH_PREFIX).masquerade();
+    let hairpin = |version| {
+        let parts = [Part::Source(version), Part::Destination(version)];
+        Rule::new().of(version).translated().within(&hostport::hairpin(version), &parts).masquerade()
+    };
+    let network = |version| Rule::new().of(version).follow(&masquerade::map(version), &[Part::Source(version)]);
+    Chain {
+        name: "pod-postrouting".into(),
+        base: Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: SOURCE_NAT }),
+        rules: std::iter::once(own).chain(IpVersion::BOTH.map(hairpin)).chain(IpVersion::BOTH.map(network)).collect(),
+    }
+}
