@@ -4,19 +4,21 @@
 //! old rules or the new ones. What rules there should be is said elsewhere. The elements of sets belong to whoever put
 //! them there: they are values of their own ([`Element`]), and outlive the replacement of the table.
 
+mod answer;
 mod element;
 mod expression;
 mod set;
 mod skeleton;
 
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, ExpressionAttribute, GenAttribute, GenMessage, Hook, HookNumber, InetHookNumber,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
+    ChainAttribute, ChainMessage, GenMessage, Hook, HookNumber, InetHookNumber, NfTablesMessage, RuleAttribute,
+    RuleMessage, TableAttribute, TableFlags, TableMessage,
 };
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
+use self::answer::Answer;
 pub use self::element::{Data, Element, Field, elements, missing};
 pub use self::expression::{Part, Rule};
 pub use self::set::{Content, Set, Type};
@@ -111,6 +113,11 @@ impl From<At> for InetHookNumber {
     }
 }
 
+/// `NFTA_GEN_ID`, `NFTA_TABLE_FLAGS`, `NFTA_CHAIN_HOOK`, `NFTA_RULE_EXPRESSIONS` (uapi/linux/netfilter/nf_tables.h).
+const GENERATION: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const CHAIN_HOOK: u16 = 4;
+const RULE_EXPRESSIONS: u16 = 4;
 /// `NF_ACCEPT` (uapi/linux/netfilter.h): a chain's policy, and a rule's verdict.
 const ACCEPT: u32 = 1;
 /// `NF_DROP`.
@@ -132,12 +139,8 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
     let mut answers = socket.get_all(questions)?.into_iter();
     found.generation = generation(answers.next().flatten())?;
     let Some(table) = answers.next().flatten() else { return Ok(found) };
-    if let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = table.inner {
-        found.dormant = table.attributes.iter().any(|attribute| match attribute {
-            TableAttribute::Flags(flags) => flags.contains(TableFlags::Dormant),
-            _ => false,
-        });
-    }
+    let flags = TableFlags::from_bits_retain(table.number(TABLE_FLAGS).unwrap_or(0));
+    found.dormant = flags.contains(TableFlags::Dormant);
     for (set, answer) in wanted.sets.iter().zip(answers.by_ref()) {
         match answer {
             None => {}
@@ -149,7 +152,7 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
         let Some(answer) = answer else { continue };
         if !chain.is_at(&answer) {
             found.misplaced.push(chain.name.clone());
-        } else if chain.base.is_none() || has_policy(&answer, ACCEPT) {
+        } else if chain.base.is_none() || answer.has(&ChainAttribute::Policy(ACCEPT)) {
             let rules = rules(socket, name, &chain.name)?;
             found.table.chains.push(Chain { rules, ..chain.clone() });
         }
@@ -172,16 +175,8 @@ fn ask_generation() -> Request<NetfilterMessage> {
     Request::new("read the generation of nftables", message(inner), 0)
 }
 
-fn generation(answer: Option<NetfilterMessage>) -> Result<u32> {
-    let number = match answer.map(|answer| answer.inner) {
-        Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer))) => {
-            answer.attributes.into_iter().find_map(|attribute| match attribute {
-                GenAttribute::Id(number) => Some(number),
-                _ => None,
-            })
-        }
-        _ => None,
-    };
+fn generation(answer: Option<Answer>) -> Result<u32> {
+    let number = answer.and_then(|answer| answer.number(GENERATION));
     number.ok_or_else(|| Error::unreadable("read the generation of nftables", "it has no number"))
 }
 
@@ -193,27 +188,14 @@ impl Found {
 }
 
 fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
-    let ask = NfTablesMessage::GetRule(RuleMessage {
-        attributes: vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())],
-    });
+    let ours = [RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
+    let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.to_vec() });
     let wish = format!("list the rules of chain {chain} of table inet {table}");
-    let mut rules = Vec::new();
-    for answer in socket.dump(Request::new(wish, message(ask), 0))? {
-        let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = answer.inner else { continue };
+    socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
         // Kernels that ignore the filter list every rule of the family.
-        let names = |name: &RuleAttribute| match name {
-            RuleAttribute::Table(name) => Some(name == table),
-            RuleAttribute::Chain(name) => Some(name == chain),
-            _ => None,
-        };
-        if rule.attributes.iter().filter_map(names).all(|ours| ours) {
-            rules.extend(rule.attributes.into_iter().find_map(|attribute| match attribute {
-                RuleAttribute::Expressions(list) => Some(Rule::parse(list)),
-                _ => None,
-            }));
-        }
-    }
-    Ok(rules)
+        let rule = ours.iter().all(|name| answer.has(name)).then(|| answer.get(RULE_EXPRESSIONS)).flatten();
+        rule.map(Rule::parse)
+    })
 }
 
 impl Table {
@@ -256,7 +238,7 @@ impl Table {
         for chain in &self.chains {
             for rule in &chain.rules {
                 let mut message = rules(chain);
-                message.attributes.push(RuleAttribute::Expressions(rule.emit()));
+                message.attributes.push(RuleAttribute::Other(DefaultNla::new(RULE_EXPRESSIONS, rule.emit())));
                 let add = NfTablesMessage::NewRule(message);
                 requests.push(self.request("fill", &of(chain), add, NLM_F_CREATE | NLM_F_APPEND));
             }
@@ -292,7 +274,7 @@ impl Chain {
         let mut attributes = self.named(table);
         if let Some(base) = self.base {
             attributes.extend([
-                base.place(),
+                ChainAttribute::Hook(base.place().to_vec()),
                 ChainAttribute::Type(base.kind.name().into()),
                 ChainAttribute::Policy(ACCEPT),
             ]);
@@ -301,41 +283,27 @@ impl Chain {
     }
 
     /// Whether the kernel's chain is at this hook, with this priority and kind; or at none, where none is wanted.
-    fn is_at(&self, found: &NetfilterMessage) -> bool {
-        let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(found)) = &found.inner else { return false };
-        let Some(base) = self.base else {
-            return !found.attributes.iter().any(|attribute| matches!(attribute, ChainAttribute::Hook(_)));
-        };
-        let wanted = [base.place(), ChainAttribute::Type(base.kind.name().into())];
-        wanted.iter().all(|wanted| found.attributes.iter().any(|attribute| same(wanted, attribute)))
+    fn is_at(&self, found: &Answer) -> bool {
+        let place = found.get(CHAIN_HOOK);
+        match (self.base, place) {
+            // Whatever other fields of the hook the kernel adds.
+            (Some(base), Some(place)) => {
+                let kind = ChainAttribute::Type(base.kind.name().into());
+                found.has(&kind) && base.place().iter().all(|field| answer::has(place, field))
+            }
+            (None, None) => true,
+            _ => false,
+        }
     }
 }
 
 impl Base {
-    fn place(self) -> ChainAttribute {
-        ChainAttribute::Hook(vec![
-            Hook::Number(HookNumber::Inet(self.hook.into())),
-            Hook::Priority(u32::from_ne_bytes(self.priority.to_ne_bytes())),
-        ])
-    }
-}
-
-fn has_policy(found: &NetfilterMessage, policy: u32) -> bool {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(found)) = &found.inner else { return false };
-    found.attributes.contains(&ChainAttribute::Policy(policy))
-}
-
-/// Equal, whatever other fields of the hook the kernel adds.
-fn same(wanted: &ChainAttribute, found: &ChainAttribute) -> bool {
-    match (wanted, found) {
-        (ChainAttribute::Hook(wanted), ChainAttribute::Hook(found)) => wanted.iter().all(|field| found.contains(field)),
-        _ => wanted == found,
+    fn place(self) -> [Hook; 2] {
+        let priority = u32::from_ne_bytes(self.priority.to_ne_bytes());
+        [Hook::Number(HookNumber::Inet(self.hook.into())), Hook::Priority(priority)]
     }
 }
 
 fn message(inner: NfTablesMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), inner)
 }
-
-/// The list of expressions as it stands in a message.
-type List = Vec<ListAttribute<ExpressionAttribute>>;

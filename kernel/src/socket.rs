@@ -224,11 +224,12 @@ impl Socket {
         Ok(self.get_all(vec![request])?.pop().flatten())
     }
 
-    /// As [`Socket::get`], many questions in one system call; the answers are in their order. The first error is
-    /// returned when all are answered.
-    pub fn get_all<T>(&mut self, requests: Vec<Request<T>>) -> Result<Vec<Option<T>>>
+    /// As [`Socket::get`], many questions in one system call, answered by messages of any type; the answers are in their
+    /// order. The first error is returned when all are answered.
+    pub fn get_all<T, A>(&mut self, requests: Vec<Request<T>>) -> Result<Vec<Option<A>>>
     where
-        T: NetlinkSerializable + NetlinkDeserializable,
+        T: NetlinkSerializable,
+        A: NetlinkDeserializable,
     {
         let mut answers = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
@@ -240,7 +241,7 @@ impl Socket {
                 wishes.push(wish);
             }
             self.send(&bytes)?;
-            let mut chunk: Vec<Option<Result<Option<T>>>> = wishes.iter().map(|_| None).collect();
+            let mut chunk: Vec<Option<Result<Option<A>>>> = wishes.iter().map(|_| None).collect();
             let mut open = chunk.len();
             while open > 0 {
                 for answer in self.receive(&wishes[0])? {
@@ -267,10 +268,12 @@ impl Socket {
         self.dump_some(request, Some)
     }
 
-    /// As [`Socket::dump`], keeping what is picked out of the answers: a long list is never held whole.
-    pub fn dump_some<T, U>(&mut self, request: Request<T>, pick: impl Fn(T) -> Option<U>) -> Result<Vec<U>>
+    /// As [`Socket::dump`], keeping what is picked out of the answers, of whatever type: a long list is never held whole.
+    pub fn dump_some<T, A, I>(&mut self, request: Request<T>, pick: impl Fn(A) -> I) -> Result<Vec<I::Item>>
     where
-        T: NetlinkSerializable + NetlinkDeserializable + Clone,
+        T: NetlinkSerializable + Clone,
+        A: NetlinkDeserializable,
+        I: IntoIterator,
     {
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(list) = self.dump_once(&request, &pick)? {
@@ -281,9 +284,11 @@ impl Socket {
         Err(Error::unreadable(request.wish, why))
     }
 
-    fn dump_once<T, U>(&mut self, request: &Request<T>, pick: impl Fn(T) -> Option<U>) -> Result<Option<Vec<U>>>
+    fn dump_once<T, A, I>(&mut self, request: &Request<T>, pick: impl Fn(A) -> I) -> Result<Option<Vec<I::Item>>>
     where
-        T: NetlinkSerializable + NetlinkDeserializable + Clone,
+        T: NetlinkSerializable + Clone,
+        A: NetlinkDeserializable,
+        I: IntoIterator,
     {
         let wish = &request.wish;
         let mut bytes = Vec::new();
@@ -357,11 +362,11 @@ struct Dump<U> {
 impl<U> Dump<U> {
     /// Takes the next message of the answer. At the end of the dump there is a result: the list, or nothing where it was
     /// interrupted.
-    fn take<T: NetlinkDeserializable>(
+    fn take<A: NetlinkDeserializable, I: IntoIterator<Item = U>>(
         &mut self,
         wish: &str,
         answer: &Answer<'_>,
-        pick: impl Fn(T) -> Option<U>,
+        pick: impl Fn(A) -> I,
     ) -> Result<Option<Option<Vec<U>>>> {
         self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
         if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {

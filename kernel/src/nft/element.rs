@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage, Verdict,
     VerdictAttribute,
 };
-use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 
+use super::answer::{self, Answer};
 use super::set::{Content, Set, Type, WORD};
 use super::{Table, message, sets};
 use crate::family;
@@ -51,6 +52,15 @@ pub enum Field {
     Port(u16),
 }
 
+/// `NFTA_SET_ELEM_LIST_ELEMENTS`, `NFTA_SET_ELEM_*`, `NFTA_DATA_*`, `NFTA_VERDICT_CHAIN`
+/// (uapi/linux/netfilter/nf_tables.h).
+const LIST_ELEMENTS: u16 = 3;
+const KEY: u16 = 1;
+const DATA: u16 = 2;
+const USER_DATA: u16 = 6;
+const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
+const VERDICT_CHAIN: u16 = 2;
 /// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl: a type, a length, and a text that ends with a zero byte.
 const COMMENT: u8 = 0;
 /// The longest comment that the program `nft` reads, without the zero byte.
@@ -187,14 +197,14 @@ impl Element {
     }
 
     /// What the kernel's answer to the question for this element means.
-    pub(super) fn presence(&self, answer: Option<NetfilterMessage>) -> Presence {
-        let Some(found) = answer.and_then(|answer| listed(answer).into_iter().next()) else { return Presence::Absent };
-        let wanted = [Some(self.key()), self.data(), self.comment()];
-        let is = |attribute: &&SetElementAttribute| {
-            use SetElementAttribute::{Data, Key, UserData};
-            matches!(attribute, Key(_) | Data(_) | UserData(_))
+    fn presence(&self, answer: Option<Answer>) -> Presence {
+        let Some(answer) = answer else { return Presence::Absent };
+        let Some(found) = listed(&answer).next() else { return Presence::Absent };
+        let is = |kind, wanted: Option<SetElementAttribute>| {
+            answer::get(found, kind) == wanted.as_ref().map(answer::value).as_deref()
         };
-        if found.iter().filter(is).eq(wanted.iter().flatten()) { Presence::Same } else { Presence::Other }
+        let same = is(KEY, Some(self.key())) && is(DATA, self.data()) && is(USER_DATA, self.comment());
+        if same { Presence::Same } else { Presence::Other }
     }
 }
 
@@ -203,19 +213,9 @@ fn named(table: &str, set: &str) -> Vec<SetElementList> {
 }
 
 /// The elements in a message of the kernel.
-fn listed(answer: NetfilterMessage) -> Vec<Vec<SetElementAttribute>> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(answer)) = answer.inner else {
-        return Vec::new();
-    };
-    let lists = answer.attributes.into_iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    let attributes = lists.flatten().filter_map(|element| match element {
-        ListAttribute::Element(attributes) => Some(attributes),
-        _ => None,
-    });
-    attributes.collect()
+fn listed(answer: &Answer) -> impl Iterator<Item = &[u8]> {
+    let elements = answer.get(LIST_ELEMENTS).unwrap_or_default();
+    answer::attributes(elements).map(|(_, element)| element)
 }
 
 /// What the kernel has under the keys of elements, in their order. A set that is not among the right ones cannot be asked
@@ -255,40 +255,30 @@ pub fn missing(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Res
 pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Element>> {
     let wish = format!("list set {} of table inet {table}", set.name);
     let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: named(table, &set.name) });
-    let answers = match socket.dump(Request::new(wish.clone(), message(ask), 0)) {
+    let read = |answer: Answer| listed(&answer).map(|element| read(set, element)).collect::<Vec<_>>();
+    let found = match socket.dump_some(Request::new(wish.clone(), message(ask), 0), read) {
         Err(error) if error.is_gone() => return Ok(Vec::new()),
         other => other?,
     };
-    let read = |attributes| read(set, attributes).ok_or_else(|| Error::unreadable(&wish, "it has other types"));
-    let mut elements = answers.into_iter().flat_map(listed).map(read).collect::<Result<Vec<_>>>()?;
+    let elements = found.into_iter().collect::<Option<Vec<_>>>();
+    let mut elements = elements.ok_or_else(|| Error::unreadable(&wish, "it has other types"))?;
     elements.sort();
     Ok(elements)
 }
 
-fn read(set: &Set, attributes: Vec<SetElementAttribute>) -> Option<Element> {
-    let (mut key, mut data, mut owner) = (None, Data::Nothing, None);
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = parse(&set.key, &bytes),
-            SetElementAttribute::Data(found) => data = read_data(&set.content, found)?,
-            SetElementAttribute::UserData(bytes) => owner = read_comment(&bytes),
-            _ => {}
+/// An element of a set; `None` when the set has other types.
+fn read(set: &Set, element: &[u8]) -> Option<Element> {
+    let key = answer::get(answer::get(element, KEY)?, VALUE)?;
+    let data = match &set.content {
+        Content::Nothing => Data::Nothing,
+        Content::Values(types) => Data::Value(parse(types, answer::get(answer::get(element, DATA)?, VALUE)?)?),
+        Content::Verdicts => {
+            let chain = answer::get(answer::get(answer::get(element, DATA)?, VERDICT)?, VERDICT_CHAIN)?;
+            Data::Jump(String::from_utf8_lossy(chain.strip_suffix(&[0])?).into_owned())
         }
-    }
-    Some(Element { set: set.name.clone(), key: key?, data, owner })
-}
-
-fn read_data(content: &Content, data: DataAttribute) -> Option<Data> {
-    match (content, data) {
-        (Content::Values(types), DataAttribute::Value(bytes)) => parse(types, &bytes).map(Data::Value),
-        (Content::Verdicts, DataAttribute::Verdict(attributes)) => {
-            attributes.into_iter().find_map(|attribute| match attribute {
-                VerdictAttribute::Chain(chain) => Some(Data::Jump(chain)),
-                _ => None,
-            })
-        }
-        _ => None,
-    }
+    };
+    let owner = answer::get(element, USER_DATA).and_then(read_comment);
+    Some(Element { set: set.name.clone(), key: parse(&set.key, key)?, data, owner })
 }
 
 fn read_comment(mut bytes: &[u8]) -> Option<String> {

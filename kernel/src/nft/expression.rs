@@ -1,17 +1,22 @@
 //! Rules, built from the kernel's expressions, in the very form in which the kernel lists them: two rules are equal when
-//! their expressions are.
+//! their bytes are.
+
+use std::fmt;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
-    Operator, Payload, Register, Verdict, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload,
+    Register, Verdict, VerdictAttribute,
 };
 
 use super::set::{Type, WORD};
-use super::{ACCEPT, DROP, List};
+use super::{ACCEPT, DROP, answer};
 use crate::family::{self, IpVersion};
 
+/// `NFTA_EXPR_*` (uapi/linux/netfilter/nf_tables.h).
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
 /// `NFPROTO_*` (uapi/linux/netfilter.h).
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
@@ -47,9 +52,22 @@ const MASQUERADE_FLAGS: u16 = 1;
 const RANDOM_FULLY: u32 = 1 << 4;
 
 /// A rule: matches, then what happens to a packet that passed them all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Rule {
-    expressions: Vec<Expressions>,
+    /// A list of names and data, as in `NFTA_RULE_EXPRESSIONS`.
+    expressions: Vec<u8>,
+}
+
+impl fmt::Debug for Rule {
+    /// The names of its expressions, and their data as it is compared.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |expression, kind| answer::get(expression, kind).unwrap_or_default();
+        let expressions = answer::attributes(&self.expressions).map(|(_, expression)| {
+            let name = part(expression, EXPRESSION_NAME);
+            (String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)), part(expression, EXPRESSION_DATA))
+        });
+        f.debug_map().entries(expressions).finish()
+    }
 }
 
 /// Which address of a packet is looked at.
@@ -168,7 +186,7 @@ impl Rule {
             number(FIB_RESULT, FIB_ADDRESS_TYPE),
             number(FIB_FLAGS, FIB_OF_DESTINATION),
         ];
-        self.expressions.extend([other("fib", attributes), compare(LOCAL.to_ne_bytes().to_vec())]);
+        self.extend([other("fib", attributes), compare(LOCAL.to_ne_bytes().to_vec())]);
         self
     }
 
@@ -178,7 +196,7 @@ impl Rule {
             vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
         let bit = DESTINATION_TRANSLATED.to_ne_bytes().to_vec();
         let none = vec![0; bit.len()];
-        self.expressions.extend([
+        self.extend([
             other("ct", attributes),
             mask(bit, none.len()),
             Expressions::Cmp(vec![
@@ -228,14 +246,14 @@ impl Rule {
         attributes.extend(NAT_ADDRESS.map(|kind| number(kind, address)));
         attributes.extend(NAT_PORT.map(|kind| number(kind, port)));
         attributes.push(number(NAT_FLAGS, ADDRESS_AND_PORT));
-        rule.expressions.push(other("nat", attributes));
+        rule.push(other("nat", attributes));
         rule
     }
 
     /// … leaves under the node's address, from a fully random port: two pods that pick one port at once do not meet in
     /// one connection entry.
     pub fn masquerade(mut self) -> Self {
-        self.expressions.push(other("masq", vec![number(MASQUERADE_FLAGS, RANDOM_FULLY)]));
+        self.push(other("masq", vec![number(MASQUERADE_FLAGS, RANDOM_FULLY)]));
         self
     }
 
@@ -243,7 +261,7 @@ impl Rule {
         let version = IpVersion::of(prefix.ip());
         let network = family::bytes(prefix.network());
         let mut rule = self.of(version);
-        rule.expressions.extend([
+        rule.extend([
             payload(Register::Reg1, NETWORK_HEADER, side.offset(version), network.len()),
             mask(family::bytes(prefix.mask()), network.len()),
             compare(network),
@@ -252,7 +270,7 @@ impl Rule {
     }
 
     fn meta(mut self, key: MetaKey, value: Vec<u8>) -> Self {
-        self.expressions.extend([
+        self.extend([
             Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]),
             compare(value),
         ]);
@@ -262,37 +280,38 @@ impl Rule {
     fn look_up(mut self, set: &str, parts: &[Part], to: Option<Register>) -> Self {
         let mut word = 0;
         for part in parts {
-            self.expressions.push(part.load(register(word)));
+            self.push(part.load(register(word)));
             word += part.kind().words();
         }
         let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
         lookup.extend(to.map(Lookup::DestinationRegister));
         lookup.push(Lookup::Flags(0));
-        self.expressions.push(Expressions::Lookup(lookup));
+        self.push(Expressions::Lookup(lookup));
         self
     }
 
     fn verdict(mut self, verdict: Vec<VerdictAttribute>) -> Self {
-        self.expressions.push(Expressions::Immediate(vec![
+        self.push(Expressions::Immediate(vec![
             Immediate::DestinationRegister(Register::Verdict),
             Immediate::Data(DataAttribute::Verdict(verdict)),
         ]));
         self
     }
 
-    pub(super) fn emit(&self) -> List {
-        self.expressions.iter().cloned().map(ListAttribute::from).collect()
+    fn extend<const N: usize>(&mut self, expressions: [Expressions; N]) {
+        expressions.into_iter().for_each(|expression| self.push(expression));
     }
 
-    pub(super) fn parse(list: List) -> Self {
-        let data = |element| match element {
-            ListAttribute::Element(attributes) => attributes.into_iter().find_map(|attribute| match attribute {
-                ExpressionAttribute::Data(data) => Some(data),
-                _ => None,
-            }),
-            _ => None,
-        };
-        Self { expressions: list.into_iter().filter_map(data).collect() }
+    fn push(&mut self, expression: Expressions) {
+        self.expressions.extend(answer::listed(&ListAttribute::from(expression)));
+    }
+
+    pub(super) fn emit(&self) -> Vec<u8> {
+        self.expressions.clone()
+    }
+
+    pub(super) fn parse(expressions: &[u8]) -> Self {
+        Self { expressions: expressions.to_vec() }
     }
 }
 

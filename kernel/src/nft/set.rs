@@ -1,9 +1,9 @@
 //! Sets and maps: hash tables whose keys and values are single fields or concatenations. What is in them is said in
 //! `element`.
 
-use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetDescription, SetFlags, SetMessage};
-use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
+use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetFlags, SetMessage};
 
+use super::answer::{self, Answer};
 use crate::family::IpVersion;
 
 /// A set, or a map when its elements lead to something. The cost of a lookup does not grow with its elements.
@@ -41,6 +41,10 @@ pub enum Type {
 
 /// Where a field of a concatenation ends: at a multiple of this many bytes (`NFT_REG32_SIZE`).
 pub(super) const WORD: usize = 4;
+/// `NFTA_SET_FLAGS`, `NFTA_SET_DESC` and `NFTA_SET_DESC_SIZE` (uapi/linux/netfilter/nf_tables.h).
+const FLAGS: u16 = 3;
+const DESCRIPTION: u16 = 9;
+const SIZE: u16 = 1;
 /// `NFT_DATA_VERDICT` (uapi/linux/netfilter/nf_tables.h).
 const VERDICT: u32 = 0xffff_ff00;
 /// `struct nft_verdict` is a code and a pointer, in the kernel's registers.
@@ -96,6 +100,7 @@ impl Set {
     /// `number` tells the sets of one transaction apart.
     pub(super) fn create(&self, table: &str, number: u32) -> NfTablesMessage {
         let mut attributes = self.named(table);
+        attributes.push(SetAttribute::Flags(self.flags()));
         attributes.extend(self.types());
         attributes.push(SetAttribute::Id(number));
         NfTablesMessage::NewSet(SetMessage { attributes })
@@ -114,8 +119,7 @@ impl Set {
 
     fn types(&self) -> Vec<SetAttribute> {
         let (key, length) = layout(&self.key);
-        let mut types =
-            vec![SetAttribute::Flags(self.flags()), SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
+        let mut types = vec![SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
         match &self.content {
             Content::Nothing => {}
             Content::Values(fields) => {
@@ -130,26 +134,9 @@ impl Set {
     }
 
     /// Whether the kernel's set is of these types, and neither forgets nor refuses elements by itself.
-    pub(super) fn is(&self, found: &NetfilterMessage) -> bool {
-        let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(found)) = &found.inner else { return false };
-        let mut flags = SetFlags::empty();
-        let mut types = Vec::new();
-        for attribute in &found.attributes {
-            match attribute {
-                SetAttribute::Flags(found) => flags = *found,
-                SetAttribute::KeyType(_)
-                | SetAttribute::KeyLen(_)
-                | SetAttribute::DataType(_)
-                | SetAttribute::DataLen(_) => types.push(attribute.clone()),
-                SetAttribute::Description(fields)
-                    if fields.iter().any(|field| matches!(field, SetDescription::Size(_))) =>
-                {
-                    return false;
-                }
-                _ => {}
-            }
-        }
-        types.insert(0, SetAttribute::Flags(flags));
-        types == self.types()
+    pub(super) fn is(&self, found: &Answer) -> bool {
+        let flags = found.number(FLAGS).unwrap_or(0) == self.flags().bits();
+        let size = found.get(DESCRIPTION).and_then(|fields| answer::get(fields, SIZE));
+        flags && size.is_none() && self.types().iter().all(|wanted| found.has(wanted))
     }
 }
