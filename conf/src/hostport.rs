@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Data, Element, Field};
+use serde::{Deserialize, Serialize};
 
 /// A port of the node that leads to a port of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,8 @@ pub struct Mapping {
 }
 
 /// The protocols that have ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,

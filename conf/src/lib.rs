@@ -18,4 +18,4 @@ pub mod translation;
 
 pub use dns::Dns;
 pub use network::{Invalid, Ipam, Network, Range, Route};
-pub use pod::{Bandwidth, Bucket, Port, Protocol, Wishes};
+pub use pod::{Bandwidth, Bucket, Port, Wishes};

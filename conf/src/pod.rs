@@ -1,7 +1,6 @@
 //! What a runtime wishes for one pod, beside the network's configuration: addresses, a link-layer address, host ports,
 //! bandwidth (CNI conventions, "Dynamic Plugin specific fields").
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_kernel::Mac;
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 use crate::Invalid;
 use crate::document::Field;
+use crate::hostport::Protocol;
 use crate::network::invalid;
 
 /// The wishes for one pod.
@@ -36,18 +36,6 @@ pub struct Port {
     pub host_port: u16,
     /// The pod's port, from 1.
     pub pod_port: u16,
-}
-
-/// A protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Transmission Control Protocol.
-    Tcp,
-    /// User Datagram Protocol.
-    Udp,
-    /// Stream Control Transmission Protocol.
-    Sctp,
 }
 
 /// Limits of both directions.
@@ -151,11 +139,10 @@ impl Port {
         };
         let protocol = match field.get("protocol")? {
             None => Protocol::Tcp,
-            Some(name) => match name.text()?.to_ascii_lowercase().as_str() {
-                "tcp" | "" => Protocol::Tcp,
-                "udp" => Protocol::Udp,
-                "sctp" => Protocol::Sctp,
-                _ => return name.wrong("is not one of tcp, udp, sctp"),
+            Some(name) if name.value() == "" => Protocol::Tcp,
+            Some(name) => match name.text()?.parse() {
+                Ok(protocol) => protocol,
+                Err(_) => return name.wrong("is not one of tcp, udp, sctp"),
             },
         };
         let host_address = field.get("hostIP")?.filter(|address| address.value() != "");
@@ -174,16 +161,6 @@ impl Port {
             None => Some(any),
             Some(address) => (address.is_ipv4() == pod.is_ipv4()).then_some(address),
         }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
     }
 }
 

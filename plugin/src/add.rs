@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
 use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
@@ -18,7 +19,7 @@ use crate::ledger::{Beside, Ledger, Record, Wanted};
 use crate::plan::Plan;
 use crate::shaping::Shaper;
 use crate::undo::Undo;
-use crate::{del, reclaim};
+use crate::{del, reclaim, translation};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -108,6 +109,9 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         wait_local(&mut inside, *address, SETTLED_WITHIN)?;
     }
 
+    let translated = record.clone();
+    undo.push(move || translation::take_away(&translated).map_err(|failure| failure.to_string()));
+    translation::make(&record, state)?;
     let dns = dns(request, given.as_ref())?;
     ledger.attached(attachment)?;
     undo.commit();
@@ -156,7 +160,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         addresses: &request.wishes.addresses,
         given: given.map(|given| given.addresses.clone()),
         ports: &request.wishes.ports,
-        masquerade: request.network.masquerade,
+        masquerade: if request.network.masquerade { own_prefixes(request, given) } else { Vec::new() },
         bandwidth: request.wishes.bandwidth,
     };
     let attempt = |host: &mut Socket| {
@@ -177,6 +181,14 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
             eprintln!("podwire: {}: took back what {reclaimed} dead pods held", failure.message());
             attempt(host)
         }
+    }
+}
+
+/// The prefixes of the network: what a pod sends there stays as it is.
+fn own_prefixes(request: &Add, given: Option<&Given>) -> Vec<IpNetwork> {
+    match given {
+        Some(given) => given.prefixes.clone(),
+        None => request.network.ipam.ranges.iter().flatten().map(|range| range.subnet).collect(),
     }
 }
 

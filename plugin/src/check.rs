@@ -17,7 +17,7 @@ use crate::add::{open_pod, wait_local, wait_operational};
 use crate::cni::{Check, Code, Failure};
 use crate::ledger::{Ledger, Record};
 use crate::shaping::Shaper;
-use crate::{delegate, plan};
+use crate::{delegate, plan, translation};
 
 /// What the kernel does by itself a little after ADD has answered is waited for.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
@@ -147,6 +147,7 @@ fn on_host(
     for difference in shaper.differences(&record.bandwidth, host, outer)? {
         differs.add(format!("bandwidth {difference}"));
     }
+    translation::differences(record)?.into_iter().for_each(|difference| differs.add(difference));
     let forwarding = [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)];
     for (path, ipv4) in forwarding {
         let needed = record.addresses().iter().any(|address| address.is_ipv4() == ipv4);

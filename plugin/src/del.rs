@@ -8,7 +8,7 @@ use podwire_kernel::{Socket, removal};
 
 use crate::cni::{Attachment, Del, Failure};
 use crate::ledger::{Ledger, Record};
-use crate::{delegate, plan};
+use crate::{delegate, plan, translation};
 
 /// Detaches a pod. A second time, or of a pod that never was, it does nothing.
 pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
@@ -36,6 +36,7 @@ pub(crate) fn detach(
         names.push(shaper);
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let translated = record.map_or(Ok(()), translation::take_away);
     let removed = removal::announced(&names).map_err(Failure::from);
     let rules = match (record, netns) {
         (Some(record), Some(netns)) if record.beside.is_some() => match Namespace::open(netns) {
@@ -45,7 +46,7 @@ pub(crate) fn detach(
         },
         _ => Ok(()),
     };
-    removed.and(rules)?;
+    removed.and(translated).and(rules)?;
     ledger.map_or(Ok(()), |ledger| ledger.release(attachment))
 }
 

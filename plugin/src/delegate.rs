@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
 use podwire_conf::{Dns, Route};
+use podwire_kernel::family;
 use serde_json::Value;
 
 use crate::cni::{Code, Delegate, Failure};
@@ -17,6 +18,8 @@ use crate::cni::{Code, Delegate, Failure};
 pub(crate) struct Given {
     /// Addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The prefixes that they are of.
+    pub(crate) prefixes: Vec<IpNetwork>,
     /// Routes of the pod. Their gateways are not read: a pod's only neighbour is its node.
     pub(crate) routes: Vec<Route>,
     /// Name servers.
@@ -112,15 +115,15 @@ impl Given {
             value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(what, value))
         };
         let dns = Dns::parse(answer).map_err(|invalid| wrong(&invalid.to_string(), answer))?.unwrap_or_default();
+        let addresses: Vec<_> =
+            addresses.iter().map(|value| network(value, "an address")).collect::<Result<_, Failure>>()?;
         Ok(Self {
-            addresses: addresses
-                .iter()
-                .map(|value| Ok(network(value, "an address")?.ip()))
-                .collect::<Result<_, Failure>>()?,
+            addresses: addresses.iter().map(IpNetwork::ip).collect(),
+            prefixes: addresses.iter().map(|address| family::masked(*address)).collect(),
             routes: routes
                 .iter()
                 .map(|route| {
-                    let destination = podwire_kernel::family::masked(network(&route["dst"], "a route")?);
+                    let destination = family::masked(network(&route["dst"], "a route")?);
                     let metric = route["priority"].as_u64().and_then(|metric| u32::try_from(metric).ok()).unwrap_or(0);
                     Ok(Route { destination, metric })
                 })

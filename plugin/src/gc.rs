@@ -8,7 +8,7 @@ use podwire_kernel::{Socket, link, removal};
 
 use crate::cni::{Attachment, Code, Failure, Gc};
 use crate::ledger::Ledger;
-use crate::{del, delegate, plan};
+use crate::{del, delegate, plan, translation};
 
 /// Detaches what is not valid, with a record or without one. Goes on after a failure, and then fails with all of them.
 pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
@@ -39,6 +39,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
     if let Some(ledger) = &ledger {
         failures.extend(ledger.sweep(&valid).err().map(|failure| failure.to_string()));
     }
+    failures.extend(translation::sweep(state).err().map(|failure| failure.to_string()));
     if let Some(delegate) = &request.delegate {
         failures.extend(delegate::pass_on(delegate, "GC").err().map(|failure| failure.to_string()));
     }

@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use ipnetwork::IpNetwork;
 use nix::fcntl::Flock;
 use podwire_conf::{Bandwidth, Port, Range, hash};
 use serde::{Deserialize, Serialize};
@@ -57,9 +58,9 @@ pub struct Record {
     /// The ports of the node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
-    /// Whether what it sends out of the network leaves under the node's address.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub masquerade: bool,
+    /// Where what it sends does not leave under the node's address; empty where nothing does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masquerade: Vec<IpNetwork>,
     /// How fast it may send and receive.
     #[serde(default, skip_serializing_if = "is_unlimited")]
     pub bandwidth: Bandwidth,
@@ -109,8 +110,8 @@ pub struct Wanted<'a> {
     pub given: Option<Vec<IpAddr>>,
     /// Ports of the node.
     pub ports: &'a [Port],
-    /// Whether it is masqueraded.
-    pub masquerade: bool,
+    /// Where it is not masqueraded; empty where it never is.
+    pub masquerade: Vec<IpNetwork>,
     /// Its limits.
     pub bandwidth: Bandwidth,
 }
@@ -143,6 +144,21 @@ impl Ledger {
     /// As [`Ledger::open`].
     pub fn existing(state: &Path, network: &str) -> Result<Option<Self>, Failure> {
         if state.join(network).join("boot").exists() { Self::open(state, network).map(Some) } else { Ok(None) }
+    }
+
+    /// The networks of this node that have a ledger.
+    ///
+    /// # Errors
+    /// When the state directory cannot be listed.
+    pub fn networks(state: &Path) -> Result<Vec<String>, Failure> {
+        let mut names = disk::list(state)?;
+        names.retain(|name| state.join(name).join("boot").exists());
+        Ok(names)
+    }
+
+    /// The state directory that it is in.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Whether a ledger could be made or written below a directory, which need not be there yet: nothing is written.
@@ -211,7 +227,7 @@ impl Ledger {
             attachment: attachment.clone(),
             addresses: Vec::new(),
             ports: wanted.ports.to_vec(),
-            masquerade: wanted.masquerade,
+            masquerade: wanted.masquerade.clone(),
             bandwidth: wanted.bandwidth,
             beside: None,
         };
@@ -436,7 +452,7 @@ impl Ledger {
             attachment,
             addresses,
             ports: Vec::new(),
-            masquerade: false,
+            masquerade: Vec::new(),
             bandwidth: Bandwidth::default(),
             beside: None,
         })

@@ -20,6 +20,7 @@ mod gc;
 mod reclaim;
 mod shaping;
 mod status;
+mod translation;
 mod undo;
 
 use std::io::{Read, Write};

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use podwire_conf::hostport::{Mapping, Protocol};
 use podwire_conf::{defaults, masquerade, translation};
+use podwire_kernel::Socket;
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Chain, Element};
-use podwire_kernel::Socket;
 
 use crate::cni::Failure;
 use crate::ledger::{Ledger, Record};
@@ -87,9 +87,11 @@ pub(crate) fn differences(record: &Record) -> Result<Vec<String>, Failure> {
         differences.push(format!("table inet {} is not as podwire made it", defaults::TABLE));
     }
     let missing = nft::missing(&mut socket, &table, &wanted.elements)?;
-    differences.extend(missing.iter().map(|element| {
-        format!("set {} of table inet {} has lost {element}", element.set, defaults::TABLE)
-    }));
+    differences.extend(
+        missing
+            .iter()
+            .map(|element| format!("set {} of table inet {} has lost {element}", element.set, defaults::TABLE)),
+    );
     Ok(differences)
 }
 
