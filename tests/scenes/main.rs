@@ -10,6 +10,7 @@ mod kernel;
 mod membership;
 mod overlay;
 mod plugin;
+mod plugin_wishes;
 mod repair;
 mod restart;
 mod shaping;
