@@ -174,16 +174,15 @@ impl Pod {
         self.addresses[usize::from(like.is_ipv6())]
     }
 
-    /// What a mapping of the host port to this pod is in the kernel, for TCP and UDP.
+    /// The host port to this pod, for TCP and UDP.
+    fn mappings(&self, like: IpAddr, host_address: Option<IpAddr>) -> [Mapping; 2] {
+        let (pod, host_port, pod_port) = (self.address(like), HOST_PORT, POD_PORT);
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| Mapping { protocol, host_address, host_port, pod, pod_port })
+    }
+
+    /// What that is in the kernel.
     fn host_port(&self, like: IpAddr, host_address: Option<IpAddr>) -> Vec<Element> {
-        let mapping = |protocol| Mapping {
-            protocol,
-            host_address,
-            host_port: HOST_PORT,
-            pod: self.address(like),
-            pod_port: POD_PORT,
-        };
-        [Protocol::Tcp, Protocol::Udp].iter().flat_map(|protocol| mapping(*protocol).elements(&self.device)).collect()
+        self.mappings(like, host_address).iter().flat_map(|mapping| mapping.elements(&self.device)).collect()
     }
 
     /// The same, for every local address of both families.
@@ -295,13 +294,8 @@ fn a_flow_that_began_before_follows_the_host_port_when_it_is_forgotten() {
         for family in FAMILIES {
             let to = node_address(family);
             let (old, new) = (before.host_port(family, None), after.host_port(family, None));
-            let filter = conntrack::Filter {
-                version: IpVersion::of(family),
-                protocol: Protocol::Udp.number(),
-                destination: None,
-                destination_port: Some(HOST_PORT),
-                reply_source: None,
-            };
+            let mappings = before.mappings(family, None);
+            let filter = mappings.iter().find_map(Mapping::flows).ok_or("UDP has no flows")?;
             let by_pod =
                 conntrack::Filter { destination_port: None, reply_source: Some(before.address(family)), ..filter };
             let by_address = conntrack::Filter { destination: Some(to), ..filter };
