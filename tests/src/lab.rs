@@ -188,11 +188,14 @@ pub fn program(name: &str) -> io::Result<PathBuf> {
 }
 
 /// The lab is never played in the machine's own namespaces.
-fn require_isolation() -> Result<(), String> {
+///
+/// # Errors
+/// When this is not the first process of a world of its own.
+pub fn require_isolation() -> Result<(), String> {
     if env::var_os("PODWIRE_ISOLATED").is_some() && std::process::id() == 1 {
         return Ok(());
     }
-    Err("this would touch the machine's own network: run it by scripts/test or scripts/demo".into())
+    Err("this would touch the machine's own network: run it by scripts/test, scripts/demo or scripts/bench".into())
 }
 
 /// Asks again and again until there is an answer, or the time is over.

@@ -57,28 +57,31 @@ impl Call {
     pub fn execute(&self, host: &Host) -> Result<Answer, String> {
         // Found before the host is entered, whose /proc may know nothing of this process.
         let podwire = super::program("podwire").map_err(|error| error.to_string())?;
-        let run = || -> std::io::Result<Answer> {
-            let mut child = Command::new(podwire)
-                .env_clear()
-                .envs(self.environment.iter().map(|(name, value)| (name, value)))
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                match stdin.write_all(self.input.as_bytes()) {
-                    // It may have answered without reading.
-                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error),
-                    _ => {}
-                }
-            }
-            let output = child.wait_with_output()?;
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            Ok(Answer { code: output.status.code(), output: text(output.stdout), log: text(output.stderr) })
+        let run = || {
+            let mut command = Command::new(podwire);
+            command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value))).current_dir("/");
+            converse(&mut command, &self.input)
         };
         host.enter(run).map_err(|error| format!("execute podwire on {}: {error}", host.name))
     }
+}
+
+/// Executes a program where the calling thread is, gives it its input, and reads all that it says until it has ended.
+///
+/// # Errors
+/// When it cannot be executed; its own failure is an answer.
+pub fn converse(command: &mut Command, input: &str) -> std::io::Result<Answer> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // It may have answered without reading.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+    }
+    let output = child.wait_with_output()?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Answer { code: output.status.code(), output: text(output.stdout), log: text(output.stderr) })
 }
 
 impl Answer {
