@@ -1,0 +1,68 @@
+//! The bench as a user runs it, short: every contestant attaches and detaches its pods, and what comes out can be read.
+
+#![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use podwire_tests::lab::program;
+use serde_json::Value;
+
+/// The standard output of a program that succeeds.
+#[track_caller]
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_bench_measures_every_contestant_and_says_what_is_missed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
+    fs::create_dir_all(&directory).unwrap();
+    // Built before, outside of this world: there is no way out of it.
+    let reference = said(&mut Command::new(root.join("scripts/reference-plugins")));
+    for tool in ["floor", "peak"] {
+        let source = root.join(format!("tests/bench/{tool}.c"));
+        let warnings = ["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"];
+        said(Command::new("cc").args(warnings).arg(directory.join(tool)).arg(source));
+    }
+    let mut bench = Command::new(program("podwire-isolate").unwrap());
+    bench.arg(program("podwire-bench").unwrap()).args(["plugin", "--quick", "--check", "--reference", &reference]);
+    for option in ["--tools", "--output"] {
+        bench.arg(option).arg(&directory);
+    }
+    let output = bench.env_remove("PODWIRE_ISOLATED").output().unwrap();
+    let (table, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 1)) && !table.is_empty(), "{log}");
+
+    let report: Value = serde_json::from_slice(&fs::read(directory.join("plugin.json")).unwrap()).unwrap();
+    let list = |name: &str| report[name].as_array().unwrap().clone();
+    for contestant in ["podwire", "ptp", "bridge", "floor"] {
+        let latencies: Vec<_> = list("latencies").into_iter().filter(|one| one["contestant"] == contestant).collect();
+        let without_ports = latencies.iter().filter(|one| one["host_port"] == false).count();
+        // ADD and DEL, IPv4 alone and both families, one at a time and 16 at once.
+        assert_eq!(without_ports, 8, "{contestant}: {report:#}");
+        assert!(
+            latencies.iter().all(|one| one["p50_ms"].as_f64().unwrap() > 0.0 && one["calls"] == 20),
+            "{latencies:?}"
+        );
+        let ported = latencies.len() - without_ports;
+        let maps_ports = contestant == "ptp" || contestant == "bridge";
+        assert!(!maps_ports || ported == 6, "{contestant}: {ported} with a host port");
+        let rates: Vec<_> = list("rates").into_iter().filter(|one| one["contestant"] == contestant).collect();
+        assert!(rates.iter().all(|one| one["per_second"].as_f64().unwrap() > 1.0) && rates.len() >= 4, "{rates:?}");
+        assert!(list("memory").iter().any(|one| one["contestant"] == contestant && one["peak_kib"] != 0), "{report:#}");
+    }
+    assert_eq!(list("growth").len(), 9);
+    assert_eq!(report["held"]["held"], 6_000);
+
+    let missed = list("verdicts").iter().any(|one| one["outcome"] == "missed");
+    assert_eq!(output.status.code(), Some(i32::from(missed)), "{table}{log}");
+    assert_eq!(table.contains("\n  missed "), missed, "{table}");
+    let chart = fs::read_to_string(directory.join("plugin.svg")).unwrap();
+    assert!(chart.contains("<rect ") && chart.contains("a quick run"), "{chart}");
+    fs::remove_dir_all(&directory).unwrap();
+}
