@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::process::Command;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::statistics::rounded;
 use crate::tools::Tools;
 
 /// Facts without which the numbers mean nothing.
@@ -17,8 +19,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// How many processors this program may use.
     pub(crate) cores: usize,
-    /// How many processes wanted a processor before the run, the average of a minute: others' work is noise.
-    pub(crate) load: String,
+    /// How busy the processors were before the run, from 0 to 1: others' work is noise.
+    pub(crate) busy_before: f64,
     /// What the processors call themselves.
     pub(crate) processor: String,
     /// The distribution: it decides which way portmap takes.
@@ -54,12 +56,7 @@ impl Machine {
             date: said("date", &["--utc", "+%Y-%m-%d %H:%M"])?,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             cores: available_parallelism().map_err(|error| format!("count the processors: {error}"))?.get(),
-            load: fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            busy_before: busy()?,
             processor: field("/proc/cpuinfo", "model name"),
             distribution: field("/etc/os-release", "PRETTY_NAME"),
             podwire: version(&tools.podwire)?,
@@ -68,6 +65,33 @@ impl Machine {
             nft: said("nft", &["--version"])?,
         })
     }
+}
+
+impl Machine {
+    /// Whether others were at work: then the times are theirs too.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy_before > 0.1
+    }
+}
+
+/// The share of the processors' time that was not idle in the second that begins now, what the hypervisor took included.
+fn busy() -> Result<f64, String> {
+    let (idle_before, all_before) = processor_time()?;
+    thread::sleep(Duration::from_secs(1));
+    let (idle, all) = processor_time()?;
+    let passed = |now: u64, before: u64| u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
+    let (idle, all) = (passed(idle, idle_before), passed(all, all_before));
+    Ok(rounded(1.0 - f64::from(idle) / f64::from(all.max(1))))
+}
+
+/// Idle (and waiting for a disk), and all time of the processors in ticks since boot: the first line of /proc/stat (proc(5)).
+fn processor_time() -> Result<(u64, u64), String> {
+    let text = fs::read_to_string("/proc/stat").map_err(|error| format!("read /proc/stat: {error}"))?;
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // The last two are guests' time, which the first two contain.
+    let fields: Vec<u64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
+    let idle = fields.iter().skip(3).take(2).sum();
+    Ok((idle, fields.iter().sum()))
 }
 
 /// What a program says on either stream.

@@ -148,7 +148,7 @@ pub(crate) mod tests {
             date: "2026-01-02 03:04".into(),
             kernel: "6.18.1".into(),
             cores: 2,
-            load: "0.10".into(),
+            busy_before: 0.25,
             processor: "some <processor> & more".into(),
             distribution: "Debian".into(),
             podwire: "v0.1.0".into(),

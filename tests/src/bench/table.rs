@@ -8,8 +8,13 @@ use crate::report::{Discipline, Report, Settling};
 pub(crate) fn text(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "\n{} · Linux {} · {} cores, load {} before · {} · {}\n",
-        machine.date, machine.kernel, machine.cores, machine.load, machine.processor, machine.distribution
+        "\n{} · Linux {} · {} cores, {:.0} % busy before · {} · {}\n",
+        machine.date,
+        machine.kernel,
+        machine.cores,
+        machine.busy_before * 100.0,
+        machine.processor,
+        machine.distribution
     );
     text += &format!(
         "podwire {} ({}) · reference plugins {}; portmap took {} ({}) · {} pods each\n",
@@ -17,6 +22,10 @@ pub(crate) fn text(report: &Report) -> String {
     );
     if report.quick {
         text += "A quick run: it shows that everything works, and its numbers mean little.\n";
+    }
+    if machine.is_busy() {
+        text +=
+            "Others were at work on this machine: run it again when they are not, before you build on its numbers.\n";
     }
     for families in Families::ALL {
         let name = families.name();
@@ -184,8 +193,15 @@ mod tests {
         assert_eq!(cells(line("ptp")), ptp);
         assert_eq!(cells(line("floor")), "floor (netlink only, in C) 1.50 / 3.00 0.75× – 1.50 / 3.00 0.75× –");
         assert_eq!(cells(line("met ")), "met ADD against the ptp chain 7.00 × (at least 6 ×)");
-        for fact in ["Linux 6.18.1", "portmap took nftables", "200 pods", "ADD, 1000 pods", "60000 of 65533", "missed"]
-        {
+        for fact in [
+            "Linux 6.18.1",
+            "portmap took nftables",
+            "200 pods",
+            "ADD, 1000 pods",
+            "60000 of 65533",
+            "missed",
+            "Others were",
+        ] {
             assert!(text.contains(fact), "no {fact:?} in {text}");
         }
         assert!(text.lines().all(|line| line.trim_end() == line), "spaces at the end of a line: {text}");
