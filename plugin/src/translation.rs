@@ -25,19 +25,9 @@ impl Translation {
     fn of(record: &Record) -> Self {
         let owner = plan::host_device(&record.attachment);
         let network = &record.attachment.network;
-        let mut elements = Vec::new();
-        for pod in record.addresses() {
-            let mappings = record.ports.iter().map(|port| Mapping {
-                protocol: port.protocol,
-                host_address: port.host_address,
-                host_port: port.host_port,
-                pod,
-                pod_port: port.pod_port,
-            });
-            elements.extend(mappings.flat_map(|mapping| mapping.elements(&owner)));
-            if !record.masquerade.is_empty() {
-                elements.push(masquerade::element(network, pod, &owner));
-            }
+        let mut elements: Vec<_> = mappings(record).flat_map(|mapping| mapping.elements(&owner)).collect();
+        if !record.masquerade.is_empty() {
+            elements.extend(record.addresses().into_iter().map(|pod| masquerade::element(network, pod, &owner)));
         }
         let chains = if record.masquerade.is_empty() {
             Vec::new()
@@ -59,7 +49,7 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
     if done.table {
         restore(&mut socket, state)?;
     }
-    forget_connections(record);
+    forget_flows(record);
     Ok(())
 }
 
@@ -70,7 +60,7 @@ pub(crate) fn take_away(record: &Record) -> Result<(), Failure> {
         return Ok(());
     }
     nft::withdraw(&mut Socket::netfilter()?, &translation::table(had.chains), &had.elements)?;
-    forget_connections(record);
+    forget_flows(record);
     Ok(())
 }
 
@@ -144,29 +134,27 @@ fn records(state: &Path) -> Result<Vec<Record>, Failure> {
 }
 
 /// A datagram has no connection, so the kernel goes on translating as it did before for as long as somebody sends: what
-/// it remembers of these ports and of this pod is forgotten. That it could not be is no reason to fail.
-fn forget_connections(record: &Record) {
-    let mut filters = Vec::new();
-    for port in record.ports.iter().filter(|port| port.protocol == Protocol::Udp) {
-        for pod in record.addresses() {
-            let Some(host) = port.host_address_for(pod) else { continue };
-            let everything = Filter {
-                version: IpVersion::of(pod),
-                protocol: Protocol::Udp.number(),
-                destination: None,
-                destination_port: None,
-                reply_source: None,
-            };
-            let destination = Some(host).filter(|host| !host.is_unspecified());
-            filters.push(Filter { destination, destination_port: Some(port.host_port), ..everything });
-            filters.push(Filter { reply_source: Some(pod), ..everything });
-        }
-    }
-    if filters.is_empty() {
+/// it remembers of these ports is forgotten. That it could not be is no reason to fail.
+fn forget_flows(record: &Record) {
+    let flows: Vec<_> = mappings(record).filter_map(|mapping| mapping.flows()).collect();
+    if flows.is_empty() {
         return;
     }
-    let forget = |socket: &mut Socket| filters.iter().try_for_each(|filter| conntrack::forget(socket, filter));
-    if let Err(error) = Socket::netfilter().and_then(|mut socket| forget(&mut socket)) {
+    let forget = |mut socket: Socket| flows.iter().try_for_each(|flows| conntrack::forget(&mut socket, flows));
+    if let Err(error) = Socket::netfilter().and_then(forget) {
         eprintln!("podwire: datagrams to the host ports may go astray for a while: {error}");
     }
+}
+
+/// The host ports of a pod, for each of its addresses.
+fn mappings(record: &Record) -> impl Iterator<Item = Mapping> {
+    record.addresses().into_iter().flat_map(|pod| {
+        record.ports.iter().map(move |port| Mapping {
+            protocol: port.protocol,
+            host_address: port.host_address,
+            host_port: port.host_port,
+            pod,
+            pod_port: port.pod_port,
+        })
+    })
 }
