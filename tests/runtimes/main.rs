@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
+mod capabilities;
 mod cri;
 mod ctr;
 #[path = "../scenes/expect.rs"]

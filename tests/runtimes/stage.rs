@@ -23,6 +23,15 @@ pub(crate) fn containerd(body: impl FnOnce(&mut Containerd) -> Outcome) {
     node(|machine| explained(machine, body));
 }
 
+/// The same, with the host outside of the cluster to look from.
+#[track_caller]
+pub(crate) fn containerd_from_outside(body: impl FnOnce(&mut Containerd, &Host) -> Outcome) {
+    cluster(1, |lab| {
+        let outside = lab.outside.clone();
+        explained(Machine::new(&lab.nodes[0].host)?, |containerd| body(containerd, &outside))
+    });
+}
+
 /// The same without podwired: the conflist is the scene's own, of one plugin.
 #[track_caller]
 pub(crate) fn containerd_with(plugin: &Value, body: impl FnOnce(&mut Containerd) -> Outcome) {
