@@ -56,6 +56,10 @@ pub enum Code {
     Differs = 106,
 }
 
+/// Bytes of JSON that the sentence and the details may take.
+const MESSAGE_LIMIT: usize = 1000;
+const DETAILS_LIMIT: usize = 900;
+
 impl Failure {
     /// A failure: what was wanted or what is wrong, and on what.
     pub fn new(code: Code, message: impl Into<String>, details: impl Into<String>) -> Self {
@@ -82,12 +86,12 @@ impl Failure {
         &self.message
     }
 
-    /// The error object. It is one line of at most a kilobyte or so: runtimes show it to humans.
+    /// The error object. It is one line of less than two kilobytes, whatever the request was: runtimes show it to humans.
     pub fn render(&self) -> String {
-        let mut answer = json!({"code": self.code, "msg": self.message});
+        let mut answer = json!({"code": self.code, "msg": shortened(&self.message, MESSAGE_LIMIT)});
         answer["cniVersion"] = json!(self.version.as_deref().unwrap_or(VERSIONS[VERSIONS.len() - 1]));
         if !self.details.is_empty() {
-            answer["details"] = json!(self.details);
+            answer["details"] = json!(shortened(&self.details, DETAILS_LIMIT));
         }
         format!("{answer}\n")
     }
@@ -97,6 +101,20 @@ impl Failure {
         self.version = VERSIONS.contains(&version).then(|| version.to_owned());
         self
     }
+}
+
+/// The beginning of a text that takes no more than so many bytes of JSON.
+fn shortened(text: &str, limit: usize) -> String {
+    let mut size = 0;
+    let over = text.char_indices().find(|(_, character)| {
+        size += match character {
+            '"' | '\\' | '\n' | '\r' | '\t' => 2,
+            '\0'..='\u{1f}' => 6,
+            other => other.len_utf8(),
+        };
+        size > limit
+    });
+    over.map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
 
 impl From<podwire_kernel::Error> for Failure {

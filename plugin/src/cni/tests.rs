@@ -132,6 +132,23 @@ fn x1_x2_an_error_is_an_object_in_the_version_of_the_request() {
 }
 
 #[test]
+fn x9_an_error_is_a_short_line_whatever_was_asked_for() {
+    for part in ["a", "é", "\"", "\u{1}", "\n"] {
+        let long = part.repeat(9000);
+        for failure in [
+            Failure::new(Code::Kernel, long.clone(), long.clone()),
+            add(&[("CNI_CONTAINERID", &format!("{long}/"))], CONFIGURATION).unwrap_err(),
+            add(&[("CNI_ARGS", &long)], CONFIGURATION).unwrap_err(),
+        ] {
+            let answer = failure.render();
+            assert!(answer.len() < 2048 && answer.lines().count() == 1, "{} bytes", answer.len());
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert!(answer.as_object().unwrap().values().any(|text| text.to_string().ends_with("…\"")), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn n9_a_previous_result_that_is_no_object_is_refused_before_anything_is_done() {
     for previous in ["7", "[]", "\"x\""] {
         let input = CONFIGURATION.replace("\"type\": \"podwire\"", &format!("\"prevResult\": {previous}"));
