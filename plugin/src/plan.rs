@@ -72,7 +72,7 @@ pub fn host_device(attachment: &Attachment) -> String {
 /// The beginning of the alias of every device of a network, by which it is known when there is no record of it.
 pub fn alias_of(network: &str) -> String {
     // The kernel's limit for all of it is 255 bytes.
-    format!("{}: ", network.chars().take(180).collect::<String>())
+    format!("{}: ", &network[..network.floor_char_boundary(180)])
 }
 
 /// The name of the device on the host that what a pod sends is shaped by.
@@ -106,7 +106,7 @@ impl Plan {
             mtu: request.network.mtu.unwrap_or(way_out),
             routes: routes.iter().filter(families).cloned().collect(),
             has_ports: !request.wishes.ports.is_empty(),
-            alias: alias_of(&attachment.network) + &request.pod.chars().take(60).collect::<String>(),
+            alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
             addresses,
         }
     }

@@ -149,6 +149,16 @@ fn x9_an_error_is_a_short_line_whatever_was_asked_for() {
 }
 
 #[test]
+fn the_alias_of_a_device_fits_the_kernel_whatever_the_pod_is_called() {
+    let arguments = format!("K8S_POD_NAMESPACE=é;K8S_POD_NAME={}", "é🦀".repeat(99));
+    let input = CONFIGURATION.replace("\"net\"", &format!("{:?}", "n".repeat(255)));
+    let Ok(Request::Add(request)) = add(&[("CNI_ARGS", &arguments)], &input) else { panic!("{input}") };
+    let plan = crate::plan::Plan::new(&request, Vec::new(), &[], None);
+    // `IFALIASZ` (uapi/linux/if.h), with the zero at the end.
+    assert!(plan.alias.len() < 256 && plan.alias.contains("n: é/é🦀"), "{}", plan.alias);
+}
+
+#[test]
 fn n9_a_previous_result_that_is_no_object_is_refused_before_anything_is_done() {
     for previous in ["7", "[]", "\"x\""] {
         let input = CONFIGURATION.replace("\"type\": \"podwire\"", &format!("\"prevResult\": {previous}"));
