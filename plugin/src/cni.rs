@@ -390,6 +390,10 @@ fn check_interface(name: &str) -> Result<(), Failure> {
         _ if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) => {
             refuse("interface name contains / or : or whitespace characters", name)
         }
+        // The kernel's `isspace` knows Latin-1, whatever the name is written in: "à" has its no-break space.
+        _ if name.bytes().any(|byte| byte == 0xa0) => {
+            refuse("interface name has a byte that is a space to the kernel", name)
+        }
         _ if name.contains('%') => refuse("interface name contains %, which the kernel reads as a template", name),
         _ => Ok(()),
     }
