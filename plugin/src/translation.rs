@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use podwire_conf::hostport::{Mapping, Protocol};
+use podwire_conf::hostport::Mapping;
 use podwire_conf::{defaults, masquerade, translation};
 use podwire_kernel::Socket;
-use podwire_kernel::conntrack::{self, Filter};
-use podwire_kernel::family::IpVersion;
+use podwire_kernel::conntrack;
 use podwire_kernel::nft::{self, Chain, Element};
 
 use crate::cni::Failure;

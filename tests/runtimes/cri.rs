@@ -33,7 +33,7 @@ fn cri_a_pod_answers_the_node_and_another_pod_and_leaves_nothing() {
         // The name by which the node finds a pod's device comes from CNI_ARGS, whatever the pod's annotations say.
         let mut aliases: Vec<_> = pod_devices(&host)?.iter().map(|link| link["ifalias"].to_string()).collect();
         aliases.sort();
-        check(aliases == ["\"shop/client\"", "\"shop/web\""], || format!("aliases {aliases:?}"))?;
+        check(aliases == ["\"podwire: shop/client\"", "\"podwire: shop/web\""], || format!("aliases {aliases:?}"))?;
 
         drop(from);
         for pod in [&web, &client] {

@@ -41,7 +41,7 @@ fn ctr_a_detached_container_is_deleted_by_whoever_comes_later() {
         answers(&host, |_| None, &["10.244.1.2".parse().unwrap(), "fd00:10:244:1::2".parse().unwrap()])?;
         // Without a pod's name the container's id says whose the device is.
         let devices = pod_devices(&host)?;
-        check(devices.len() == 1 && devices[0]["ifalias"] == "k8s.io-one", || format!("{devices:?}"))?;
+        check(devices.len() == 1 && devices[0]["ifalias"] == "podwire: k8s.io-one", || format!("{devices:?}"))?;
         containerd.ctr(&["tasks", "kill", "--signal", "KILL", "one"])?;
         eventually(SOON, || containerd.ctr(&["tasks", "delete", "one"]))?;
         containerd.ctr(&["containers", "delete", "one"])?;

@@ -42,7 +42,7 @@ fn podman_a_container_has_the_address_that_podman_shows() {
         drop(client);
         let mut aliases: Vec<_> = pod_devices(&host)?.iter().map(|link| link["ifalias"].to_string()).collect();
         aliases.sort();
-        check(aliases == ["\"client\"", "\"web\""], || format!("aliases {aliases:?}"))?;
+        check(aliases == ["\"podwire: client\"", "\"podwire: web\""], || format!("aliases {aliases:?}"))?;
         let running = podman.run(&["ps", "--format", "{{.Names}} {{.Networks}}"])?;
         check(running.lines().count() == 2 && running.contains("web podwire"), || running.clone())?;
         // A container that is started again is attached anew, by the same id and name of the interface.
