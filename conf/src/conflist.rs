@@ -47,4 +47,19 @@ mod tests {
         };
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }
+
+    /// The file for a machine without a daemon is one that the plugin takes, with all that it can do, and the one that the
+    /// reference page shows.
+    #[test]
+    fn the_conflist_for_a_machine_of_its_own_is_whole() {
+        let text = include_str!("../alone.conflist");
+        let conflist: serde_json::Value = serde_json::from_str(text).unwrap();
+        let plugin = &conflist["plugins"][0];
+        assert!(Network::parse(plugin).unwrap().masquerade);
+        let declared: Vec<_> = plugin["capabilities"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut sorted = declared.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, CAPABILITIES);
+        assert!(include_str!("../CONFIGURATION.md").contains(text.trim_end()));
+    }
 }
