@@ -467,13 +467,19 @@ fn more_elements_than_a_transaction_holds_are_established_and_withdrawn() {
     });
 }
 
-/// Many pods come and go at the same moment, the first ones before there is a table.
+/// Many pods come and go at the same moment, the first ones before there is a table, or while there is a wrong one.
 #[test]
 fn first_uses_at_one_moment_neither_fail_nor_lose_elements() {
     let host = host();
     let table = everything();
-    for _ in 0..20 {
+    let mut wrong = table.clone();
+    wrong.sets[1].key.pop();
+    wrong.chains.clear();
+    for round in 0..30 {
         host.run("nft", &["flush", "ruleset"]).unwrap();
+        if round % 2 == 1 {
+            host.enter(|| nft::establish(&mut socket_of_nftables(), &wrong, &[]).unwrap());
+        }
         let start = Barrier::new(8);
         let (table, start, host) = (&table, &start, &host);
         thread::scope(|scope| {
@@ -481,8 +487,8 @@ fn first_uses_at_one_moment_neither_fail_nor_lose_elements() {
                 scope.spawn(move || {
                     host.enter(|| {
                         let mut socket = socket_of_nftables();
-                        start.wait();
                         let (mine, brief) = (elements(number, "pwmine"), elements(number + 100, "pwbrief"));
+                        start.wait();
                         nft::establish(&mut socket, table, &mine).unwrap();
                         nft::establish(&mut socket, table, &brief).unwrap();
                         assert_eq!(nft::withdraw(&mut socket, table, &brief).unwrap(), 6);
