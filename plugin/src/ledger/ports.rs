@@ -1,5 +1,6 @@
 //! Who has which port of the node: one file for each protocol and number, for all networks, since a node has them once.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,9 @@ impl<'a> Ports<'a> {
         let claim_all = || {
             ports.iter().try_for_each(|port| {
                 let mut claims = self.claims(port)?;
-                for address in pod.iter().filter_map(|pod| port.host_address_for(*pod)) {
+                // Two addresses of one family are led to by the same address of the node.
+                let addresses: BTreeSet<_> = pod.iter().filter_map(|pod| port.host_address_for(*pod)).collect();
+                for address in addresses {
                     if let Some(other) =
                         claims.iter().find(|claim| overlap(claim.address, address) && self.is_alive(claim))
                     {

@@ -261,6 +261,16 @@ fn a_host_port_is_one_pods_whatever_the_network_and_a_wildcard_is_every_address(
 }
 
 #[test]
+fn a_pod_with_two_addresses_of_a_family_may_have_a_host_port() {
+    let scratch = Scratch::new("two");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "10.1.0.0/29"]));
+    let ports = [port(None, 80), port(Some("192.168.0.1"), 81)];
+    let wanted = Wanted { sets: &sets, ports: &ports, ..Wanted::default() };
+    wish(&ledger, "a", &wanted).unwrap();
+    assert_eq!(wish(&ledger, "b", &wanted).unwrap_err().code(), 105);
+}
+
+#[test]
 fn parallel_reservations_are_all_different() {
     let scratch = Scratch::new("parallel");
     let sets = sets(&["10.0.0.0/26"]);
