@@ -258,7 +258,13 @@ impl Ledger {
             Ports::of(&self.state).claim(&self.holder(attachment), &record.ports, &record.addresses())?;
             queues.into_iter().try_for_each(|queue| queue.commit(&self.beside()))
         };
-        write().inspect_err(|_| self.erase(&record).unwrap_or_else(|error| eprintln!("podwire: undo: {error}")))?;
+        write().inspect_err(|_| {
+            // No queue was told that its address is taken, so none has to be told that it is free.
+            let unqueued =
+                record.addresses.iter().map(|held| Held { set: held.set.as_ref().map(|_| String::new()), ..*held });
+            let undone = Record { addresses: unqueued.collect(), ..record.clone() };
+            self.erase(&undone).unwrap_or_else(|error| eprintln!("podwire: undo: {error}"));
+        })?;
         Ok(record)
     }
 
@@ -304,7 +310,7 @@ impl Ledger {
             return refuse("somebody routes it already".into());
         }
         let mut queue = self.queue(set, false)?;
-        queue.take(ipam::bits(address), &self.beside())?;
+        queue.take(ipam::bits(address));
         Ok(queue)
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Free {
     last: u128,
     /// The first interval, as it is after what was taken.
     front: Option<Interval>,
+    /// An address that was taken out of turn.
+    wished: Option<u128>,
     changed: bool,
 }
 
@@ -60,7 +62,8 @@ impl Free {
         if magic != MAGIC || head > tail {
             return Ok(None);
         }
-        let mut free = Self { file, path: path.to_owned(), head, tail, last, front: None, changed: false };
+        let mut free =
+            Self { file, path: path.to_owned(), head, tail, last, front: None, wished: None, changed: false };
         free.front = free.interval(head)?;
         // A file that ends before its last interval has lost some.
         let whole = tail == 0 || free.interval(tail - 1)?.is_some();
@@ -83,7 +86,7 @@ impl Free {
         };
         let file = write().map_err(|error| failed("write", path, &error))?;
         let front = intervals.first().copied();
-        Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, changed: false })
+        Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, wished: None, changed: false })
     }
 
     /// The address that was given last.
@@ -133,18 +136,10 @@ impl Free {
         Ok(())
     }
 
-    /// Takes an address away, wherever it is. This looks at the whole queue.
-    ///
-    /// # Errors
-    /// When the file cannot be read or written.
-    pub(super) fn take(&mut self, address: u128, beside: &Path) -> Result<(), Failure> {
-        let mut intervals = Vec::new();
-        for place in self.head..self.tail {
-            let interval = if place == self.head { self.front } else { self.interval(place)? };
-            intervals.extend(interval.into_iter().flat_map(|interval| interval.without(address)));
-        }
-        *self = Self::create(&self.path, beside, &intervals, self.last)?;
-        Ok(())
+    /// Takes an address away, wherever it is: the whole queue is looked at when that is written down.
+    pub(super) fn take(&mut self, address: u128) {
+        self.wished = Some(address);
+        self.changed = true;
     }
 
     /// Writes down what was taken. The intervals that have been used up are dropped now and then.
@@ -155,11 +150,14 @@ impl Free {
         if !self.changed {
             return Ok(());
         }
-        if self.head > STALE && self.head > self.tail - self.head {
-            // An address that nothing can be told from: the queue stays as it is, without what is used up.
+        if self.wished.is_some() || (self.head > STALE && self.head > self.tail - self.head) {
             let mut intervals = Vec::new();
             for place in self.head..self.tail {
-                intervals.extend(if place == self.head { self.front } else { self.interval(place)? });
+                let interval = if place == self.head { self.front } else { self.interval(place)? };
+                match self.wished {
+                    Some(address) => intervals.extend(interval.into_iter().flat_map(|part| part.without(address))),
+                    None => intervals.extend(interval),
+                }
             }
             Self::create(&self.path, beside, &intervals, self.last)?;
             return Ok(());

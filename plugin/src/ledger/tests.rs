@@ -135,6 +135,29 @@ fn i2_b1_a_released_address_is_given_when_every_other_has_been_the_oldest_first(
 }
 
 #[test]
+fn i2_a_reservation_that_fails_leaves_every_address_in_its_turn() {
+    let scratch = Scratch::new("in-vain");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/125"]));
+    let ports = [port(None, 80)];
+    let wishes = |name: &str, addresses: &[&str], ports: &[Port]| {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let wanted = Wanted { sets: &sets, addresses: &addresses, ports, ..Wanted::default() };
+        wish(&ledger, name, &wanted).map(|given| text(&given))
+    };
+    assert_eq!(wishes("a", &[], &ports).unwrap(), "10.0.0.2 fd00::2");
+    // A port that is taken, an address that is, and both.
+    assert_eq!(wishes("b", &[], &ports).unwrap_err().code(), 105);
+    assert_eq!(wishes("b", &["10.0.0.3", "fd00::2"], &[]).unwrap_err().code(), 104);
+    assert_eq!(wishes("b", &["10.0.0.3"], &ports).unwrap_err().code(), 105);
+    assert_eq!(wishes("b", &[], &[]).unwrap(), "10.0.0.3 fd00::3");
+    ledger.release(&attachment("b")).unwrap();
+    assert_eq!(
+        ["c", "d", "e", "f"].map(|name| wishes(name, &[], &[]).unwrap()),
+        ["10.0.0.4 fd00::4", "10.0.0.5 fd00::5", "10.0.0.6 fd00::6", "10.0.0.3 fd00::7"]
+    );
+}
+
+#[test]
 fn i7_p8_an_address_that_is_wished_is_given_when_it_is_free_and_in_range() {
     let scratch = Scratch::new("wished");
     let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/125"]));
