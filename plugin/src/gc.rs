@@ -47,9 +47,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
         0 => Ok(()),
         count => {
             let message = format!("{count} of the attachments to {} could not be taken away", request.network);
-            let mut details = failures.join("; ");
-            details.truncate((0..=900).rev().find(|end| details.is_char_boundary(*end)).unwrap_or(0));
-            Err(Failure::new(Code::Kernel, message, details))
+            Err(Failure::new(Code::Kernel, message, failures.join("; ")))
         }
     }
 }
