@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
+mod attachment;
 mod conversation;
 mod expect;
 mod hostport;
@@ -11,6 +12,7 @@ mod membership;
 mod overlay;
 mod plugin;
 mod plugin_wishes;
+mod plugin_protocol;
 mod repair;
 mod restart;
 mod shaping;

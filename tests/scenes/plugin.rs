@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::expect::{FAMILIES, Outcome, check, field, json as look, reaches, same, scene, state};
 
 /// A configuration as a user without a daemon writes it.
-fn alone(version: &str) -> Value {
+pub(crate) fn alone(version: &str) -> Value {
     json!({
         "cniVersion": version, "name": "net", "type": "podwire", "mtu": 1400,
         "ipam": {
@@ -23,7 +23,7 @@ fn alone(version: &str) -> Value {
 }
 
 /// A host and a pod on it, with no daemon.
-fn bare(lab: &Lab, name: &str) -> Outcome<(Host, Host, std::path::PathBuf)> {
+pub(crate) fn bare(lab: &Lab, name: &str) -> Outcome<(Host, Host, std::path::PathBuf)> {
     let host = lab.nodes[0].host.clone();
     let (pod, path) = host.pod(name)?;
     wire::set_up(&pod, "lo")?;
@@ -31,7 +31,7 @@ fn bare(lab: &Lab, name: &str) -> Outcome<(Host, Host, std::path::PathBuf)> {
 }
 
 /// The ledger's records and claims.
-fn held(host: &Host) -> Vec<String> {
+pub(crate) fn held(host: &Host) -> Vec<String> {
     let list = |directory: &str| {
         let entries = std::fs::read_dir(Path::new("/run/podwire/net").join(directory)).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
@@ -39,11 +39,9 @@ fn held(host: &Host) -> Vec<String> {
     host.enter(|| [list("attachments"), list("pending"), list("claims")].concat())
 }
 
+/// The code and the message of a call that failed.
 fn failure(answer: &Answer) -> Outcome<(u64, String)> {
-    check(answer.code == Some(1), || format!("exit code {:?}: {}", answer.code, answer.output))?;
-    let error: Value = serde_json::from_str(&answer.output).map_err(|error| format!("{error}: {}", answer.output))?;
-    let code = error["code"].as_u64().ok_or_else(|| format!("no code in {error}"))?;
-    Ok((code, error["msg"].as_str().unwrap_or_default().to_owned()))
+    answer.failure()
 }
 
 #[test]
