@@ -30,7 +30,7 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     let mut host = Socket::route()?;
     let mut differs = Differences::default();
 
-    let ledger = Ledger::existing(state, &attachment.network)?;
+    let ledger = Ledger::of_this_boot(state, &attachment.network)?;
     let record = match &ledger {
         Some(ledger) => ledger.find(attachment)?.filter(|(_, attached)| *attached),
         None => None,
@@ -91,10 +91,10 @@ fn inside_of_pod(
     wanted.extend(of_result.filter_map(|ip| ip["address"].as_str()?.parse::<IpNetwork>().ok()));
     wanted.dedup();
     for address in &wanted {
-        if found.contains(address) {
-            wait_local(inside, address.ip(), SETTLED_WITHIN)?;
-        } else {
+        if !found.contains(address) {
             differs.add(format!("{} has lost address {address}", inner.name));
+        } else if inner.up {
+            wait_local(inside, address.ip(), SETTLED_WITHIN)?;
         }
     }
     let routes = route::everywhere(inside)?;

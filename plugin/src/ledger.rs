@@ -156,9 +156,13 @@ impl Ledger {
         Ok(names)
     }
 
-    /// The state directory that it is in.
-    pub fn state(&self) -> &Path {
-        &self.state
+    /// The ledger of a network, where there is one of this boot. Nothing is written and no lock waited for.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be read.
+    pub fn of_this_boot(state: &Path, network: &str) -> Result<Option<Self>, Failure> {
+        let ledger = Self { state: state.into(), directory: state.join(network), network: network.into() };
+        Ok(ledger.is_of_this_boot()?.then_some(ledger))
     }
 
     /// Whether a ledger could be made or written below a directory, which need not be there yet: nothing is written.

@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 pub(crate) fn status(request: &Status, state: &Path) -> Result<(), Failure> {
     Ledger::could_be_written(state, &request.name)
         .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
-    let ledger = Ledger::existing(state, &request.name)
+    let ledger = Ledger::of_this_boot(state, &request.name)
         .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
     if let Some(ledger) = ledger {
         let limited = |failure: Failure| Failure::new(Code::Limited, failure.to_string(), "");
