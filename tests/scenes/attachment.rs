@@ -69,14 +69,14 @@ pub(crate) fn outer(result: &Value) -> String {
     result["interfaces"][0]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The same configuration with another value in one place, as in `/ipam/ranges/0`.
+/// The same configuration with another value in one place, as in `/ipam/ranges` (RFC 6901).
 pub(crate) fn changed(configuration: &Value, place: &str, value: Value) -> Value {
     let mut changed = configuration.clone();
     match changed.pointer_mut(place) {
         Some(found) => *found = value,
         None => {
             let (parent, key) = place.rsplit_once('/').unwrap();
-            changed.pointer_mut(parent).unwrap()[key] = value;
+            changed.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = value;
         }
     }
     changed
