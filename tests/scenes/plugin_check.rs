@@ -85,7 +85,8 @@ fn q2_q3_q4_a_check_that_has_nothing_to_compare_fails() {
         let nowhere = attached.answer(&whole.clone().with("CNI_NETNS", "/run/netns/nowhere"))?;
         // Not 3, by which the runtime would be told that there is nothing to clean up.
         fails(&nowhere, 8, "/run/netns/nowhere")?;
-        let wrong: [(&str, &dyn Fn(&mut Value)); 3] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+        let wrong: [Change<'_>; 3] = [
             ("another name", &|result| result["interfaces"][1]["name"] = "eth1".into()),
             ("another sandbox", &|result| result["interfaces"][1]["sandbox"] = "/run/netns/p2".into()),
             ("no interface at all", &|result| result["interfaces"] = json!([])),

@@ -22,7 +22,7 @@ pub(crate) struct Step {
 impl Step {
     /// A call of a CNI plugin; `path` is where it finds others.
     pub(crate) fn plugin(program: PathBuf, call: Call, path: &str) -> Self {
-        let Call { environment, input } = call.with("CNI_PATH", path).with("PATH", PATH);
+        let Call { environment, input, .. } = call.with("CNI_PATH", path).with("PATH", PATH);
         Self { program, arguments: Vec::new(), environment, input }
     }
 

@@ -234,7 +234,12 @@ pub fn converse(command: &mut Command, input: &str) -> std::io::Result<Answer> {
     }
     let output = child.wait_with_output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Answer { code: output.status.code(), output: text(output.stdout), log: text(output.stderr), took: started.elapsed() })
+    Ok(Answer {
+        code: output.status.code(),
+        output: text(output.stdout),
+        log: text(output.stderr),
+        took: started.elapsed(),
+    })
 }
 
 impl Answer {
