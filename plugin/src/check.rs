@@ -52,12 +52,15 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     differs.device(&format!("{interface} in the pod"), inner.as_ref());
     differs.device(&format!("{name} on the host"), outer.as_ref());
     if let (Some(inner), Some(outer)) = (&inner, &outer) {
-        if inner.peer != Some(outer.index) || outer.peer != Some(inner.index) {
+        let paired = inner.peer == Some(outer.index) && outer.peer == Some(inner.index);
+        if !paired {
             differs.add(format!("{interface} in the pod and {name} on the host are not the two ends of one pair"));
-        }
-        if inner.up && outer.up {
-            wait_operational(&mut host, outer.index, SETTLED_WITHIN)?;
-            wait_operational(&mut inside, inner.index, SETTLED_WITHIN)?;
+        } else if inner.up && outer.up {
+            let ends = [(&mut host, outer), (&mut inside, inner)];
+            for (socket, end) in ends {
+                let waited = wait_operational(socket, end.index, SETTLED_WITHIN);
+                waited.unwrap_or_else(|failure| differs.add(format!("{} is not in operation: {failure}", end.name)));
+            }
         }
         differs.result(request, place, inner);
         inside_of_pod(request, place, &record, inner, &mut inside, &mut differs)?;
