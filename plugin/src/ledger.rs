@@ -322,10 +322,15 @@ impl Ledger {
         let mut queue = self.queue(set, false)?;
         let mut anew = false;
         let mut passed = Vec::new();
+        let gives = |first: u128| {
+            let address = ipam::address(set, first);
+            ipam::range_of(set, address).is_some_and(|range| range.reserved() != address)
+        };
         loop {
             let first = match queue.first() {
-                Some(first) if !passed.contains(&first) => first,
-                // Nothing left but what strangers route, or nothing at all: an address may have got lost.
+                Some(first) if gives(first) && !passed.contains(&first) => first,
+                // Nothing left but what strangers route, or nothing at all: an address may have got lost. Or the queue is
+                // damaged: no address of another set was ever put there.
                 _ if !anew => {
                     anew = true;
                     queue = self.queue(set, true)?;

@@ -59,15 +59,16 @@ impl Free {
         let number = |from: usize| u64::from_be_bytes(std::array::from_fn(|place| rest[from + place]));
         let (head, tail) = (number(0), number(8));
         let last = u128::from_be_bytes(std::array::from_fn(|place| rest[16 + place]));
-        if magic != MAGIC || head > tail {
+        // A file that ends before its last interval has lost some.
+        let length = file.metadata().map_err(|error| failed("look at", path, &error))?.len();
+        let whole = tail <= length.saturating_sub(HEADER as u64) / INTERVAL as u64;
+        if magic != MAGIC || head > tail || !whole {
             return Ok(None);
         }
         let mut free =
             Self { file, path: path.to_owned(), head, tail, last, front: None, wished: None, changed: false };
         free.front = free.interval(head)?;
-        // A file that ends before its last interval has lost some.
-        let whole = tail == 0 || free.interval(tail - 1)?.is_some();
-        Ok(whole.then_some(free))
+        Ok(Some(free))
     }
 
     /// Makes the queue anew out of intervals, in their order.

@@ -52,6 +52,10 @@ fn text(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
+fn number(address: &str) -> u128 {
+    ipam::bits(address.parse().unwrap())
+}
+
 #[test]
 fn an_address_of_each_set_is_held_until_it_is_released() {
     let scratch = Scratch::new("held");
@@ -101,7 +105,23 @@ fn a_reboot_frees_every_address() {
 
 #[test]
 fn i3_l10_a_queue_that_is_damaged_or_behind_gives_no_address_twice_and_loses_none() {
-    for damage in ["garbage", "", "podwire1", "behind", "gone"] {
+    let header =
+        |head: u64, tail: u64| [b"podwire1".as_slice(), &head.to_be_bytes(), &tail.to_be_bytes(), &[0; 16]].concat();
+    let interval = |first: u128, last: u128| [first.to_be_bytes(), last.to_be_bytes()].concat();
+    // All addresses that there are, the gateway's and one behind the range.
+    let (gateway, behind) = (number("10.0.0.1"), number("10.0.0.7"));
+    let damages: [(&str, Vec<u8>); 9] = [
+        ("garbage", b"garbage".into()),
+        ("nothing", Vec::new()),
+        ("no header", b"podwire1".into()),
+        ("no intervals", header(u64::MAX - 1, u64::MAX)),
+        ("every address", [header(0, 1), interval(0, u128::MAX)].concat()),
+        ("the gateway", [header(0, 1), interval(gateway, gateway)].concat()),
+        ("behind the range", [header(0, 1), interval(behind, behind)].concat()),
+        ("behind", Vec::new()),
+        ("gone", Vec::new()),
+    ];
+    for (damage, content) in damages {
         let scratch = Scratch::new("damage");
         let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
         let path = ledger.free(&ipam::fingerprint(&sets[0]));
@@ -113,7 +133,7 @@ fn i3_l10_a_queue_that_is_damaged_or_behind_gives_no_address_twice_and_loses_non
             "gone" => fs::remove_file(&path).unwrap(),
             // As a killed ADD or DEL leaves it.
             "behind" => fs::write(&path, before).unwrap(),
-            other => fs::write(&path, other).unwrap(),
+            _ => fs::write(&path, content).unwrap(),
         }
         let mut given: Vec<_> = ["c", "d", "e", "f"].map(|name| text(&reserve(&ledger, name, &sets).unwrap())).into();
         given.sort();
