@@ -52,13 +52,15 @@ impl<'a> Ports<'a> {
         fs::create_dir_all(self.directory()).map_err(|error| failed("create", &self.directory(), &error))?;
         let _lock = disk::lock(&self.directory().join("lock"))?;
         let claim_all = || {
+            // What this attachment had under an earlier record that could not be read.
+            self.give_up(holder, ports)?;
             ports.iter().try_for_each(|port| {
                 let mut claims = self.claims(port)?;
                 // Two addresses of one family are led to by the same address of the node.
                 let addresses: BTreeSet<_> = pod.iter().filter_map(|pod| port.host_address_for(*pod)).collect();
                 for address in addresses {
                     if let Some(other) =
-                        claims.iter().find(|claim| overlap(claim.address, address) && self.is_alive(claim))
+                        claims.iter().find(|claim| overlap(claim.address, address) && self.is_alive(claim, port))
                     {
                         return Err(self.taken(port, other, holder));
                     }
@@ -113,13 +115,18 @@ impl<'a> Ports<'a> {
         disk::replace(&self.file(port), &self.directory().join("writing"), &super::json(&claims)?)
     }
 
-    /// Whether the holder of a claim has a record still, and one of this boot.
-    fn is_alive(&self, claim: &Claim) -> bool {
+    /// Whether the holder of a claim has a record still, of this boot, and the port is on it. A record that cannot be read
+    /// may have it.
+    fn is_alive(&self, claim: &Claim, port: &Port) -> bool {
         let network = self.state.join(&claim.holder.network);
         let of_this_boot =
             fs::read(network.join("boot")).is_ok_and(|then| fs::read(super::BOOT_ID).is_ok_and(|now| now == then));
-        of_this_boot
-            && ["attachments", "pending"].iter().any(|place| network.join(place).join(&claim.holder.record).exists())
+        let of_record = |place: &str| {
+            let Ok(bytes) = fs::read(network.join(place).join(&claim.holder.record)) else { return false };
+            let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);
+            serde_json::from_slice::<super::Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
+        };
+        of_this_boot && ["attachments", "pending"].into_iter().any(of_record)
     }
 
     fn taken(&self, port: &Port, claim: &Claim, asking: &Holder) -> Failure {

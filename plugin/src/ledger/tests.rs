@@ -314,6 +314,26 @@ fn a_pod_with_two_addresses_of_a_family_may_have_a_host_port() {
 }
 
 #[test]
+fn host_ports_of_a_record_that_was_damaged_are_free_when_it_is_released() {
+    let scratch = Scratch::new("stale");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    let claim = |name: &str, number: u16| {
+        wish(&ledger, name, &Wanted { sets: &sets, ports: &[port(None, number)], ..Wanted::default() })
+    };
+    for anew in [80, 81] {
+        claim("a", 80).unwrap();
+        fs::write(ledger.pending(&attachment("a")), "{").unwrap();
+        assert_eq!(claim("b", 80).unwrap_err().code(), 105, "who knows what is on that record");
+        ledger.release(&attachment("a")).unwrap();
+        claim("a", anew).unwrap();
+        if anew != 80 {
+            claim("b", 80).unwrap();
+        }
+        ledger.release(&attachment("a")).unwrap();
+    }
+}
+
+#[test]
 fn parallel_reservations_are_all_different() {
     let scratch = Scratch::new("parallel");
     let sets = sets(&["10.0.0.0/26"]);
