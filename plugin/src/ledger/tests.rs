@@ -334,6 +334,21 @@ fn host_ports_of_a_record_that_was_damaged_are_free_when_it_is_released() {
 }
 
 #[test]
+fn d17_a_port_file_that_is_damaged_does_not_stop_a_release() {
+    let scratch = Scratch::new("port-file");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    let ports = [port(None, 80)];
+    let wanted = Wanted { sets: &sets, ports: &ports, ..Wanted::default() };
+    wish(&ledger, "a", &wanted).unwrap();
+    fs::write(scratch.0.join(".ports/tcp-80"), "{").unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held(), [""; 0]);
+    let failure = wish(&ledger, "a", &wanted).unwrap_err();
+    assert!(failure.code() == 103 && failure.to_string().contains("remove the file to go on"), "{failure}");
+    assert_eq!(scratch.held(), [""; 0]);
+}
+
+#[test]
 fn parallel_reservations_are_all_different() {
     let scratch = Scratch::new("parallel");
     let sets = sets(&["10.0.0.0/26"]);
