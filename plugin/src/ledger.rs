@@ -549,7 +549,8 @@ impl Ledger {
     }
 
     fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Failure> {
-        if set.is_empty() {
+        // Without a name, or damaged: a name that leads to another directory is none.
+        if set.is_empty() || !set.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
         let Some(mut queue) = Free::open(&self.free(set))? else { return Ok(()) };

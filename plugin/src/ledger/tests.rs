@@ -380,6 +380,21 @@ fn a_damaged_record_is_released_by_its_claims() {
 }
 
 #[test]
+fn a_damaged_record_does_not_lead_to_files_elsewhere() {
+    let scratch = Scratch::new("elsewhere");
+    let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
+    reserve(&ledger, "a", &sets).unwrap();
+    let (name, elsewhere) = (ipam::fingerprint(&sets[0]), scratch.0.join("net/elsewhere"));
+    fs::rename(ledger.free(&name), &elsewhere).unwrap();
+    let before = fs::read(&elsewhere).unwrap();
+    let record = fs::read_to_string(ledger.pending(&attachment("a"))).unwrap();
+    fs::write(ledger.pending(&attachment("a")), record.replace(&name, "../elsewhere")).unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert_eq!(scratch.held(), [""; 0]);
+    assert_eq!(fs::read(&elsewhere).unwrap(), before);
+}
+
+#[test]
 fn d17_a_queue_that_cannot_be_written_does_not_keep_an_address_held() {
     let scratch = Scratch::new("unwritable");
     let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29"]));
