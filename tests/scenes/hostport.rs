@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_conf::hostport::{Mapping, Protocol};
@@ -34,7 +34,6 @@ struct Server {
     host: Host,
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -45,7 +44,7 @@ impl Server {
         let (stream, datagrams) = opened?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (stop, said) = (stopping.clone(), name.to_owned());
-        let streams = thread::spawn(move || {
+        thread::spawn(move || {
             for asked in stream.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::SeqCst) {
                     return;
@@ -55,7 +54,7 @@ impl Server {
             }
         });
         let (stop, said) = (stopping.clone(), name.to_owned());
-        let datagrams = thread::spawn(move || {
+        thread::spawn(move || {
             while let Ok((_, from)) = datagrams.recv_from(&mut [0; 16]) {
                 if stop.load(Ordering::SeqCst) {
                     return;
@@ -63,7 +62,7 @@ impl Server {
                 let _ = datagrams.send_to(format!("{said} {}", from.ip().to_canonical()).as_bytes(), from);
             }
         });
-        Ok(Self { host: host.clone(), address, stopping, threads: vec![streams, datagrams] })
+        Ok(Self { host: host.clone(), address, stopping })
     }
 }
 
@@ -80,14 +79,11 @@ impl Drop for Server {
             own.set_ip(Ipv6Addr::LOCALHOST.into());
         }
         self.host.enter(|| {
-            // A thread that hears nothing ends with the world.
-            let _ = TcpStream::connect_timeout(&own, PATIENCE);
-            let _ = UdpSocket::bind((IpVersion::of(own.ip()).unspecified(), 0)).and_then(|s| s.send_to(b"", own));
+            // Threads that do not hear this, where a rule leads elsewhere, end with the world.
+            let _ = TcpStream::connect_timeout(&own, NO_ANSWER);
+            let any = (IpVersion::of(own.ip()).unspecified(), 0);
+            let _ = UdpSocket::bind(any).and_then(|socket| socket.send_to(b"", own));
         });
-        for thread in self.threads.drain(..) {
-            // Its panic has been printed already.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -230,6 +226,12 @@ fn node_address(like: IpAddr) -> IpAddr {
     underlay_address(1, like)
 }
 
+/// Gives the host outside a way to a pod, which it has not by itself.
+fn way_back(outside: &Host, pod: IpAddr) -> Outcome {
+    let gateway = node_address(pod).to_string();
+    outside.run("ip", &["route", "replace", &pod.to_string(), "via", &gateway]).map(drop)
+}
+
 fn second_address(like: IpAddr) -> IpAddr {
     SECOND[usize::from(like.is_ipv6())].parse().unwrap()
 }
@@ -252,6 +254,8 @@ fn a_host_port_leads_to_its_pod_from_everywhere() {
             answers(&pod.host, to, "pod-5", to)?;
             answers(&neighbour.host, to, "pod-5", neighbour.address(family))?;
             answers(node, outside_address(family), "outside", to)?;
+            way_back(outside, neighbour.address(family))?;
+            answers(&neighbour.host, outside_address(family), "outside", neighbour.address(family))?;
         }
         let seen = tcp(node, LOOPBACK, HOST_PORT)?;
         check(seen == format!("pod-5 {}", node_address(LOOPBACK)), || format!("by 127.0.0.1: {seen}"))?;
@@ -377,9 +381,8 @@ fn pods_that_ask_for_it_leave_their_network_under_the_nodes_address() {
                 let seen = tcp(&pod.host, neighbour.address(family), POD_PORT)?;
                 check(seen == format!("pod-6 {}", pod.address(family)), || format!("pod to pod: {seen}"))?;
                 // One that has not asked: outside there is a way back to it for this once.
-                let (address, gateway) = (neighbour.address(family), node_address(family));
-                outside.run("ip", &["route", "replace", &address.to_string(), "via", &gateway.to_string()])?;
-                answers(&neighbour.host, outside_address(family), "outside", address)?;
+                way_back(outside, neighbour.address(family))?;
+                answers(&neighbour.host, outside_address(family), "outside", neighbour.address(family))?;
             }
             let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
             check(done == nft::Established::default(), || format!("{network}: {done:?}"))?;
