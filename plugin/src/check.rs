@@ -19,7 +19,7 @@ use crate::ledger::{Ledger, Record};
 use crate::shaping::Shaper;
 use crate::{delegate, plan, translation};
 
-/// What the kernel does by itself a little after ADD has answered is waited for.
+/// What the kernel does by itself a little after ADD has answered is waited for, unless something differs already.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Compares an attachment with what ADD made of it and with what all plugins of the chain have answered.
@@ -52,12 +52,11 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     differs.device(&format!("{interface} in the pod"), inner.as_ref());
     differs.device(&format!("{name} on the host"), outer.as_ref());
     if let (Some(inner), Some(outer)) = (&inner, &outer) {
-        let paired = inner.peer == Some(outer.index) && outer.peer == Some(inner.index);
-        if !paired {
+        if inner.peer != Some(outer.index) || outer.peer != Some(inner.index) {
             differs.add(format!("{interface} in the pod and {name} on the host are not the two ends of one pair"));
-        } else if inner.up && outer.up {
-            let ends = [(&mut host, outer), (&mut inside, inner)];
-            for (socket, end) in ends {
+        }
+        if differs.none() {
+            for (socket, end) in [(&mut host, outer), (&mut inside, inner)] {
                 let waited = wait_operational(socket, end.index, SETTLED_WITHIN);
                 waited.unwrap_or_else(|failure| differs.add(format!("{} is not in operation: {failure}", end.name)));
             }
@@ -96,7 +95,7 @@ fn inside_of_pod(
     for address in &wanted {
         if !found.contains(address) {
             differs.add(format!("{} has lost address {address}", inner.name));
-        } else if inner.up {
+        } else if differs.none() {
             wait_local(inside, address.ip(), SETTLED_WITHIN)?;
         }
     }
@@ -168,6 +167,10 @@ struct Differences(Vec<String>);
 impl Differences {
     fn add(&mut self, difference: String) {
         self.0.push(difference);
+    }
+
+    fn none(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn one(difference: String) -> Option<Failure> {
