@@ -151,6 +151,8 @@ impl Plan {
         if self.has_ipv6() {
             let values = [("disable_ipv6", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")];
             settings.extend(values.map(|(setting, value)| Sysctl::of_device("ipv6", name, setting, value)));
+            // By which the pod reaches itself. A runtime that turns IPv6 off for new namespaces turns it off here, too.
+            settings.push(Sysctl::of_device("ipv6", "lo", "disable_ipv6", "0"));
         }
         settings
     }
