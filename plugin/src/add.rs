@@ -171,10 +171,16 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         Ok(record) => return Ok(record),
         Err(failure) => failure,
     };
-    let needed = [Code::Exhausted, Code::AddressUnavailable, Code::PortTaken].map(|code| code as u32);
-    if !needed.contains(&failure.code()) {
+    let scarce = [Code::Exhausted, Code::AddressUnavailable, Code::PortTaken].map(|code| code as u32);
+    if !scarce.contains(&failure.code()) {
         return Err(failure);
     }
+    // Whoever had to wait here finds what the one before has taken back.
+    let _turn = ledger.turn_to_reclaim()?;
+    let failure = match attempt(host) {
+        Err(failure) if scarce.contains(&failure.code()) => failure,
+        done => return done,
+    };
     match reclaim::reclaim(ledger, host)? {
         0 => Err(failure),
         reclaimed => {

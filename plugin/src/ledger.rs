@@ -513,7 +513,20 @@ impl Ledger {
     /// # Errors
     /// When the file of the turn cannot be made or locked.
     pub fn turn(&self, attachment: &Attachment) -> Result<Turn, Failure> {
-        let path = self.directory.join("turns").join(hash_name(attachment));
+        self.turn_of(&hash_name(attachment))
+    }
+
+    /// Waits until nobody else takes back what dead pods of this network hold, and holds the others off until it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// As [`Ledger::turn`].
+    pub fn turn_to_reclaim(&self) -> Result<Turn, Failure> {
+        self.turn_of("reclaim")
+    }
+
+    fn turn_of(&self, name: &str) -> Result<Turn, Failure> {
+        let path = self.directory.join("turns").join(name);
         loop {
             if let Some(turn) = Turn::of(&path, disk::lock(&path)?)? {
                 return Ok(turn);
