@@ -11,6 +11,7 @@ mod kernel;
 mod membership;
 mod overlay;
 mod plugin;
+mod plugin_add;
 mod plugin_check;
 mod plugin_delegate;
 mod plugin_gc;
