@@ -13,6 +13,7 @@ mod overlay;
 mod plugin;
 mod plugin_add;
 mod plugin_check;
+mod plugin_del;
 mod plugin_delegate;
 mod plugin_gc;
 mod plugin_protocol;
