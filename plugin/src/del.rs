@@ -14,7 +14,7 @@ use crate::{delegate, plan, translation};
 pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
     let attachment = &request.attachment;
     let ledger = Ledger::existing(state, &attachment.network)?;
-    let _turn = ledger.as_ref().map(|ledger| ledger.turn(attachment)).transpose()?;
+    let _turn = ledger.as_ref().map(|ledger| ledger.turn_to_release(attachment)).transpose()?;
     // A record that cannot be read does not stop it: what it would say is derived, or found by the claims.
     let record = ledger.as_ref().and_then(|ledger| ledger.find(attachment).ok().flatten()).map(|(record, _)| record);
     detach(attachment, ledger.as_ref(), record.as_ref(), request.netns.as_deref())?;

@@ -19,8 +19,9 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
     if let Some(ledger) = &ledger {
         for record in ledger.records()?.0.iter().filter(|record| !is_valid(&record.attachment)) {
             let attachment = &record.attachment;
-            let detached =
-                ledger.turn(attachment).and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None));
+            let detached = ledger
+                .turn_to_release(attachment)
+                .and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None));
             failures.extend(
                 detached.err().map(|failure| format!("{} {}: {failure}", attachment.container, attachment.interface)),
             );

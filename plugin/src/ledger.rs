@@ -516,6 +516,18 @@ impl Ledger {
         self.turn_of(&hash_name(attachment))
     }
 
+    /// As [`Ledger::turn`], for whoever takes away: `None` where no file can be made, as on a full disk. Then no other call
+    /// for this attachment is under way, and none that could make something can begin.
+    ///
+    /// # Errors
+    /// When another call does not come to its end.
+    pub fn turn_to_release(&self, attachment: &Attachment) -> Result<Option<Turn>, Failure> {
+        match self.turn(attachment) {
+            Err(_) if !self.turns(&hash_name(attachment)).exists() => Ok(None),
+            turn => turn.map(Some),
+        }
+    }
+
     /// Waits until nobody else takes back what dead pods of this network hold, and holds the others off until it is
     /// dropped.
     ///
@@ -526,7 +538,7 @@ impl Ledger {
     }
 
     fn turn_of(&self, name: &str) -> Result<Turn, Failure> {
-        let path = self.directory.join("turns").join(name);
+        let path = self.turns(name);
         loop {
             if let Some(turn) = Turn::of(&path, disk::lock(&path)?)? {
                 return Ok(turn);
@@ -539,7 +551,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::turn`].
     pub fn turn_at_once(&self, attachment: &Attachment) -> Result<Option<Turn>, Failure> {
-        let path = self.directory.join("turns").join(hash_name(attachment));
+        let path = self.turns(&hash_name(attachment));
         disk::try_lock(&path)?.map_or(Ok(None), |held| Turn::of(&path, held))
     }
 
@@ -617,6 +629,10 @@ impl Ledger {
 
     fn free(&self, set: &str) -> PathBuf {
         self.directory.join("free").join(set)
+    }
+
+    fn turns(&self, name: &str) -> PathBuf {
+        self.directory.join("turns").join(name)
     }
 
     fn sentence(&self, attachment: &Attachment, what: &str) -> String {
