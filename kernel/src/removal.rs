@@ -174,6 +174,8 @@ fn deleted(datagram: &[u8]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A message of the kernel about a device.
@@ -189,5 +191,20 @@ mod tests {
         assert_eq!(deleted(&datagram), [7]);
         assert_eq!(deleted(&datagram[..40]), []);
         assert_eq!(deleted(&[]), []);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_datagram_of_any_content_is_read_to_its_end(
+            bytes in prop::collection::vec(prop_oneof![Just(0), Just(17), Just(24), Just(255), any::<u8>()], 0..128),
+            gone in prop::collection::vec(any::<u32>(), 0..5),
+        ) {
+            let whole: Vec<u8> = gone.iter().flat_map(|index| message(DELETED_LINK, 0, *index)).collect();
+            let found = deleted(&[whole, bytes.clone()].concat());
+            prop_assert_eq!(&found[..gone.len()], &gone[..]);
+            prop_assert!(found.len() - gone.len() <= bytes.len() / 4);
+        }
     }
 }

@@ -404,7 +404,7 @@ fn parse<T: NetlinkDeserializable>(wish: &str, bytes: &[u8]) -> Result<T> {
 fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
     let payload = &answer.bytes[HEADER..];
     let Some((code, rest)) = payload.split_first_chunk::<4>() else { return (0, None) };
-    let number = -i32::from_ne_bytes(*code);
+    let number = i32::from_ne_bytes(*code).wrapping_neg();
     if answer.flags & NLM_F_ACK_TLVS == 0 {
         return (number, None);
     }
@@ -431,6 +431,7 @@ fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::RouteNetlinkMessage;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -479,5 +480,24 @@ mod tests {
         let explained = answer(NLMSG_DONE, NLM_F_ACK_TLVS, &payload);
         let error = dump(&[explained]).unwrap_err().to_string();
         assert_eq!(error, "list: Invalid argument (22), the kernel says: why");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_answer_of_any_content_is_a_list_or_an_error(
+            kind in prop_oneof![Just(NLMSG_ERROR), Just(NLMSG_DONE), 16..120_u16],
+            flags in prop_oneof![Just(NLM_F_ACK_TLVS), Just(NLM_F_ACK_TLVS | NLM_F_CAPPED), any::<u16>()],
+            code in prop_oneof![Just(0), Just(i32::MIN), any::<i32>()],
+            rest in prop::collection::vec(prop_oneof![0..9_u8, any::<u8>()], 0..64),
+        ) {
+            let payload = [&code.to_ne_bytes(), rest.as_slice()].concat();
+            // The kernel says errors as negative numbers, of which the least has no opposite.
+            let result = dump(&[answer(kind, flags, &payload)]);
+            if matches!(kind, NLMSG_ERROR | NLMSG_DONE) {
+                prop_assert_eq!(result.is_ok(), code == 0);
+            }
+        }
     }
 }

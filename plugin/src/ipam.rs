@@ -125,6 +125,9 @@ pub fn address(set: &[Range], number: u128) -> IpAddr {
 }
 
 #[cfg(test)]
+pub(crate) mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

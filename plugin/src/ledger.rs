@@ -329,8 +329,8 @@ impl Ledger {
         loop {
             let first = match queue.first() {
                 Some(first) if gives(first) && !passed.contains(&first) => first,
-                // Nothing left but what strangers route, or nothing at all: an address may have got lost. Or the queue is
-                // damaged: no address of another set was ever put there.
+                // Nothing left but what strangers route, or nothing at all: an address may have got lost. Or the queue
+                // is damaged: no address of another set was ever put there.
                 _ if !anew => {
                     anew = true;
                     queue = self.queue(set, true)?;

@@ -25,13 +25,13 @@ fn s1_s9_ready_before_and_after_the_first_add_and_never_a_trace_of_it() {
         let files = || host.run("find", &["/run/podwire"]).unwrap_or_default();
         let before = files();
         unchanged("STATUS", &host, &[&pod], &status(&alone("1.1.0")))?.silent()?;
-        check(files() == before, || files())?;
+        check(files() == before, files)?;
         Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
         let before = files();
         for _ in 0..10 {
             status(&alone("1.1.0")).execute(&host)?.silent()?;
         }
-        check(files() == before, || files())?;
+        check(files() == before, files)?;
         unchanged("STATUS", &host, &[&pod], &status(&alone("1.1.0")))?.silent()
     });
 }

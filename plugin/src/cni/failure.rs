@@ -86,7 +86,7 @@ impl Failure {
         &self.message
     }
 
-    /// The error object. It is one line of less than two kilobytes, whatever the request was: runtimes show it to humans.
+    /// The error object. It is one line of less than two kilobytes, whatever was asked for: runtimes show it to humans.
     pub fn render(&self) -> String {
         let mut answer = json!({"code": self.code, "msg": shortened(&self.message, MESSAGE_LIMIT)});
         answer["cniVersion"] = json!(self.version.as_deref().unwrap_or(VERSIONS[VERSIONS.len() - 1]));

@@ -122,8 +122,8 @@ impl<'a> Ports<'a> {
         disk::replace(&self.file(port), &self.directory().join("writing"), &super::json(&claims)?)
     }
 
-    /// Whether the holder of a claim has a record still, of this boot, and the port is on it. A record that cannot be read
-    /// may have it.
+    /// Whether the holder of a claim has a record still, of this boot, and the port is on it. One that cannot be read may
+    /// have it.
     fn is_alive(&self, claim: &Claim, port: &Port) -> bool {
         let network = self.state.join(&claim.holder.network);
         let of_this_boot =

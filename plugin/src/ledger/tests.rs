@@ -1,3 +1,5 @@
+mod properties;
+
 use super::*;
 
 /// A ledger in a directory of its own, gone with the test.
