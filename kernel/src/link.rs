@@ -7,7 +7,7 @@ use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, State,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use crate::message::Message;
@@ -138,7 +138,8 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
     Ok(links)
 }
 
-fn get(socket: &mut Socket, wish: String, message: LinkMessage) -> Result<Option<Link>> {
+fn get(socket: &mut Socket, wish: String, mut message: LinkMessage) -> Result<Option<Link>> {
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let request = Request::new(wish.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
     let Some(answer) = socket.get(request)? else { return Ok(None) };
     if let Message::Route(message) = answer
@@ -218,6 +219,9 @@ impl Veth<'_> {
                 LinkAttribute::IfName(end.name.to_owned()),
                 LinkAttribute::Address(end.mac.0.to_vec()),
                 LinkAttribute::Mtu(self.mtu),
+                // The kernel would make a queue for each processor and put all but one away again, with all their files.
+                LinkAttribute::NumTxQueues(1),
+                LinkAttribute::NumRxQueues(1),
             ];
             message
         };

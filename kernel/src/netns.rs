@@ -47,7 +47,7 @@ impl Namespace {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Does `work` inside the namespace, on the calling thread, and comes back whatever becomes of it. Sockets opened
+    /// Does `work` inside the namespace, on the calling thread, and comes back to its `own` whatever becomes of it. Sockets opened
     /// inside stay inside.
     ///
     /// # Errors
@@ -55,8 +55,8 @@ impl Namespace {
     ///
     /// # Panics
     /// When the way back is barred, which the kernel has no reason for: nothing may go on in the wrong namespace.
-    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let _back = Back { own: Self::own()? };
+    pub fn within<T>(&self, own: &Self, work: impl FnOnce() -> T) -> Result<T> {
+        let _back = Back { own };
         self.enter()?;
         Ok(work())
     }
@@ -68,11 +68,11 @@ impl Namespace {
 }
 
 /// The way back: taken on return, on an early return, and on a panic.
-struct Back {
-    own: Namespace,
+struct Back<'a> {
+    own: &'a Namespace,
 }
 
-impl Drop for Back {
+impl Drop for Back<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.own.enter() {
             // A second panic while one is under way ends the process at once: that is wanted here.

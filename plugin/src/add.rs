@@ -37,7 +37,7 @@ const OUTSIDE: [IpAddr; 2] =
 pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let attachment = &request.attachment;
     refuse_adoption(request)?;
-    let (pod, mut inside) = open_pod(&request.netns, request.may_be_own_netns)?;
+    let Pod { namespace: pod, own, mut inside } = open_pod(&request.netns, request.may_be_own_netns)?;
     let mut host = Socket::route()?;
     let ledger = Ledger::open(state, &attachment.network)?;
     // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
@@ -80,7 +80,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     if plan.has_ipv6() {
         forwarding::enable_ipv6(&mut host)?;
     }
-    pod.within(|| {
+    pod.within(&own, || {
         plan.pod_distrust().iter().try_for_each(|setting| setting.set_if_there())?;
         plan.pod_settings().iter().try_for_each(|setting| setting.set())
     })??;
@@ -140,17 +140,27 @@ fn refuse_adoption(request: &Add) -> Result<(), Failure> {
     Err(Failure::new(Code::Configuration, message, "podwire makes the interface itself: it goes first in the chain"))
 }
 
+/// A pod's network namespace that is open.
+pub(crate) struct Pod {
+    /// The namespace.
+    pub(crate) namespace: Namespace,
+    /// The plugin's own: the way back.
+    pub(crate) own: Namespace,
+    /// A socket in the pod.
+    pub(crate) inside: Socket,
+}
+
 /// Opens the pod's namespace and a socket in it, and refuses the one that the plugin itself is in: its interfaces are the
 /// node's.
-pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<(Namespace, Socket), Failure> {
+pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<Pod, Failure> {
     let refuse = |error: podwire_kernel::Error| Failure::new(Code::Namespace, error.to_string(), "");
-    let pod = Namespace::open(path).map_err(refuse)?;
-    if !may_be_own && pod.is(&Namespace::own()?).map_err(refuse)? {
+    let (namespace, own) = (Namespace::open(path).map_err(refuse)?, Namespace::own()?);
+    if !may_be_own && namespace.is(&own).map_err(refuse)? {
         let message = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(Failure::new(Code::Namespace, message, path));
     }
-    let inside = pod.within(Socket::route).map_err(refuse)??;
-    Ok((pod, inside))
+    let inside = namespace.within(&own, Socket::route).map_err(refuse)??;
+    Ok(Pod { namespace, own, inside })
 }
 
 /// Reserves what the pod is to hold. What dead pods hold is in the way of nobody: it is taken back when it is needed.

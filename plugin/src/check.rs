@@ -13,7 +13,7 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, Socket, address, family, neighbour};
 use serde_json::Value;
 
-use crate::add::{open_pod, wait_local, wait_operational};
+use crate::add::{Pod, open_pod, wait_local, wait_operational};
 use crate::cni::{Check, Code, Failure};
 use crate::ledger::{Ledger, Record};
 use crate::shaping::Shaper;
@@ -26,7 +26,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     let (add, previous) = (&request.add, &request.previous);
     let (attachment, interface) = (&add.attachment, &add.attachment.interface);
-    let (_pod, mut inside) = open_pod(&add.netns, add.may_be_own_netns)?;
+    let Pod { mut inside, .. } = open_pod(&add.netns, add.may_be_own_netns)?;
     let mut host = Socket::route()?;
     let mut differs = Differences::default();
 

@@ -56,7 +56,7 @@ pub(crate) fn remove_rules(record: &Record, pod: &Namespace) -> Result<(), Failu
     else {
         return Ok(());
     };
-    let mut inside = pod.within(Socket::route)??;
+    let mut inside = pod.within(&Namespace::own()?, Socket::route)??;
     let rules = record.addresses().into_iter().map(|address| plan::rule(address, beside.device).delete()).collect();
     inside.execute_all(rules).into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))
 }
