@@ -192,7 +192,7 @@ fn d16_f6_a_late_del_takes_nothing_from_whoever_has_the_address_now() {
         // The DEL of the first was lost with its pod; its address went to the next.
         attached.pod.run("ip", &["link", "delete", "eth0"])?;
         attached.host.remove_pod(&attached.path)?;
-        let (second, path) = attached.host.pod("p2")?;
+        let (_, second, path) = bare(lab, "p2")?;
         let result = Call::new("ADD", "p2", &path, &one).execute(&attached.host)?.result()?;
         check(addresses(&result)? == addresses(&attached.result)?, || result.to_string())?;
         let _responder = Responder::start(&second)?;
@@ -213,7 +213,7 @@ fn d17_l12_del_works_on_a_full_disk_and_without_a_ledger() {
         host.run("sh", &["-c", full])?;
         attached.del().execute(host)?.result()?;
         check(held(host).is_empty(), || format!("{:?}", held(host)))?;
-        host.run("umount", &["/run/podwire"])?;
+        host.run("umount", &["--lazy", "/run/podwire"])?;
         attached.del().execute(host)?.silent()?;
         attached.is_gone("DEL on a full disk")?;
 
@@ -229,7 +229,7 @@ fn d17_l12_del_works_on_a_full_disk_and_without_a_ledger() {
         host.run("sh", &["-ec", "mount --bind /run/podwire /run/podwire; mount -o remount,bind,ro /run/podwire"])?;
         let (code, message) = attached.del().execute(host)?.failure()?;
         check(code == 5 && message.contains("Read-only file system"), || format!("{code} {message}"))?;
-        host.run("umount", &["/run/podwire"])?;
+        host.run("umount", &["--lazy", "/run/podwire"])?;
         attached.del().execute(host)?.silent()?;
         attached.is_gone("DEL once it may write")
     });

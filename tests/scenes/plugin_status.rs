@@ -45,7 +45,7 @@ fn s2_d17_a_state_directory_that_cannot_be_written_is_told() {
         let read_only = "mount --bind /run/podwire /run/podwire; mount -o remount,bind,ro /run/podwire";
         host.run("sh", &["-ec", read_only])?;
         fails(&status(&alone("1.1.0")).execute(&host)?, 50, "write to /run/podwire/net: Read-only file system")?;
-        host.run("umount", &["/run/podwire"])?;
+        host.run("umount", &["--lazy", "/run/podwire"])?;
         status(&alone("1.1.0")).execute(&host)?.silent()?;
         add.verb("DEL").execute(&host)?.silent()?;
         // Where there is none yet, and none could be made.
