@@ -24,10 +24,11 @@ mod translation;
 mod undo;
 
 use std::io::{Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cni::{Del, Failure, Request};
+use cni::{Code, Del, Failure, Request};
 
 /// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
 const STATE: &str = "/run/podwire";
@@ -41,14 +42,14 @@ pub fn run(
     log: &mut dyn Write,
 ) -> ExitCode {
     let state = Path::new(STATE);
-    let read = cni::read(environment, input);
+    let read = guarded(|| cni::read(environment, input));
     let attaching = match &read {
         Ok(Request::Add(request)) => {
             Some((request.attachment.clone(), request.netns.clone(), request.delegate.clone()))
         }
         _ => None,
     };
-    let answered = read.and_then(|request| answer(&request, state, log));
+    let answered = read.and_then(|request| guarded(|| answer(&request, state, log)));
     let attached = attaching.filter(|_| answered.is_ok());
     let (answer, code) = match answered {
         Ok(answer) => (answer, ExitCode::SUCCESS),
@@ -64,6 +65,16 @@ pub fn run(
         }
     }
     ExitCode::FAILURE
+}
+
+/// Does `work`, and makes a failure of a panic: the steps of the work have been reverted by then, and the runtime is owed
+/// an answer.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Failure::new(Code::Internal, format!("podwire has a defect: {text}"), "stderr says where"))
+    })
 }
 
 fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String, Failure> {
@@ -89,4 +100,26 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
 /// A verb that answers nothing when it succeeds.
 fn silent(done: Result<(), Failure>, version: &str) -> Result<String, Failure> {
     done.map(|()| String::new()).map_err(|failure| failure.in_version(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Defect;
+
+    impl Read for Defect {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            panic!("of {} kinds", 2)
+        }
+    }
+
+    #[test]
+    fn x4_x10_a_defect_is_an_error_object_too() {
+        let environment = |name: &str| (name == "CNI_COMMAND").then(|| "STATUS".to_owned());
+        let (mut output, mut log) = (Vec::new(), Vec::new());
+        run(&environment, &mut Defect, &mut output, &mut log);
+        let answer: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        assert_eq!((&answer["code"], &answer["msg"]), (&999.into(), &"podwire has a defect: of 2 kinds".into()));
+    }
 }

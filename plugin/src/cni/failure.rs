@@ -54,6 +54,8 @@ pub enum Code {
     PortTaken = 105,
     /// CHECK has found that the attachment is not as ADD made it.
     Differs = 106,
+    /// A defect of this program (the number that the reference implementation has for it).
+    Internal = 999,
 }
 
 /// Bytes of JSON that the sentence and the details may take.
@@ -68,7 +70,7 @@ impl Failure {
 
     /// A failure with a code of another plugin's.
     pub fn foreign(code: u32, message: impl Into<String>, details: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: details.into(), version: None }
+        Self { code, message: line(message.into()), details: line(details.into()), version: None }
     }
 
     /// A file or stream that failed.
@@ -117,6 +119,11 @@ fn shortened(text: &str, limit: usize) -> String {
     over.map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
 
+/// A text as one line: what another program or a user has put into it may move a terminal's cursor.
+fn line(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
+}
+
 impl From<podwire_kernel::Error> for Failure {
     fn from(error: podwire_kernel::Error) -> Self {
         Self::new(Code::Kernel, error.to_string(), "")
@@ -133,5 +140,49 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
         if self.details.is_empty() { Ok(()) } else { write!(f, " ({})", self.details) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x9_b24_a_message_is_one_line_and_all_of_it_is_short() {
+        let failure = Failure::foreign(999, "first\nsecond\u{1b}[1m", "é".repeat(2000));
+        let (code, answer) = (failure.code(), failure.render());
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((code, answer["msg"].as_str().unwrap()), (999, "first second [1m"));
+        assert_eq!(answer["details"].as_str().unwrap(), "é".repeat(450) + "…");
+        let odd = Failure::new(Code::Io, format!("a{}", "é".repeat(2000)), "").render();
+        let answer: serde_json::Value = serde_json::from_str(&odd).unwrap();
+        assert_eq!(answer["msg"].as_str().unwrap(), format!("a{}…", "é".repeat(499)));
+    }
+
+    #[test]
+    fn x3_x4_x5_codes_are_those_of_the_specification_or_our_own() {
+        let own = [
+            (Code::IncompatibleVersion, 1),
+            (Code::UnsupportedField, 2),
+            (Code::Environment, 4),
+            (Code::Io, 5),
+            (Code::Decode, 6),
+            (Code::Configuration, 7),
+            (Code::Namespace, 8),
+            (Code::TryAgain, 11),
+            (Code::Unavailable, 50),
+            (Code::Limited, 51),
+            (Code::Exhausted, 100),
+            (Code::AlreadyAttached, 101),
+            (Code::Kernel, 102),
+            (Code::Ledger, 103),
+            (Code::AddressUnavailable, 104),
+            (Code::PortTaken, 105),
+            (Code::Differs, 106),
+            (Code::Internal, 999),
+        ];
+        for (code, number) in own {
+            assert_eq!(Failure::new(code, "", "").code(), number, "{code:?}");
+        }
     }
 }
