@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_list_is_none_whichever_message_says_so() {
+    fn l13_an_interrupted_list_is_none_whichever_message_says_so() {
         // An RTM_NEWROUTE with nothing but its header.
         let route = |flags| answer(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
         let done = |flags| answer(NLMSG_DONE, flags, &0_i32.to_ne_bytes());

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn host_names_fit_the_kernel_and_differ_by_every_part_of_the_key() {
+    fn b6_host_names_fit_the_kernel_and_differ_by_every_part_of_the_key() {
         let long = "k".repeat(253);
         let names: std::collections::BTreeSet<_> = [
             attachment("a", "eth0"),

@@ -620,6 +620,120 @@ fn l3_l4_first_calls_at_once_on_a_host_where_nothing_is_yet() {
 }
 
 #[test]
+fn l2_whatever_is_done_in_whatever_order_ledger_and_kernel_agree() {
+    const PODS: usize = 6;
+    scene(1, |lab| {
+        let mut pods = Vec::new();
+        for number in 0..PODS {
+            let (host, pod, path) = bare(lab, &format!("p{number}"))?;
+            warm(&host, &path)?;
+            pods.push((Responder::start(&pod)?, pod, path));
+        }
+        let host = lab.nodes[0].host.clone();
+        let before = world(&host, &[])?;
+        let valid: Value =
+            (0..PODS).map(|number| json!({"containerID": format!("p{number}"), "ifname": "eth0"})).collect();
+        let gc = changed(&alone("1.1.0"), "/cni.dev~1valid-attachments", valid);
+        let life = |number: usize| -> Outcome<Option<Value>> {
+            let add = Call::new("ADD", &format!("p{number}"), &pods[number].2, &alone("1.1.0"));
+            let mut attached = None;
+            // A run of numbers that has no order and is the same every time (Knuth's multiplicative hash).
+            for step in 0_usize..8 {
+                let dice = (number * 8 + step + 1).wrapping_mul(2_654_435_761) >> 7;
+                match (dice % 4, attached.take()) {
+                    (0, held) => {
+                        add.clone().verb("GC").configured(&gc).execute(&host)?.silent()?;
+                        attached = held;
+                    }
+                    (1 | 2, Some(result)) => {
+                        let checked = changed(&alone("1.1.0"), "/prevResult", result);
+                        add.clone().verb("CHECK").configured(&checked).execute(&host)?.silent()?;
+                        attached = Some(checked["prevResult"].clone());
+                    }
+                    (_, Some(_)) => add.clone().verb("DEL").execute(&host)?.silent()?,
+                    (_, None) => attached = Some(add.execute(&host)?.result()?),
+                }
+            }
+            Ok(attached)
+        };
+        let lives = thread::scope(|scope| {
+            let lives: Vec<_> = (0..PODS).map(|number| scope.spawn(move || life(number))).collect();
+            lives
+                .into_iter()
+                .map(|life| life.join().map_err(|_| "a thread panicked".to_owned())?)
+                .collect::<Outcome<Vec<_>>>()
+        })?;
+        let alive: Vec<_> = lives.iter().flatten().collect();
+        let mut given = BTreeSet::new();
+        for result in &alive {
+            for address in addresses(result)? {
+                exchange(&host, address)?;
+                given.insert(address);
+            }
+        }
+        check(!alive.is_empty() && given.len() == 2 * alive.len(), || format!("{given:?} for {} pods", alive.len()))?;
+        check(held(&host).len() == 3 * alive.len(), || format!("{:?}", held(&host)))?;
+        for (number, (_, _, path)) in pods.iter().enumerate() {
+            Call::new("DEL", &format!("p{number}"), path, &alone("1.1.0")).execute(&host)?.silent()?;
+        }
+        same("the end of all", &before, &world(&host, &[])?)
+    });
+}
+
+#[test]
+fn h3_h4_an_interface_of_an_earlier_plugin_is_not_taken_over() {
+    scene(1, |lab| {
+        let (host, pod, path) = bare(lab, "p1")?;
+        pod.run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "far"])?;
+        let mut chained = alone("1.1.0");
+        chained["prevResult"] = json!({
+            "cniVersion": "1.1.0",
+            "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": path.display().to_string()}],
+            "ips": [{"address": "192.0.2.7/24", "interface": 0}],
+        });
+        let add = Call::new("ADD", "p1", &path, &chained);
+        fails(&unchanged("adoption", &host, &[&pod], &add)?, 7, "prevResult has interface eth0 of this pod already")?;
+        // Beside it there is room for another.
+        add.clone().interface("net1").execute(&host)?.result()?;
+        add.interface("net1").verb("DEL").execute(&host)?.silent()
+    });
+}
+
+#[test]
+fn b2_an_address_that_was_anothers_a_moment_ago_is_reached_at_once() {
+    scene(1, |lab| {
+        let (host, friend, friends_path) = bare(lab, "friend")?;
+        Call::new("ADD", "friend", &friends_path, &alone("1.0.0")).execute(&host)?.result()?;
+        for name in ["p1", "p2", "p3"] {
+            let (_, pod, path) = bare(lab, name)?;
+            let wish = changed(&alone("1.0.0"), "/runtimeConfig", json!({"ips": ["10.7.0.9", "fd00:7::9"]}));
+            let add = Call::new("ADD", name, &path, &wish);
+            let result = add.execute(&host)?.result()?;
+            let _responder = Responder::start(&pod)?;
+            for address in addresses(&result)? {
+                exchange(&host, address)?;
+                exchange(&friend, address)?;
+            }
+            add.verb("DEL").execute(&host)?.silent()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn b5_an_advertised_default_route_outlives_the_forwarding_that_add_turns_on() {
+    scene(1, |lab| {
+        let (host, _, path) = bare(lab, "p1")?;
+        let advertised = "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip -6 route delete default
+            ip -6 route add default via fe80::99 dev eth0 proto ra";
+        host.run("sh", &["-ec", advertised])?;
+        Call::new("ADD", "p1", &path, &alone("1.0.0")).execute(&host)?.result()?;
+        let found = (setting(&host, "ipv6/conf/all/forwarding")?, setting(&host, "ipv6/conf/eth0/accept_ra")?);
+        check(found == ("1".into(), "2".into()), || format!("forwarding and accept_ra of eth0 are {found:?}"))
+    });
+}
+
+#[test]
 fn l11_b18_reboots_free_everything_and_no_del_is_missed() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();

@@ -108,7 +108,7 @@ fn g2_g3_g11_a_list_that_is_empty_is_everything_and_one_that_is_missing_is_nothi
 }
 
 #[test]
-fn g6_d13_l7_x11_what_cannot_be_taken_away_does_not_keep_the_rest() {
+fn g6_d13_x11_what_cannot_be_taken_away_does_not_keep_the_rest() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         // A mount point cannot be removed: the record of the first stays, whatever is done.

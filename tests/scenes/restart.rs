@@ -48,7 +48,7 @@ fn what_changed_while_no_daemon_ran_is_put_right_by_the_next_start() {
 }
 
 #[test]
-fn a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
+fn b25_a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
     scene(1, |lab| {
         // Another VXLAN device has the port, as where flannel runs.
         let host = lab.nodes[0].host.clone();
