@@ -24,7 +24,9 @@ impl Mac {
     /// (not of a group, and not zero).
     pub fn parse(text: &str) -> Option<Self> {
         let separator = if text.contains('-') { '-' } else { ':' };
-        let digits = |pair: &str| (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?;
+        // The number's own reader would take a sign.
+        let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digits = |pair: &str| is_pair(pair).then(|| u8::from_str_radix(pair, 16).ok())?;
         let bytes = text.split(separator).map(digits).collect::<Option<Vec<_>>>()?;
         Self::from_bytes(&bytes).filter(|mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6])
     }
