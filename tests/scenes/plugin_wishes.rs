@@ -56,7 +56,7 @@ fn elements(host: &Host) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn f4_a15_a_port_of_the_node_leads_to_the_pod_from_everywhere_until_del() {
+fn f4_b15_a_port_of_the_node_leads_to_the_pod_from_everywhere_until_del() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (inside, path) = pod(&host, "p1")?;

@@ -58,7 +58,8 @@ fn e9_a_container_id_has_the_characters_of_the_specification() {
     }
     for bad in ["-a", ".a", "_a", "a/b", "..", "a%b", "a b", "é", "a\n"] {
         let (code, text) = refusal(add(&[("CNI_CONTAINERID", bad)], CONFIGURATION));
-        assert_eq!((code, text), (4, format!("invalid characters in containerID ({bad})")));
+        let shown = bad.replace('\n', " ");
+        assert_eq!((code, text), (4, format!("invalid characters in containerID ({shown})")));
     }
 }
 
