@@ -18,7 +18,8 @@ use libfuzzer_sys::fuzz_target;
 use podwire::cni::{Attachment, Code};
 use podwire::ipam;
 use podwire::ledger::{Ledger, Wanted};
-use podwire_conf::{Port, Protocol, Range};
+use podwire_conf::hostport::Protocol;
+use podwire_conf::{Port, Range};
 
 /// Gives 10.0.0.2 to 10.0.0.6.
 const SUBNET: &str = "10.0.0.0/29";
