@@ -145,9 +145,11 @@ fn forget_flows(record: &Record) {
     }
 }
 
-/// The host ports of a pod, for each of its addresses.
+/// The host ports of a pod. One leads to the first of the pod's addresses of each family.
 fn mappings(record: &Record) -> impl Iterator<Item = Mapping> {
-    record.addresses().into_iter().flat_map(|pod| {
+    let addresses = record.addresses();
+    let first = [true, false].map(|ipv4| addresses.iter().copied().find(|address| address.is_ipv4() == ipv4));
+    first.into_iter().flatten().flat_map(|pod| {
         record.ports.iter().map(move |port| Mapping {
             protocol: port.protocol,
             host_address: port.host_address,

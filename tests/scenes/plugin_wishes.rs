@@ -103,6 +103,27 @@ fn with_result(add: &Call, verb: &str, result: &Value) -> Call {
 }
 
 #[test]
+fn a_port_of_the_node_leads_to_the_first_of_a_pods_addresses_of_a_family() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let (inside, path) = pod(&host, "p1")?;
+        let _responder = Responder::start(&inside)?;
+        let mut two = configuration(&json!({"portMappings": [port(PORT)]}));
+        two["ipam"]["ranges"] = json!([[{"subnet": "10.7.0.0/24"}], [{"subnet": "10.8.0.0/24"}]]);
+        two["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}]);
+        let add = Call::new("ADD", "p1", &path, &two);
+        let result = add.execute(&host)?.result()?;
+        exchange(&lab.outside, underlay_address(1, FAMILIES[0]))?;
+        let elements = elements(&host)?;
+        check(!elements.is_empty() && elements.iter().all(|element| !element.contains("10.8.0.2")), || {
+            format!("{elements:?}")
+        })?;
+        with_result(&add, "CHECK", &result).execute(&host)?.result()?;
+        add.with("CNI_COMMAND", "DEL").execute(&host)?.result().map(drop)
+    });
+}
+
+#[test]
 fn a_host_port_that_is_taken_fails_by_name_and_changes_nothing() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
