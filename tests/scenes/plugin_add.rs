@@ -746,6 +746,9 @@ fn l11_b18_reboots_free_everything_and_no_del_is_missed() {
                 let add = Call::new("ADD", &name, &path, &five);
                 add.execute(&host)?.result().map_err(|why| format!("boot {boot}: {why}"))?;
                 attached.push((pod, path, add));
+                // Its record and its claim: nothing of the boot before is held, though there was room for it.
+                let held = held(&host).len();
+                check(held == 2 * attached.len(), || format!("boot {boot}: {held} files for {}", attached.len()))?;
             }
             // The machine goes down without a word: the pods have gone, and what is on a disk is still there.
             for (pod, path, _) in &attached {
