@@ -1,0 +1,336 @@
+//! Executes a call of the plugin under ptrace(2), and disturbs it at one place: a system call by its number, in the process
+//! itself or in a child of it, or a netlink message by its number.
+//!
+//! strace(1) counts the calls of each name in each process from one, so its n-th of a name in the parent always comes
+//! before the n-th in the child: nothing could be done to the child alone. Here both are counted for themselves.
+//!
+//! What may not live here: what is expected of the plugin.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::libc::{self, c_long, user_regs_struct};
+use nix::sys::ptrace::{self, AddressType, Event, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::program;
+use podwire_tests::lab::runtime::{Answer, Call};
+
+/// Who makes a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    /// The process that the runtime has started.
+    Plugin,
+    /// A child of it.
+    Child,
+}
+
+/// What is done at the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing: the call is only recorded.
+    None,
+    /// SIGKILL in place of the n-th system call.
+    Kill(Who, usize),
+    /// The n-th system call is not made, and answers an error.
+    Error(Who, usize, Errno),
+    /// The n-th system call answers an error, and so does every later one of its name.
+    Lasting(Who, usize, Errno),
+    /// The n-th netlink message is made one that the kernel does not know.
+    Refusal(usize),
+    /// The n-th dump says that it was interrupted by a change.
+    Interruption(usize),
+}
+
+/// A system call that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// By whom.
+    pub who: Who,
+    /// Its number (asm/unistd_64.h).
+    pub number: i64,
+    /// Its first argument.
+    pub first: u64,
+    /// Its second argument.
+    pub second: u64,
+    /// How many netlink messages it sends.
+    pub messages: usize,
+    /// Whether it received a part of a dump.
+    pub dump: bool,
+}
+
+/// How a traced call ended.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    /// What it has answered.
+    pub answer: Answer,
+    /// What it did, as far as it was watched: it is let go once the fault has happened.
+    pub steps: Vec<Step>,
+    /// Whether the fault has happened.
+    pub hit: bool,
+}
+
+/// Bits of `nlmsg_flags` and bytes of `struct nlmsghdr` (uapi/linux/netlink.h).
+const MULTI: u16 = 2;
+const INTERRUPTED: u16 = 0x10;
+const HEADER: u64 = 16;
+/// A type of message beyond all that there are, in rtnetlink and in each subsystem of nfnetlink.
+const UNKNOWN: u16 = 0x00ff;
+
+/// A process that is watched.
+#[derive(Default)]
+struct Tracee {
+    calls: usize,
+    /// The system call that it is in, and what it is to answer.
+    within: Option<(usize, Option<Errno>)>,
+}
+
+struct Tracer {
+    plugin: Pid,
+    tracees: HashMap<Pid, Tracee>,
+    fault: Fault,
+    lasting: Option<i64>,
+    messages: usize,
+    dumps: usize,
+    steps: Vec<Step>,
+    hit: bool,
+    /// Whoever stops is let go.
+    leaving: bool,
+    status: Option<WaitStatus>,
+}
+
+/// Executes a call on a host, and disturbs it.
+///
+/// # Errors
+/// When it cannot be executed or watched.
+pub(crate) fn execute(host: &Host, call: &Call, fault: Fault) -> Result<Traced, String> {
+    host.enter(|| trace(call, fault)).map_err(|why| format!("trace podwire on {}: {why}", host.name))
+}
+
+fn trace(call: &Call, fault: Fault) -> Result<Traced, String> {
+    let mut child = start(call)?;
+    let id = i32::try_from(child.id()).map_err(|error| error.to_string())?;
+    let plugin = Pid::from_raw(id);
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(plugin, options).map_err(|errno| format!("seize: {errno}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(format!("\n{}", call.input).as_bytes()).map_err(|error| format!("write stdin: {error}"))?;
+    }
+    let tracees = HashMap::new();
+    let steps = Vec::new();
+    let mut tracer = Tracer {
+        plugin,
+        tracees,
+        fault,
+        lasting: None,
+        messages: 0,
+        dumps: 0,
+        steps,
+        hit: false,
+        leaving: false,
+        status: None,
+    };
+    tracer.watch().map_err(|errno| format!("watch: {errno}"))?;
+    let code = match tracer.status {
+        Some(WaitStatus::Exited(_, code)) => Some(code),
+        _ => None,
+    };
+    let (mut output, mut log) = (String::new(), String::new());
+    // To the end: who has them open still is a child that was let go, and it closes them.
+    let read = |stream: &mut dyn Read, text: &mut String| stream.read_to_string(text).map(drop);
+    child.stdout.take().map_or(Ok(()), |mut stream| read(&mut stream, &mut output)).map_err(|e| e.to_string())?;
+    child.stderr.take().map_or(Ok(()), |mut stream| read(&mut stream, &mut log)).map_err(|e| e.to_string())?;
+    Ok(Traced { answer: Answer { code, output, log }, steps: tracer.steps, hit: tracer.hit })
+}
+
+/// A shell that becomes the plugin when it has read a line: until then there is time to seize it.
+fn start(call: &Call) -> Result<Child, String> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "read -r go && exec \"$0\""]).arg(program("podwire").map_err(|error| error.to_string())?);
+    command.env_clear().envs(call.environment.iter().map(|(name, value)| (name, value))).current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|error| format!("start: {error}"))
+}
+
+impl Tracer {
+    /// Until the plugin has ended and nobody else is watched.
+    fn watch(&mut self) -> nix::Result<()> {
+        while self.status.is_none() || !self.tracees.is_empty() {
+            // Of this thread's children and tracees only: others wait for theirs.
+            let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            match status {
+                WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) => {
+                    self.tracees.remove(&who);
+                    if who == self.plugin {
+                        self.status = Some(status);
+                    }
+                }
+                WaitStatus::PtraceEvent(who, signal, event) => self.event(who, signal, event)?,
+                WaitStatus::PtraceSyscall(who) => self.system_call(who)?,
+                WaitStatus::Stopped(who, signal) => self.go_on(who, Some(signal))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, who: Pid, signal: Signal, event: i32) -> nix::Result<()> {
+        if event == Event::PTRACE_EVENT_EXEC as i32 && who == self.plugin {
+            // The shell has become the plugin.
+            self.tracees.insert(who, Tracee::default());
+        } else if event == Event::PTRACE_EVENT_STOP as i32 && signal == Signal::SIGTRAP {
+            // A child's first stop.
+            self.tracees.entry(who).or_default();
+        }
+        self.go_on(who, None)
+    }
+
+    /// Lets a stopped process go on, to its next system call or for good.
+    fn go_on(&mut self, who: Pid, signal: Option<Signal>) -> nix::Result<()> {
+        let gone = if self.leaving {
+            self.tracees.remove(&who);
+            ptrace::detach(who, signal)
+        } else {
+            ptrace::syscall(who, signal)
+        };
+        // It may have been killed meanwhile.
+        if gone == Err(Errno::ESRCH) { Ok(()) } else { gone }
+    }
+
+    fn system_call(&mut self, who: Pid) -> nix::Result<()> {
+        let entering = match ptrace::syscall_info(who) {
+            Ok(info) => info.op == libc::PTRACE_SYSCALL_INFO_ENTRY,
+            Err(Errno::ESRCH) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        if self.leaving {
+            return self.go_on(who, None);
+        }
+        let of = if who == self.plugin { Who::Plugin } else { Who::Child };
+        let mut registers = ptrace::getregs(who)?;
+        if entering {
+            let tracee = self.tracees.entry(who).or_default();
+            tracee.calls += 1;
+            let calls = tracee.calls;
+            if self.enter(who, of, calls, &mut registers)? {
+                return Ok(());
+            }
+        } else {
+            self.leave(who, &mut registers)?;
+        }
+        self.go_on(who, None)
+    }
+
+    /// Answers whether the process is dead.
+    fn enter(&mut self, who: Pid, of: Who, calls: usize, registers: &mut user_regs_struct) -> nix::Result<bool> {
+        let number = registers.orig_rax.cast_signed();
+        let messages = if number == libc::SYS_sendto { self.count_messages(who, registers)? } else { 0 };
+        let step = Step { who: of, number, first: registers.rdi, second: registers.rsi, messages, dump: false };
+        self.steps.push(step);
+        let mut answer = None;
+        match self.fault {
+            Fault::Kill(whose, place) if (whose, place) == (of, calls) => {
+                (self.hit, self.leaving) = (true, true);
+                self.tracees.remove(&who);
+                kill(who, Signal::SIGKILL)?;
+                return Ok(true);
+            }
+            Fault::Error(whose, place, errno) if (whose, place) == (of, calls) => {
+                self.hit = true;
+                answer = Some(errno);
+            }
+            Fault::Lasting(whose, place, errno) => {
+                if (whose, place) == (of, calls) {
+                    self.hit = true;
+                    self.lasting = Some(number);
+                }
+                if self.lasting == Some(number) && super::errors::can_fail(&step) {
+                    answer = Some(errno);
+                }
+            }
+            _ => {}
+        }
+        // Linux closes whatever it answers.
+        if answer.is_some() && number != libc::SYS_close {
+            registers.orig_rax = u64::MAX;
+            ptrace::setregs(who, *registers)?;
+        }
+        let place = self.steps.len() - 1;
+        self.tracees.entry(who).or_default().within = Some((place, answer));
+        Ok(false)
+    }
+
+    fn leave(&mut self, who: Pid, registers: &mut user_regs_struct) -> nix::Result<()> {
+        let Some((place, answer)) = self.tracees.entry(who).or_default().within.take() else { return Ok(()) };
+        if let Some(errno) = answer {
+            registers.rax = (-i64::from(errno as i32)).cast_unsigned();
+            ptrace::setregs(who, *registers)?;
+            self.leaving = matches!(self.fault, Fault::Error(..));
+            return Ok(());
+        }
+        if self.steps[place].number == libc::SYS_recvfrom && registers.rax.cast_signed() >= HEADER.cast_signed() {
+            let (flags, word) = half_word(who, registers.rsi + 6)?;
+            if flags & MULTI != 0 {
+                self.dumps += 1;
+                self.steps[place].dump = true;
+                if self.fault == Fault::Interruption(self.dumps) {
+                    word.put(who, flags | INTERRUPTED)?;
+                    (self.hit, self.leaving) = (true, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the messages that are sent, and makes the one that is to be refused unknown.
+    fn count_messages(&mut self, who: Pid, registers: &user_regs_struct) -> nix::Result<usize> {
+        let (mut place, end) = (registers.rsi, registers.rsi + registers.rdx);
+        let mut count = 0;
+        while place + HEADER <= end {
+            let (length, _) = half_word(who, place)?;
+            count += 1;
+            self.messages += 1;
+            if self.fault == Fault::Refusal(self.messages) {
+                half_word(who, place + 4)?.1.put(who, UNKNOWN)?;
+                (self.hit, self.leaving) = (true, true);
+            }
+            place += u64::from(length).max(HEADER).next_multiple_of(4);
+        }
+        Ok(count)
+    }
+}
+
+/// Where two bytes are in the memory of a process.
+struct Word {
+    address: AddressType,
+    content: c_long,
+    shift: u64,
+}
+
+/// Two bytes of the memory of a process: words are what ptrace reads and writes.
+fn half_word(who: Pid, address: u64) -> nix::Result<(u16, Word)> {
+    let shift = (address % 8) * 8;
+    let aligned = (address - address % 8) as AddressType;
+    let content = ptrace::read(who, aligned)?;
+    let bytes = (content.cast_unsigned() >> shift).to_ne_bytes();
+    Ok((u16::from_ne_bytes([bytes[0], bytes[1]]), Word { address: aligned, content, shift }))
+}
+
+impl Word {
+    fn put(&self, who: Pid, value: u16) -> nix::Result<()> {
+        let cleared = self.content.cast_unsigned() & !(0xffff << self.shift);
+        ptrace::write(who, self.address, (cleared | (u64::from(value) << self.shift)).cast_signed())
+    }
+}
