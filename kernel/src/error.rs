@@ -42,6 +42,11 @@ impl Error {
         Self { wish: wish.into(), answer: Answer::Unreadable(why.to_string()) }
     }
 
+    /// The kernel has said no: what was wanted is not done. Without an answer of its own it may be.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.answer, Answer::Kernel { .. })
+    }
+
     /// The error number behind this refusal, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match &self.answer {

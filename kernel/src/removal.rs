@@ -150,7 +150,7 @@ fn drain(notices: &netlink_sys::Socket) -> Result<Vec<u32>> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(gone),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Some were lost: the end of the child will tell.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(gone),
             Err(error) => return Err(Error::system("read the removal of a device", error)),
         }
     }

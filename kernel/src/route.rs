@@ -162,7 +162,12 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(protocol);
         let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
-        for answer in socket.dump(ask)? {
+        let answers = match socket.dump(ask) {
+            // The kernel makes the table with the first route in it.
+            Err(error) if error.is_gone() => Vec::new(),
+            answers => answers?,
+        };
+        for answer in answers {
             let Message::Route(message) = answer else { continue };
             let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
             let route = Route::parse(&message);

@@ -321,7 +321,12 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
-        let sent = self.socket.send(bytes, 0).map_err(|error| Error::system("send to the kernel", error))?;
+        let sent = loop {
+            match self.socket.send(bytes, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => break sent.map_err(|error| Error::system("send to the kernel", error))?,
+            }
+        };
         if sent == bytes.len() { Ok(()) } else { Err(Error::unreadable("send to the kernel", "a short write")) }
     }
 

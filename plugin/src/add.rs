@@ -62,14 +62,17 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         namespace: pod.as_fd(),
         mtu: plan.mtu,
     };
-    if let Err(error) = host.execute(veth.create()) {
+    let created = host.execute(veth.create());
+    if created.as_ref().err().is_none_or(|error| !error.is_refusal()) {
+        let name = plan.host.name.clone();
+        undo.push(move || {
+            let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
+            removed.map_err(|error| error.to_string())
+        });
+    }
+    if let Err(error) = created {
         return Err(explain(error, &plan, &mut host)?);
     }
-    let name = plan.host.name.clone();
-    undo.push(move || {
-        let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
-        removed.map_err(|error| error.to_string())
-    });
 
     let created = link::by_name(&mut host, &plan.host.name)?;
     let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {

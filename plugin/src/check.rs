@@ -66,7 +66,7 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
         on_host(&record, inner, outer, &mut host, &mut differs)?;
     }
     for held in record.addresses.iter().filter(|held| held.set.is_some()) {
-        if !ledger.holds(attachment, held.address) {
+        if !ledger.holds(attachment, held.address)? {
             differs.add(format!("the ledger does not hold {} for this pod", held.address));
         }
     }

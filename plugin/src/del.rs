@@ -6,7 +6,7 @@ use std::path::Path;
 use podwire_kernel::netns::Namespace;
 use podwire_kernel::{Socket, removal};
 
-use crate::cni::{Attachment, Del, Failure};
+use crate::cni::{Attachment, Code, Del, Failure};
 use crate::ledger::{Ledger, Record};
 use crate::{delegate, plan, translation};
 
@@ -15,9 +15,16 @@ pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
     let attachment = &request.attachment;
     let ledger = Ledger::existing(state, &attachment.network)?;
     let _turn = ledger.as_ref().map(|ledger| ledger.turn_to_release(attachment)).transpose()?;
-    // A record that cannot be read does not stop it: what it would say is derived, or found by the claims.
-    let record = ledger.as_ref().and_then(|ledger| ledger.find(attachment).ok().flatten()).map(|(record, _)| record);
-    detach(attachment, ledger.as_ref(), record.as_ref(), request.netns.as_deref())?;
+    let (record, unreadable) = match ledger.as_ref().map_or(Ok(None), |ledger| ledger.find(attachment)) {
+        Ok(found) => (found.map(|(record, _)| record), None),
+        // Damaged: what it would say is derived, or found by the claims.
+        Err(failure) if failure.is_of(Code::Ledger) => (None, None),
+        // The next DEL may be able to read what is to be released.
+        Err(failure) => (None, Some(failure)),
+    };
+    let ledger = ledger.as_ref().filter(|_| unreadable.is_none());
+    detach(attachment, ledger, record.as_ref(), request.netns.as_deref())?;
+    unreadable.map_or(Ok(()), Err)?;
     request.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "DEL"))
 }
 

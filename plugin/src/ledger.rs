@@ -143,7 +143,8 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::open`].
     pub fn existing(state: &Path, network: &str) -> Result<Option<Self>, Failure> {
-        if state.join(network).join("boot").exists() { Self::open(state, network).map(Some) } else { Ok(None) }
+        let boot = state.join(network).join("boot");
+        if disk::exists(&boot)? { Self::open(state, network).map(Some) } else { Ok(None) }
     }
 
     /// The networks of this node that have a ledger.
@@ -382,7 +383,7 @@ impl Ledger {
     /// When it cannot be written.
     pub fn note(&self, record: &Record) -> Result<(), Failure> {
         let _lock = self.lock()?;
-        disk::replace(&self.pending(&record.attachment), &self.beside(), &json(record)?)
+        disk::replace(&self.pending(&record.attachment), &self.beside(), &json(record)?).map(drop)
     }
 
     /// Notes that an attachment is complete.
@@ -406,13 +407,20 @@ impl Ledger {
     /// When a file cannot be removed; the record is then still there.
     pub fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
         let _lock = self.lock()?;
+        // Of somebody who was killed while writing. Nobody writes now: the lock is here.
+        disk::remove(&self.beside())?;
         let record = match self.find(attachment) {
             Ok(None) => return Ok(()),
             Ok(Some((record, _))) => record,
+            Err(failure) if !failure.is_of(Code::Ledger) => return Err(failure),
             // Another attachment's, of the same hash: this one holds nothing, and what that one holds is its own.
             Err(_) if self.is_anothers(attachment)? => return Ok(()),
             // Damaged. What it holds is known by the claims, which lead to it.
-            Err(_) => self.by_claims(attachment)?,
+            Err(_) => {
+                let name = hash_name(attachment);
+                Ports::of(&self.state).sweep(&self.network, |holder| holder != name)?;
+                self.by_claims(attachment)?
+            }
         };
         self.erase(&record)
     }
@@ -426,7 +434,7 @@ impl Ledger {
     }
 
     /// Removes what no record knows of and no valid attachment could have: damaged records with their claims, claims
-    /// without a record, and what a killed process was writing.
+    /// without a record, turns that nobody has, and what a killed process was writing.
     ///
     /// # Errors
     /// When a file cannot be read or removed.
@@ -438,11 +446,22 @@ impl Ledger {
                 disk::remove(&self.directory.join(place).join(name))?;
             }
         }
+        let keeps = |holder: &str| {
+            // What cannot be said is kept.
+            let on_record = |place: &str| disk::exists(&self.directory.join(place).join(holder)).unwrap_or(true);
+            valid.contains(holder) || ["attachments", "pending"].into_iter().any(on_record)
+        };
         for address in self.claimed()? {
-            let holder = self.claimant(address).unwrap_or_default();
-            let on_record = |place: &str| self.directory.join(place).join(&holder).exists();
-            if !valid.contains(&holder) && !["attachments", "pending"].into_iter().any(on_record) {
+            if !keeps(&self.claimant(address)?.unwrap_or_default()) {
                 disk::remove(&self.claim(address))?;
+            }
+        }
+        Ports::of(&self.state).sweep(&self.network, keeps)?;
+        let turns = self.directory.join("turns");
+        for name in disk::list(&turns)? {
+            let path = turns.join(name);
+            if let Some(held) = disk::try_lock(&path)? {
+                drop(Turn::of(&path, held)?);
             }
         }
         disk::remove(&self.beside())
@@ -480,20 +499,29 @@ impl Ledger {
     }
 
     fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
-        let mut addresses = self.claimed()?;
-        addresses.retain(|address| self.claimant(*address).is_some_and(|holder| holder == name));
+        let mut addresses = Vec::new();
+        for address in self.claimed()? {
+            if self.claimant(address)?.is_some_and(|holder| holder == name) {
+                addresses.push(address);
+            }
+        }
         Ok(addresses)
     }
 
-    /// The name of the record that a claim leads to.
-    fn claimant(&self, address: IpAddr) -> Option<String> {
-        let target = fs::read_link(self.claim(address)).ok()?;
-        Some(target.file_name()?.to_str()?.to_owned())
+    /// The name of the record that a claim leads to; `None` when there is no claim, or one that leads nowhere.
+    fn claimant(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let claim = self.claim(address);
+        match fs::read_link(&claim) {
+            Ok(target) => Ok(target.file_name().and_then(|name| name.to_str()).map(str::to_owned)),
+            // The second one: it is no link.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(failed("read", &claim, &error)),
+        }
     }
 
     /// Who holds an address, for humans.
     fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
-        let Some(name) = self.claimant(address) else { return Ok(None) };
+        let Some(name) = self.claimant(address)? else { return Ok(None) };
         for place in ["attachments", "pending"] {
             let found = disk::read(&self.directory.join(place).join(&name))?;
             if let Some(record) = found.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) {
@@ -504,8 +532,11 @@ impl Ledger {
     }
 
     /// Whether an attachment has a claim on an address.
-    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> bool {
-        self.claimant(address).is_some_and(|holder| holder == hash_name(attachment))
+    ///
+    /// # Errors
+    /// When the claim cannot be read.
+    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool, Failure> {
+        Ok(self.claimant(address)?.is_some_and(|holder| holder == hash_name(attachment)))
     }
 
     /// Waits until no other ADD or DEL of this attachment is under way, and holds them off until it is dropped.
@@ -559,7 +590,7 @@ impl Ledger {
     fn erase(&self, record: &Record) -> Result<(), Failure> {
         let name = hash_name(&record.attachment);
         for held in &record.addresses {
-            let claimed = self.claimant(held.address).is_some_and(|holder| holder == name);
+            let claimed = self.claimant(held.address)?.is_some_and(|holder| holder == name);
             let (true, Some(set)) = (claimed, &held.set) else { continue };
             // The claim is the truth. That the address goes back to its queue is a courtesy, which must not stand in the
             // way of DEL: one that got lost is found when the queue is empty.
@@ -589,7 +620,8 @@ impl Ledger {
     }
 
     fn is_of_this_boot(&self) -> Result<bool, Failure> {
-        Ok(disk::read(&self.directory.join("boot"))?.is_some_and(|then| fs::read(BOOT_ID).is_ok_and(|now| now == then)))
+        let Some(then) = disk::read(&self.directory.join("boot"))? else { return Ok(false) };
+        Ok(boot()? == then)
     }
 
     fn forget_earlier_boot(&self) -> Result<(), Failure> {
@@ -603,8 +635,7 @@ impl Ledger {
                 disk::remove(&directory.join(entry))?;
             }
         }
-        let now = fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))?;
-        disk::replace(&self.directory.join("boot"), &self.beside(), &now)
+        disk::replace(&self.directory.join("boot"), &self.beside(), &boot()?).map(drop)
     }
 
     fn holder(&self, attachment: &Attachment) -> Holder {
@@ -664,6 +695,11 @@ impl Drop for Turn {
         // Still locked: whoever waits for this file will find that it has gone. Left behind, it is in nobody's way.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Which boot this is. Not to know it is no reason to take everything for an earlier one's.
+fn boot() -> Result<Vec<u8>, Failure> {
+    fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))
 }
 
 fn hash_name(attachment: &Attachment) -> String {

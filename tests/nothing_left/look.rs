@@ -8,7 +8,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkInfo as InfoKind};
 use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::tc::TcAttribute;
@@ -93,6 +93,12 @@ async fn dump(handle: &Handle) -> Result<Look, rtnetlink::Error> {
         message.attributes.retain(|attribute| {
             matches!(attribute, IfName(_) | Mtu(_) | Address(_) | IfAlias(_) | LinkInfo(_) | Link(_) | Controller(_))
         });
+        for attribute in &mut message.attributes {
+            // A bridge's timers are in its information.
+            if let LinkInfo(information) = attribute {
+                information.retain(|part| matches!(part, InfoKind::Kind(_)));
+            }
+        }
         look.note(format!("link {message:?}"));
     }
     let mut addresses = std::pin::pin!(handle.address().get().execute());

@@ -6,9 +6,14 @@
 //!
 //! What may not live here: what is expected of the plugin.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long, user_regs_struct};
@@ -20,10 +25,15 @@ use podwire_tests::lab::host::Host;
 use podwire_tests::lab::program;
 use podwire_tests::lab::runtime::{Answer, Call};
 
-/// Who makes a system call.
+use super::errors;
+
+/// Who makes a system call. Each is counted for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
-    /// The process that the runtime has started.
+    /// The process that the runtime has started, before it reads stdin: the loading of the program, which takes a few
+    /// calls more or less each time.
+    Loader,
+    /// The same process from there on.
     Plugin,
     /// A child of it.
     Child,
@@ -36,10 +46,12 @@ pub(crate) enum Fault {
     None,
     /// SIGKILL in place of the n-th system call.
     Kill(Who, usize),
-    /// The n-th system call is not made, and answers an error.
-    Error(Who, usize, Errno),
-    /// The n-th system call answers an error, and so does every later one of its name.
-    Lasting(Who, usize, Errno),
+    /// The n-th system call is not made, and answers its first error, or its second.
+    Error(Who, usize, usize),
+    /// The n-th system call answers its first error, and so does every later one of its name.
+    Lasting(Who, usize),
+    /// The n-th system call says that a signal interrupted it.
+    Signal(Who, usize),
     /// The n-th netlink message is made one that the kernel does not know.
     Refusal(usize),
     /// The n-th dump says that it was interrupted by a change.
@@ -70,9 +82,12 @@ pub(crate) struct Traced {
     pub answer: Answer,
     /// What it did, as far as it was watched: it is let go once the fault has happened.
     pub steps: Vec<Step>,
-    /// Whether the fault has happened.
-    pub hit: bool,
+    /// The system call at which the fault has happened, where it has.
+    pub hit: Option<Step>,
 }
+
+/// How long a call may take that meets an error: longer than any wait of the plugin for something.
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Bits of `nlmsg_flags` and bytes of `struct nlmsghdr` (uapi/linux/netlink.h).
 const MULTI: u16 = 2;
@@ -85,19 +100,22 @@ const UNKNOWN: u16 = 0x00ff;
 #[derive(Default)]
 struct Tracee {
     calls: usize,
+    loaded: bool,
     /// The system call that it is in, and what it is to answer.
     within: Option<(usize, Option<Errno>)>,
 }
 
 struct Tracer {
     plugin: Pid,
+    program: PathBuf,
     tracees: HashMap<Pid, Tracee>,
+    ended: HashSet<Pid>,
     fault: Fault,
     lasting: Option<i64>,
     messages: usize,
     dumps: usize,
     steps: Vec<Step>,
-    hit: bool,
+    hit: Option<Step>,
     /// Whoever stops is let go.
     leaving: bool,
     status: Option<WaitStatus>,
@@ -112,7 +130,9 @@ pub(crate) fn execute(host: &Host, call: &Call, fault: Fault) -> Result<Traced, 
 }
 
 fn trace(call: &Call, fault: Fault) -> Result<Traced, String> {
-    let mut child = start(call)?;
+    let started = std::time::Instant::now();
+    let program = program("podwire").map_err(|error| error.to_string())?;
+    let mut child = start(call, &program)?;
     let id = i32::try_from(child.id()).map_err(|error| error.to_string())?;
     let plugin = Pid::from_raw(id);
     let options = Options::PTRACE_O_TRACESYSGOOD
@@ -125,21 +145,21 @@ fn trace(call: &Call, fault: Fault) -> Result<Traced, String> {
     if let Some(mut input) = child.stdin.take() {
         input.write_all(format!("\n{}", call.input).as_bytes()).map_err(|error| format!("write stdin: {error}"))?;
     }
-    let tracees = HashMap::new();
-    let steps = Vec::new();
     let mut tracer = Tracer {
         plugin,
-        tracees,
+        program,
+        tracees: HashMap::new(),
+        ended: HashSet::new(),
         fault,
         lasting: None,
         messages: 0,
         dumps: 0,
-        steps,
-        hit: false,
+        steps: Vec::new(),
+        hit: None,
         leaving: false,
         status: None,
     };
-    tracer.watch().map_err(|errno| format!("watch: {errno}"))?;
+    within(PATIENCE, plugin, || tracer.watch()).map_err(|errno| format!("watch: {errno}"))?;
     let code = match tracer.status {
         Some(WaitStatus::Exited(_, code)) => Some(code),
         _ => None,
@@ -149,13 +169,29 @@ fn trace(call: &Call, fault: Fault) -> Result<Traced, String> {
     let read = |stream: &mut dyn Read, text: &mut String| stream.read_to_string(text).map(drop);
     child.stdout.take().map_or(Ok(()), |mut stream| read(&mut stream, &mut output)).map_err(|e| e.to_string())?;
     child.stderr.take().map_or(Ok(()), |mut stream| read(&mut stream, &mut log)).map_err(|e| e.to_string())?;
-    Ok(Traced { answer: Answer { code, output, log }, steps: tracer.steps, hit: tracer.hit })
+    Ok(Traced { answer: Answer { code, output, log, took: started.elapsed() }, steps: tracer.steps, hit: tracer.hit })
+}
+
+/// Does something that ends with a process, which is killed when it takes too long.
+fn within<T>(limit: Duration, process: Pid, work: impl FnOnce() -> T) -> T {
+    let (done, wait) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                // Its end says what is to be said.
+                let _ = kill(process, Signal::SIGKILL);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// A shell that becomes the plugin when it has read a line: until then there is time to seize it.
-fn start(call: &Call) -> Result<Child, String> {
+fn start(call: &Call, program: &Path) -> Result<Child, String> {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "read -r go && exec \"$0\""]).arg(program("podwire").map_err(|error| error.to_string())?);
+    command.args(["-c", "read -r go && exec \"$0\""]).arg(program);
     command.env_clear().envs(call.environment.iter().map(|(name, value)| (name, value))).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().map_err(|error| format!("start: {error}"))
@@ -173,6 +209,7 @@ impl Tracer {
             match status {
                 WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) => {
                     self.tracees.remove(&who);
+                    self.ended.insert(who);
                     if who == self.plugin {
                         self.status = Some(status);
                     }
@@ -188,11 +225,25 @@ impl Tracer {
 
     fn event(&mut self, who: Pid, signal: Signal, event: i32) -> nix::Result<()> {
         if event == Event::PTRACE_EVENT_EXEC as i32 && who == self.plugin {
-            // The shell has become the plugin.
-            self.tracees.insert(who, Tracee::default());
+            // It may still be becoming the shell.
+            if fs::read_link(format!("/proc/{who}/exe")).is_ok_and(|program| program == self.program) {
+                self.tracees.insert(who, Tracee::default());
+            } else {
+                return ptrace::cont(who, None);
+            }
         } else if event == Event::PTRACE_EVENT_STOP as i32 && signal == Signal::SIGTRAP {
             // A child's first stop.
             self.tracees.entry(who).or_default();
+        } else if [Event::PTRACE_EVENT_FORK, Event::PTRACE_EVENT_VFORK, Event::PTRACE_EVENT_CLONE]
+            .iter()
+            .any(|birth| event == *birth as i32)
+        {
+            // Its parent may be killed before it stops for the first time, and it has to be let go all the same. It may
+            // also have ended already.
+            let born = i32::try_from(ptrace::getevent(who)?).map_or(who, Pid::from_raw);
+            if !self.ended.contains(&born) {
+                self.tracees.entry(born).or_default();
+            }
         }
         self.go_on(who, None)
     }
@@ -218,13 +269,9 @@ impl Tracer {
         if self.leaving {
             return self.go_on(who, None);
         }
-        let of = if who == self.plugin { Who::Plugin } else { Who::Child };
         let mut registers = ptrace::getregs(who)?;
         if entering {
-            let tracee = self.tracees.entry(who).or_default();
-            tracee.calls += 1;
-            let calls = tracee.calls;
-            if self.enter(who, of, calls, &mut registers)? {
+            if self.enter(who, &mut registers)? {
                 return Ok(());
             }
         } else {
@@ -234,36 +281,46 @@ impl Tracer {
     }
 
     /// Answers whether the process is dead.
-    fn enter(&mut self, who: Pid, of: Who, calls: usize, registers: &mut user_regs_struct) -> nix::Result<bool> {
+    fn enter(&mut self, who: Pid, registers: &mut user_regs_struct) -> nix::Result<bool> {
         let number = registers.orig_rax.cast_signed();
-        let messages = if number == libc::SYS_sendto { self.count_messages(who, registers)? } else { 0 };
-        let step = Step { who: of, number, first: registers.rdi, second: registers.rsi, messages, dump: false };
+        let tracee = self.tracees.entry(who).or_default();
+        if !tracee.loaded && (who != self.plugin || (number == libc::SYS_read && registers.rdi == 0)) {
+            (tracee.loaded, tracee.calls) = (true, 0);
+        }
+        tracee.calls += 1;
+        let calls = tracee.calls;
+        let of = match tracee.loaded {
+            false => Who::Loader,
+            true if who == self.plugin => Who::Plugin,
+            true => Who::Child,
+        };
+        let mut step = Step { who: of, number, first: registers.rdi, second: registers.rsi, messages: 0, dump: false };
+        if number == libc::SYS_sendto {
+            self.count_messages(who, registers, &mut step)?;
+        }
         self.steps.push(step);
         let mut answer = None;
         match self.fault {
             Fault::Kill(whose, place) if (whose, place) == (of, calls) => {
-                (self.hit, self.leaving) = (true, true);
+                (self.hit, self.leaving) = (Some(step), true);
                 self.tracees.remove(&who);
                 kill(who, Signal::SIGKILL)?;
                 return Ok(true);
             }
-            Fault::Error(whose, place, errno) if (whose, place) == (of, calls) => {
-                self.hit = true;
-                answer = Some(errno);
+            Fault::Error(whose, place, choice) if (whose, place) == (of, calls) => {
+                answer = errors::errors(&step).get(choice).copied();
             }
-            Fault::Lasting(whose, place, errno) => {
+            Fault::Signal(whose, place) if (whose, place) == (of, calls) => answer = errors::interruption(&step),
+            Fault::Lasting(whose, place) => {
                 if (whose, place) == (of, calls) {
-                    self.hit = true;
                     self.lasting = Some(number);
                 }
-                if self.lasting == Some(number) && super::errors::can_fail(&step) {
-                    answer = Some(errno);
-                }
+                answer = errors::errors(&step).first().copied().filter(|_| self.lasting == Some(number));
             }
             _ => {}
         }
-        // Linux closes whatever it answers.
-        if answer.is_some() && number != libc::SYS_close {
+        self.hit = self.hit.or(answer.map(|_| step));
+        if answer.is_some() {
             registers.orig_rax = u64::MAX;
             ptrace::setregs(who, *registers)?;
         }
@@ -277,7 +334,7 @@ impl Tracer {
         if let Some(errno) = answer {
             registers.rax = (-i64::from(errno as i32)).cast_unsigned();
             ptrace::setregs(who, *registers)?;
-            self.leaving = matches!(self.fault, Fault::Error(..));
+            self.leaving = !matches!(self.fault, Fault::Lasting(..));
             return Ok(());
         }
         if self.steps[place].number == libc::SYS_recvfrom && registers.rax.cast_signed() >= HEADER.cast_signed() {
@@ -287,7 +344,7 @@ impl Tracer {
                 self.steps[place].dump = true;
                 if self.fault == Fault::Interruption(self.dumps) {
                     word.put(who, flags | INTERRUPTED)?;
-                    (self.hit, self.leaving) = (true, true);
+                    (self.hit, self.leaving) = (Some(self.steps[place]), true);
                 }
             }
         }
@@ -295,20 +352,19 @@ impl Tracer {
     }
 
     /// Counts the messages that are sent, and makes the one that is to be refused unknown.
-    fn count_messages(&mut self, who: Pid, registers: &user_regs_struct) -> nix::Result<usize> {
+    fn count_messages(&mut self, who: Pid, registers: &user_regs_struct, step: &mut Step) -> nix::Result<()> {
         let (mut place, end) = (registers.rsi, registers.rsi + registers.rdx);
-        let mut count = 0;
         while place + HEADER <= end {
             let (length, _) = half_word(who, place)?;
-            count += 1;
+            step.messages += 1;
             self.messages += 1;
             if self.fault == Fault::Refusal(self.messages) {
                 half_word(who, place + 4)?.1.put(who, UNKNOWN)?;
-                (self.hit, self.leaving) = (true, true);
+                (self.hit, self.leaving) = (Some(*step), true);
             }
             place += u64::from(length).max(HEADER).next_multiple_of(4);
         }
-        Ok(count)
+        Ok(())
     }
 }
 

@@ -129,19 +129,12 @@ impl Node {
         let (pod, netns) = host.pod(POD)?;
         wire::set_up(&pod, "lo")?;
         if case.beside {
-            pod.run("ip", &["link", "add", "eth9", "up", "type", "dummy"])?;
+            pod.run("ip", &["link", "add", "eth9", "up", "type", "bridge"])?;
             pod.run("ip", &["route", "add", "default", "dev", "eth9"])?;
             pod.run("ip", &["-6", "route", "add", "default", "dev", "eth9"])?;
         }
-        let mut node = Self {
-            host: host.clone(),
-            case,
-            pod,
-            netns,
-            kept,
-            before: Default::default(),
-            whole: Value::Null,
-        };
+        let mut node =
+            Self { host: host.clone(), case, pod, netns, kept, before: Default::default(), whole: Value::Null };
         if !case.first {
             // What the first ADD makes for all that follow.
             node.call("ADD").execute(host)?.result()?;

@@ -83,6 +83,11 @@ impl Failure {
         self.code
     }
 
+    /// Whether it has one of our codes.
+    pub fn is_of(&self, code: Code) -> bool {
+        self.code == code as u32
+    }
+
     /// The sentence.
     pub fn message(&self) -> &str {
         &self.message

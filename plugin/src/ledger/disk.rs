@@ -25,15 +25,25 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
+/// Whether there is a file or a directory. That it cannot be told is an error, not a no.
+pub(super) fn exists(path: &Path) -> Result<bool, Failure> {
+    path.try_exists().map_err(|error| failed("look at", path, &error))
+}
+
 /// Writes beside and renames: a reader sees the old content or the new. Not synced: this is a tmpfs, and what a power cut
-/// takes it takes whole.
-pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<(), Failure> {
+/// takes it takes whole. Answers the file, which can be read and written.
+pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<File, Failure> {
     let write = || {
-        let mut file = File::create(beside)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(beside)?;
         file.write_all(content)?;
-        fs::rename(beside, path)
+        fs::rename(beside, path)?;
+        Ok(file)
     };
-    write().map_err(|error| failed("write", path, &error))
+    write().map_err(|error| {
+        // The first error is the answer. What cannot be removed either, the next who writes here replaces.
+        let _ = fs::remove_file(beside);
+        failed("write", path, &error)
+    })
 }
 
 /// Removes a file, which may have gone already.

@@ -8,11 +8,11 @@
 //! unreadable or of other ranges.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::disk::failed;
+use super::disk::{self, failed};
 use crate::cni::Failure;
 use crate::ipam::Interval;
 
@@ -79,13 +79,7 @@ impl Free {
         let tail = intervals.len() as u64;
         let mut content = header(0, tail, last);
         content.extend(intervals.iter().flat_map(Interval::to_bytes));
-        let write = || {
-            let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(beside)?;
-            file.write_all(&content)?;
-            std::fs::rename(beside, path)?;
-            Ok(file)
-        };
-        let file = write().map_err(|error| failed("write", path, &error))?;
+        let file = disk::replace(path, beside, &content)?;
         let front = intervals.first().copied();
         Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, wished: None, changed: false })
     }

@@ -55,19 +55,19 @@ impl<'a> Ports<'a> {
             // What this attachment had under an earlier record that could not be read.
             self.give_up(holder, ports)?;
             ports.iter().try_for_each(|port| {
-                let mut claims = self.claims(port)?;
+                let mut claims = read(&self.file(port))?;
                 // Two addresses of one family are led to by the same address of the node.
                 let addresses: BTreeSet<_> = pod.iter().filter_map(|pod| port.host_address_for(*pod)).collect();
                 for address in addresses {
-                    if let Some(other) =
-                        claims.iter().find(|claim| overlap(claim.address, address) && self.is_alive(claim, port))
-                    {
-                        return Err(self.taken(port, other, holder));
+                    for other in claims.iter().filter(|claim| overlap(claim.address, address)) {
+                        if self.is_alive(other, port)? {
+                            return Err(self.taken(port, other, holder));
+                        }
                     }
                     claims.retain(|claim| !overlap(claim.address, address));
                     claims.push(Claim { address, holder: holder.clone() });
                 }
-                self.store(port, &claims)
+                self.store(&self.file(port), &claims)
             })
         };
         claim_all().inspect_err(|_| {
@@ -83,57 +83,75 @@ impl<'a> Ports<'a> {
     /// # Errors
     /// When a file cannot be written or removed.
     pub(super) fn release(&self, holder: &Holder, ports: &[Port]) -> Result<(), Failure> {
-        if ports.is_empty() || !self.directory().exists() {
+        if ports.is_empty() || !disk::exists(&self.directory())? {
             return Ok(());
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
+        // A holder that was killed may have been writing. Nobody is now: the lock is here.
+        disk::remove(&self.writing())?;
         self.give_up(holder, ports)
     }
 
+    /// Gives up what a network has of all ports, save for what some of its records hold.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or removed.
+    pub(super) fn sweep(&self, network: &str, keeps: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        if !disk::exists(&self.directory())? {
+            return Ok(());
+        }
+        let _lock = disk::lock(&self.directory().join("lock"))?;
+        disk::remove(&self.writing())?;
+        let names = disk::list(&self.directory())?;
+        names.iter().filter(|name| name.contains('-')).try_for_each(|name| {
+            let stays = |holder: &Holder| holder.network != network || keeps(&holder.record);
+            self.reduce(&self.directory().join(name), stays)
+        })
+    }
+
     fn give_up(&self, holder: &Holder, ports: &[Port]) -> Result<(), Failure> {
-        ports.iter().try_for_each(|port| {
-            let mut claims = match self.claims(port) {
-                Err(failure) if failure.code() == Code::Ledger as u32 => {
-                    // Whoever wants the port will be told. Who had it is free to go.
-                    eprintln!("podwire: {failure}");
-                    return Ok(());
-                }
-                claims => claims?,
-            };
-            let before = claims.len();
-            claims.retain(|claim| claim.holder != *holder);
-            match claims.len() {
-                after if after == before => Ok(()),
-                0 => disk::remove(&self.file(port)),
-                _ => self.store(port, &claims),
+        ports.iter().try_for_each(|port| self.reduce(&self.file(port), |other| other != holder))
+    }
+
+    /// Leaves those holders in a file that stay.
+    fn reduce(&self, path: &Path, stays: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
+        let mut claims = match read(path) {
+            Err(failure) if failure.is_of(Code::Ledger) => {
+                // Whoever wants the port will be told. Who had it is free to go.
+                eprintln!("podwire: {failure}");
+                return Ok(());
             }
-        })
+            claims => claims?,
+        };
+        let before = claims.len();
+        claims.retain(|claim| stays(&claim.holder));
+        match claims.len() {
+            after if after == before => Ok(()),
+            0 => disk::remove(path),
+            _ => self.store(path, &claims),
+        }
     }
 
-    fn claims(&self, port: &Port) -> Result<Vec<Claim>, Failure> {
-        let path = self.file(port);
-        let Some(bytes) = disk::read(&path)? else { return Ok(Vec::new()) };
-        serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "remove the file to go on")
-        })
-    }
-
-    fn store(&self, port: &Port, claims: &[Claim]) -> Result<(), Failure> {
-        disk::replace(&self.file(port), &self.directory().join("writing"), &super::json(&claims)?)
+    fn store(&self, path: &Path, claims: &[Claim]) -> Result<(), Failure> {
+        disk::replace(path, &self.writing(), &super::json(&claims)?).map(drop)
     }
 
     /// Whether the holder of a claim has a record still, of this boot, and the port is on it. One that cannot be read may
     /// have it.
-    fn is_alive(&self, claim: &Claim, port: &Port) -> bool {
+    fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool, Failure> {
         let network = self.state.join(&claim.holder.network);
-        let of_this_boot =
-            fs::read(network.join("boot")).is_ok_and(|then| fs::read(super::BOOT_ID).is_ok_and(|now| now == then));
-        let of_record = |place: &str| {
-            let Ok(bytes) = fs::read(network.join(place).join(&claim.holder.record)) else { return false };
-            let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);
-            serde_json::from_slice::<super::Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
-        };
-        of_this_boot && ["attachments", "pending"].into_iter().any(of_record)
+        if disk::read(&network.join("boot"))? != Some(super::boot()?) {
+            return Ok(false);
+        }
+        let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);
+        for place in ["attachments", "pending"] {
+            if let Some(bytes) = disk::read(&network.join(place).join(&claim.holder.record))?
+                && serde_json::from_slice::<super::Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn taken(&self, port: &Port, claim: &Claim, asking: &Holder) -> Failure {
@@ -159,9 +177,21 @@ impl<'a> Ports<'a> {
         self.state.join(DIRECTORY)
     }
 
+    fn writing(&self) -> PathBuf {
+        self.directory().join("writing")
+    }
+
     fn file(&self, port: &Port) -> PathBuf {
         self.directory().join(format!("{}-{}", port.protocol, port.host_port))
     }
+}
+
+/// The claims in a file; none where there is no file.
+fn read(path: &Path) -> Result<Vec<Claim>, Failure> {
+    let Some(bytes) = disk::read(path)? else { return Ok(Vec::new()) };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "remove the file to go on")
+    })
 }
 
 /// Whether two addresses of the node, each of which may be "all of its family", have one in common.

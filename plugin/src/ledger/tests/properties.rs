@@ -150,7 +150,7 @@ impl World {
         let claimed: BTreeSet<_> = self.ledger.claimed().unwrap().into_iter().collect();
         assert_eq!(claimed, self.claims.keys().copied().collect());
         for (address, who) in &self.claims {
-            assert!(self.ledger.holds(&whose(*who), *address), "{address} is not held by {who}");
+            assert!(self.ledger.holds(&whose(*who), *address).unwrap(), "{address} is not held by {who}");
         }
         for who in 0..ATTACHMENTS {
             let found = self.ledger.find(&whose(who));
