@@ -4,6 +4,7 @@
 //! nothing of what the messages mean.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
@@ -34,8 +35,10 @@ const QUESTIONS: usize = 64;
 const BATCH_BEGIN: u8 = 16;
 const BATCH_GENERATION: u16 = 1;
 
-/// How often an interrupted dump is asked for again before it is reported as one.
+/// How often and how long an interrupted dump is asked for again before it is reported as one: where many pods come and go,
+/// ten attempts pass in a few milliseconds.
 const DUMP_ATTEMPTS: usize = 10;
+const DUMPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message with its flags and the sentence that an error will begin with.
 #[derive(Debug, Clone)]
@@ -275,13 +278,18 @@ impl Socket {
         A: NetlinkDeserializable,
         I: IntoIterator,
     {
-        for _ in 0..DUMP_ATTEMPTS {
+        let deadline = Instant::now() + DUMPED_WITHIN;
+        let mut attempts = 0;
+        loop {
             if let Some(list) = self.dump_once(&request, &pick)? {
                 return Ok(list);
             }
+            attempts += 1;
+            if attempts >= DUMP_ATTEMPTS && Instant::now() > deadline {
+                let why = format!("interrupted by changes {attempts} times in a row");
+                return Err(Error::unreadable(request.wish, why));
+            }
         }
-        let why = format!("interrupted by changes {DUMP_ATTEMPTS} times in a row");
-        Err(Error::unreadable(request.wish, why))
     }
 
     fn dump_once<T, A, I>(&mut self, request: &Request<T>, pick: impl Fn(A) -> I) -> Result<Option<Vec<I::Item>>>

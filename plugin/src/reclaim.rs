@@ -1,7 +1,5 @@
 //! Taking back what dead pods hold: an attachment is alive while its device on the host exists.
 
-use std::collections::HashSet;
-
 use podwire_kernel::{Socket, link};
 
 use crate::cni::Failure;
@@ -11,11 +9,11 @@ use crate::{del, plan};
 /// Detaches every attachment of a network whose device has gone, and tells how many there were. One whose ADD or DEL is
 /// under way is left to it.
 pub(crate) fn reclaim(ledger: &Ledger, host: &mut Socket) -> Result<usize, Failure> {
-    let devices: HashSet<_> = link::list(host)?.into_iter().map(|link| link.name).collect();
     let mut reclaimed = 0;
     for record in ledger.records()?.0 {
         let attachment = &record.attachment;
-        if devices.contains(&plan::host_device(attachment)) {
+        // One by one: a list of all devices is not to be had while devices come and go.
+        if link::by_name(host, &plan::host_device(attachment))?.is_some() {
             continue;
         }
         let Some(_turn) = ledger.turn_at_once(attachment)? else { continue };

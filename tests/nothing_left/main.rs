@@ -11,6 +11,8 @@
 mod expect;
 
 #[cfg(target_arch = "x86_64")]
+mod crowd;
+#[cfg(target_arch = "x86_64")]
 mod errors;
 #[cfg(target_arch = "x86_64")]
 mod look;
@@ -18,6 +20,8 @@ mod look;
 mod points;
 #[cfg(target_arch = "x86_64")]
 mod random;
+#[cfg(target_arch = "x86_64")]
+mod reboot;
 #[cfg(target_arch = "x86_64")]
 mod steps;
 #[cfg(target_arch = "x86_64")]

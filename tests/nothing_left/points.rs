@@ -84,12 +84,12 @@ impl Points {
 
     /// What the verb does when nothing disturbs it.
     pub(crate) fn record(&mut self) -> Vec<Step> {
-        let (verb, case, world) = (self.verb, self.case, self.world());
+        let (verb, world) = (self.verb, self.world());
         let node = node(world, verb, Way::Del);
         prepare(node, verb).unwrap();
         let traced = tracer::execute(&node.host, &node.call(verb), Fault::None).unwrap();
         assert_eq!(traced.answer.code, Some(0), "{:?}", traced.answer);
-        clean(node, Way::Del, case).unwrap();
+        clean(node, Way::Del).unwrap();
         traced.steps
     }
 
@@ -109,7 +109,7 @@ impl Points {
         }
         self.played += 1;
         let whole = self.played.is_multiple_of(WHOLE);
-        let (verb, case) = (self.verb, self.case);
+        let verb = self.verb;
         let node = node(self.world(), verb, way.unwrap_or(Way::Del));
         let (mut missed, mut said) = (false, String::new());
         let point = || -> Outcome {
@@ -123,7 +123,7 @@ impl Points {
                 eprintln!("{what}: {way:?}: {said}");
             }
             body(node, &traced)?;
-            clean(node, way.unwrap_or(Way::Del), case)?;
+            clean(node, way.unwrap_or(Way::Del))?;
             node.others_untouched()?;
             if whole { node.as_before_in_all() } else { Ok(()) }
         };
@@ -229,7 +229,7 @@ fn prepare(node: &Node, verb: &str) -> Outcome {
 }
 
 /// Goes a way, and looks whether everything is as before; then whether the pod can be attached, and detached again.
-fn clean(node: &Node, way: Way, case: Case) -> Outcome {
+fn clean(node: &Node, way: Way) -> Outcome {
     let silent = |answer: Answer| answer.result().and_then(|said| check(said.is_null(), || said.to_string()));
     let del = node.call("DEL");
     match way {
@@ -248,9 +248,7 @@ fn clean(node: &Node, way: Way, case: Case) -> Outcome {
         }
     }
     node.as_before(way == Way::Del || way == Way::AddAgain).map_err(|why| format!("after {way:?}: {why}"))?;
-    if case.first {
-        node.renew()?;
-    }
+    node.renew()?;
     let result = node.call("ADD").execute(&node.host)?.result().map_err(|why| format!("the next ADD: {why}"))?;
     attached(node, &result)?;
     silent(del.execute(&node.host)?).map_err(|why| format!("the next DEL: {why}"))
@@ -280,8 +278,9 @@ fn failed_cleanly(verb: &str, node: &Node, traced: &Traced) -> Outcome {
     failed(traced)?;
     let at = traced.hit.map(|step| step.number);
     match (traced.answer.code, at) {
-        // A turn's file that could not be removed: nobody has it, and the next who takes that turn removes it.
-        (Some(0), Some(libc::SYS_unlink)) => Ok(()),
+        // The file of a turn that could not be looked at or removed: nobody has it, and the next who takes that turn
+        // removes it.
+        (Some(_), Some(libc::SYS_statx | libc::SYS_unlink)) if node.has_turns() => Ok(()),
         (Some(0), _) => succeeded(verb, node, &traced.answer),
         (Some(_), _) if verb == "ADD" => node.as_before(true).map_err(|why| format!("at once: {why}")),
         _ => Ok(()),

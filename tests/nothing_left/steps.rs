@@ -1,7 +1,7 @@
 //! Each verb, disturbed at each of its steps.
 
 use super::points::{ALL, CLEAN, Points};
-use super::world::{BESIDE, FIRST, PLAIN, WISHES};
+use super::world::{BESIDE, FIRST, PLAIN, REBOOTED, WISHES};
 
 #[test]
 fn l6_l8_add_is_killed_anywhere() {
@@ -24,8 +24,15 @@ fn l6_l8_the_first_add_of_a_network_is_killed_anywhere() {
 }
 
 #[test]
+fn l6_l11_the_first_add_after_a_boot_is_killed_anywhere() {
+    Points::of("kill", "ADD", REBOOTED).kill(&ALL);
+}
+
+#[test]
 fn l7_del_is_killed_anywhere() {
-    Points::of("kill", "DEL", WISHES).kill(&ALL);
+    for case in [WISHES, BESIDE] {
+        Points::of("kill", "DEL", case).kill(&ALL);
+    }
 }
 
 #[test]
@@ -42,8 +49,8 @@ fn t1_t3_l12_add_meets_an_error_anywhere() {
 
 #[test]
 fn l7_del_and_gc_meet_an_error_anywhere() {
-    for verb in ["DEL", "GC"] {
-        Points::of("fail once", verb, WISHES).fail_once();
+    for (verb, case) in [("DEL", WISHES), ("DEL", BESIDE), ("GC", WISHES)] {
+        Points::of("fail once", verb, case).fail_once();
     }
 }
 
@@ -66,8 +73,8 @@ fn t1_every_request_to_the_kernel_is_refused() {
     for case in [WISHES, BESIDE] {
         Points::of("refuse", "ADD", case).refuse();
     }
-    for verb in ["DEL", "GC"] {
-        Points::of("refuse", verb, WISHES).refuse();
+    for (verb, case) in [("DEL", WISHES), ("DEL", BESIDE), ("GC", WISHES)] {
+        Points::of("refuse", verb, case).refuse();
     }
 }
 

@@ -109,6 +109,7 @@ struct Tracer {
     plugin: Pid,
     program: PathBuf,
     tracees: HashMap<Pid, Tracee>,
+    /// Who is not to be waited for any more.
     ended: HashSet<Pid>,
     fault: Fault,
     lasting: Option<i64>,
@@ -252,6 +253,7 @@ impl Tracer {
     fn go_on(&mut self, who: Pid, signal: Option<Signal>) -> nix::Result<()> {
         let gone = if self.leaving {
             self.tracees.remove(&who);
+            self.ended.insert(who);
             ptrace::detach(who, signal)
         } else {
             ptrace::syscall(who, signal)

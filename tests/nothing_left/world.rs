@@ -32,15 +32,29 @@ pub(crate) struct Case {
     pub more: fn() -> Value,
     /// Whether the pod has an interface already, with default routes: ours then gets rules of its own.
     pub beside: bool,
-    /// Whether the host has never had a pod of the network: then there is no ledger.
-    pub first: bool,
+    /// What the ledger of the network is like.
+    pub ledger: Ledger,
+}
+
+/// What the ledger is like before a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ledger {
+    /// As other pods have left it.
+    Used,
+    /// There is none: the host has never had a pod of the network.
+    None,
+    /// It is of an earlier boot, and knows a pod of then.
+    Stale,
 }
 
 /// An attachment of a network that gives both families.
-pub(crate) const PLAIN: Case = Case { name: "plain", more: || json!({}), beside: false, first: false };
+pub(crate) const PLAIN: Case = Case { name: "plain", more: || json!({}), beside: false, ledger: Ledger::Used };
 
 /// The first one of a network.
-pub(crate) const FIRST: Case = Case { name: "first", first: true, ..PLAIN };
+pub(crate) const FIRST: Case = Case { name: "first", ledger: Ledger::None, ..PLAIN };
+
+/// The first one of a network after the node was started anew, with a state directory that has outlived that.
+pub(crate) const REBOOTED: Case = Case { name: "rebooted", ledger: Ledger::Stale, ..WISHES };
 
 /// A second interface of its pod.
 pub(crate) const BESIDE: Case = Case { name: "beside", beside: true, ..PLAIN };
@@ -114,7 +128,7 @@ impl World {
     /// What was refused.
     pub(crate) fn new(case: Case) -> Outcome<Self> {
         let lab = Lab::new(2)?;
-        let crowded = Node::new(&lab.nodes[0].host, case, !case.first)?;
+        let crowded = Node::new(&lab.nodes[0].host, case, case.ledger == Ledger::Used)?;
         let lonely = Node::new(&lab.nodes[1].host, case, false)?;
         Ok(Self { crowded, lonely, _lab: lab })
     }
@@ -135,7 +149,7 @@ impl Node {
         }
         let mut node =
             Self { host: host.clone(), case, pod, netns, kept, before: Default::default(), whole: Value::Null };
-        if !case.first {
+        if case.ledger == Ledger::Used {
             // What the first ADD makes for all that follow.
             node.call("ADD").execute(host)?.result()?;
             node.call("DEL").execute(host)?.result()?;
@@ -210,20 +224,40 @@ impl Node {
         Ok(())
     }
 
-    /// Makes the host one that never had a pod of the network, where the case wants that.
+    /// Whether a file of a turn is there.
+    pub(crate) fn has_turns(&self) -> bool {
+        let turns = PathBuf::from(look::STATE).join(NETWORK).join("turns");
+        self.host.enter(|| fs::read_dir(turns).is_ok_and(|mut entries| entries.next().is_some()))
+    }
+
+    /// Makes the ledger what it is to be before a call.
     ///
     /// # Errors
-    /// When the ledger cannot be removed.
+    /// When that is refused.
     pub(crate) fn renew(&self) -> Outcome {
-        if !self.case.first {
+        if self.case.ledger == Ledger::Used {
             return Ok(());
         }
         let ledger = PathBuf::from(look::STATE).join(NETWORK);
-        let removed = self.host.enter(|| fs::remove_dir_all(&ledger));
-        removed.or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(format!("remove {}: {error}", ledger.display())),
-        })
+        let of_ports = PathBuf::from(look::STATE).join(".ports");
+        self.host.enter(|| {
+            for directory in [&ledger, &of_ports] {
+                match fs::remove_dir_all(directory) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(format!("remove {}: {error}", directory.display()));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })?;
+        if self.case.ledger == Ledger::Stale {
+            let result = self.call("ADD").execute(&self.host)?.result()?;
+            // A boot ends every pod and all that the kernel has of it, and has an id of its own.
+            self.host.run("ip", &["link", "delete", result["interfaces"][0]["name"].as_str().unwrap_or_default()])?;
+            self.host.enter(|| fs::write(ledger.join("boot"), "earlier\n")).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -262,6 +296,11 @@ pub(crate) fn reap() {
     let children = fs::read_to_string("/proc/self/task/1/children").unwrap_or_default();
     let ids: BTreeSet<i32> = children.split_whitespace().filter_map(|id| id.parse().ok()).collect();
     for id in ids {
+        // What is watched tells its tracer alone: an end that is noted here would be waited for in vain there.
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        if !status.lines().any(|line| line.split_whitespace().eq(["TracerPid:", "0"])) {
+            continue;
+        }
         // Still running, or another thread was faster.
         let _ = waitpid(Pid::from_raw(id), Some(WaitPidFlag::WNOHANG));
     }

@@ -130,6 +130,19 @@ impl Call {
         self.start(host)?.answer()
     }
 
+    /// Executes the plugin on a host, and kills it after some time, as a runtime does whose patience is over. It may have
+    /// ended before that.
+    ///
+    /// # Errors
+    /// As [`Call::execute`].
+    pub fn execute_for(&self, host: &Host, limit: Duration) -> Result<Answer, String> {
+        let mut running = self.start(host)?;
+        // Not for anything to happen: the time is what is wanted.
+        thread::sleep(limit);
+        running.child.kill().map_err(|error| format!("kill podwire: {error}"))?;
+        running.answer()
+    }
+
     /// Starts the plugin on a host, and gives it its input.
     ///
     /// # Errors
