@@ -49,7 +49,8 @@ pub(crate) fn detach(
         (Some(record), Some(netns)) if record.beside.is_some() => match Namespace::open(netns) {
             Ok(pod) => remove_rules(record, &pod),
             // With the namespace the rules have gone.
-            Err(_) => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error.into()),
         },
         _ => Ok(()),
     };
@@ -59,10 +60,8 @@ pub(crate) fn detach(
 
 /// Removes the rules of a second interface out of the pod, when it is that pod still.
 pub(crate) fn remove_rules(record: &Record, pod: &Namespace) -> Result<(), Failure> {
-    let Some(beside) = record.beside.filter(|beside| pod.identity().is_ok_and(|found| found == beside.namespace))
-    else {
-        return Ok(());
-    };
+    let found = pod.identity()?;
+    let Some(beside) = record.beside.filter(|beside| beside.namespace == found) else { return Ok(()) };
     let mut inside = pod.within(&Namespace::own()?, Socket::route)??;
     let rules = record.addresses().into_iter().map(|address| plan::rule(address, beside.device).delete()).collect();
     inside.execute_all(rules).into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))

@@ -41,6 +41,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The directories of a ledger.
 const DIRECTORIES: [&str; 5] = ["attachments", "pending", "claims", "free", "turns"];
 
+/// Where records are, in the order in which they move on: who looks in this order misses none, and may see one twice.
+const PLACES: [&str; 2] = ["pending", "attachments"];
+
 /// The ledger of one network.
 pub struct Ledger {
     state: PathBuf,
@@ -204,7 +207,7 @@ impl Ledger {
     /// When a directory or a file cannot be read.
     pub fn records(&self) -> Result<(Vec<Record>, Vec<String>), Failure> {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
-        for place in ["attachments", "pending"] {
+        for place in PLACES {
             let directory = self.directory.join(place);
             for name in disk::list(&directory)? {
                 let Some(bytes) = disk::read(&directory.join(&name))? else { continue };
@@ -442,14 +445,14 @@ impl Ledger {
         let _lock = self.lock()?;
         let valid: HashSet<_> = valid.iter().map(hash_name).collect();
         for name in self.records()?.1.iter().filter(|name| !valid.contains(*name)) {
-            for place in ["attachments", "pending"] {
+            for place in PLACES {
                 disk::remove(&self.directory.join(place).join(name))?;
             }
         }
         let keeps = |holder: &str| {
             // What cannot be said is kept.
             let on_record = |place: &str| disk::exists(&self.directory.join(place).join(holder)).unwrap_or(true);
-            valid.contains(holder) || ["attachments", "pending"].into_iter().any(on_record)
+            valid.contains(holder) || PLACES.into_iter().any(on_record)
         };
         for address in self.claimed()? {
             if !keeps(&self.claimant(address)?.unwrap_or_default()) {
@@ -522,7 +525,7 @@ impl Ledger {
     /// Who holds an address, for humans.
     fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
         let Some(name) = self.claimant(address)? else { return Ok(None) };
-        for place in ["attachments", "pending"] {
+        for place in PLACES {
             let found = disk::read(&self.directory.join(place).join(&name))?;
             if let Some(record) = found.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) {
                 return Ok(Some(format!("container {}", record.attachment.container)));
@@ -635,6 +638,8 @@ impl Ledger {
                 disk::remove(&directory.join(entry))?;
             }
         }
+        // Or on a port. Once this network is of this boot again, its claims of then could not be told from new ones.
+        Ports::of(&self.state).sweep(&self.network, |_| false)?;
         disk::replace(&self.directory.join("boot"), &self.beside(), &boot()?).map(drop)
     }
 

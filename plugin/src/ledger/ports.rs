@@ -144,7 +144,7 @@ impl<'a> Ports<'a> {
             return Ok(false);
         }
         let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);
-        for place in ["attachments", "pending"] {
+        for place in super::PLACES {
             if let Some(bytes) = disk::read(&network.join(place).join(&claim.holder.record))?
                 && serde_json::from_slice::<super::Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
             {

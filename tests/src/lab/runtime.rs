@@ -127,7 +127,7 @@ impl Call {
     /// # Errors
     /// When it cannot be executed; its own failure is an answer.
     pub fn execute(&self, host: &Host) -> Result<Answer, String> {
-        self.start(host)?.answer()
+        self.run(host, |running| running.answer())
     }
 
     /// Executes the plugin on a host, and kills it after some time, as a runtime does whose patience is over. It may have
@@ -136,11 +136,12 @@ impl Call {
     /// # Errors
     /// As [`Call::execute`].
     pub fn execute_for(&self, host: &Host, limit: Duration) -> Result<Answer, String> {
-        let mut running = self.start(host)?;
-        // Not for anything to happen: the time is what is wanted.
-        thread::sleep(limit);
-        running.child.kill().map_err(|error| format!("kill podwire: {error}"))?;
-        running.answer()
+        self.run(host, |mut running| {
+            // Not for anything to happen: the time is what is wanted.
+            thread::sleep(limit);
+            running.child.kill().map_err(|error| format!("kill podwire: {error}"))?;
+            running.answer()
+        })
     }
 
     /// Starts the plugin on a host, and gives it its input.
@@ -148,6 +149,12 @@ impl Call {
     /// # Errors
     /// When it cannot be executed.
     pub fn start(&self, host: &Host) -> Result<Running, String> {
+        self.run(host, Ok)
+    }
+
+    /// Starts the plugin on a host, and does something with it before the thread that has started it ends: a child is then
+    /// told from one that was left to this process by another.
+    fn run<T: Send>(&self, host: &Host, work: impl FnOnce(Running) -> Result<T, String> + Send) -> Result<T, String> {
         // Found before the host is entered, whose /proc may know nothing of this process.
         let plugin = super::program("podwire").map_err(|error| error.to_string())?;
         let start = || -> std::io::Result<Running> {
@@ -181,7 +188,8 @@ impl Call {
             }
             Ok(Running { child, held: held.filter(|_| self.input_stays_open), started })
         };
-        host.enter(start).map_err(|error| format!("execute podwire on {}: {error}", host.name))
+        let failed = |error: std::io::Error| format!("execute podwire on {}: {error}", host.name);
+        host.enter(|| start().map_err(failed).and_then(work))
     }
 }
 
