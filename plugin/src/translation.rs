@@ -122,11 +122,21 @@ pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What every pod of every network holds. Of the addresses on a record only those that are claimed are its own: somebody
+/// else may have got one whose ADD was killed in between.
 fn records(state: &Path) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
-        if let Some(ledger) = Ledger::existing(state, &network)? {
-            records.extend(ledger.records()?.0);
+        let Some(ledger) = Ledger::existing(state, &network)? else { continue };
+        for mut record in ledger.records()?.0 {
+            let mut addresses = Vec::new();
+            for held in record.addresses {
+                if held.set.is_none() || ledger.holds(&record.attachment, held.address)? {
+                    addresses.push(held);
+                }
+            }
+            record.addresses = addresses;
+            records.push(record);
         }
     }
     Ok(records)

@@ -243,12 +243,14 @@ impl Crowd {
     /// That records, claims and devices are those of the pods that there are.
     fn whole(&self, known: &[(&Pod, Known)]) -> Outcome {
         let records = self.host.enter(records)?;
+        let claimed: BTreeMap<_, _> = self.host.enter(claims)?.into_iter().collect();
         let mut held: BTreeMap<IpAddr, &str> = BTreeMap::new();
         for (file, record) in &records {
             let container = record["attachment"]["container"].as_str().unwrap_or_default();
             let pod = known.iter().find(|(pod, known)| pod.name == container && *known != Known::Absent);
             check(pod.is_some(), || format!("{file} is of {container}, which is not there"))?;
-            for address in held_by(record) {
+            // Who was killed between its record and its claims holds nothing, whatever the record says.
+            for address in held_by(record).into_iter().filter(|address| claimed.get(address) == Some(file)) {
                 let other = held.insert(address, container);
                 check(other.is_none(), || format!("{address} is held by {container} and {other:?}"))?;
             }
@@ -278,7 +280,7 @@ impl Crowd {
         // One is the stranger's.
         check(devices.len() <= uncertain + 1, || format!("{uncertain} pods are uncertain, and there are {devices:?}"))?;
         let names: BTreeSet<_> = records.iter().map(|(file, _)| file.as_str()).collect();
-        for (address, holder) in self.host.enter(claims)? {
+        for (address, holder) in claimed {
             check(held.contains_key(&address) && names.contains(holder.as_str()), || {
                 format!("{address} is claimed by {holder}, which is no record of it")
             })?;

@@ -1,7 +1,7 @@
 //! Which error each system call is made to answer: what Linux answers when memory, descriptors, permission or space are
 //! wanting, or the disk is broken. What may not live here: how it is done.
 
-use nix::errno::Errno::{self, EACCES, EAGAIN, EINTR, EIO, EMFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM};
+use nix::errno::Errno::{self, EACCES, EAGAIN, EINTR, EIO, EMFILE, ENOBUFS, ENOLCK, ENOMEM, ENOSPC, EPERM};
 use nix::libc::{self, c_long};
 
 use super::tracer::Step;
@@ -48,9 +48,7 @@ const CALLS: &[Call] = &[
     call(libc::SYS_symlink, "symlink", &[ENOSPC, EIO]),
     call(libc::SYS_unlink, "unlink", &[EIO]),
     call(libc::SYS_lseek, "lseek", &[EIO]),
-    // A kernel that has no memory for a lock: the file of a turn stays then, empty, since only who has the lock may remove
-    // it. DEL and GC do.
-    slow(libc::SYS_flock, "flock", &[]),
+    slow(libc::SYS_flock, "flock", &[ENOLCK]),
     call(libc::SYS_setns, "setns", &[ENOMEM, EPERM]),
     call(libc::SYS_socket, "socket", &[EMFILE, ENOBUFS]),
     call(libc::SYS_bind, "bind", &[ENOMEM]),

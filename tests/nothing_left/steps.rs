@@ -30,9 +30,12 @@ fn l6_l11_the_first_add_after_a_boot_is_killed_anywhere() {
 
 #[test]
 fn l7_del_is_killed_anywhere() {
-    for case in [WISHES, BESIDE] {
-        Points::of("kill", "DEL", case).kill(&ALL);
-    }
+    Points::of("kill", "DEL", WISHES).kill(&ALL);
+}
+
+#[test]
+fn l7_del_of_a_second_interface_is_killed_anywhere() {
+    Points::of("kill", "DEL", BESIDE).kill(&ALL);
 }
 
 #[test]
@@ -42,48 +45,82 @@ fn l7_gc_is_killed_anywhere() {
 
 #[test]
 fn t1_t3_l12_add_meets_an_error_anywhere() {
-    for case in [WISHES, BESIDE, FIRST] {
-        Points::of("fail once", "ADD", case).fail_once();
-    }
+    Points::of("fail once", "ADD", WISHES).fail_once();
 }
 
 #[test]
-fn l7_del_and_gc_meet_an_error_anywhere() {
-    for (verb, case) in [("DEL", WISHES), ("DEL", BESIDE), ("GC", WISHES)] {
-        Points::of("fail once", verb, case).fail_once();
-    }
+fn t1_t3_l12_add_of_a_second_interface_meets_an_error_anywhere() {
+    Points::of("fail once", "ADD", BESIDE).fail_once();
+}
+
+#[test]
+fn t1_t3_l12_the_first_add_after_a_boot_meets_an_error_anywhere() {
+    Points::of("fail once", "ADD", REBOOTED).fail_once();
+}
+
+#[test]
+fn l7_del_meets_an_error_anywhere() {
+    Points::of("fail once", "DEL", WISHES).fail_once();
+}
+
+#[test]
+fn l7_del_of_a_second_interface_meets_an_error_anywhere() {
+    Points::of("fail once", "DEL", BESIDE).fail_once();
+}
+
+#[test]
+fn l7_gc_meets_an_error_anywhere() {
+    Points::of("fail once", "GC", WISHES).fail_once();
 }
 
 #[test]
 fn t5_add_cannot_undo_what_it_did() {
-    for case in [WISHES, BESIDE, FIRST] {
-        Points::of("fail for good", "ADD", case).fail_for_good(&CLEAN);
-    }
+    Points::of("fail for good", "ADD", WISHES).fail_for_good(&CLEAN);
 }
 
 #[test]
-fn l7_del_and_gc_meet_an_error_that_lasts() {
-    for verb in ["DEL", "GC"] {
-        Points::of("fail for good", verb, WISHES).fail_for_good(&CLEAN);
-    }
+fn t5_add_of_a_second_interface_cannot_undo_what_it_did() {
+    Points::of("fail for good", "ADD", BESIDE).fail_for_good(&CLEAN);
 }
 
 #[test]
-fn t1_every_request_to_the_kernel_is_refused() {
-    for case in [WISHES, BESIDE] {
-        Points::of("refuse", "ADD", case).refuse();
-    }
-    for (verb, case) in [("DEL", WISHES), ("DEL", BESIDE), ("GC", WISHES)] {
-        Points::of("refuse", verb, case).refuse();
-    }
+fn t5_the_first_add_after_a_boot_cannot_undo_what_it_did() {
+    Points::of("fail for good", "ADD", REBOOTED).fail_for_good(&CLEAN);
 }
 
 #[test]
-fn l13_every_wait_and_every_dump_is_interrupted() {
-    for case in [WISHES, BESIDE] {
-        Points::of("interrupt", "ADD", case).interrupt();
-    }
-    for verb in ["DEL", "GC"] {
-        Points::of("interrupt", verb, WISHES).interrupt();
-    }
+fn l7_del_meets_an_error_that_lasts() {
+    Points::of("fail for good", "DEL", WISHES).fail_for_good(&CLEAN);
+}
+
+#[test]
+fn l7_gc_meets_an_error_that_lasts() {
+    Points::of("fail for good", "GC", WISHES).fail_for_good(&CLEAN);
+}
+
+#[test]
+fn t1_every_request_of_add_is_refused() {
+    Points::of("refuse", "ADD", WISHES).refuse();
+}
+
+#[test]
+fn t1_every_request_of_add_of_a_second_interface_is_refused() {
+    Points::of("refuse", "ADD", BESIDE).refuse();
+}
+
+#[test]
+fn l7_every_request_of_del_and_gc_is_refused() {
+    Points::of("refuse", "DEL", BESIDE).refuse();
+    Points::of("refuse", "GC", WISHES).refuse();
+}
+
+#[test]
+fn l13_every_wait_and_every_dump_of_add_is_interrupted() {
+    Points::of("interrupt", "ADD", BESIDE).interrupt();
+}
+
+#[test]
+fn l13_every_wait_and_every_dump_of_del_and_gc_is_interrupted() {
+    Points::of("interrupt", "DEL", BESIDE).interrupt();
+    Points::of("interrupt", "GC", WISHES).interrupt();
 }

@@ -149,7 +149,7 @@ impl Node {
         }
         let mut node =
             Self { host: host.clone(), case, pod, netns, kept, before: Default::default(), whole: Value::Null };
-        if case.ledger == Ledger::Used {
+        if case.ledger != Ledger::None {
             // What the first ADD makes for all that follow.
             node.call("ADD").execute(host)?.result()?;
             node.call("DEL").execute(host)?.result()?;
@@ -255,6 +255,11 @@ impl Node {
             let result = self.call("ADD").execute(&self.host)?.result()?;
             // A boot ends every pod and all that the kernel has of it, and has an id of its own.
             self.host.run("ip", &["link", "delete", result["interfaces"][0]["name"].as_str().unwrap_or_default()])?;
+            for family in ["4", "6"] {
+                for (kind, set) in [("map", "hostports"), ("set", "hairpin")] {
+                    self.host.run("nft", &["flush", kind, "inet", "podwire", &format!("{set}{family}")])?;
+                }
+            }
             self.host.enter(|| fs::write(ledger.join("boot"), "earlier\n")).map_err(|error| error.to_string())?;
         }
         Ok(())
