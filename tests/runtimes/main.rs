@@ -1,10 +1,11 @@
 //! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read
-//! the conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. `scripts/test`
-//! installs them.
+//! the conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. And those of lists in
+//! which podwire stands with the CNI project's plugins. `scripts/test` installs them.
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
 mod capabilities;
+mod chain;
 mod cri;
 mod ctr;
 #[path = "../scenes/expect.rs"]

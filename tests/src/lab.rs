@@ -2,6 +2,7 @@
 //! runtime does, and a host outside of the cluster.
 
 pub mod cgroup;
+pub mod chain;
 pub mod containerd;
 pub mod exchange;
 pub mod host;

@@ -1,5 +1,6 @@
 //! Who is compared: what each executes for an ADD and a DEL of a pod.
 
+use podwire_tests::lab::chain::with_previous;
 use podwire_tests::lab::runtime::Call;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -151,10 +152,8 @@ impl Part {
     pub(crate) fn complete(self, tools: &Tools, pod: &Pod, verb: Verb, previous: &Value) -> Step {
         match self {
             Self::Bare(step) => step,
-            Self::Plugin { program, mut configuration } => {
-                if !previous.is_null() {
-                    configuration["prevResult"] = previous.clone();
-                }
+            Self::Plugin { program, configuration } => {
+                let configuration = with_previous(configuration, previous);
                 let call = Call::new(verb.name(), &pod.container, &pod.path, &configuration);
                 Step::plugin(program, call, &tools.plugin_path())
             }

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use podwire_tests::lab::chain::PATH;
 use podwire_tests::lab::runtime::{Answer, Call, converse};
 use serde_json::Value;
-
-/// Where the plugins find nft and iptables.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program with everything that it is told.
 #[derive(Debug, Clone)]

@@ -26,6 +26,7 @@ pub struct Call {
     pub environment: Vec<(&'static str, String)>,
     /// What is on stdin.
     pub input: String,
+    program: Option<PathBuf>,
     shell: Option<String>,
     input_stays_open: bool,
     output_is_dropped: bool,
@@ -64,7 +65,7 @@ impl Call {
             ("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={container}")),
         ];
         let input = configuration.to_string();
-        Self { environment, input, shell: None, input_stays_open: false, output_is_dropped: false }
+        Self { environment, input, program: None, shell: None, input_stays_open: false, output_is_dropped: false }
     }
 
     /// The same call with one variable changed.
@@ -98,6 +99,13 @@ impl Call {
     #[must_use]
     pub fn configured(mut self, configuration: &Value) -> Self {
         self.input = configuration.to_string();
+        self
+    }
+
+    /// The same call of another plugin than podwire.
+    #[must_use]
+    pub fn of(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -156,7 +164,11 @@ impl Call {
     /// told from one that was left to this process by another.
     fn run<T: Send>(&self, host: &Host, work: impl FnOnce(Running) -> Result<T, String> + Send) -> Result<T, String> {
         // Found before the host is entered, whose /proc may know nothing of this process.
-        let plugin = super::program("podwire").map_err(|error| error.to_string())?;
+        let plugin = match &self.program {
+            None => super::program("podwire").map_err(|error| error.to_string())?,
+            Some(program) => program.clone(),
+        };
+        let name = plugin.file_name().unwrap_or_default().display().to_string();
         let start = || -> std::io::Result<Running> {
             let mut command = match &self.shell {
                 None => Command::new(plugin),
@@ -188,7 +200,7 @@ impl Call {
             }
             Ok(Running { child, held: held.filter(|_| self.input_stays_open), started })
         };
-        let failed = |error: std::io::Error| format!("execute podwire on {}: {error}", host.name);
+        let failed = |error: std::io::Error| format!("execute {name} on {}: {error}", host.name);
         host.enter(|| start().map_err(failed).and_then(work))
     }
 }
