@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::process::machine_id;
@@ -281,9 +282,11 @@ impl Cluster {
     }
 }
 
-/// This process is the first of its world; when all it has started has ended, it is the only one.
+/// This process is the first of its world; when all it has started has ended, it is the only one. What others have left to
+/// it, as the plugin leaves whoever removes a device, it takes note of.
 fn no_process_left() -> Result<(), String> {
     lab::eventually(lab::SOON, || {
+        while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {}
         let entries = fs::read_dir("/proc").map_err(|error| format!("list /proc: {error}"))?.filter_map(Result::ok);
         let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let others: Vec<_> = ids.filter(|id| *id != std::process::id()).map(|id| id.to_string()).collect();
