@@ -54,8 +54,8 @@ fn t1_t3_l12_add_of_a_second_interface_meets_an_error_anywhere() {
 }
 
 #[test]
-fn t1_t3_l12_the_first_add_after_a_boot_meets_an_error_anywhere() {
-    Points::of("fail once", "ADD", REBOOTED).fail_once();
+fn t1_t3_l12_the_first_add_of_a_network_meets_an_error_anywhere() {
+    Points::of("fail once", "ADD", FIRST).fail_once();
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Play<'_> {
         }
         let ledger = self.ledger();
         for (address, who) in &self.held {
-            assert!(ledger.holds(&whose(*who), *address), "{who} has lost {address}");
+            assert!(ledger.holds(&whose(*who), *address).unwrap(), "{who} has lost {address}");
         }
     }
 

@@ -40,7 +40,10 @@ impl Responder {
     /// When the port cannot be had.
     pub fn start(host: &Host) -> Result<Self, String> {
         let listen = || TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT));
-        let listener = host.enter(listen).map_err(|error| format!("listen on {}: {error}", host.name))?;
+        // A process that is being started elsewhere in this program holds what was open at that moment until it is.
+        let listener = super::eventually(super::SOON, || {
+            host.enter(listen).map_err(|error| format!("listen on {}: {error}", host.name))
+        })?;
         // The socket stays in the namespace it was made in, wherever the thread is.
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
