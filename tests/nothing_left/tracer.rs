@@ -96,6 +96,9 @@ const HEADER: u64 = 16;
 /// A type of message beyond all that there are, in rtnetlink and in each subsystem of nfnetlink.
 const UNKNOWN: u16 = 0x00ff;
 
+/// Length and type of the end of a batch of nfnetlink (`NFNL_MSG_BATCH_END`): a header and `struct nfgenmsg`.
+const BATCH_END: (u64, u16) = (20, 17);
+
 /// A process that is watched.
 #[derive(Default)]
 struct Tracee {
@@ -376,6 +379,10 @@ impl Tracer {
         let (mut place, end) = (registers.rsi, registers.rsi + registers.rdx);
         while place + HEADER <= end {
             let (length, _) = half_word(who, place)?;
+            if (u64::from(length), half_word(who, place + 4)?.0) == BATCH_END {
+                // Without its end a batch is not done, and nobody is told: the kernel knows no way to refuse it.
+                break;
+            }
             step.messages += 1;
             self.messages += 1;
             if self.fault == Fault::Refusal(self.messages) {
