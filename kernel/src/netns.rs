@@ -47,14 +47,12 @@ impl Namespace {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Does `work` inside the namespace, on the calling thread, and comes back to its `own` whatever becomes of it. Sockets opened
-    /// inside stay inside.
+    /// Does `work` inside the namespace, on the calling thread, and comes back to its `own` whatever becomes of it. Sockets
+    /// opened inside stay inside.
     ///
     /// # Errors
-    /// When the namespace cannot be entered; nothing is done then.
-    ///
-    /// # Panics
-    /// When the way back is barred, which the kernel has no reason for: nothing may go on in the wrong namespace.
+    /// When the namespace cannot be entered; nothing is done then. When the way back is barred, which the kernel has no
+    /// reason for, the process ends at once: nothing may go on in the wrong namespace.
     pub fn within<T>(&self, own: &Self, work: impl FnOnce() -> T) -> Result<T> {
         let _back = Back { own };
         self.enter()?;

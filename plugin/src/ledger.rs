@@ -455,7 +455,7 @@ impl Ledger {
             valid.contains(holder) || PLACES.into_iter().any(on_record)
         };
         for address in self.claimed()? {
-            if !keeps(&self.claimant(address)?.unwrap_or_default()) {
+            if self.claimant(address)?.is_none_or(|holder| !keeps(&holder)) {
                 disk::remove(&self.claim(address))?;
             }
         }

@@ -106,6 +106,34 @@ fn a_reboot_frees_every_address() {
 }
 
 #[test]
+fn l11_a_reboot_frees_every_port_and_the_same_pod_may_have_it_again() {
+    let scratch = Scratch::new("reboot-ports");
+    let sets = sets(&["10.0.0.0/29"]);
+    let wanted = Wanted { sets: &sets, ports: &[port(None, 80)], ..Wanted::default() };
+    wish(&scratch.ledger(), "a", &wanted).unwrap();
+    fs::write(scratch.0.join("net/boot"), "another boot").unwrap();
+    let ledger = scratch.ledger();
+    assert!(!scratch.0.join(".ports/tcp-80").exists());
+    wish(&ledger, "a", &wanted).unwrap();
+}
+
+#[test]
+fn l6_what_a_killed_process_was_writing_goes_with_the_next_release_and_a_turn_of_nobody_with_the_next_sweep() {
+    let scratch = Scratch::new("writing");
+    let ledger = scratch.ledger();
+    fs::write(ledger.beside(), "{").unwrap();
+    ledger.release(&attachment("a")).unwrap();
+    assert!(!ledger.beside().exists());
+    let turns = scratch.0.join("net/turns");
+    fs::write(turns.join("dead"), "").unwrap();
+    let living = ledger.turn(&attachment("b")).unwrap();
+    ledger.sweep(&[]).unwrap();
+    let left = fs::read_dir(&turns).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.collect::<Vec<_>>(), [hash_name(&attachment("b"))]);
+    drop(living);
+}
+
+#[test]
 fn i3_l10_a_queue_that_is_damaged_or_behind_gives_no_address_twice_and_loses_none() {
     let header =
         |head: u64, tail: u64| [b"podwire1".as_slice(), &head.to_be_bytes(), &tail.to_be_bytes(), &[0; 16]].concat();
@@ -371,14 +399,16 @@ fn parallel_reservations_are_all_different() {
 fn a_damaged_record_is_released_by_its_claims() {
     let scratch = Scratch::new("damaged");
     let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/64"]));
-    for name in ["a", "b"] {
-        reserve(&ledger, name, &sets).unwrap();
+    for (name, number) in [("a", 80), ("b", 81)] {
+        wish(&ledger, name, &Wanted { sets: &sets, ports: &[port(None, number)], ..Wanted::default() }).unwrap();
     }
     fs::write(ledger.pending(&attachment("a")), "{").unwrap();
     let error = ledger.find(&attachment("a")).unwrap_err().to_string();
     assert!(error.contains("DEL removes it, by its claims"), "{error}");
     ledger.release(&attachment("a")).unwrap();
     assert_eq!(scratch.held().len(), 3, "two claims and a record of b");
+    let ports = |name: &str| scratch.0.join(".ports").join(name).exists();
+    assert!(!ports("tcp-80") && ports("tcp-81"));
 }
 
 #[test]
