@@ -289,8 +289,16 @@ pub fn set_mac(index: u32, mac: Mac) -> Request<Message> {
 
 /// Brings a device up.
 pub fn set_up(index: u32, name: &str) -> Request<Message> {
+    set_up_with(index, name, &[])
+}
+
+/// Brings a device up, with IPv4 settings.
+pub fn set_up_with(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
     let mut message = LinkMessage::default();
     message.header.index = index;
+    if !settings.is_empty() {
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![ipv4(settings)])]));
+    }
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     Request::new(format!("bring {name} up"), RouteNetlinkMessage::SetLink(message).into(), 0)
@@ -299,16 +307,19 @@ pub fn set_up(index: u32, name: &str) -> Request<Message> {
 /// Makes a device, while it is down, an unnumbered router port: IPv4 settings, no link-local address of its own making,
 /// and an alias of at most 255 bytes where one is given. (The kernel ignores all three at creation.)
 pub fn set_router_port(index: u32, alias: Option<&str>, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
+    let ipv6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    let families = vec![AfSpecUnspec::Inet(vec![ipv4(settings)]), AfSpecUnspec::Inet6(vec![ipv6])];
+    let alias = alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned()));
+    let attributes = alias.into_iter().chain([LinkAttribute::AfSpecUnspec(families)]).collect();
+    set(format!("make device {index} a router port"), index, attributes)
+}
+
+fn ipv4(settings: &[(Ipv4Setting, u32)]) -> AfSpecInet {
     let nested: Vec<_> =
         settings.iter().map(|(setting, value)| DefaultNla::new(*setting as u16, value.to_ne_bytes().into())).collect();
     let mut bytes = vec![0; nested.as_slice().buffer_len()];
     nested.as_slice().emit(&mut bytes);
-    let ipv4 = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NESTED, bytes));
-    let ipv6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    let families = vec![AfSpecUnspec::Inet(vec![ipv4]), AfSpecUnspec::Inet6(vec![ipv6])];
-    let alias = alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned()));
-    let attributes = alias.into_iter().chain([LinkAttribute::AfSpecUnspec(families)]).collect();
-    set(format!("make device {index} a router port"), index, attributes)
+    AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NESTED, bytes))
 }
 
 /// Removes a device, and the other end with it when it is one end of a veth pair.

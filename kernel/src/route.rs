@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -61,6 +61,12 @@ impl Route {
     pub fn add(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::NewRoute(self.message());
         Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Creates this route behind those that have the same destination and metric, through other devices.
+    pub fn append(&self) -> Request<Message> {
+        let message = RouteNetlinkMessage::NewRoute(self.message());
+        Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_APPEND)
     }
 
     /// As [`Route::replace`], in another table than the main one.

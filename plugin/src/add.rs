@@ -119,6 +119,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     ledger.attached(attachment)?;
     undo.commit();
     Ok(Success {
+        gateways_on_link: plan.gateways_on_link(),
         host: (plan.host.name, plan.host.mac),
         pod: (plan.pod.name, plan.pod.mac),
         sandbox: request.netns.clone(),

@@ -119,6 +119,13 @@ impl Plan {
         }
     }
 
+    /// The gateways that get a route of their own in the pod: programs that add a route through a gateway, and machines
+    /// that copy a pod's routes (sbr of the reference plugins, Kata, gVisor), ask for a way to it. Every IPv6 interface has
+    /// one to all link-local addresses.
+    pub fn gateways_on_link(&self) -> Vec<IpAddr> {
+        if self.addresses.iter().any(IpAddr::is_ipv4) { vec![GATEWAY4.into()] } else { Vec::new() }
+    }
+
     /// Whether the pod has an IPv6 address.
     pub fn has_ipv6(&self) -> bool {
         self.addresses.iter().any(IpAddr::is_ipv6)
@@ -144,10 +151,9 @@ impl Plan {
     /// Kernel settings in the pod: no redirect is believed, and no address waits for duplicate detection.
     pub fn pod_settings(&self) -> Vec<Sysctl> {
         let name = &self.pod.name;
-        let mut settings: Vec<_> = ["all", name]
-            .into_iter()
-            .map(|device| Sysctl::of_device("ipv4", device, "accept_redirects", "0"))
-            .collect();
+        // Of a device that does not forward, one of the two is enough for a redirect to be believed; the other is set as
+        // the device comes up.
+        let mut settings = vec![Sysctl::of_device("ipv4", "all", "accept_redirects", "0")];
         if self.has_ipv6() {
             let values = [("disable_ipv6", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")];
             settings.extend(values.map(|(setting, value)| Sysctl::of_device("ipv6", name, setting, value)));
@@ -182,11 +188,16 @@ impl Plan {
 
     /// The pod's side, once the pair exists.
     pub fn inside(&self, device: u32) -> Vec<Request<Message>> {
-        let mut requests = vec![link::set_up(device, &self.pod.name)];
+        let mut requests = vec![link::set_up_with(device, &self.pod.name, &[(Ipv4Setting::AcceptRedirects, 0)])];
         for address in &self.addresses {
             let gateway = Self::gateway(*address);
             requests.push(Address { device, address: family::host(*address) }.replace());
             requests.push(Neighbour { device, address: gateway, mac: self.host.mac }.replace());
+        }
+        for gateway in self.gateways_on_link() {
+            let (destination, target) = (family::host(gateway), Target::Device(device));
+            // Behind that of another interface of the pod: the same gateway is on each.
+            requests.push(Route { destination, metric: 0, target, protocol: INSIDE_PROTOCOL }.append());
         }
         requests
     }

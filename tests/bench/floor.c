@@ -256,6 +256,7 @@ static void add(const char *netns, const char *device, unsigned int mtu, const c
         put_neighbour(families[family], inner, gateways[family], lengths[family], host_mac);
         put_route(families[family], inner, NULL, gateways[family], lengths[family]);
     }
+    put_route(AF_INET, inner, gateways[0], NULL, lengths[0]);
     execute(inside, "set up the pod's end", NULL);
 }
 

@@ -66,7 +66,10 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
         check(link["address"] == result["interfaces"][0]["mac"], || format!("{link} and {result}"))?;
 
         let routes = look(&pod, "ip", &["-j", "route"])?;
-        let expected = json!([{"dst": "default", "gateway": "169.254.1.1", "dev": "eth0", "flags": ["onlink"]}]);
+        let expected = json!([
+            {"dst": "default", "gateway": "169.254.1.1", "dev": "eth0", "flags": ["onlink"]},
+            {"dst": "169.254.1.1", "dev": "eth0", "scope": "link", "flags": []},
+        ]);
         same("the pod's IPv4 routes", &expected, &routes)?;
         let neighbours = look(&pod, "ip", &["-j", "neighbour"])?;
         let mut gateways = field(&neighbours, "dst");

@@ -397,10 +397,11 @@ fn p16_p17_the_pod_has_the_routes_of_the_configuration_and_no_others() {
         let none = changed(&alone("1.1.0"), "/ipam/routes", json!([]));
         let add = Call::new("ADD", "p1", &path, &none);
         let result = add.execute(&host)?.result()?;
-        check(routes("-4")?.is_empty() && routes("-6")?.is_empty(), || {
+        // The way to the gateway leads nowhere else.
+        check(routes("-4")? == ["169.254.1.1 via  metric 0"] && routes("-6")?.is_empty(), || {
             format!("{:?} {:?}", routes("-4"), routes("-6"))
         })?;
-        check(result.get("routes").is_none_or(|routes| *routes == json!([])), || result.to_string())?;
+        check(field(&result["routes"], "dst") == ["169.254.1.1/32"], || result.to_string())?;
         add.verb("DEL").execute(&host)?.silent()?;
 
         // The gateway of a range is the node, by whatever address.
@@ -411,6 +412,7 @@ fn p16_p17_the_pod_has_the_routes_of_the_configuration_and_no_others() {
         add.execute(&host)?.result()?;
         let expected = [
             "10.0.0.0/8 via 169.254.1.1 metric 50",
+            "169.254.1.1 via  metric 0",
             "192.0.2.1 via 169.254.1.1 metric 0",
             "default via 169.254.1.1 metric 0",
         ];

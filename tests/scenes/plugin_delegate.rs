@@ -109,10 +109,12 @@ fn c15_r20_another_plugin_gives_addresses_and_is_called_for_every_verb() {
                 result = found;
                 let found: Vec<_> = addresses(&result)?.iter().map(ToString::to_string).collect();
                 check(found == ["10.9.0.7", "fd00:9::7"], || result.to_string())?;
-                check(field(&result["routes"], "dst") == ["0.0.0.0/0", "::/0"], || result.to_string())?;
+                check(field(&result["routes"], "dst") == ["0.0.0.0/0", "::/0", "169.254.1.1/32"], || {
+                    result.to_string()
+                })?;
                 check(result["dns"]["nameservers"][0] == "10.9.0.53", || result.to_string())?;
                 let links = field(&look(&pod, "ip", &["-4", "-j", "route"])?, "dst");
-                check(links == ["default"], || format!("{links:?}"))?;
+                check(links == ["default", "169.254.1.1"], || format!("{links:?}"))?;
             }
         }
         let links = field(&look(&host, "ip", &["-j", "link"])?, "ifname");

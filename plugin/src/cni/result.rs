@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Code, Failure};
 
+/// `RT_SCOPE_LINK` (uapi/linux/rtnetlink.h).
+const SCOPE_LINK: u8 = 253;
+
 /// What an attachment has become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Success {
@@ -26,6 +29,8 @@ pub struct Success {
     pub addresses: Vec<(IpAddr, IpAddr)>,
     /// The pod's routes, through these gateways.
     pub routes: Vec<Route>,
+    /// The gateways that the pod has a route of its own to.
+    pub gateways_on_link: Vec<IpAddr>,
     /// Name servers.
     pub dns: Dns,
 }
@@ -136,10 +141,13 @@ impl Success {
             let mut addresses = self.addresses.iter().filter(|(address, _)| address.is_ipv4() == ipv4);
             let Some((address, gateway)) = addresses.next() else { continue };
             let mut entry = json!({"ip": family::host(*address), "gateway": gateway});
-            let routes: Vec<_> = self.routes.iter().filter(|route| route.destination.is_ipv4() == ipv4).collect();
+            let routes = self.routes.iter().filter(|route| route.destination.is_ipv4() == ipv4);
+            let routes = routes.map(|route| json!({"dst": route.destination, "gw": gateway}));
+            let on_link = self.gateways_on_link.iter().filter(|gateway| gateway.is_ipv4() == ipv4);
+            let on_link = on_link.map(|gateway| json!({"dst": family::host(*gateway)}));
+            let routes: Vec<_> = routes.chain(on_link).collect();
             if !routes.is_empty() {
-                let route = |route: &&Route| json!({"dst": route.destination, "gw": gateway});
-                entry["routes"] = routes.iter().map(route).collect();
+                entry["routes"] = routes.into();
             }
             answer.insert(if ipv4 { "ip4" } else { "ip6" }.into(), entry);
         }
@@ -174,7 +182,9 @@ impl Success {
             }
             entry
         });
-        append(answer, "routes", routes);
+        let on_link = self.gateways_on_link.iter();
+        let on_link = on_link.map(|gateway| json!({"dst": family::host(*gateway), "scope": SCOPE_LINK}));
+        append(answer, "routes", routes.chain(on_link));
         if version != "1.1.0" {
             // Keys that came with 1.1.0, whoever wrote them.
             strip(answer, "interfaces", &["mtu", "socketPath", "pciID"]);

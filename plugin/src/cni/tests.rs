@@ -183,6 +183,7 @@ fn success() -> Success {
             ("fd00::2".parse().unwrap(), "fe80::1".parse().unwrap()),
         ],
         routes: vec![route("0.0.0.0/0"), route("::/0")],
+        gateways_on_link: vec!["169.254.1.1".parse().unwrap()],
         dns: Dns::default(),
     }
 }
@@ -206,10 +207,13 @@ fn r1_r6_to_r14_r21_r23_a_result_has_the_shape_of_its_version() {
             {"address": "10.0.0.2/32", "gateway": "169.254.1.1", "interface": 1},
             {"address": "fd00::2/128", "gateway": "fe80::1", "interface": 1},
         ],
-        "routes": [{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}, {"dst": "::/0", "gw": "fe80::1"}],
+        "routes": [
+            {"dst": "0.0.0.0/0", "gw": "169.254.1.1"}, {"dst": "::/0", "gw": "fe80::1"}, {"dst": "169.254.1.1/32"},
+        ],
     });
     assert_eq!(result("1.0.0"), expected);
     assert_eq!(result("1.1.0")["interfaces"][1]["mtu"], 1450);
+    assert_eq!(result("1.1.0")["routes"][2], json!({"dst": "169.254.1.1/32", "scope": 253}));
     for version in ["0.3.0", "0.3.1", "0.4.0"] {
         let mut old = expected.clone();
         old["cniVersion"] = json!(version);
@@ -226,7 +230,10 @@ fn r2_r3_the_oldest_versions_have_one_address_for_each_family() {
         let result = rendered(&CONFIGURATION.replace("\"1.0.0\"", said));
         let expected = json!({
             "cniVersion": version,
-            "ip4": {"ip": "10.0.0.2/32", "gateway": "169.254.1.1", "routes": [{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]},
+            "ip4": {
+                "ip": "10.0.0.2/32", "gateway": "169.254.1.1",
+                "routes": [{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}, {"dst": "169.254.1.1/32"}],
+            },
             "ip6": {"ip": "fd00::2/128", "gateway": "fe80::1", "routes": [{"dst": "::/0", "gw": "fe80::1"}]},
             "dns": {},
         });

@@ -31,7 +31,7 @@ use crate::report::Report;
 use crate::verdict::Verdict;
 
 /// Where the chart of a published run is, for the README.
-const PUBLISHED: &str = "docs/bench-plugin.svg";
+const PUBLISHED: &str = "tests/bench/plugin.svg";
 
 /// Measures podwire and what it is compared with, side by side in one run.
 #[derive(Debug, Parser)]
