@@ -45,6 +45,10 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub nodes: PathBuf,
 
+    /// Settings file: what is not the default of the network (see conf/CONFIGURATION.md)
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+
     /// Directory that the container runtime reads its network configuration from
     #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d")]
     pub conflist_directory: PathBuf,

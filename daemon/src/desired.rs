@@ -13,6 +13,7 @@ use podwire_kernel::nexthop::{Encap, Nexthop};
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::sysctl::Sysctl;
 
+use crate::settings::Settings;
 use crate::state::{Device, State};
 use crate::view::View;
 
@@ -33,13 +34,13 @@ fn overhead(view: &View) -> u32 {
 }
 
 /// The VXLAN device on an underlay of this MTU, in bytes.
-pub fn device(view: &View, underlay_mtu: u32) -> Device {
+pub fn device(view: &View, settings: &Settings, underlay_mtu: u32) -> Device {
     Device {
         name: defaults::OVERLAY_DEVICE.into(),
         mac: view.own.mac,
         mtu: underlay_mtu.saturating_sub(overhead(view)).max(defaults::SMALLEST_MTU),
         vxlan: Vxlan {
-            port: defaults::OVERLAY_PORT,
+            port: settings.port,
             external: true,
             vni_filter: true,
             learning: false,
@@ -73,9 +74,9 @@ pub fn settings(view: &View) -> Vec<Sysctl> {
 ///
 /// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
 /// that nobody has.
-pub fn state(view: &View, device: u32, ids: &NexthopIds) -> (State, Vec<String>) {
+pub fn state(view: &View, settings: &Settings, device: u32, ids: &NexthopIds) -> (State, Vec<String>) {
     let mut left_out = Vec::new();
-    let mut state = State { vnis: BTreeSet::from([defaults::VNI]), ..State::default() };
+    let mut state = State { vnis: BTreeSet::from([settings.vni]), ..State::default() };
     for cidr in &view.own.pod_cidrs {
         // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
         state.with_address(Address { device, address: family::host(cidr.network()) });
@@ -89,7 +90,7 @@ pub fn state(view: &View, device: u32, ids: &NexthopIds) -> (State, Vec<String>)
             left_out.push(name.clone());
             continue;
         };
-        let encap = Encap { vni: defaults::VNI, source: view.own.address, destination: peer.address };
+        let encap = Encap { vni: settings.vni, source: view.own.address, destination: peer.address };
         state.with_neighbour(Neighbour { device, address: gateway.into(), mac: peer.mac });
         state.with_nexthop(Nexthop { id, device, gateway, encap, protocol: defaults::OVERLAY_PROTOCOL });
         for cidr in &peer.pod_cidrs {
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
-        let (state, left_out) = state(&view(), 7, &NexthopIds::default());
+        let (state, left_out) = state(&view(), &Settings::default(), 7, &NexthopIds::default());
         assert!(left_out.is_empty());
         let expected = [
             "blackhole 10.244.0.0/16",
@@ -163,7 +164,7 @@ mod tests {
         let view = view();
         let (second, first) = (view.peers["node-3"].link_local(), defaults::NEXTHOP_IDS.min().unwrap());
         let ids = NexthopIds { ours: [(second, first)].into(), taken: [first, first + 1].into() };
-        let (state, _) = state(&view, 7, &ids);
+        let (state, _) = state(&view, &Settings::default(), 7, &ids);
         assert_eq!(state.nexthops[&first].gateway, second);
         assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [first, first + 2]);
     }
@@ -173,7 +174,7 @@ mod tests {
         let view = view();
         let ours = [(view.peers["node-3"].link_local(), 11_200_005)].into();
         let ids = NexthopIds { ours, taken: defaults::NEXTHOP_IDS.collect() };
-        let (state, left_out) = state(&view, 7, &ids);
+        let (state, left_out) = state(&view, &Settings::default(), 7, &ids);
         assert_eq!(left_out, ["node-2"]);
         assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [11_200_005]);
     }
@@ -181,11 +182,11 @@ mod tests {
     #[test]
     fn the_mtu_leaves_room_for_the_outer_headers_of_the_underlays_family() {
         let mut view = view();
-        assert_eq!(device(&view, 1500).mtu, 1450);
+        assert_eq!(device(&view, &Settings::default(), 1500).mtu, 1450);
         view.own.address = "fd00::1".parse().unwrap();
-        assert_eq!(device(&view, 1500).mtu, 1430);
+        assert_eq!(device(&view, &Settings::default(), 1500).mtu, 1430);
         // IPv6 needs 1280, whatever the underlay has.
-        assert_eq!(device(&view, 1300).mtu, 1280);
+        assert_eq!(device(&view, &Settings::default(), 1300).mtu, 1280);
     }
 
     #[test]
@@ -193,14 +194,15 @@ mod tests {
         let mut view = view();
         view.peers.clear();
         view.own.pod_cidrs = view.cluster_cidrs.clone();
-        let (state, _) = state(&view, 7, &NexthopIds::default());
+        let (state, _) = state(&view, &Settings::default(), 7, &NexthopIds::default());
         assert_eq!(routes(&state), ["unreachable 10.244.0.0/16", "unreachable fd00:10:244::/48"]);
     }
 
     #[test]
     fn the_network_of_the_sample_node_is_the_shipped_conflist() {
         let view = view();
-        let conflist = podwire_conf::conflist::render(&network(&view, &device(&view, 1500))).unwrap();
+        let conflist =
+            podwire_conf::conflist::render(&network(&view, &device(&view, &Settings::default(), 1500))).unwrap();
         assert_eq!(conflist, include_str!("../../conf/10-podwire.conflist"));
     }
 }

@@ -13,12 +13,17 @@ pub mod desired;
 pub mod diff;
 pub mod found;
 pub mod membership;
+pub mod report;
+pub mod settings;
 pub mod state;
 pub mod view;
 
 mod follow;
 mod only;
+mod pace;
+mod pass;
 mod reconcile;
+mod told;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -52,10 +57,12 @@ pub fn run(args: Args) -> ExitCode {
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let _only = only::Only::claim()?;
+    let settings = settings::Settings::read(run.settings.as_deref())?;
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
+    let (report, _) = tokio::sync::watch::channel(report::Report::default());
     tokio::select! {
-        outcome = reconcile::run(&run, membership) => return outcome,
+        outcome = reconcile::run(&run, settings, membership, &report) => return outcome,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

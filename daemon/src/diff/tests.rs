@@ -3,6 +3,7 @@ use podwire_kernel::Mac;
 use super::*;
 use crate::desired::{self, NexthopIds};
 use crate::membership::Membership;
+use crate::settings::Settings;
 use crate::view::View;
 
 const DEVICE: u32 = 7;
@@ -13,7 +14,7 @@ fn view() -> View {
 }
 
 fn wanted(view: &View) -> State {
-    desired::state(view, DEVICE, &NexthopIds::default()).0
+    desired::state(view, &Settings::default(), DEVICE, &NexthopIds::default()).0
 }
 
 fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
@@ -102,7 +103,7 @@ fn link(device: &Device) -> Link {
 
 #[test]
 fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
-    let wanted = desired::device(&view(), 1500);
+    let wanted = desired::device(&view(), &Settings::default(), 1500);
     let good = link(&wanted);
     assert!(matches!(super::device(&wanted, Some(&good)), DeviceChange::Keep));
     assert!(matches!(super::device(&wanted, None), DeviceChange::Create(_)));
