@@ -11,13 +11,18 @@ use crate::{Result, Socket, link};
 /// `RTPROT_RA` (uapi/linux/rtnetlink.h).
 const ADVERTISED: u8 = 9;
 
+/// The setting itself, on.
+pub fn ipv6() -> Sysctl {
+    Sysctl { path: "net/ipv6/conf/all/forwarding".into(), value: "1" }
+}
+
 /// Turns IPv6 forwarding on for every device, having told those that a default route was learnt on to go on believing
 /// advertisements. The settings that had to be changed, for the log.
 ///
 /// # Errors
 /// When a setting cannot be read or written; forwarding is then off still.
 pub fn enable_ipv6(socket: &mut Socket) -> Result<Vec<Sysctl>> {
-    let forwarding = Sysctl { path: "net/ipv6/conf/all/forwarding".into(), value: "1" };
+    let forwarding = ipv6();
     if forwarding.holds()? == Some(true) {
         return Ok(Vec::new());
     }

@@ -1,13 +1,93 @@
-//! Kernel settings under /proc/sys/net: read, compare, write. They belong to the network namespace of the calling thread.
+//! Kernel settings under /proc/sys/net: read, compare, write. They belong to the network namespace of the calling thread,
+//! or to that of a [`Tree`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::{Error, Result};
+
+const ROOT: &str = "/proc/sys";
+const IPV4: &str = "net/ipv4/";
+const IPV6: &str = "net/ipv6/";
+
+/// A proc file system that nobody else looks at.
+///
+/// All network namespaces share one directory, /proc/sys/net, and the kernel compares a path through it with what it
+/// remembers of each of them (`proc_sys_compare` of fs/proc/proc_sysctl.c): in the proc that all use, a setting costs
+/// more with every pod of the node.
+#[derive(Debug)]
+pub struct Proc {
+    /// None where such a mount is not allowed, or not known (before Linux 5.2): then it is the one that all use.
+    mount: Option<OwnedFd>,
+}
+
+impl Proc {
+    /// One that lasts as long as this.
+    pub fn private() -> Self {
+        let mount = || {
+            let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_create(&context)?;
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        };
+        Self { mount: mount().ok() }
+    }
+
+    fn directory(&self, path: &str) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match &self.mount {
+            Some(mount) => openat(mount, &Path::new("sys").join(path), flags, Mode::empty()),
+            None => open(&Path::new(ROOT).join(path), flags, Mode::empty()),
+        }
+    }
+}
+
+/// The settings of one network namespace, wherever the calling thread goes.
+#[derive(Debug)]
+pub struct Tree {
+    ipv4: OwnedFd,
+    /// None without IPv6 in the kernel.
+    ipv6: Option<OwnedFd>,
+}
+
+impl Tree {
+    /// Those of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When there is no /proc/sys, or it cannot be read.
+    pub fn own(proc: &Proc) -> Result<Self> {
+        let failed = |path: &str, errno| Error::system(format!("open the sysctls {path}"), errno);
+        let ipv6 = match proc.directory(IPV6) {
+            Ok(directory) => Some(directory),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => return Err(failed(IPV6, errno)),
+        };
+        Ok(Self { ipv4: proc.directory(IPV4).map_err(|errno| failed(IPV4, errno))?, ipv6 })
+    }
+
+    /// As [`Sysctl::holds`].
+    pub fn holds(&self, setting: &Sysctl) -> Result<Option<bool>> {
+        setting.holds_in(Some(self))
+    }
+
+    /// As [`Sysctl::set`].
+    pub fn set(&self, setting: &Sysctl) -> Result<()> {
+        setting.set_in(Some(self))
+    }
+
+    /// As [`Tree::set`], where the kernel has such a setting: a kernel without IPv6 has none of its own.
+    pub fn set_if_there(&self, setting: &Sysctl) -> Result<()> {
+        setting.write(Some(self)).map(|_| ())
+    }
+}
 
 /// A setting and the value it should have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,39 +106,56 @@ impl Sysctl {
 
     /// Whether the kernel has this value; `None` when it has no such setting, as without IPv6.
     pub fn holds(&self) -> Result<Option<bool>> {
-        match File::open(self.file()) {
+        self.holds_in(None)
+    }
+
+    /// Writes the value, unless it is there already: /proc/sys may be read-only where all is well.
+    pub fn set(&self) -> Result<()> {
+        self.set_in(None)
+    }
+
+    fn holds_in(&self, tree: Option<&Tree>) -> Result<Option<bool>> {
+        match self.open(tree, OFlag::O_RDONLY) {
             Ok(file) => self.reads(&file).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.unread(error)),
         }
     }
 
-    /// Writes the value, unless it is there already: /proc/sys may be read-only where all is well.
-    pub fn set(&self) -> Result<()> {
-        match self.write()? {
+    fn set_in(&self, tree: Option<&Tree>) -> Result<()> {
+        match self.write(tree)? {
             true => Ok(()),
             false => Err(self.unwritten(Errno::ENOENT.into())),
         }
     }
 
-    /// As [`Sysctl::set`], where the kernel has such a setting: a kernel without IPv6 has none of its own.
-    pub fn set_if_there(&self) -> Result<()> {
-        self.write().map(|_| ())
-    }
-
     /// Whether there is such a setting; then it has the value.
-    fn write(&self) -> Result<bool> {
-        let file = match OpenOptions::new().read(true).write(true).open(self.file()) {
+    fn write(&self, tree: Option<&Tree>) -> Result<bool> {
+        let file = match self.open(tree, OFlag::O_RDWR) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => {
-                return if self.holds()? == Some(true) { Ok(true) } else { Err(self.unwritten(error)) };
+                return if self.holds_in(tree)? == Some(true) { Ok(true) } else { Err(self.unwritten(error)) };
             }
         };
         if !self.reads(&file)? {
             file.write_all_at(self.value.as_bytes(), 0).map_err(|error| self.unwritten(error))?;
         }
         Ok(true)
+    }
+
+    fn open(&self, tree: Option<&Tree>, flags: OFlag) -> io::Result<File> {
+        let of_family = tree.and_then(|tree| {
+            let families = [(IPV4, Some(&tree.ipv4)), (IPV6, tree.ipv6.as_ref())];
+            families.into_iter().find_map(|(prefix, directory)| Some((self.path.strip_prefix(prefix)?, directory)))
+        });
+        let flags = flags | OFlag::O_CLOEXEC;
+        let opened = match of_family {
+            Some((_, None)) => Err(Errno::ENOENT),
+            Some((path, Some(directory))) => openat(directory, path, flags, Mode::empty()),
+            None => open(&Path::new(ROOT).join(&self.path), flags, Mode::empty()),
+        };
+        Ok(opened?.into())
     }
 
     /// Whether a file of /proc/sys has the value. It is read at once: each read of such a file makes its content anew.
@@ -80,9 +177,5 @@ impl Sysctl {
 
     fn unwritten(&self, error: io::Error) -> Error {
         Error::system(format!("set sysctl {} to {}", self.path, self.value), error)
-    }
-
-    fn file(&self) -> PathBuf {
-        PathBuf::from("/proc/sys").join(&self.path)
     }
 }

@@ -11,6 +11,7 @@ use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
+use podwire_kernel::sysctl::{Proc, Tree};
 use podwire_kernel::{Request, Socket, family, forwarding, route};
 
 use crate::cni::{Add, Code, Failure, Success};
@@ -37,8 +38,8 @@ const OUTSIDE: [IpAddr; 2] =
 pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let attachment = &request.attachment;
     refuse_adoption(request)?;
-    let Pod { namespace: pod, own, mut inside } = open_pod(&request.netns, request.may_be_own_netns)?;
-    let mut host = Socket::route()?;
+    let Pod { namespace: pod, mut inside, proc, settings } = open_pod(&request.netns, request.may_be_own_netns)?;
+    let (mut host, node) = (Socket::route()?, Tree::own(&proc)?);
     let ledger = Ledger::open(state, &attachment.network)?;
     // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
     let _turn = ledger.turn(attachment)?;
@@ -78,15 +79,13 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {
         return Err(Failure::new(Code::Kernel, format!("{} vanished while it was set up", plan.host.name), ""));
     };
-    plan.host_distrust().iter().try_for_each(|setting| setting.set_if_there())?;
-    plan.host_settings().iter().try_for_each(|setting| setting.set())?;
-    if plan.has_ipv6() {
+    plan.host_distrust().iter().try_for_each(|setting| node.set_if_there(setting))?;
+    plan.host_settings().iter().try_for_each(|setting| node.set(setting))?;
+    if plan.has_ipv6() && node.holds(&forwarding::ipv6())? != Some(true) {
         forwarding::enable_ipv6(&mut host)?;
     }
-    pod.within(&own, || {
-        plan.pod_distrust().iter().try_for_each(|setting| setting.set_if_there())?;
-        plan.pod_settings().iter().try_for_each(|setting| setting.set())
-    })??;
+    plan.pod_distrust().iter().try_for_each(|setting| settings.set_if_there(setting))?;
+    plan.pod_settings().iter().try_for_each(|setting| settings.set(setting))?;
     execute(&mut inside, plan.inside(inner))?;
     if set_routes(&plan, inner, &mut inside)? == Routes::Beside {
         record.beside = Some(Beside { namespace: pod.identity()?, device: inner });
@@ -148,10 +147,12 @@ fn refuse_adoption(request: &Add) -> Result<(), Failure> {
 pub(crate) struct Pod {
     /// The namespace.
     pub(crate) namespace: Namespace,
-    /// The plugin's own: the way back.
-    pub(crate) own: Namespace,
     /// A socket in the pod.
     pub(crate) inside: Socket,
+    /// Where kernel settings are looked at.
+    pub(crate) proc: Proc,
+    /// Those of the pod.
+    pub(crate) settings: Tree,
 }
 
 /// Opens the pod's namespace and a socket in it, and refuses the one that the plugin itself is in: its interfaces are the
@@ -163,8 +164,9 @@ pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<Pod, Failure> {
         let message = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(Failure::new(Code::Namespace, message, path));
     }
-    let inside = namespace.within(&own, Socket::route).map_err(refuse)??;
-    Ok(Pod { namespace, own, inside })
+    let proc = Proc::private();
+    let (inside, settings) = namespace.within(&own, || (Socket::route(), Tree::own(&proc))).map_err(refuse)?;
+    Ok(Pod { namespace, inside: inside?, proc, settings: settings? })
 }
 
 /// Reserves what the pod is to hold. What dead pods hold is in the way of nobody: it is taken back when it is needed.
