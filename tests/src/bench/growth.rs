@@ -38,17 +38,18 @@ pub(crate) fn measure(
     shared: &Path,
     quiet: &Quiet,
 ) -> Result<Vec<Growth>, String> {
-    let most = levels.last().copied().unwrap_or_default();
-    let lanes = CONTESTANTS.map(|contestant| Lane::new(contestant, most + sample, Duplicates::Ignored, shared, tools));
-    let lanes: Vec<_> = lanes.into_iter().collect::<Result<_, _>>()?;
-    let all: Vec<_> = lanes.iter().collect();
+    let lanes = CONTESTANTS.map(|contestant| Lane::new(contestant, 0, Duplicates::Ignored, shared, tools));
+    let mut lanes: Vec<_> = lanes.into_iter().collect::<Result<_, _>>()?;
     let mut growth = Vec::new();
     let mut filled = 0;
     for level in levels {
-        for lane in &lanes {
+        for lane in &mut lanes {
+            // No more namespaces than that: they cost, too.
+            lane.grow(level + sample)?;
             race::at_once(lane, &lane.pods[filled..*level], Verb::Add)?;
         }
         filled = *level;
+        let all: Vec<_> = lanes.iter().collect();
         let times = race::in_turn(&all, filled..filled + sample, quiet)?;
         for (lane, (add, del)) in lanes.iter().zip(times) {
             let (Some(add), Some(del)) = (Summary::of(&add), Summary::of(&del)) else { continue };

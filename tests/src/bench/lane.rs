@@ -1,10 +1,10 @@
 //! A contestant's own host, and the pods on it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use podwire_kernel::sysctl::{Proc, Sysctl, Tree};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::{SOON, eventually, wire};
 use serde_json::Value;
@@ -38,6 +38,7 @@ pub(crate) struct Lane {
     pub(crate) host: Host,
     /// Its pods, made beforehand.
     pub(crate) pods: Vec<Pod>,
+    duplicates: Duplicates,
     tools: Tools,
 }
 
@@ -92,17 +93,27 @@ impl Lane {
         }
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
         host.run("sh", &["-c", forward])?;
-        let mut lane = Self { contestant, host, pods: Vec::new(), tools: tools.clone() };
-        for number in 0..pods {
-            let (inside, path) = lane.host.pod(&format!("pod-{number}"))?;
+        let mut lane = Self { contestant, host, pods: Vec::new(), duplicates, tools: tools.clone() };
+        lane.grow(pods)?;
+        Ok(lane)
+    }
+
+    /// Makes pods until there are so many.
+    ///
+    /// # Errors
+    /// A sentence that says what was refused.
+    pub(crate) fn grow(&mut self, pods: usize) -> Result<(), String> {
+        for number in self.pods.len()..pods {
+            let (inside, path) = self.host.pod(&format!("pod-{number}"))?;
             wire::set_up(&inside, "lo")?;
-            if duplicates == Duplicates::Ignored {
-                let setting = "/proc/sys/net/ipv6/conf/default/accept_dad";
-                let written = inside.enter(|| fs::write(setting, "0"));
-                written.map_err(|error| format!("write {setting}: {error}"))?;
+            if self.duplicates == Duplicates::Ignored {
+                // In the proc that the contestants use, every namespace that was looked at makes the next look dearer.
+                let setting = Sysctl::of_device("ipv6", "default", "accept_dad", "0");
+                let written = inside.enter(|| Tree::own(&Proc::private())?.set(&setting));
+                written.map_err(|error| error.to_string())?;
             }
             let (third, fourth) = ((number + 2) / 256, (number + 2) % 256);
-            lane.pods.push(Pod {
+            self.pods.push(Pod {
                 number,
                 container: format!("{number:064x}"),
                 path,
@@ -111,7 +122,7 @@ impl Lane {
                 result: Mutex::default(),
             });
         }
-        Ok(lane)
+        Ok(())
     }
 
     /// Says what every pod is to have from now on. None is attached.

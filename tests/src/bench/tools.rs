@@ -1,5 +1,7 @@
 //! Where the programs are that take part or help.
 
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use podwire_tests::lab::program;
@@ -19,26 +21,38 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Finds them all.
+    /// Finds them all, and copies them as an installer does: what a linker has written starts more slowly than a copy.
     ///
     /// # Errors
-    /// The one that is not there.
+    /// The one that is not there, or cannot be copied.
     pub(crate) fn find(arguments: &crate::Plugin) -> Result<Self, String> {
         let podwire = match &arguments.podwire {
             Some(path) => path.clone(),
             None => program("podwire").map_err(|error| error.to_string())?,
         };
-        let tools = Self {
-            podwire: absolute(&podwire)?,
-            floor: absolute(&arguments.tools.join("floor"))?,
-            peak: absolute(&arguments.tools.join("peak"))?,
-            backend: arguments.portmap.clone(),
-            reference: absolute(&arguments.reference)?,
+        let installed = arguments.output.join("installed");
+        // Copied anew: what is there may be older, or in the middle of being written.
+        let emptied = fs::remove_dir_all(&installed).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        emptied.and_then(|()| fs::create_dir_all(&installed)).map_err(|error| failed("make", &installed, &error))?;
+        let install = |program: &Path, name: &str| {
+            let copy = installed.join(name);
+            fs::copy(program, &copy).map_err(|error| failed("copy", program, &error))?;
+            copy.canonicalize().map_err(|error| failed("find", &copy, &error))
         };
         for name in ["ptp", "bridge", "host-local", "portmap"] {
-            absolute(&tools.reference(name))?;
+            install(&arguments.reference.join(name), name)?;
         }
-        Ok(tools)
+        Ok(Self {
+            podwire: install(&podwire, "podwire")?,
+            floor: install(&arguments.tools.join("floor"), "floor")?,
+            peak: install(&arguments.tools.join("peak"), "peak")?,
+            backend: arguments.portmap.clone(),
+            // What is executed is executed from the root directory.
+            reference: installed.canonicalize().map_err(|error| failed("find", &installed, &error))?,
+        })
     }
 
     /// A reference plugin.
@@ -52,7 +66,6 @@ impl Tools {
     }
 }
 
-/// What is executed is executed from the root directory.
-fn absolute(path: &Path) -> Result<PathBuf, String> {
-    path.canonicalize().map_err(|error| format!("find {}: {error}", path.display()))
+fn failed(wish: &str, path: &Path, error: &io::Error) -> String {
+    format!("{wish} {}: {error}", path.display())
 }
