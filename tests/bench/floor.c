@@ -2,7 +2,7 @@
  * The floor of the plugin's bench: what the kernel alone takes for a pod, as a one-shot program with raw netlink.
  *
  *   floor add NETNS DEVICE MTU IPV4 [IPV6]   the kernel objects of one ADD of podwire, and nothing else
- *   floor del DEVICE   removes the device, and waits for the kernel's acknowledgement
+ *   floor del DEVICE   removes the device, and waits until the kernel has announced that it has gone
  *   floor quiet        makes a pair and removes it: the kernel has then done with what was removed before
  *
  * It has no ledger, parses no JSON, reads no setting before it writes it, and waits for nothing but acknowledgements:
@@ -279,13 +279,38 @@ static void del(int fd, const char *device) {
     execute(fd, "remove the device", NULL);
 }
 
+/* The acknowledgement comes some 20 ms after the announcement: a child waits for it, without the caller's pipes. */
+static void del_announced(const char *device) {
+    int listening = open_socket();
+    struct sockaddr_nl links = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    if (bind(listening, (struct sockaddr *)&links, sizeof links) < 0) fail("listen to the kernel");
+    unsigned int index = if_nametoindex(device);
+    if (index == 0) fail(device);
+    pid_t child = fork();
+    if (child < 0) fail("fork");
+    if (child == 0) {
+        int nowhere = open("/dev/null", O_RDWR);
+        for (int fd = 0; fd < 3; fd++) dup2(nowhere, fd);
+        del(open_socket(), device);
+        _exit(0);
+    }
+    for (;;) {
+        static char notices[32768] __attribute__((aligned(4)));
+        ssize_t length = recv(listening, notices, sizeof notices, 0);
+        if (length < 0) fail("wait for the announcement");
+        for (struct nlmsghdr *notice = (void *)notices; NLMSG_OK(notice, length); notice = NLMSG_NEXT(notice, length))
+            if (notice->nlmsg_type == RTM_DELLINK &&
+                ((struct ifinfomsg *)NLMSG_DATA(notice))->ifi_index == (int)index) return;
+    }
+}
+
 int main(int count, char **arguments) {
     const char *verb = count > 1 ? arguments[1] : "";
     if ((count == 6 || count == 7) && strcmp(verb, "add") == 0) {
         /* Behind the last argument is a null pointer. */
         add(arguments[2], arguments[3], (unsigned int)atoi(arguments[4]), arguments[5], arguments[6]);
     } else if (count == 3 && strcmp(verb, "del") == 0) {
-        del(open_socket(), arguments[2]);
+        del_announced(arguments[2]);
     } else if (count == 2 && strcmp(verb, "quiet") == 0) {
         int fd = open_socket();
         put_pair("quiet0", NULL, "quiet1", NULL, 0, -1);

@@ -184,8 +184,8 @@ pub(crate) mod tests {
                 }
             }
         }
-        let growth =
-            |pods, p50_ms| Growth { contestant: Contestant::Podwire, pods, add: summary(p50_ms), del: summary(p50_ms) };
+        let growth = |contestant, pods, p50_ms| Growth { contestant, pods, add: summary(p50_ms), del: summary(p50_ms) };
+        let (own, floor) = (Contestant::Podwire, Contestant::Floor);
         let memory = |contestant| Memory { contestant, peak_kib: 2048 };
         let mut report = Report {
             quick: false,
@@ -196,7 +196,12 @@ pub(crate) mod tests {
             latencies,
             rates,
             with_duplicate_detection: vec![Settling { contestant: Contestant::Ptp, add: summary(1700.0) }],
-            growth: vec![growth(10, 2.0), growth(1000, 2.1)],
+            growth: vec![
+                growth(own, 10, 2.0),
+                growth(floor, 10, 1.0),
+                growth(own, 1000, 3.1),
+                growth(floor, 1000, 2.05),
+            ],
             held: Held {
                 held: 60_000,
                 of: 65_533,
