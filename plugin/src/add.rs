@@ -112,7 +112,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     }
 
     let translated = record.clone();
-    undo.push(move || translation::take_away(&translated).map_err(|failure| failure.to_string()));
+    undo.push(move || translation::take_away(&translated).map(drop).map_err(|failure| failure.to_string()));
     translation::make(&record, state)?;
     let dns = dns(request, given.as_ref())?;
     ledger.attached(attachment)?;

@@ -43,7 +43,11 @@ pub(crate) fn detach(
         names.push(shaper);
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let translated = record.map_or(Ok(()), translation::take_away);
+    // Open until the child of the removal has it as well: then that one waits in closing it.
+    let (_open, translated) = match record.map_or(Ok(None), translation::take_away) {
+        Ok(socket) => (socket, Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
     let removed = removal::announced(&names).map_err(Failure::from);
     let rules = match (record, netns) {
         (Some(record), Some(netns)) if record.beside.is_some() => match Namespace::open(netns) {

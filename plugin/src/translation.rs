@@ -48,19 +48,23 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
     if done.table {
         restore(&mut socket, state)?;
     }
-    forget_flows(record);
+    forget_flows(record, &mut socket);
     Ok(())
 }
 
 /// Takes away what a pod has there. What has gone or is another's by now is left.
-pub(crate) fn take_away(record: &Record) -> Result<(), Failure> {
+///
+/// The answer is the socket, where one was needed: its last holder waits in closing it, some 15 ms, until no processor looks
+/// at what was taken away (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+pub(crate) fn take_away(record: &Record) -> Result<Option<Socket>, Failure> {
     let had = Translation::of(record);
     if had.elements.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    nft::withdraw(&mut Socket::netfilter()?, &translation::table(had.chains), &had.elements)?;
-    forget_flows(record);
-    Ok(())
+    let mut socket = Socket::netfilter()?;
+    nft::withdraw(&mut socket, &translation::table(had.chains), &had.elements)?;
+    forget_flows(record, &mut socket);
+    Ok(Some(socket))
 }
 
 /// What a pod should have there and has not, as sentences.
@@ -144,13 +148,12 @@ fn records(state: &Path) -> Result<Vec<Record>, Failure> {
 
 /// A datagram has no connection, so the kernel goes on translating as it did before for as long as somebody sends: what
 /// it remembers of these ports is forgotten. That it could not be is no reason to fail.
-fn forget_flows(record: &Record) {
+fn forget_flows(record: &Record, socket: &mut Socket) {
     let flows: Vec<_> = mappings(record).filter_map(|mapping| mapping.flows()).collect();
     if flows.is_empty() {
         return;
     }
-    let forget = |mut socket: Socket| flows.iter().try_for_each(|flows| conntrack::forget(&mut socket, flows));
-    if let Err(error) = Socket::netfilter().and_then(forget) {
+    if let Err(error) = flows.iter().try_for_each(|flows| conntrack::forget(socket, flows)) {
         eprintln!("podwire: datagrams to the host ports may go astray for a while: {error}");
     }
 }
