@@ -36,5 +36,8 @@ pub const MTU: u32 = 1500;
 /// The smallest MTU that IPv6 allows (RFC 8200, section 5).
 pub const SMALLEST_MTU: u32 = 1280;
 
+/// The smallest MTU of pods without IPv6: what an IPv4 host must be able to take in (RFC 791, section 3.1).
+pub const SMALLEST_IPV4_MTU: u32 = 576;
+
 /// File name of the conflist. Runtimes take the first file by name.
 pub const CONFLIST: &str = "10-podwire.conflist";

@@ -8,7 +8,7 @@ use podwire_kernel::family;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::defaults::SMALLEST_MTU;
+use crate::defaults::{SMALLEST_IPV4_MTU, SMALLEST_MTU};
 use crate::document::Field;
 
 /// A network as the plugin is given it on stdin, the keys that the CNI protocol owns left aside.
@@ -105,8 +105,8 @@ impl Network {
             None => None,
             Some(field) => match field.value().as_u64().and_then(|mtu| u32::try_from(mtu).ok()) {
                 Some(0) => None,
-                Some(mtu) if (SMALLEST_MTU..=65_535).contains(&mtu) => Some(mtu),
-                _ => return field.wrong(format!("is not a number of bytes from {SMALLEST_MTU} to 65535")),
+                Some(mtu) if (SMALLEST_IPV4_MTU..=65_535).contains(&mtu) => Some(mtu),
+                _ => return field.wrong(format!("is not a number of bytes from {SMALLEST_IPV4_MTU} to 65535")),
             },
         };
         let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
@@ -119,7 +119,12 @@ impl Network {
         {
             sets = read_sets(&ranges)?;
         }
-        Ok(Self { mtu, masquerade, ipam: Ipam::read(&ipam, sets)? })
+        let ipam = Ipam::read(&ipam, sets)?;
+        let has_ipv6 = ipam.ranges.iter().flatten().any(|range| range.subnet.is_ipv6());
+        if let Some(mtu) = mtu.filter(|mtu| has_ipv6 && *mtu < SMALLEST_MTU) {
+            return invalid("mtu", format!("{mtu} is below {SMALLEST_MTU}, which IPv6 needs"));
+        }
+        Ok(Self { mtu, masquerade, ipam })
     }
 }
 
@@ -339,7 +344,11 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named_with_its_value() {
         let cases = [
-            (json!({"mtu": -1, "ipam": {}}), "mtu: -1 is not a number of bytes from 1280 to 65535"),
+            (json!({"mtu": -1, "ipam": {}}), "mtu: -1 is not a number of bytes from 576 to 65535"),
+            (
+                json!({"mtu": 1279, "ipam": {"ranges": [[{"subnet": "fd00::/64"}]]}}),
+                "mtu: 1279 is below 1280, which IPv6 needs",
+            ),
             (json!({}), "ipam: is missing: say where pods get addresses from"),
             (json!({"ipam": {}}), "ipam.ranges: is missing or empty: no address could ever be given"),
             (json!({"ipam": {"ranges": [[]]}}), "ipam.ranges[0]: is empty: no address could ever be given"),
@@ -355,8 +364,8 @@ mod tests {
                 json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.9"}]}}),
                 "ipam.routes[0].gw: \"10.0.0.9\" cannot be the next hop of a pod, whose only neighbour is its node: leave it out",
             ),
-            (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 1280 to 65535"),
-            (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 1280 to 65535"),
+            (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 576 to 65535"),
+            (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 576 to 65535"),
             (
                 with(json!({"subnet": "10.0.0.0/24", "rangeStart": "10.0.1.9"})),
                 "ipam.ranges[0][0].rangeStart: 10.0.1.9 is not in 10.0.0.0/24",

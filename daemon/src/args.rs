@@ -45,6 +45,10 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub nodes: PathBuf,
 
+    /// Interface that packets to the other nodes leave by, if it is not the one that has this node's address
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+
     /// Settings file: what is not the default of the network (see conf/CONFIGURATION.md)
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,

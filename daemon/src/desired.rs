@@ -1,7 +1,7 @@
 //! What the kernel should have, from what the cluster says: pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use podwire_conf::{Ipam, Network, Range, Route as PodRoute, defaults};
@@ -13,15 +13,19 @@ use podwire_kernel::nexthop::{Encap, Nexthop};
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::sysctl::Sysctl;
 
-use crate::settings::Settings;
+use crate::settings::{Overlay, Settings};
 use crate::state::{Device, State};
-use crate::view::View;
+use crate::underlay::Underlay;
+use crate::view::{Peer, View};
+
+/// What a packet of IP can be at most, in bytes.
+const LARGEST_MTU: u32 = 65_535;
 
 /// Ids of nexthop objects that are in use: those of our own, by gateway, and all others.
 #[derive(Debug, Clone, Default)]
 pub struct NexthopIds {
     /// The id that the kernel has for a gateway of ours.
-    pub ours: BTreeMap<Ipv6Addr, u32>,
+    pub ours: BTreeMap<IpAddr, u32>,
     /// Every id that is taken, ours included.
     pub taken: BTreeSet<u32>,
 }
@@ -33,12 +37,38 @@ fn overhead(view: &View) -> u32 {
     14 + 8 + 8 + outer
 }
 
-/// The VXLAN device on an underlay of this MTU, in bytes.
-pub fn device(view: &View, settings: &Settings, underlay_mtu: u32) -> Device {
+/// The MTU of this node's pods in bytes, and where that is too small for them, a sentence about it; it is then as small as
+/// they can do with.
+pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Option<String>) {
+    let overhead = if settings.overlay == Overlay::Never { 0 } else { overhead(view) };
+    let left = underlay.mtu.saturating_sub(overhead).min(LARGEST_MTU);
+    let mtu = settings.mtu.unwrap_or(left);
+    let (smallest, needs) = match view.own.pod_cidrs.iter().any(IpNetwork::is_ipv6) {
+        true => (defaults::SMALLEST_MTU, "IPv6 pods need"),
+        false => (defaults::SMALLEST_IPV4_MTU, "pods need"),
+    };
+    if mtu >= smallest {
+        return (mtu, None);
+    }
+    let why = match settings.mtu {
+        Some(mtu) => format!("the settings have mtu = {mtu}, and {needs} {smallest}"),
+        None => {
+            let (name, found, wanted) = (&underlay.name, underlay.mtu, smallest + overhead);
+            format!(
+                "interface {name} has MTU {found}, which leaves {left} for pods, and {needs} {smallest}: set it to {wanted} or more"
+            )
+        }
+    };
+    (smallest, Some(why))
+}
+
+/// The VXLAN device, for pods of this MTU in bytes. The gateways on it are IPv6 addresses, so that it never has less than
+/// those need: what is too large for the underlay then leaves in fragments.
+pub fn device(view: &View, settings: &Settings, mtu: u32) -> Device {
     Device {
         name: defaults::OVERLAY_DEVICE.into(),
         mac: view.own.mac,
-        mtu: underlay_mtu.saturating_sub(overhead(view)).max(defaults::SMALLEST_MTU),
+        mtu: mtu.max(defaults::SMALLEST_MTU),
         vxlan: Vxlan {
             port: settings.port,
             external: true,
@@ -55,61 +85,185 @@ pub fn routes_family(view: &View, ipv4: bool) -> bool {
 }
 
 /// Settings of the kernel, beside IPv6 forwarding: the node routes, and believes nobody on the overlay about routes.
-pub fn settings(view: &View) -> Vec<Sysctl> {
+pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
     let device = defaults::OVERLAY_DEVICE;
-    // The gateways on the overlay are link-local addresses, so that IPv6 has to work there even where it is off.
-    let mut settings = vec![
-        Sysctl::of_device("ipv6", device, "disable_ipv6", "0"),
-        Sysctl::of_device("ipv6", device, "accept_ra", "0"),
-        Sysctl::of_device("ipv6", device, "accept_redirects", "0"),
-        Sysctl::of_device("ipv4", device, "accept_redirects", "0"),
-    ];
-    if routes_family(view, true) {
-        settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
+    let ipv4 = routes_family(view, true);
+    let mut settings = Vec::new();
+    if overlay != Overlay::Never {
+        settings.extend([
+            // The gateways on the overlay are link-local addresses, so that IPv6 has to work there even where it is off.
+            Sysctl::of_device("ipv6", device, "disable_ipv6", "0"),
+            Sysctl::of_device("ipv6", device, "accept_ra", "0"),
+            Sysctl::of_device("ipv6", device, "accept_redirects", "0"),
+            Sysctl::of_device("ipv4", device, "accept_redirects", "0"),
+            // Loose (RFC 3704, section 2.4), whatever the node has for all: a peer in another mode sends through the overlay
+            // what it gets by a plain route.
+            Sysctl::of_device("ipv4", device, "rp_filter", "2"),
+        ]);
+        if ipv4 {
+            settings.push(Sysctl::of_device("ipv4", device, "forwarding", "1"));
+        }
+    }
+    if ipv4 {
+        // First, since it sets those of all devices.
+        settings.insert(0, Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
     }
     settings
 }
 
-/// Everything on and behind the device with this index, and the peers for which no nexthop id is left.
+/// Everything on and behind the tunnel device with this index (none where there is to be none), and what cannot be, as
+/// sentences.
 ///
 /// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
 /// that nobody has.
-pub fn state(view: &View, settings: &Settings, device: u32, ids: &NexthopIds) -> (State, Vec<String>) {
-    let mut left_out = Vec::new();
-    let mut state = State { vnis: BTreeSet::from([settings.vni]), ..State::default() };
+pub fn state(
+    view: &View,
+    settings: &Settings,
+    tunnel: Option<u32>,
+    underlay: &Underlay,
+    ids: &NexthopIds,
+) -> (State, Vec<String>) {
+    let mut state = State::default();
     for cidr in &view.own.pod_cidrs {
-        // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
-        state.with_address(Address { device, address: family::host(cidr.network()) });
         // An address of this node that no pod has: an error at once, not a packet that leaves by the default route.
         state.with_route(route(*cidr, Target::Unreachable));
     }
+    if let Some(device) = tunnel {
+        state.vnis.insert(settings.vni);
+        for cidr in &view.own.pod_cidrs {
+            // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
+            state.with_address(Address { device, address: family::host(cidr.network()) });
+        }
+    }
     let mut free = defaults::NEXTHOP_IDS.filter(|id| !ids.taken.contains(id));
+    let mut id_of = |gateway: IpAddr| ids.ours.get(&gateway).copied().or_else(|| free.next());
+    let mut without = Without::default();
     for (name, peer) in &view.peers {
-        let gateway = peer.link_local();
-        let Some(id) = ids.ours.get(&gateway).copied().or_else(|| free.next()) else {
-            left_out.push(name.clone());
-            continue;
-        };
-        let encap = Encap { vni: settings.vni, source: view.own.address, destination: peer.address };
-        state.with_neighbour(Neighbour { device, address: gateway.into(), mac: peer.mac });
-        state.with_nexthop(Nexthop { id, device, gateway, encap, protocol: defaults::OVERLAY_PROTOCOL });
+        let neighbour = settings.overlay != Overlay::Always && underlay.on_link(peer.address);
+        let mut made: [Option<Nexthop>; 2] = [None, None];
         for cidr in &peer.pod_cidrs {
-            state.with_route(route(*cidr, Target::Nexthop(id)));
+            let way = match (neighbour && plain_carries(peer, *cidr), tunnel) {
+                (true, _) => Way::Plain,
+                (false, Some(device)) => Way::Tunnel(device),
+                (false, None) => {
+                    without.no_way(name, neighbour);
+                    continue;
+                }
+            };
+            let made = &mut made[usize::from(way == Way::Plain)];
+            if made.is_none() {
+                *made = id_of(way.gateway(peer)).map(|id| way.nexthop(id, view, settings, peer, underlay));
+            }
+            match made {
+                Some(nexthop) => state.with_route(route(*cidr, Target::Nexthop(nexthop.id))),
+                None => without.no_id(name),
+            }
+        }
+        for nexthop in made.into_iter().flatten() {
+            if nexthop.encap.is_some() {
+                let Nexthop { device, gateway: address, .. } = nexthop;
+                state.with_neighbour(Neighbour { device, address, mac: peer.mac });
+            }
+            state.with_nexthop(nexthop);
         }
     }
     for cidr in &view.cluster_cidrs {
         // An address of the cluster that no node has: dropped, not sent to whoever is behind the default route.
         state.with_route(route(*cidr, Target::Blackhole));
     }
-    (state, left_out)
+    (state, without.sentences(underlay))
+}
+
+/// Whether pods of this prefix can be reached by a plain route through the peer's address: a gateway of IPv6 serves both
+/// families, one of IPv4 its own.
+fn plain_carries(peer: &Peer, cidr: IpNetwork) -> bool {
+    peer.address.is_ipv6() || cidr.is_ipv4()
+}
+
+/// How a peer's pods are reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through the peer's address, a neighbour on the underlay.
+    Plain,
+    /// Through the tunnel device with this index.
+    Tunnel(u32),
+}
+
+impl Way {
+    /// The next hop, which tells a peer's nexthops from all others.
+    fn gateway(self, peer: &Peer) -> IpAddr {
+        match self {
+            Self::Plain => peer.address,
+            Self::Tunnel(_) => peer.link_local().into(),
+        }
+    }
+
+    fn nexthop(self, id: u32, view: &View, settings: &Settings, peer: &Peer, underlay: &Underlay) -> Nexthop {
+        let encap = Encap { vni: settings.vni, source: view.own.address, destination: peer.address };
+        let (device, encap) = match self {
+            Self::Plain => (underlay.device, None),
+            Self::Tunnel(device) => (device, Some(encap)),
+        };
+        Nexthop { id, device, gateway: self.gateway(peer), encap, protocol: defaults::OVERLAY_PROTOCOL }
+    }
+}
+
+/// Which peers are not reached, or not by all of their pods' prefixes.
+#[derive(Default)]
+struct Without {
+    off_link: BTreeSet<String>,
+    ipv6: bool,
+    id: BTreeSet<String>,
+}
+
+impl Without {
+    /// There is no overlay, and no plain route: the peer is no neighbour, or is one of IPv4 for IPv6 pods.
+    fn no_way(&mut self, peer: &str, neighbour: bool) {
+        match neighbour {
+            true => self.ipv6 = true,
+            false => _ = self.off_link.insert(peer.into()),
+        }
+    }
+
+    fn no_id(&mut self, peer: &str) {
+        self.id.insert(peer.into());
+    }
+
+    fn sentences(self, underlay: &Underlay) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if !self.off_link.is_empty() {
+            let (who, link) = (some(&self.off_link), &underlay.name);
+            sentences.push(format!(
+                "no neighbour on the link of {link}, so that there is no way to its pods with overlay = \"never\": {who}; \
+                 overlay = \"auto\" reaches them"
+            ));
+        }
+        if self.ipv6 {
+            let why = "IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\": \
+                       overlay = \"auto\" reaches them";
+            sentences.push(why.into());
+        }
+        if !self.id.is_empty() {
+            sentences.push(format!("no nexthop id is left for {}, see `ip nexthop`", some(&self.id)));
+        }
+        sentences
+    }
+}
+
+/// The first of many names, for a sentence that a human reads.
+fn some(names: &BTreeSet<String>) -> String {
+    let first: Vec<_> = names.iter().take(3).map(String::as_str).collect();
+    let more = names.len() - first.len();
+    let first = first.join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
 fn route(destination: IpNetwork, target: Target) -> Route {
     Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
 }
 
-/// The network configuration of this node's pods.
-pub fn network(view: &View, device: &Device) -> Network {
+/// The network configuration of this node's pods, whose MTU in bytes is given.
+pub fn network(view: &View, mtu: u32) -> Network {
     let of_family = |ipv4: bool| {
         let cidrs = view.own.pod_cidrs.iter().filter(move |cidr| cidr.is_ipv4() == ipv4);
         cidrs.map(|cidr| Range { subnet: *cidr, start: None, end: None, gateway: None }).collect::<Vec<_>>()
@@ -119,90 +273,8 @@ pub fn network(view: &View, device: &Device) -> Network {
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
     // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
-    Network { mtu: Some(device.mtu), masquerade: false, ipam }
+    Network { mtu: Some(mtu), masquerade: false, ipam }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::membership::Membership;
-
-    fn view() -> View {
-        let membership = Membership::parse(include_str!("../../conf/nodes.toml")).unwrap();
-        View::new(&membership, "node-1").unwrap()
-    }
-
-    fn routes(state: &State) -> Vec<String> {
-        state.routes.values().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
-        let (state, left_out) = state(&view(), &Settings::default(), 7, &NexthopIds::default());
-        assert!(left_out.is_empty());
-        let expected = [
-            "blackhole 10.244.0.0/16",
-            "unreachable 10.244.1.0/24",
-            "10.244.2.0/24 nhid 11200001",
-            "10.244.3.0/24 nhid 11200002",
-            "blackhole fd00:10:244::/48",
-            "unreachable fd00:10:244:1::/64",
-            "fd00:10:244:2::/64 nhid 11200001",
-            "fd00:10:244:3::/64 nhid 11200002",
-        ];
-        assert_eq!(routes(&state), expected);
-        let nexthop = &state.nexthops[&11_200_001];
-        assert_eq!(nexthop.encap.destination.to_string(), "192.168.50.2");
-        assert_eq!(state.neighbours.len(), 2);
-        assert_eq!(state.neighbours[&nexthop.gateway.into()].mac, view().peers["node-2"].mac);
-        let addresses: Vec<_> = state.addresses.keys().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["10.244.1.0/32", "fd00:10:244:1::/128"]);
-    }
-
-    #[test]
-    fn a_peer_keeps_its_id_and_a_new_one_takes_none_that_is_taken() {
-        let view = view();
-        let (second, first) = (view.peers["node-3"].link_local(), defaults::NEXTHOP_IDS.min().unwrap());
-        let ids = NexthopIds { ours: [(second, first)].into(), taken: [first, first + 1].into() };
-        let (state, _) = state(&view, &Settings::default(), 7, &ids);
-        assert_eq!(state.nexthops[&first].gateway, second);
-        assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [first, first + 2]);
-    }
-
-    #[test]
-    fn a_peer_for_which_no_id_is_left_is_named_and_the_others_have_theirs() {
-        let view = view();
-        let ours = [(view.peers["node-3"].link_local(), 11_200_005)].into();
-        let ids = NexthopIds { ours, taken: defaults::NEXTHOP_IDS.collect() };
-        let (state, left_out) = state(&view, &Settings::default(), 7, &ids);
-        assert_eq!(left_out, ["node-2"]);
-        assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [11_200_005]);
-    }
-
-    #[test]
-    fn the_mtu_leaves_room_for_the_outer_headers_of_the_underlays_family() {
-        let mut view = view();
-        assert_eq!(device(&view, &Settings::default(), 1500).mtu, 1450);
-        view.own.address = "fd00::1".parse().unwrap();
-        assert_eq!(device(&view, &Settings::default(), 1500).mtu, 1430);
-        // IPv6 needs 1280, whatever the underlay has.
-        assert_eq!(device(&view, &Settings::default(), 1300).mtu, 1280);
-    }
-
-    #[test]
-    fn a_node_whose_pod_cidr_is_the_whole_cluster_keeps_its_pods_reachable() {
-        let mut view = view();
-        view.peers.clear();
-        view.own.pod_cidrs = view.cluster_cidrs.clone();
-        let (state, _) = state(&view, &Settings::default(), 7, &NexthopIds::default());
-        assert_eq!(routes(&state), ["unreachable 10.244.0.0/16", "unreachable fd00:10:244::/48"]);
-    }
-
-    #[test]
-    fn the_network_of_the_sample_node_is_the_shipped_conflist() {
-        let view = view();
-        let conflist =
-            podwire_conf::conflist::render(&network(&view, &device(&view, &Settings::default(), 1500))).unwrap();
-        assert_eq!(conflist, include_str!("../../conf/10-podwire.conflist"));
-    }
-}
+mod tests;

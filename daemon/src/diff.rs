@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use podwire_kernel::link::{self, Link};
+use podwire_kernel::link::{self, Link, Vxlan};
 use podwire_kernel::message::Message;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::{Request, tunnel};
@@ -36,10 +36,16 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
     let Some(vxlan) = found.vxlan else {
         return DeviceChange::Foreign { kind: found.kind.clone().unwrap_or_else(|| "physical device".into()) };
     };
-    if vxlan != desired.vxlan {
+    if (Vxlan { learning: desired.vxlan.learning, ..vxlan }) != desired.vxlan {
         return DeviceChange::Recreate(link::delete(&desired.name));
     }
     let mut changes = Vec::new();
+    if found.controller.is_some() {
+        changes.push(link::release(found.index));
+    }
+    if vxlan.learning != desired.vxlan.learning {
+        changes.push(link::set_learning(found.index, desired.vxlan.learning));
+    }
     if found.mac != Some(desired.mac) {
         changes.push(link::set_mac(found.index, desired.mac));
     }
@@ -47,7 +53,7 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
         changes.push(link::set_mtu(found.index, desired.mtu));
     }
     if found.makes_link_local {
-        changes.push(link::set_router_port(found.index, None, &[]));
+        changes.push(link::set_router_port(found.index, desired.mtu, None, &[]));
     }
     if !found.up {
         changes.push(link::set_up(found.index, &found.name));
@@ -55,14 +61,14 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
     if changes.is_empty() { DeviceChange::Keep } else { DeviceChange::Change(changes) }
 }
 
-/// Compares everything on and behind the device with this index.
+/// Compares everything on and behind the device with this index, where there is to be one.
 ///
 /// First what is needed comes (guards before routes, a peer before the routes to it), then what is not goes (routes
 /// before the peer, guards last): at no moment does a packet for a pod leave by another route.
-pub fn state(desired: &State, found: &State, device: u32) -> Vec<Request<Message>> {
+pub fn state(desired: &State, found: &State, device: Option<u32>) -> Vec<Request<Message>> {
     let mut changes = Vec::new();
-    let missing_vnis = desired.vnis.difference(&found.vnis);
-    changes.extend(missing_vnis.map(|vni| tunnel::add(device, *vni)));
+    let missing_vnis = desired.vnis.difference(&found.vnis).zip(device.into_iter().cycle());
+    changes.extend(missing_vnis.map(|(vni, device)| tunnel::add(device, *vni)));
     changes.extend(to_set(&desired.addresses, &found.addresses).map(|address| address.replace()));
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
     // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
@@ -80,8 +86,8 @@ pub fn state(desired: &State, found: &State, device: u32) -> Vec<Request<Message
     changes.extend(to_remove(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.delete()));
     changes.extend(to_remove(&desired.routes, &found.routes).filter(guard).map(Route::delete));
     changes.extend(to_remove(&desired.addresses, &found.addresses).map(|address| address.delete()));
-    let surplus_vnis = found.vnis.difference(&desired.vnis);
-    changes.extend(surplus_vnis.map(|vni| tunnel::delete(device, *vni)));
+    let surplus_vnis = found.vnis.difference(&desired.vnis).zip(device.into_iter().cycle());
+    changes.extend(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
     changes
 }
 

@@ -16,8 +16,10 @@ pub mod membership;
 pub mod report;
 pub mod settings;
 pub mod state;
+pub mod underlay;
 pub mod view;
 
+mod features;
 mod follow;
 mod only;
 mod pace;

@@ -1,21 +1,25 @@
 //! One pass: look, compare, apply the difference. The only file that changes the kernel.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_conf::{defaults, firewall};
+use podwire_kernel::elsewhere::{self, Elsewhere};
 use podwire_kernel::link::Link;
 use podwire_kernel::message::Message;
 use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
 use tracing::info;
 
+use crate::args::Run;
 use crate::diff::{self, DeviceChange};
-use crate::settings::Settings;
-use crate::state::Device;
+use crate::settings::{Overlay, Settings};
+use crate::state::{Device, State};
+use crate::underlay::Underlay;
 use crate::view::View;
-use crate::{conflist, desired, found};
+use crate::{conflist, desired, features, found, underlay};
 
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
@@ -38,12 +42,19 @@ pub(crate) struct Worker {
     route: Socket,
     netfilter: Socket,
     settings: Settings,
+    interface: Option<String>,
     conflist_directory: PathBuf,
 }
 
 impl Worker {
-    pub(crate) fn new(settings: Settings, conflist_directory: PathBuf) -> podwire_kernel::Result<Self> {
-        Ok(Self { route: Socket::route()?, netfilter: Socket::netfilter()?, settings, conflist_directory })
+    /// # Errors
+    /// When there are no sockets to be had, or the kernel lacks what the overlay needs.
+    pub(crate) fn new(settings: Settings, run: &Run) -> io::Result<Self> {
+        let mut route = Socket::route().map_err(io::Error::other)?;
+        features::ask(&mut route)?;
+        let netfilter = Socket::netfilter().map_err(io::Error::other)?;
+        let (interface, conflist_directory) = (run.interface.clone(), run.conflist_directory.clone());
+        Ok(Self { route, netfilter, settings, interface, conflist_directory })
     }
 
     /// One pass.
@@ -51,14 +62,14 @@ impl Worker {
         let mut outcome = Outcome::default();
         match self.overlay(view, &mut outcome) {
             Err(error) => outcome.problems.push(error),
-            Ok(device) => {
+            Ok(mtu) => {
                 if let Err(error) = self.firewall(view, &mut outcome) {
                     outcome.problems.push(error.to_string());
                 }
                 if outcome.problems.is_empty() {
-                    match conflist::write(&self.conflist_directory, &desired::network(view, &device)) {
+                    match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
                         Ok(false) => {}
-                        Ok(true) => info!(mtu = device.mtu, "set the conflist"),
+                        Ok(true) => info!(mtu, "set the conflist"),
                         Err(error) => outcome.problems.push(error.to_string()),
                     }
                 }
@@ -67,31 +78,78 @@ impl Worker {
         outcome
     }
 
-    /// The device, then everything on and behind it.
-    fn overlay(&mut self, view: &View, outcome: &mut Outcome) -> Result<Device, String> {
-        let mtu = found::underlay_mtu(&mut self.route, view).map_err(|error| error.to_string())?;
-        let Some(mtu) = mtu else {
-            let address = view.own.address;
-            return Err(format!("this node's address {address} is on none of its interfaces: see `ip address`"));
+    /// The device, then everything on and behind it; what pods get as their MTU, in bytes.
+    fn overlay(&mut self, view: &View, outcome: &mut Outcome) -> Result<u32, String> {
+        let overlay = self.settings.overlay;
+        let underlay = underlay::look(&mut self.route, view, self.interface.as_deref(), overlay)?;
+        let (mtu, too_small) = desired::mtu(view, &self.settings, &underlay);
+        outcome.problems.extend(too_small);
+        let tunnel = match overlay {
+            Overlay::Always | Overlay::Auto => {
+                Some(self.device(&desired::device(view, &self.settings, mtu), outcome)?.index)
+            }
+            Overlay::Never => None,
         };
-        let wanted = desired::device(view, &self.settings, mtu);
-        let link = self.device(&wanted, outcome)?;
         self.settings(view, outcome);
-        let (found, ids) = found::state(&mut self.route, link.index).map_err(|error| error.to_string())?;
-        let (desired, left_out) = desired::state(view, &self.settings, link.index, &ids);
-        let without = |name: &String| format!("node {name}: no nexthop id is left for it, see `ip nexthop`");
-        outcome.problems.extend(left_out.iter().map(without));
-        for error in self.apply(diff::state(&desired, &found, link.index), outcome) {
-            let hint = match error.already_there() {
-                true => ": it is somebody else's, and is not replaced; remove it if it is of no use",
-                false => "",
-            };
-            outcome.problems.push(format!("{error}{hint}"));
-        }
+        let desired = self.state(view, tunnel, &underlay, outcome)?;
         if outcome.changes > 0 && outcome.problems.is_empty() {
             outcome.problems.extend(desired.addresses.values().filter_map(|own| self.in_use(own.address.ip()).err()));
         }
-        Ok(wanted)
+        if overlay == Overlay::Never {
+            self.remove_device(outcome)?;
+        }
+        Ok(mtu)
+    }
+
+    /// Everything on and behind the tunnel device; what there should be.
+    fn state(
+        &mut self,
+        view: &View,
+        tunnel: Option<u32>,
+        underlay: &Underlay,
+        outcome: &mut Outcome,
+    ) -> Result<State, String> {
+        let mut again = true;
+        loop {
+            let (found, ids) = found::state(&mut self.route, tunnel).map_err(|error| error.to_string())?;
+            let (desired, problems) = desired::state(view, &self.settings, tunnel, underlay, &ids);
+            let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
+            // A list that was made while somebody changed routes may lack one of ours (net/ipv6/ip6_fib.c, `fib6_dump_table`),
+            // which is there already, then. That it is a stranger's is said after a second look.
+            if std::mem::take(&mut again) && refused.iter().any(Error::already_there) {
+                self.reclaim(view, outcome)?;
+                continue;
+            }
+            outcome.problems.extend(problems);
+            outcome.problems.extend(refused.iter().map(|error| match error.already_there() {
+                true => format!("{error}: it is somebody else's, and is not replaced; remove it if it is of no use"),
+                false => error.to_string(),
+            }));
+            return Ok(desired);
+        }
+    }
+
+    /// Removes our device from the namespaces that somebody has taken it to: it holds its networks here still, which the one
+    /// that we have made since is refused, then.
+    fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
+        let taken = elsewhere::list(&mut self.route).map_err(|error| error.to_string())?;
+        let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
+        let changes = ours.map(Elsewhere::delete).collect();
+        let refused = self.apply(changes, outcome);
+        outcome.problems.extend(refused.iter().map(Error::to_string));
+        Ok(())
+    }
+
+    /// Where there is no overlay, what another setting has left goes: after the routes, so that no packet is on its way to
+    /// it. A device of another kind is not ours.
+    fn remove_device(&mut self, outcome: &mut Outcome) -> Result<(), String> {
+        let name = defaults::OVERLAY_DEVICE;
+        let link = link::by_name(&mut self.route, name).map_err(|error| error.to_string())?;
+        if link.is_some_and(|link| link.vxlan.is_some()) {
+            let refused = self.apply(vec![link::delete(name)], outcome);
+            outcome.problems.extend(refused.iter().map(Error::to_string));
+        }
+        Ok(())
     }
 
     /// Waits until the kernel takes in what is sent to an address of ours: "ready" is not said before.
@@ -109,12 +167,24 @@ impl Worker {
     /// Brings the device to what it should be. A change of it flushes what is on it with hardly a notice, so the look at
     /// that comes after.
     fn device(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Link, String> {
+        let mut made = false;
         for _ in 0..DEVICE_ROUNDS {
-            let link = link::by_name(&mut self.route, &wanted.name).map_err(|error| error.to_string())?;
+            let link = match link::by_name(&mut self.route, &wanted.name).map_err(|error| error.to_string())? {
+                None if !made => self.renamed(wanted, outcome)?,
+                link => link,
+            };
             let changes = match (diff::device(wanted, link.as_ref()), link) {
                 (DeviceChange::Keep, Some(link)) => return Ok(link),
                 (DeviceChange::Keep, None) => Vec::new(),
-                (DeviceChange::Create(change) | DeviceChange::Recreate(change), _) => vec![change],
+                (DeviceChange::Recreate(_), _) if made => {
+                    // The kernel takes no notice of an attribute that it does not know.
+                    return Err(features::without("VNI filters for VXLAN devices", "5.18"));
+                }
+                (DeviceChange::Create(change), _) => {
+                    made = true;
+                    vec![change]
+                }
+                (DeviceChange::Recreate(change), _) => vec![change],
                 (DeviceChange::Change(changes), _) => changes,
                 (DeviceChange::Foreign { kind }, _) => {
                     let name = &wanted.name;
@@ -124,9 +194,7 @@ impl Worker {
             if let Some(error) = self.apply(changes, outcome).into_iter().next() {
                 let port = wanted.vxlan.port;
                 return Err(match error.address_in_use() {
-                    true => format!(
-                        "{error}: another VXLAN device has UDP port {port}; `ip -d link show type vxlan` shows whose it is"
-                    ),
+                    true => format!("{error}: {}", self.who_has(port, &wanted.name)),
                     false => error.to_string(),
                 });
             }
@@ -134,11 +202,34 @@ impl Worker {
         Err(format!("device {} does not stay as it is set: who else changes it?", wanted.name))
     }
 
+    /// Our device, where somebody has given it another name: told by its address, which no other has.
+    fn renamed(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Option<Link>, String> {
+        let links = link::list(&mut self.route).map_err(|error| error.to_string())?;
+        let ours = |link: &Link| link.vxlan == Some(wanted.vxlan) && link.mac == Some(wanted.mac);
+        let Some(link) = links.into_iter().find(ours) else { return Ok(None) };
+        let refused = self.apply(vec![link::rename(link.index, &wanted.name)], outcome);
+        refused.into_iter().next().map_or(Ok(()), |error| Err(error.to_string()))?;
+        link::by_name(&mut self.route, &wanted.name).map_err(|error| error.to_string())
+    }
+
+    /// Whose the UDP port of the overlay is, when it is not ours, and what can be done.
+    fn who_has(&mut self, port: u16, own: &str) -> String {
+        let links = link::list(&mut self.route).unwrap_or_default();
+        let has = |link: &&Link| link.name != own && link.up && link.vxlan.is_some_and(|vxlan| vxlan.port == port);
+        match links.iter().find(has) {
+            Some(link) => format!(
+                "VXLAN device {0} has UDP port {port}: remove it (`ip link delete {0}`), or set another `port` on all nodes",
+                link.name
+            ),
+            None => format!("another program has UDP port {port}: `ss -lunp` shows whose it is"),
+        }
+    }
+
     /// Applies changes, and logs each one that was made. The others.
     fn apply(&mut self, changes: Vec<Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
         let wishes: Vec<_> = changes.iter().map(|change| change.wish.clone()).collect();
-        outcome.changes += wishes.len();
         let mut refused = self.route.execute_all(changes);
+        outcome.changes += wishes.len() - refused.len();
         refused.sort_by_key(|(place, _)| *place);
         let mut left = refused.iter().map(|(place, _)| *place).peekable();
         for (place, wish) in wishes.iter().enumerate() {
@@ -164,7 +255,7 @@ impl Worker {
     /// Sets what is not as it should be among the kernel's settings.
     fn settings(&mut self, view: &View, outcome: &mut Outcome) {
         let mut changed = Vec::new();
-        for setting in desired::settings(view) {
+        for setting in desired::settings(view, self.settings.overlay) {
             match setting.holds() {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => match setting.set() {

@@ -27,7 +27,7 @@ pub(crate) async fn run(
     report: &watch::Sender<Report>,
 ) -> io::Result<()> {
     let mut notices = listen()?;
-    let mut worker = Worker::new(settings, run.conflist_directory.clone()).map_err(io::Error::other)?;
+    let mut worker = Worker::new(settings, run)?;
     let mut told = Told::default();
     let mut pace = Pace::default();
     loop {

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use podwire_conf::defaults;
+use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
 use serde::Deserialize;
 
 /// The settings file (`podwired run --settings FILE`); every key may be left out.
@@ -15,11 +15,28 @@ pub struct Settings {
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
+    /// Which peers' pods are reached through the overlay.
+    pub overlay: Overlay,
+    /// The MTU of pods in bytes, instead of what the underlay leaves for them.
+    pub mtu: Option<u32>,
+}
+
+/// Which peers' pods are reached through the overlay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlay {
+    /// All.
+    #[default]
+    Always,
+    /// Those of peers that are on another link than this node; the others by a plain route through the peer's address.
+    Auto,
+    /// None: there are plain routes only.
+    Never,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT }
+        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT, overlay: Overlay::default(), mtu: None }
     }
 }
 
@@ -35,6 +52,9 @@ impl Settings {
         }
         if settings.port == 0 {
             return Err("port = 0: a UDP port is 1 to 65535".into());
+        }
+        if let Some(mtu) = settings.mtu.filter(|mtu| !(SMALLEST_IPV4_MTU..=65_535).contains(mtu)) {
+            return Err(format!("mtu = {mtu}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes"));
         }
         Ok(settings)
     }
@@ -59,10 +79,19 @@ mod tests {
     fn an_empty_file_is_the_defaults_and_a_wrong_one_is_named() {
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("port = 4789\n").unwrap().port, 4789);
-        for (text, said) in [("vni = 0", "vni = 0"), ("vni = 16777216", "vni = 16777216"), ("port = 0", "port = 0")] {
+        assert_eq!(Settings::parse("overlay = \"auto\"\nmtu = 1400").unwrap().overlay, Overlay::Auto);
+        for (text, said) in [
+            ("vni = 0", "vni = 0"),
+            ("vni = 16777216", "vni = 16777216"),
+            ("port = 0", "port = 0"),
+            ("mtu = 575", "mtu = 575"),
+            ("mtu = 65536", "mtu = 65536"),
+        ] {
             let error = Settings::parse(text).unwrap_err();
             assert!(error.starts_with(said), "{error}");
         }
         assert!(Settings::parse("prot = 1").unwrap_err().contains("prot"));
+        let mode = Settings::parse("overlay = \"sometimes\"").unwrap_err();
+        assert!(mode.contains("sometimes") && mode.contains("always") && mode.contains("auto"), "{mode}");
     }
 }

@@ -69,6 +69,11 @@ impl Error {
         matches!(self.errno(), Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL))
     }
 
+    /// The kernel does not know what it was asked for.
+    pub fn is_unsupported(&self) -> bool {
+        self.errno() == Some(Errno::EOPNOTSUPP)
+    }
+
     /// Another socket or device has the port.
     pub fn address_in_use(&self) -> bool {
         self.errno() == Some(Errno::EADDRINUSE)

@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod elsewhere;
 pub mod error;
 pub mod family;
 pub mod filter;

@@ -16,6 +16,9 @@ use crate::{Error, Mac, Request, Result, Socket};
 const IFLA_INET_CONF: u16 = 1;
 const NESTED: u16 = 0x8000;
 
+/// A device with a smaller MTU does not speak IPv6 (`IPV6_MIN_MTU`, uapi/linux/ipv6.h).
+const IPV6_FROM: u32 = 1280;
+
 /// A device as found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -36,6 +39,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// For one end of a veth pair, the index of the other end in its namespace.
     pub peer: Option<u32>,
+    /// The device that it is a port of (a bridge, a bond, a VRF), by index: what it receives goes there.
+    pub controller: Option<u32>,
     /// A free text, where one is set.
     pub alias: Option<String>,
     /// Its VXLAN settings, where it is one.
@@ -138,6 +143,27 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
     Ok(links)
 }
 
+/// The devices of another namespace, by what this one calls it, each with the namespace that it was made in where that is yet
+/// another.
+pub(crate) fn list_of(socket: &mut Socket, namespace: i32) -> Result<Vec<(Link, Option<i32>)>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfNetnsId(namespace));
+    let ask = Message::from(RouteNetlinkMessage::GetLink(message));
+    let mut links = Vec::new();
+    for answer in socket.dump(Request::new(format!("list devices of network namespace {namespace}"), ask, 0))? {
+        if let Message::Route(message) = answer
+            && let RouteNetlinkMessage::NewLink(message) = *message
+        {
+            let made_in = message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkNetNsId(id) => Some(*id),
+                _ => None,
+            });
+            links.push((parse(message), made_in));
+        }
+    }
+    Ok(links)
+}
+
 fn get(socket: &mut Socket, wish: String, mut message: LinkMessage) -> Result<Option<Link>> {
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let request = Request::new(wish.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
@@ -160,6 +186,7 @@ fn parse(message: LinkMessage) -> Link {
         mac: None,
         kind: None,
         peer: None,
+        controller: None,
         alias: None,
         vxlan: None,
         makes_link_local: true,
@@ -172,6 +199,7 @@ fn parse(message: LinkMessage) -> Link {
             LinkAttribute::OperState(state) => link.operational = state == State::Up,
             LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
             LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::Controller(index) => link.controller = Some(index).filter(|index| *index != 0),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::AfSpecUnspec(families) => {
                 let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
@@ -287,6 +315,27 @@ pub fn set_mac(index: u32, mac: Mac) -> Request<Message> {
     set(format!("set the address of device {index} to {mac}"), index, vec![LinkAttribute::Address(mac.0.to_vec())])
 }
 
+/// Takes a device out of the bridge, the bond or the VRF that it is a port of.
+pub fn release(index: u32) -> Request<Message> {
+    set(format!("take device {index} out of the one it is a port of"), index, vec![LinkAttribute::Controller(0)])
+}
+
+/// Sets whether a VXLAN device learns peers from what it receives: the only one of its settings here that the kernel changes
+/// in place (drivers/net/vxlan/vxlan_core.c, `vxlan_nl2conf`).
+pub fn set_learning(index: u32, learning: bool) -> Request<Message> {
+    let data = LinkInfo::Data(InfoData::Vxlan(vec![InfoVxlan::Learning(learning)]));
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), data])];
+    let wish = format!("set learning of device {index} to {learning}");
+    Request::new(wish, RouteNetlinkMessage::NewLink(message).into(), 0)
+}
+
+/// Gives a device another name; before Linux 6.2 it must be down.
+pub fn rename(index: u32, name: &str) -> Request<Message> {
+    set(format!("call device {index} {name}"), index, vec![LinkAttribute::IfName(name.to_owned())])
+}
+
 /// Brings a device up.
 pub fn set_up(index: u32, name: &str) -> Request<Message> {
     set_up_with(index, name, &[])
@@ -305,10 +354,12 @@ pub fn set_up_with(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> R
 }
 
 /// Makes a device, while it is down, an unnumbered router port: IPv4 settings, no link-local address of its own making,
-/// and an alias of at most 255 bytes where one is given. (The kernel ignores all three at creation.)
-pub fn set_router_port(index: u32, alias: Option<&str>, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
-    let ipv6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    let families = vec![AfSpecUnspec::Inet(vec![ipv4(settings)]), AfSpecUnspec::Inet6(vec![ipv6])];
+/// and an alias of at most 255 bytes where one is given. (The kernel ignores all three at creation.) One whose `mtu` is too
+/// small for IPv6 has no addresses of it, and nothing to set.
+pub fn set_router_port(index: u32, mtu: u32, alias: Option<&str>, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
+    let ipv6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let families = [AfSpecUnspec::Inet(vec![ipv4(settings)])].into_iter().chain((mtu >= IPV6_FROM).then_some(ipv6));
+    let families = families.collect();
     let alias = alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned()));
     let attributes = alias.into_iter().chain([LinkAttribute::AfSpecUnspec(families)]).collect();
     set(format!("make device {index} a router port"), index, attributes)

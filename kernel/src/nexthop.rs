@@ -1,7 +1,8 @@
-//! A nexthop object that carries a tunnel: where packets for a peer go, held once, however many routes point at it.
+//! A nexthop object: where packets for a peer go, held once, however many routes point at it. It carries a tunnel, or is
+//! the peer itself.
 //!
-//! `ip nexthop add id N via fe80::… dev podwire.1 onlink encap ip id 1 src … dst … ttl 64` (uapi/linux/nexthop.h,
-//! uapi/linux/lwtunnel.h; Linux 5.3). No policy: which ids are ours is a parameter.
+//! `ip nexthop add id N via fe80::… dev podwire.1 onlink encap ip id 1 src … dst … ttl 64`, or without the encap
+//! (uapi/linux/nexthop.h, uapi/linux/lwtunnel.h; Linux 5.3). No policy: which ids are ours is a parameter.
 
 use std::{fmt, net::IpAddr, net::Ipv6Addr};
 
@@ -13,6 +14,7 @@ use netlink_packet_route::route::{
     RouteIp6Tunnel, RouteIp6TunnelFlags, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
 };
 
+use crate::family::{self, IpVersion};
 use crate::message::{DELETE_NEXTHOP, GET_NEXTHOP, Message, NEW_NEXTHOP, Plain};
 use crate::{Error, Request, Result, Socket};
 
@@ -33,12 +35,13 @@ const OUTER_TTL: u8 = 64;
 pub struct Nexthop {
     /// The object's id, unique in the namespace.
     pub id: u32,
-    /// Index of the tunnel device.
+    /// Index of the device: the tunnel, or the interface that the peer is a neighbour on.
     pub device: u32,
-    /// The inner next hop: the peer's link-local address on the overlay.
-    pub gateway: Ipv6Addr,
-    /// Where the packet is sent, and as what.
-    pub encap: Encap,
+    /// The next hop: with a tunnel the peer's link-local address on the overlay, else its address on the link. One of IPv6
+    /// serves routes of both families, one of IPv4 those of IPv4 only.
+    pub gateway: IpAddr,
+    /// With a tunnel: where the packet is sent, and as what.
+    pub encap: Option<Encap>,
     /// Who installed it (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
@@ -59,17 +62,19 @@ impl Nexthop {
     /// Creates this nexthop, or replaces the one with this id in place: no packet is lost.
     pub fn replace(&self) -> Request<Message> {
         let attribute = |kind, value: &[u8]| DefaultNla::new(kind, value.to_vec());
-        let (kind, encap) = self.encap.attributes();
-        let mut nested = vec![0; encap.as_slice().buffer_len()];
-        encap.as_slice().emit(&mut nested);
-        let attributes = vec![
+        let mut attributes = vec![
             attribute(NHA_ID, &self.id.to_ne_bytes()),
             attribute(NHA_OIF, &self.device.to_ne_bytes()),
-            attribute(NHA_GATEWAY, &self.gateway.octets()),
-            attribute(NHA_ENCAP_TYPE, &u16::from(kind).to_ne_bytes()),
-            attribute(NHA_ENCAP | NESTED, &nested),
+            attribute(NHA_GATEWAY, &family::bytes(self.gateway)),
         ];
-        let message = plain(NEW_NEXTHOP, AddressFamily::Inet6, self.protocol, RTNH_F_ONLINK, attributes);
+        if let Some(encap) = &self.encap {
+            let (kind, encap) = encap.attributes();
+            let mut nested = vec![0; encap.as_slice().buffer_len()];
+            encap.as_slice().emit(&mut nested);
+            attributes.push(attribute(NHA_ENCAP_TYPE, &u16::from(kind).to_ne_bytes()));
+            attributes.push(attribute(NHA_ENCAP | NESTED, &nested));
+        }
+        let message = plain(NEW_NEXTHOP, family::of(self.gateway), self.protocol, RTNH_F_ONLINK, attributes);
         Request::new(format!("set nexthop {self}"), message, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
@@ -82,8 +87,8 @@ impl Nexthop {
 }
 
 /// Every nexthop object of the namespace: those installed by `protocol`, and the ids of all others, which are taken. One
-/// of ours that somebody has made into something else is listed with an [`Encap::UNKNOWN`], so that it differs from
-/// whatever is wanted.
+/// of ours that somebody has made into something else is listed without a device or with an [`Encap::UNKNOWN`], so that it
+/// differs from whatever is wanted.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>)> {
     let wish = "list nexthops";
     let ask = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
@@ -104,14 +109,15 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>
 
 fn parse(message: &Plain, id: u32, protocol: u8) -> Nexthop {
     let device = attribute(message, NHA_OIF).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
-    let gateway = attribute(message, NHA_GATEWAY).and_then(|value| <[u8; 16]>::try_from(value).ok());
+    let gateway = attribute(message, NHA_GATEWAY);
+    let gateway = gateway.and_then(|value| IpVersion::BOTH.iter().find_map(|version| version.address(&value)));
     let kind = attribute(message, NHA_ENCAP_TYPE);
-    let encap = kind.zip(attribute(message, NHA_ENCAP)).and_then(|(kind, encap)| Encap::parse(kind, encap));
+    let encap = |nested| kind.and_then(|kind| Encap::parse(kind, nested)).unwrap_or(Encap::UNKNOWN);
     Nexthop {
         id,
         device: device.unwrap_or(0),
-        gateway: gateway.map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from),
-        encap: encap.unwrap_or(Encap::UNKNOWN),
+        gateway: gateway.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+        encap: attribute(message, NHA_ENCAP).map(encap),
         protocol,
     }
 }
@@ -198,7 +204,10 @@ impl Encap {
 
 impl fmt::Display for Nexthop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Encap { vni, source, destination } = self.encap;
-        write!(f, "{} via {} (VNI {vni} from {source} to {destination})", self.id, self.gateway)
+        write!(f, "{} via {}", self.id, self.gateway)?;
+        match self.encap {
+            Some(Encap { vni, source, destination }) => write!(f, " (VNI {vni} from {source} to {destination})"),
+            None => write!(f, " dev {}", self.device),
+        }
     }
 }

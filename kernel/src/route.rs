@@ -3,7 +3,9 @@
 use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{
+    DecodeError, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -161,6 +163,26 @@ impl Route {
 
 /// The routes of the main table that `protocol` installed, both families.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
+    listed(socket, protocol, Route::parse)
+}
+
+/// As [`list`], for whoever makes routes that are a [`Route`] and nothing more: one that has got a setting besides (a path
+/// MTU, a preferred source) is [`Target::Foreign`], so that it differs from whatever is wanted.
+pub fn list_bare(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
+    let more = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Metrics(metrics) => !metrics.is_empty(),
+        attribute => matches!(attribute, RouteAttribute::PrefSource(_)),
+    };
+    listed(socket, protocol, |message| {
+        let mut route = Route::parse(message)?;
+        if message.attributes.iter().any(more) {
+            route.target = Target::Foreign;
+        }
+        Some(route)
+    })
+}
+
+fn listed(socket: &mut Socket, protocol: u8, parse: impl Fn(&RouteMessage) -> Option<Route>) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in family::BOTH {
         let mut message = RouteMessage::default();
@@ -176,7 +198,11 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
         for answer in answers {
             let Message::Route(message) = answer else { continue };
             let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
-            let route = Route::parse(&message);
+            // For some packets to the destination only: another route than the one to all of it.
+            if message.header.tos != 0 || message.header.source_prefix_length != 0 {
+                continue;
+            }
+            let route = parse(&message);
             routes.push(route.ok_or_else(|| Error::unreadable("list routes", "a route of no known family"))?);
         }
     }
@@ -244,6 +270,50 @@ pub fn everywhere(socket: &mut Socket) -> Result<Vec<Route>> {
         }
     }
     Ok(routes)
+}
+
+/// A route as the kernel sends it.
+struct Unread {
+    header: NetlinkHeader,
+    payload: Vec<u8>,
+}
+
+impl NetlinkDeserializable for Unread {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        Ok(Self { header: *header, payload: payload.to_vec() })
+    }
+}
+
+impl Unread {
+    /// Who installed it: `rtm_protocol` of `struct rtmsg` (uapi/linux/rtnetlink.h).
+    fn protocol(&self) -> Option<u8> {
+        self.payload.get(5).copied()
+    }
+
+    fn read(&self) -> Option<Route> {
+        match RouteNetlinkMessage::deserialize(&self.header, &self.payload).ok()? {
+            RouteNetlinkMessage::NewRoute(message) => Route::parse(&message),
+            _ => None,
+        }
+    }
+}
+
+/// The routes of the main table that leave by a device and are of the family of `like`, except for those of `protocol`:
+/// many, and not even read.
+pub fn list_of_device(socket: &mut Socket, device: u32, like: IpAddr, protocol: u8) -> Result<Vec<Route>> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family::of(like);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.attributes.push(RouteAttribute::Oif(device));
+    let wish = format!("list the routes of device {device}");
+    let ask = Request::new(wish, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+    let others = |route: Unread| if route.protocol() == Some(protocol) { None } else { route.read() };
+    match socket.dump_some(ask, others) {
+        Err(error) if error.is_gone() => Ok(Vec::new()),
+        answers => answers,
+    }
 }
 
 fn address(address: IpAddr) -> RouteAddress {

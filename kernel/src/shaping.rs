@@ -109,7 +109,7 @@ impl Rates {
         if let Some(bucket) = self.egress {
             requests.extend([
                 // Not a device to send from: it needs no address, and would make itself one.
-                link::set_router_port(ifb_index, ifb.alias, &[]),
+                link::set_router_port(ifb_index, ifb.mtu, ifb.alias, &[]),
                 bucket.on(ifb.mtu).replace(ifb_index),
                 link::set_up(ifb_index, ifb.name),
                 qdisc::ingress(host),

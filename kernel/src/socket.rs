@@ -13,6 +13,8 @@ use netlink_packet_core::{
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::sys::socket::MsgFlags;
 
 use crate::{Error, Result};
 
@@ -70,6 +72,7 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
     received: Vec<u8>,
+    interrupted: u64,
 }
 
 /// What is remembered of a request that was sent.
@@ -112,7 +115,12 @@ impl Socket {
             Ok(socket)
         };
         let socket = open().map_err(|error| Error::system(wish, error))?;
-        Ok(Self { socket, sequence: 0, received: Vec::with_capacity(64 * 1024) })
+        Ok(Self { socket, sequence: 0, received: Vec::with_capacity(64 * 1024), interrupted: 0 })
+    }
+
+    /// How many lists were interrupted by changes, and asked for again, since the socket was opened.
+    pub fn interrupted(&self) -> u64 {
+        self.interrupted
     }
 
     /// Executes one request and waits for its acknowledgement.
@@ -285,6 +293,7 @@ impl Socket {
                 return Ok(list);
             }
             attempts += 1;
+            self.interrupted += 1;
             if attempts >= DUMP_ATTEMPTS && Instant::now() > deadline {
                 let why = format!("interrupted by changes {attempts} times in a row");
                 return Err(Error::unreadable(request.wish, why));
@@ -338,6 +347,19 @@ impl Socket {
         if sent == bytes.len() { Ok(()) } else { Err(Error::unreadable("send to the kernel", "a short write")) }
     }
 
+    /// Throws away what waits to be read. Until nothing does, the kernel gives no further answer to a socket that has lost one
+    /// (net/netlink/af_netlink.c, `NETLINK_S_CONGESTED`).
+    fn forget(&mut self) {
+        let lost = |error: &io::Error| error.raw_os_error() == Some(Errno::ENOBUFS as i32);
+        loop {
+            self.received.clear();
+            match self.socket.recv(&mut self.received, MsgFlags::MSG_DONTWAIT.bits()) {
+                Err(error) if !lost(&error) => return,
+                _ => {}
+            }
+        }
+    }
+
     /// The messages of one datagram.
     fn receive(&mut self, wish: &str) -> Result<Vec<Answer<'_>>> {
         self.received.clear();
@@ -345,7 +367,10 @@ impl Socket {
             match self.socket.recv(&mut self.received, 0) {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::system(wish, error)),
+                Err(error) => {
+                    self.forget();
+                    return Err(Error::system(wish, error));
+                }
             }
         }
         let mut answers = Vec::new();
@@ -442,75 +467,4 @@ fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use netlink_packet_route::RouteNetlinkMessage;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A message of the kernel: its type, its flags, and what is behind its header.
-    fn answer(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {
-        let length = u32::try_from(HEADER + payload.len()).unwrap();
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
-        bytes.extend([0; 8]);
-        bytes.extend(payload);
-        (kind, flags, bytes)
-    }
-
-    fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
-        let mut dump = Dump { list: Vec::new(), interrupted: false };
-        let mut last = None;
-        for (kind, flags, bytes) in answers {
-            last = dump.take(
-                "list",
-                &Answer { kind: *kind, flags: *flags, sequence: 0, bytes },
-                Some::<RouteNetlinkMessage>,
-            )?;
-        }
-        Ok(last.map(|list| list.map(|list| list.len())))
-    }
-
-    #[test]
-    fn l13_an_interrupted_list_is_none_whichever_message_says_so() {
-        // An RTM_NEWROUTE with nothing but its header.
-        let route = |flags| answer(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
-        let done = |flags| answer(NLMSG_DONE, flags, &0_i32.to_ne_bytes());
-        assert_eq!(dump(&[route(0)]).unwrap(), None);
-        assert_eq!(dump(&[route(0), route(0), done(0)]).unwrap(), Some(Some(2)));
-        assert_eq!(dump(&[route(NLM_F_DUMP_INTR), route(0), done(0)]).unwrap(), Some(None));
-        assert_eq!(dump(&[route(0), done(NLM_F_DUMP_INTR)]).unwrap(), Some(None));
-    }
-
-    #[test]
-    fn a_list_that_the_kernel_ends_with_an_error_is_that_error() {
-        let failed = answer(NLMSG_DONE, 0, &(-22_i32).to_ne_bytes());
-        assert_eq!(dump(&[failed]).unwrap_err().to_string(), "list: Invalid argument (22)");
-        // With the extended acknowledgement: attribute 1, a text.
-        let mut payload = (-22_i32).to_ne_bytes().to_vec();
-        payload.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
-        payload.extend(*b"why\0");
-        let explained = answer(NLMSG_DONE, NLM_F_ACK_TLVS, &payload);
-        let error = dump(&[explained]).unwrap_err().to_string();
-        assert_eq!(error, "list: Invalid argument (22), the kernel says: why");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn an_answer_of_any_content_is_a_list_or_an_error(
-            kind in prop_oneof![Just(NLMSG_ERROR), Just(NLMSG_DONE), 16..120_u16],
-            flags in prop_oneof![Just(NLM_F_ACK_TLVS), Just(NLM_F_ACK_TLVS | NLM_F_CAPPED), any::<u16>()],
-            code in prop_oneof![Just(0), Just(i32::MIN), any::<i32>()],
-            rest in prop::collection::vec(prop_oneof![0..9_u8, any::<u8>()], 0..64),
-        ) {
-            let payload = [&code.to_ne_bytes(), rest.as_slice()].concat();
-            // The kernel says errors as negative numbers, of which the least has no opposite.
-            let result = dump(&[answer(kind, flags, &payload)]);
-            if matches!(kind, NLMSG_ERROR | NLMSG_DONE) {
-                prop_assert_eq!(result.is_ok(), code == 0);
-            }
-        }
-    }
-}
+mod tests;

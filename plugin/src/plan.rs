@@ -183,7 +183,7 @@ impl Plan {
             // A port of the node is one on 127.0.0.1 too. What pods must not do with it, the firewall forbids.
             settings.push((Ipv4Setting::RouteLocalnet, 1));
         }
-        link::set_router_port(device, Some(&self.alias), &settings)
+        link::set_router_port(device, self.mtu, Some(&self.alias), &settings)
     }
 
     /// The pod's side, once the pair exists.

@@ -31,7 +31,7 @@ fn host() -> Host {
 fn overlay(socket: &mut Socket) -> u32 {
     socket.execute(OVERLAY.create("vx", Mac([2, 0, 0, 0, 0, 1]), 1450)).unwrap();
     let link = link::by_name(socket, "vx").unwrap().unwrap();
-    socket.execute(link::set_router_port(link.index, None, &[])).unwrap();
+    socket.execute(link::set_router_port(link.index, link.mtu, None, &[])).unwrap();
     socket.execute(link::set_up(link.index, "vx")).unwrap();
     link.index
 }
@@ -118,7 +118,7 @@ fn a_nexthop_serves_both_families_over_either_underlay_and_is_replaced_in_place(
             let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
             let encap = Encap { vni: 1, source, destination };
             let gateway = "fe80::2".parse().unwrap();
-            let mut peer = Nexthop { id: 7, device, gateway, encap, protocol: OURS };
+            let mut peer = Nexthop { id: 7, device, gateway, encap: Some(encap), protocol: OURS };
             socket.execute(peer.replace()).unwrap();
             let routes = ["10.2.0.0/16", "fd00:2::/64"].map(|destination| Route {
                 destination: destination.parse().unwrap(),
@@ -129,7 +129,7 @@ fn a_nexthop_serves_both_families_over_either_underlay_and_is_replaced_in_place(
             for route in &routes {
                 socket.execute(route.replace()).unwrap();
             }
-            peer.encap.destination = other.parse().unwrap();
+            peer.encap = Some(Encap { destination: other.parse().unwrap(), ..encap });
             socket.execute(peer.replace()).unwrap();
             assert_eq!(nexthop::list(&mut socket, OURS).unwrap(), (vec![peer.clone()], vec![]));
             // Another owner's nexthop is known by its id only.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::expect::{FAMILIES, Outcome, check, cluster, field, json as look, reaches, scene};
 
 /// Names of the pods: one on each node.
-fn pods(lab: &mut Lab) -> Outcome<Vec<Responder>> {
+pub(crate) fn pods(lab: &mut Lab) -> Outcome<Vec<Responder>> {
     let mut responders = Vec::new();
     for node in &mut lab.nodes {
         let name = format!("pod-{}", node.number);
@@ -18,7 +18,7 @@ fn pods(lab: &mut Lab) -> Outcome<Vec<Responder>> {
 }
 
 /// Every pod to every pod, both families, no translation; and each node to each pod on another node.
-fn everybody_reaches_everybody(lab: &Lab) -> Outcome {
+pub(crate) fn everybody_reaches_everybody(lab: &Lab) -> Outcome {
     let all: Vec<_> = lab.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, pod))).collect();
     for (place, like) in FAMILIES.into_iter().enumerate() {
         for (node, from) in &all {

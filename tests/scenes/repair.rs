@@ -1,34 +1,76 @@
 //! Whatever anybody breaks comes back, and what is not ours is left alone.
 
+use std::thread;
+use std::time::Duration;
+
 use podwire_tests::lab::exchange::Responder;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::{SOON, eventually};
 
 use crate::expect::{FAMILIES, Outcome, check, cluster, reaches, same, scene, state};
+use crate::glance::{glance, repaired_after};
 
-/// What breaks a node: programs with their arguments.
-const BREAKS: [&[&[&str]]; 23] = [
+/// What the issue allows between a damage and its repair, beside a hundred peers.
+const REPAIRED_WITHIN: Duration = Duration::from_millis(50);
+
+/// The longest that the daemon waits before it looks again after it has looked for nothing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What damages the overlay: programs with their arguments. Each of them means ours and nothing of the strangers'.
+const DAMAGES: [&[&[&str]]; 33] = [
     &[&["ip", "link", "delete", "podwire.1"]],
     &[&["ip", "link", "set", "podwire.1", "down"]],
     &[&["ip", "link", "set", "podwire.1", "address", "02:00:00:00:00:01"]],
     &[&["ip", "link", "set", "podwire.1", "mtu", "1300"]],
+    // Below what IPv6 needs: the kernel takes all of it away.
+    &[&["ip", "link", "set", "podwire.1", "mtu", "1000"]],
+    &[&["ip", "link", "set", "podwire.1", "name", "other"]],
+    &[&["ip", "link", "set", "podwire.1", "addrgenmode", "eui64"]],
     &[&["ip", "address", "flush", "dev", "podwire.1"]],
+    &[&["ip", "address", "delete", "10.244.1.0/32", "dev", "podwire.1"]],
+    &[&["ip", "address", "delete", "fd00:10:244:1::/128", "dev", "podwire.1"]],
     &[&["ip", "address", "add", "10.9.9.9/24", "dev", "podwire.1"]],
-    &[&["ip", "route", "delete", "10.244.2.0/24"], &["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]],
-    &[
-        &["ip", "route", "delete", "blackhole", "10.244.0.0/16"],
-        &["ip", "route", "delete", "unreachable", "10.244.1.0/24"],
-    ],
+    &[&["ip", "route", "delete", "10.244.2.0/24"]],
+    &[&["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]],
+    &[&["sh", "-c", FLUSH_ROUTES, "ip", "-4"]],
+    &[&["sh", "-c", FLUSH_ROUTES, "ip", "-6"]],
+    &[&["ip", "route", "delete", "blackhole", "10.244.0.0/16"]],
+    &[&["ip", "route", "delete", "unreachable", "10.244.1.0/24"]],
     &[&["ip", "route", "replace", "blackhole", "10.244.2.0/24", "proto", "112"]],
-    &[&["ip", "nexthop", "flush"]],
-    &[&["ip", "neighbour", "flush", "dev", "podwire.1", "nud", "permanent"]],
-    &[&["bridge", "vni", "delete", "vni", "1", "dev", "podwire.1"]],
-    &[&["bridge", "vni", "add", "vni", "2", "dev", "podwire.1"]],
+    &[&["ip", "route", "change", "10.244.2.0/24", "nhid", "11200001", "proto", "112", "mtu", "600"]],
     &[&["ip", "route", "add", "10.244.2.0/24", "dev", "eth0", "proto", "112", "metric", "50"]],
     &[&["ip", "-6", "route", "add", "fd00:10:244:2::/64", "dev", "eth0", "proto", "112", "metric", "50"]],
-    &[&["sh", "-c", "ip nexthop replace $(ip nexthop | sed 's/ttl 64 tos 0/ttl 1/; s/scope link//')"]],
+    &[&["ip", "nexthop", "flush", "proto", "112"]],
+    &[&["ip", "nexthop", "delete", "id", "11200001"]],
+    &[&["sh", "-c", "ip nexthop replace $(ip nexthop show id 11200001 | sed 's/encap .* tos 0//; s/scope link//')"]],
+    &[&["sh", "-c", "ip nexthop replace $(ip nexthop show id 11200001 | sed 's/ttl 64 tos 0/ttl 1/; s/scope link//')"]],
+    &[&["ip", "neighbour", "flush", "dev", "podwire.1", "nud", "permanent"]],
+    &[&[
+        "sh",
+        "-c",
+        "ip neighbour change $(ip neighbour show dev podwire.1 nud permanent | head -1 | cut -d' ' -f1) \
+             dev podwire.1 lladdr 02:00:00:00:00:09 nud permanent",
+    ]],
+    &[&[
+        "sh",
+        "-c",
+        "ip neighbour change $(ip neighbour show dev podwire.1 nud permanent | head -1 | cut -d' ' -f1) \
+             dev podwire.1 nud stale",
+    ]],
+    &[&["bridge", "vni", "delete", "vni", "1", "dev", "podwire.1"]],
+    &[&["bridge", "vni", "add", "vni", "2", "dev", "podwire.1"]],
     &[&["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]],
     &[&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding"]],
+    &[&["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/podwire.1/disable_ipv6"]],
+];
+
+/// (`ip route flush` cannot remove a route with a nexthop that has a tunnel.)
+const FLUSH_ROUTES: &str = "ip $1 route show proto 112 | \
+     sed -E 's/^((blackhole|unreachable) )?([^ ]+) .*/route delete \\1\\3/' | ip $1 -batch -";
+
+/// What damages whatever there is, strangers' things as well.
+const SWEEPS: [&[&[&str]]; 6] = [
+    &[&["ip", "nexthop", "flush"]],
     &[&["nft", "flush", "ruleset"]],
     &[&["nft", "add", "chain", "inet", "podwire", "postrouting", "{ policy drop; }"]],
     &[&["nft", "add", "table", "inet", "podwire", "{ flags dormant; }"]],
@@ -36,33 +78,97 @@ const BREAKS: [&[&[&str]]; 23] = [
     &[&["nft", "insert", "rule", "inet", "podwire", "postrouting", "masquerade"]],
 ];
 
-fn run(host: &Host, commands: &[&[&str]]) -> Outcome {
+/// What others have in the same namespace.
+pub(crate) const STRANGERS: [&[&str]; 15] = [
+    &["ip", "link", "add", "bridge0", "type", "bridge"],
+    &["ip", "link", "set", "bridge0", "up"],
+    &["ip", "route", "add", "10.244.2.128/25", "via", "192.168.50.254", "proto", "static"],
+    &["ip", "route", "add", "172.16.0.0/12", "via", "192.168.50.254", "proto", "bird"],
+    &["ip", "route", "add", "172.16.0.0/12", "via", "192.168.50.254", "table", "77", "proto", "112"],
+    &["ip", "-6", "route", "add", "fd00:99::/64", "via", "fd00:192:168:50::254", "proto", "static"],
+    // An id of ours, another owner.
+    &["ip", "nexthop", "add", "id", "11250000", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"],
+    &["ip", "route", "add", "172.15.0.0/16", "nhid", "11250000", "proto", "bird"],
+    &["ip", "rule", "add", "from", "192.0.2.7", "table", "77"],
+    &["ip", "link", "add", "vxlan9", "type", "vxlan", "id", "9", "dstport", "4789", "local", "192.168.50.1"],
+    &["ip", "link", "set", "vxlan9", "up"],
+    &["nft", "add", "table", "inet", "stranger"],
+    &["nft", "add", "chain", "inet", "podwire", "theirs"],
+    &["ip", "neighbour", "add", "192.168.50.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0"],
+    &["bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "vxlan9", "dst", "192.168.50.78"],
+];
+
+pub(crate) fn run(host: &Host, commands: &[&[&str]]) -> Outcome {
     commands.iter().try_for_each(|command| host.run(command[0], &command[1..]).map(drop))
 }
 
 #[test]
-fn whatever_is_broken_is_as_before_and_traffic_flows() {
+fn whatever_of_the_overlay_is_damaged_is_back_within_50_ms_beside_a_hundred_peers_and_strangers() {
+    scene(2, |lab| {
+        lab.write(&podwire_tests::lab::membership::Membership::of(1..=100))?;
+        lab.start()?;
+        let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        lab.nodes[0].add_pod("near")?;
+        let host = lab.nodes[0].host.clone();
+        run(&host, &STRANGERS)?;
+        let mut slow = Vec::new();
+        for damage in DAMAGES {
+            let whole = state(&host)?;
+            let parts = glance(&host)?;
+            // On a machine that is busy with something else one time in three is enough to show how long it takes. The next
+            // try is a first damage again: after the longest pause that the daemon makes.
+            let mut took = Vec::new();
+            while took.len() < 3 && took.iter().all(|took| *took > REPAIRED_WITHIN) {
+                let said = || lab.nodes[0].daemon.as_ref().map_or(0, |daemon| daemon.said().len());
+                let before = said();
+                let after = repaired_after(&host, &parts, || run(&host, damage));
+                took.push(after.map_err(|why| format!("after {damage:?}: {why}"))?);
+                if took.last() > Some(&REPAIRED_WITHIN) {
+                    thread::sleep(LONGEST_PAUSE);
+                }
+                let back =
+                    eventually(SOON, || same("the node", &without_index(&whole), &without_index(&state(&host)?)));
+                back.map_err(|why| format!("after {damage:?}: {why}"))?;
+                // What nobody has seen must have been heard of.
+                eventually(SOON, || check(said() > before, || format!("nothing was said after {damage:?}")))?;
+            }
+            println!("{took:?} after {damage:?}");
+            slow.extend(took.iter().all(|took| *took > REPAIRED_WITHIN).then_some((damage, took)));
+            traffic_flows(lab, damage)?;
+        }
+        check(slow.is_empty(), || format!("repaired after more than {REPAIRED_WITHIN:?}: {slow:?}"))
+    });
+}
+
+#[test]
+fn whatever_is_swept_away_is_back_as_before_and_traffic_flows() {
     cluster(2, |lab| {
         let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
         lab.nodes[0].add_pod("near")?;
-        let host = &lab.nodes[0].host;
-        let whole = state(host)?;
-        for broken in BREAKS {
-            run(host, broken)?;
-            let repaired = eventually(SOON, || same("the node", &without_index(&whole), &without_index(&state(host)?)));
-            repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
-            let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
-            for like in FAMILIES {
-                let reached = reaches(&near.host, near.address(like), far.address(like));
-                reached.map_err(|why| format!("after {broken:?}: {why}"))?;
-            }
+        let host = lab.nodes[0].host.clone();
+        let whole = state(&host)?;
+        for sweep in SWEEPS {
+            run(&host, sweep)?;
+            let back = eventually(SOON, || same("the node", &without_index(&whole), &without_index(&state(&host)?)));
+            back.map_err(|why| format!("after {sweep:?}: {why}"))?;
+            traffic_flows(lab, sweep)?;
         }
         Ok(())
     });
 }
 
+/// From the near pod to the far one.
+fn traffic_flows(lab: &podwire_tests::lab::Lab, after: &[&[&str]]) -> Outcome {
+    let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+    for like in FAMILIES {
+        let reached = reaches(&near.host, near.address(like), far.address(like));
+        reached.map_err(|why| format!("after {after:?}: {why}"))?;
+    }
+    Ok(())
+}
+
 /// A device that was made anew has another index, and is last in every list.
-fn without_index(state: &serde_json::Value) -> serde_json::Value {
+pub(crate) fn without_index(state: &serde_json::Value) -> serde_json::Value {
     let mut state = state.clone();
     for list in ["links", "addresses"] {
         for entry in state[list].as_array_mut().into_iter().flatten() {
@@ -79,18 +185,10 @@ fn without_index(state: &serde_json::Value) -> serde_json::Value {
 fn strangers_in_the_same_namespace_are_left_alone() {
     cluster(2, |lab| {
         let host = &lab.nodes[0].host;
-        let strangers: [&[&str]; 8] = [
-            &["ip", "route", "add", "10.244.2.128/25", "via", "192.168.50.254", "proto", "static"],
-            &["ip", "route", "add", "172.16.0.0/12", "via", "192.168.50.254", "proto", "bird"],
-            &["ip", "-6", "route", "add", "fd00:99::/64", "via", "fd00:192:168:50::254", "proto", "static"],
-            // An id of ours, another owner.
-            &["ip", "nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"],
-            &["ip", "route", "add", "172.15.0.0/16", "nhid", "11200002", "proto", "bird"],
-            &["nft", "add", "table", "inet", "stranger"],
-            &["nft", "add", "chain", "inet", "podwire", "theirs"],
-            &["ip", "neighbour", "add", "192.168.50.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0"],
-        ];
-        run(host, &strangers)?;
+        run(host, &STRANGERS)?;
+        // The next id of ours.
+        let next = ["ip", "nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
+        run(host, &[&next[..]])?;
         let before = state(host)?;
         // Something of ours is broken, so that a pass with changes is made; and a node joins.
         run(
@@ -170,20 +268,5 @@ fn a_nexthop_of_ours_that_was_made_into_another_goes_and_traffic_flows() {
         let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
         let reach = |like| eventually(SOON, || reaches(&near.host, near.address(like), far.address(like)));
         FAMILIES.into_iter().try_for_each(reach)
-    });
-}
-
-#[test]
-fn somebody_elses_device_of_our_name_is_named_and_left() {
-    scene(1, |lab| {
-        let host = lab.nodes[0].host.clone();
-        run(&host, &[&["ip", "link", "add", "podwire.1", "type", "bridge"]])?;
-        lab.nodes[0].start()?;
-        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
-        daemon.wait_for("device podwire.1 is a bridge of somebody else's: rename or remove it", SOON)?;
-        let link = host.run("ip", &["-d", "link", "show", "podwire.1"])?;
-        check(link.contains("bridge"), || link)?;
-        run(&host, &[&["ip", "link", "delete", "podwire.1"]])?;
-        lab.nodes[0].wait_ready()
     });
 }

@@ -13,6 +13,7 @@ pub mod node;
 pub mod podman;
 pub mod process;
 pub mod runtime;
+pub mod stream;
 pub mod wire;
 
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 use host::Host;
+use ipnetwork::IpNetwork;
 use membership::Membership;
 use node::Node;
 
@@ -83,6 +85,14 @@ impl Lab {
         }
         self.nodes.push(Node::new(number, host));
         Ok(())
+    }
+
+    /// Plugs another interface of a node into the underlay.
+    ///
+    /// # Errors
+    /// A sentence that says what was refused.
+    pub fn plug(&self, node: &Node, device: &str, addresses: &[IpNetwork]) -> Result<(), String> {
+        wire::plug(&node.host, device, &self.switch, BRIDGE, addresses)
     }
 
     /// Replaces the membership file, which every node reads, by a rename.

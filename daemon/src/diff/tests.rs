@@ -4,6 +4,7 @@ use super::*;
 use crate::desired::{self, NexthopIds};
 use crate::membership::Membership;
 use crate::settings::Settings;
+use crate::underlay::Underlay;
 use crate::view::View;
 
 const DEVICE: u32 = 7;
@@ -14,7 +15,8 @@ fn view() -> View {
 }
 
 fn wanted(view: &View) -> State {
-    desired::state(view, &Settings::default(), DEVICE, &NexthopIds::default()).0
+    let underlay = Underlay::new(2, "eth0", 1500, &[]);
+    desired::state(view, &Settings::default(), Some(DEVICE), &underlay, &NexthopIds::default()).0
 }
 
 fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
@@ -24,12 +26,12 @@ fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
 #[test]
 fn equal_states_differ_by_nothing() {
     let state = wanted(&view());
-    assert!(super::state(&state, &state, DEVICE).is_empty());
+    assert!(super::state(&state, &state, Some(DEVICE)).is_empty());
 }
 
 #[test]
 fn from_nothing_guards_come_first_and_routes_to_peers_last() {
-    let changes = super::state(&wanted(&view()), &State::default(), DEVICE);
+    let changes = super::state(&wanted(&view()), &State::default(), Some(DEVICE));
     let wishes = wishes(&changes);
     let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
     let (guard, peer) = (place("add route blackhole"), place("add route 10.244.2.0/24"));
@@ -42,7 +44,7 @@ fn from_nothing_guards_come_first_and_routes_to_peers_last() {
 fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
     let (before, mut view) = (wanted(&view()), view());
     let gone = view.peers.remove("node-3").unwrap();
-    let changes = super::state(&wanted(&view), &before, DEVICE);
+    let changes = super::state(&wanted(&view), &before, Some(DEVICE));
     let expected = [
         "remove route 10.244.3.0/24 nhid 11200002".to_owned(),
         "remove route fd00:10:244:3::/64 nhid 11200002".to_owned(),
@@ -56,14 +58,14 @@ fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
 fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
     let (before, mut view) = (wanted(&view()), view());
     view.peers.get_mut("node-3").unwrap().address = "192.168.50.33".parse().unwrap();
-    let changes = super::state(&wanted(&view), &before, DEVICE);
+    let changes = super::state(&wanted(&view), &before, Some(DEVICE));
     assert_eq!(changes.len(), 1);
     assert!(changes[0].wish.starts_with("set nexthop 11200002"), "{}", changes[0].wish);
 }
 
 #[test]
 fn to_nothing_guards_go_last() {
-    let changes = super::state(&State::default(), &wanted(&view()), DEVICE);
+    let changes = super::state(&State::default(), &wanted(&view()), Some(DEVICE));
     let wishes = wishes(&changes);
     let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
     let last_peer = wishes.iter().rposition(|wish| wish.contains("nhid")).unwrap();
@@ -79,7 +81,7 @@ fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
     found.routes.get_mut(&(destination, 0)).unwrap().target = Target::Blackhole;
     let stray = Route { metric: 50, ..wanted.routes[&(destination, 0)].clone() };
     found.with_route(stray);
-    let changes = super::state(&wanted, &found, DEVICE);
+    let changes = super::state(&wanted, &found, Some(DEVICE));
     let expected = ["set route 10.244.2.0/24 nhid 11200001", "remove route metric 50 10.244.2.0/24 nhid 11200001"];
     assert_eq!(wishes(&changes), expected);
 }
@@ -94,6 +96,7 @@ fn link(device: &Device) -> Link {
         mac: Some(device.mac),
         kind: Some("vxlan".into()),
         peer: None,
+        controller: None,
         alias: None,
         vxlan: Some(device.vxlan),
         makes_link_local: false,
@@ -103,7 +106,7 @@ fn link(device: &Device) -> Link {
 
 #[test]
 fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
-    let wanted = desired::device(&view(), &Settings::default(), 1500);
+    let wanted = desired::device(&view(), &Settings::default(), 1450);
     let good = link(&wanted);
     assert!(matches!(super::device(&wanted, Some(&good)), DeviceChange::Keep));
     assert!(matches!(super::device(&wanted, None), DeviceChange::Create(_)));
@@ -113,6 +116,15 @@ fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
     let mac = format!("set the address of device 7 to {}", wanted.mac);
     let expected = [&mac, "set the MTU of device 7 to 1450", "make device 7 a router port", "bring podwire.1 up"];
     assert_eq!(wishes(&changes), expected);
+
+    let bridged = Link { controller: Some(3), ..good.clone() };
+    let DeviceChange::Change(changes) = super::device(&wanted, Some(&bridged)) else { panic!() };
+    assert_eq!(wishes(&changes), ["take device 7 out of the one it is a port of"]);
+
+    let mut learning = good.clone();
+    learning.vxlan.as_mut().unwrap().learning = true;
+    let DeviceChange::Change(changes) = super::device(&wanted, Some(&learning)) else { panic!() };
+    assert_eq!(wishes(&changes), ["set learning of device 7 to false"]);
 
     let mut flannels = good.clone();
     flannels.vxlan.as_mut().unwrap().external = false;

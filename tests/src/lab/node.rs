@@ -25,6 +25,8 @@ pub struct Node {
     pub daemon: Option<Process>,
     /// Its pods.
     pub pods: Vec<Pod>,
+    /// What its daemon is started with beside its name and the membership.
+    pub arguments: Vec<String>,
 }
 
 /// A pod.
@@ -42,7 +44,7 @@ pub struct Pod {
 
 impl Node {
     pub(super) fn new(number: u16, host: Host) -> Self {
-        Self { number, host, daemon: None, pods: Vec::new() }
+        Self { number, host, daemon: None, pods: Vec::new(), arguments: Vec::new() }
     }
 
     /// Its address on the underlay, IPv4.
@@ -57,7 +59,7 @@ impl Node {
     pub fn start(&mut self) -> Result<(), String> {
         let mut command = Command::new(program("podwired").map_err(|error| error.to_string())?);
         let nodes = format!("{SHARED}/nodes.toml");
-        command.args(["run", "--node-name", &self.host.name, "--nodes", &nodes]);
+        command.args(["run", "--node-name", &self.host.name, "--nodes", &nodes]).args(&self.arguments);
         self.daemon = Some(self.host.start(&format!("podwired of {}", self.host.name), &mut command)?);
         Ok(())
     }

@@ -26,7 +26,7 @@ pub fn bridge(host: &Host, name: &str) -> Result<(), String> {
 /// # Errors
 /// A sentence that says what was refused.
 pub fn plug(host: &Host, device: &str, switch: &Host, bridge: &str, addresses: &[IpNetwork]) -> Result<(), String> {
-    let port = format!("to-{}", host.name);
+    let port = format!("to-{}-{}", host.name, device.trim_start_matches("eth"));
     netlink(switch, async |handle| {
         handle.link().add(LinkVeth::new(&port, "new").build()).execute().await?;
         let controller = index(&handle, bridge).await?;

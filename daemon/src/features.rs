@@ -1,0 +1,60 @@
+//! What the overlay needs of the kernel, asked of the kernel once at the start: a sentence is better than a pass that fails
+//! for ever.
+
+use std::{fs, io};
+
+use podwire_conf::defaults;
+use podwire_kernel::{Socket, nexthop, tunnel};
+use tracing::info;
+
+/// Asks for nexthop objects and for VNI filters, and says once what the kernel has.
+///
+/// # Errors
+/// A sentence that names what the kernel lacks.
+pub(crate) fn ask(socket: &mut Socket) -> io::Result<()> {
+    let release = release();
+    let nexthops = has(nexthop::list(socket, defaults::OVERLAY_PROTOCOL).map(drop))?;
+    if !nexthops {
+        return Err(io::Error::other(without("nexthop objects", "5.3")));
+    }
+    // Who answers is the VXLAN driver, which may be a module that comes with the first device.
+    let filters = has(tunnel::list(socket, 0).map(drop))?;
+    let filters = if filters { "yes" } else { "told when the device is made" };
+    info!(release, nexthop_objects = "yes", vni_filter = filters, "asked what the kernel has");
+    Ok(())
+}
+
+/// The sentence about a kernel that lacks something which newer ones have.
+pub(crate) fn without(what: &str, since: &str) -> String {
+    format!("this kernel ({}) has no {what}, which the overlay needs: Linux has them since {since}", release())
+}
+
+/// The kernel's release, as `uname -r` says it.
+fn release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+    release.map_or_else(|_| "of unknown release".into(), |release| release.trim().into())
+}
+
+fn has(answer: podwire_kernel::Result<()>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_unsupported() => Ok(false),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podwire_kernel::Error;
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_know_it_does_not_have_and_other_refusals_are_errors() {
+        // EOPNOTSUPP, EPERM.
+        assert!(!has(Err(Error::kernel("list nexthops", 95, None))).unwrap());
+        assert!(has(Ok(())).unwrap());
+        let error = has(Err(Error::kernel("list nexthops", 1, None))).unwrap_err().to_string();
+        assert!(error.starts_with("list nexthops: Operation not permitted"), "{error}");
+    }
+}

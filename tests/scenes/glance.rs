@@ -1,0 +1,78 @@
+//! A quick look at what the overlay is made of, many times a second: how long it is not as it was. That it is as it was in
+//! every other respect is looked at by other programs than ours, afterwards (`expect::state`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire_kernel::{Socket, address, link, neighbour, nexthop, route, tunnel};
+use podwire_tests::lab::SOON;
+use podwire_tests::lab::host::Host;
+
+use crate::expect::Outcome;
+
+/// The settings of the kernel that belong to it.
+const SETTINGS: [&str; 5] = [
+    "ipv4/ip_forward",
+    "ipv4/conf/podwire.1/forwarding",
+    "ipv4/conf/podwire.1/rp_filter",
+    "ipv6/conf/all/forwarding",
+    "ipv6/conf/podwire.1/disable_ipv6",
+];
+
+/// What the overlay is made of, a line for each part.
+pub(crate) fn glance(host: &Host) -> Outcome<Vec<String>> {
+    host.enter(|| Socket::route().and_then(|mut socket| look(&mut socket)).map_err(|error| error.to_string()))
+}
+
+fn look(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
+    let Some(mut device) = link::by_name(socket, "podwire.1")? else { return Ok(vec!["no device".into()]) };
+    let index = std::mem::take(&mut device.index);
+    let mut lines = vec![format!("{device:?}")];
+    lines.extend(tunnel::list(socket, index)?.iter().map(|vni| format!("VNI {vni}")));
+    lines.extend(address::list(socket, Some(index))?.iter().map(ToString::to_string));
+    lines.extend(neighbour::list(socket, index)?.iter().map(ToString::to_string));
+    lines.extend(nexthop::list(socket, 112)?.0.iter().map(|nexthop| format!("{nexthop} {}", nexthop.device == index)));
+    lines.extend(route::list_bare(socket, 112)?.iter().map(ToString::to_string));
+    let setting = |path: &&str| format!("{path} {:?}", std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok());
+    lines.extend(SETTINGS.iter().map(setting));
+    lines.sort();
+    Ok(lines)
+}
+
+/// How long the overlay of a host is not `whole` when `damage` is done to it. On a busy machine the damage may come and go
+/// between two looks: zero.
+pub(crate) fn repaired_after(host: &Host, whole: &[String], damage: impl FnOnce() -> Outcome) -> Outcome<Duration> {
+    let (looking, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let watch = || {
+        let mut socket = Socket::route().map_err(|error| error.to_string())?;
+        let (begin, mut damaged) = (Instant::now(), None);
+        loop {
+            let over = done.load(Ordering::Relaxed);
+            let now = look(&mut socket).map_err(|error| error.to_string())?;
+            looking.store(true, Ordering::Relaxed);
+            match (now == whole, damaged) {
+                (false, None) => damaged = Some(Instant::now()),
+                (true, Some(since)) => return Ok(since.elapsed()),
+                (true, None) if over => return Ok(Duration::ZERO),
+                _ if begin.elapsed() < SOON => {}
+                (true, None) => return Err("nobody did any damage".into()),
+                (false, Some(_)) => {
+                    let gone: Vec<_> = whole.iter().filter(|line| !now.contains(line)).collect();
+                    let more: Vec<_> = now.iter().filter(|line| !whole.contains(line)).collect();
+                    return Err(format!("not repaired within {SOON:?}: without {gone:?}, with {more:?}"));
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| host.enter(watch));
+        while !looking.load(Ordering::Relaxed) && !watcher.is_finished() {
+            thread::yield_now();
+        }
+        let damaged = damage();
+        done.store(true, Ordering::Relaxed);
+        let took = watcher.join().map_err(|_| "the watcher has panicked")?;
+        damaged.and(took)
+    })
+}
