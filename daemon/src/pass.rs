@@ -1,21 +1,21 @@
 //! One pass: look, compare, apply the difference. The only file that changes the kernel.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_conf::{defaults, firewall};
 use podwire_kernel::link::Link;
 use podwire_kernel::message::Message;
-use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
+use podwire_kernel::{Error, Request, Socket, forwarding, link, route};
 use tracing::info;
 
 use crate::diff::{self, DeviceChange};
+use crate::firewall::Firewall;
 use crate::settings::Settings;
 use crate::state::Device;
 use crate::view::View;
-use crate::{conflist, desired, found};
+use crate::{conflist, desired, found, pods};
 
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
@@ -36,14 +36,14 @@ pub(crate) struct Outcome {
 /// The sockets, and the passes made with them.
 pub(crate) struct Worker {
     route: Socket,
-    netfilter: Socket,
+    firewall: Firewall,
     settings: Settings,
     conflist_directory: PathBuf,
 }
 
 impl Worker {
     pub(crate) fn new(settings: Settings, conflist_directory: PathBuf) -> podwire_kernel::Result<Self> {
-        Ok(Self { route: Socket::route()?, netfilter: Socket::netfilter()?, settings, conflist_directory })
+        Ok(Self { route: Socket::route()?, firewall: Firewall::new()?, settings, conflist_directory })
     }
 
     /// One pass.
@@ -52,9 +52,8 @@ impl Worker {
         match self.overlay(view, &mut outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(device) => {
-                if let Err(error) = self.firewall(view, &mut outcome) {
-                    outcome.problems.push(error.to_string());
-                }
+                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), &mut outcome);
+                outcome.problems.extend(firewall.err());
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, &device)) {
                         Ok(false) => {}
@@ -64,6 +63,8 @@ impl Worker {
                 }
             }
         }
+        // Last: a pod that cannot be repaired is no reason to take in no others.
+        pods::pass(&mut self.route, Path::new(podwire::STATE), &mut outcome);
         outcome
     }
 
@@ -147,18 +148,6 @@ impl Worker {
             }
         }
         refused.into_iter().map(|(_, error)| error).collect()
-    }
-
-    fn firewall(&mut self, view: &View, outcome: &mut Outcome) -> podwire_kernel::Result<()> {
-        let wanted = firewall::table(&view.cluster_cidrs, &view.own.pod_cidrs);
-        let found = nft::read(&mut self.netfilter, &wanted)?;
-        if found.is(&wanted) {
-            return Ok(());
-        }
-        outcome.changes += 1;
-        self.netfilter.transact(wanted.replace(&found))?;
-        info!("set table inet {}", defaults::TABLE);
-        Ok(())
     }
 
     /// Sets what is not as it should be among the kernel's settings.

@@ -4,7 +4,9 @@
 use std::io;
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
 use podwire_conf::defaults;
+use podwire_kernel::family;
 use serde::Deserialize;
 
 /// The settings file (`podwired run --settings FILE`); every key may be left out.
@@ -15,11 +17,15 @@ pub struct Settings {
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
+    /// Whether what pods send to the outside of the cluster leaves under their node's address.
+    pub masquerade: bool,
+    /// Prefixes outside of the cluster to which it does not.
+    pub not_masqueraded: Vec<IpNetwork>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT }
+        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT, masquerade: true, not_masqueraded: Vec::new() }
     }
 }
 
@@ -35,6 +41,10 @@ impl Settings {
         }
         if settings.port == 0 {
             return Err("port = 0: a UDP port is 1 to 65535".into());
+        }
+        if let Some(prefix) = settings.not_masqueraded.iter().find(|prefix| prefix.network() != prefix.ip()) {
+            let meant = family::masked(*prefix);
+            return Err(format!("not_masqueraded: {prefix} has host bits set: did you mean {meant}?"));
         }
         Ok(settings)
     }
@@ -64,5 +74,14 @@ mod tests {
             assert!(error.starts_with(said), "{error}");
         }
         assert!(Settings::parse("prot = 1").unwrap_err().contains("prot"));
+    }
+
+    #[test]
+    fn prefixes_that_are_not_masqueraded_have_no_host_bits() {
+        let settings = Settings::parse("masquerade = false\nnot_masqueraded = [\"10.0.0.0/8\", \"fd00::/8\"]").unwrap();
+        assert_eq!((settings.masquerade, settings.not_masqueraded.len()), (false, 2));
+        let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err();
+        assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
+        assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().contains("not_masqueraded"));
     }
 }

@@ -94,8 +94,8 @@ fn look(host: &Host) -> Outcome<Value> {
 
 /// Takes away what moves by itself, and sorts what has no order.
 fn settle(value: &mut Value) {
-    const MOVING: [&str; 6] =
-        ["handle", "link_netnsid", "valid_life_time", "preferred_life_time", "metainfo", "expires"];
+    const MOVING: [&str; 8] =
+        ["handle", "link_netnsid", "valid_life_time", "preferred_life_time", "metainfo", "expires", "packets", "bytes"];
     match value {
         Value::Object(fields) => {
             fields.retain(|name, _| !MOVING.contains(&name.as_str()));

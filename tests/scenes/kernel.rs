@@ -192,6 +192,7 @@ fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
         let prefix = |text: &str| text.parse().unwrap();
         let mut table = Table {
             name: "ours".into(),
+            counters: Vec::new(),
             sets: Vec::new(),
             chains: vec![Chain {
                 name: "postrouting".into(),
@@ -264,6 +265,7 @@ fn everything() -> Table {
     let drop = Rule::new().to("127.0.0.0/8".parse().unwrap()).in_by("pw").drop();
     Table {
         name: "ours".into(),
+        counters: vec!["met".into()],
         sets,
         chains: vec![
             chain("raw", Kind::Filter, At::Prerouting, -300, vec![drop]),
