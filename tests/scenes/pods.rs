@@ -15,7 +15,8 @@ use podwire_tests::lab::{SOON, eventually};
 use serde_json::{Value, json as value};
 
 use crate::attachment::outer;
-use crate::expect::{FAMILIES, Outcome, check, cluster, reaches, same, state};
+use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, state};
+use crate::guards::by_chain;
 
 /// The port of the node.
 const HOST_PORT: u16 = 8080;
@@ -64,7 +65,7 @@ fn pain46_host_ports_outlive_every_flush() {
         let (pod, _, _) = with_port(node, "pod", HOST_PORT)?;
         serve(&pod)?;
         let host = &node.host;
-        let whole = state(host)?;
+        let whole = by_chain(&state(host)?);
         for broken in [
             "flush ruleset",
             "delete table inet podwire",
@@ -79,7 +80,7 @@ fn pain46_host_ports_outlive_every_flush() {
             "insert rule inet podwire pod-postrouting accept",
         ] {
             host.run("nft", &[broken])?;
-            eventually(SOON, || same("the node", &whole, &state(host)?))
+            eventually(SOON, || same("the node", &whole, &by_chain(&state(host)?)))
                 .map_err(|why| format!("after {broken}: {why}"))?;
             for like in FAMILIES {
                 answers(&lab.outside, underlay_address(1, like)).map_err(|why| format!("after {broken}: {why}"))?;
@@ -172,6 +173,13 @@ const BREAKS: [&str; 16] = [
     "echo 1 > /proc/sys/net/ipv6/conf/$device/accept_ra; ip route delete $pod4",
 ];
 
+/// The one pod's device on the host.
+fn device(host: &Host) -> Outcome<String> {
+    let links = json(host, "ip", &["-j", "link", "show", "type", "veth"])?;
+    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+    names.filter(|name| name.starts_with("pw")).map(str::to_owned).next().ok_or(format!("no pod in {links}"))
+}
+
 /// Settings of a device, which `ip` does not list.
 fn settings(host: &Host, device: &str) -> Outcome<Value> {
     let names = [
@@ -188,6 +196,12 @@ fn settings(host: &Host, device: &str) -> Outcome<Value> {
     Ok(found.lines().collect())
 }
 
+/// The node's permanent neighbours that are ours.
+fn neighbours(looked: &Value) -> Value {
+    let all = looked[0]["neighbours"].as_array().into_iter().flatten();
+    all.filter(|neighbour| neighbour["dst"] != "10.99.0.1").cloned().collect()
+}
+
 #[test]
 fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
     cluster(2, |lab| {
@@ -198,8 +212,7 @@ fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
         let (pod, addresses) = (pod.host.clone(), pod.addresses.clone());
         let _pod = Responder::start(&pod)?;
         let host = lab.nodes[0].host.clone();
-        let devices = host.run("sh", &["-c", "ls /sys/class/net | grep ^pw"])?;
-        let device = devices.lines().find(|name| *name != "podwire.1").unwrap_or_default().to_owned();
+        let device = device(&host)?;
         // A stranger's beside each of ours.
         for line in [
             format!("ip route add 10.99.0.1 dev {device} proto static"),
@@ -213,8 +226,9 @@ fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
             let script = format!("device={device} pod4={} pod6={}; {broken}", addresses[0], addresses[1]);
             host.run("sh", &["-c", &script]).map_err(|why| format!("{broken}: {why}"))?;
             // The kernel itself takes what is a stranger's away with these; it is no business of ours.
-            let strangers = ["down", "address 02", "flush"].iter().any(|word| broken.contains(word));
+            let strangers = ["down", "address 02", "neighbour flush"].iter().any(|word| broken.contains(word));
             if strangers {
+                eventually(SOON, || same("ours", &neighbours(&whole), &neighbours(&look()?)))?;
                 eventually(SOON, || {
                     let restore = format!(
                         "ip route replace 10.99.0.1 dev {device} proto static && \

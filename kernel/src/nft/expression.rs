@@ -204,7 +204,7 @@ impl Rule {
     /// … is counted by a named counter.
     pub fn count(mut self, counter: &str) -> Self {
         let name = DefaultNla::new(OBJECT_NAME, [counter.as_bytes(), &[0]].concat());
-        self.push(other("objref", vec![number(OBJECT_TYPE, COUNTER), name]));
+        self.push(other("objref", vec![name, number(OBJECT_TYPE, COUNTER)]));
         self
     }
 
