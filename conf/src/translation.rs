@@ -12,7 +12,7 @@ use podwire_kernel::nft::{At, Base, Chain, Content, Kind, Part, Rule, Set, Table
 use crate::{defaults, hostport, masquerade};
 
 /// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before connections are tracked.
-const RAW: i32 = -300;
+pub(crate) const RAW: i32 = -300;
 /// `NF_IP_PRI_NAT_DST`.
 const DESTINATION_NAT: i32 = -100;
 /// `NF_IP_PRI_NAT_SRC`.
@@ -26,6 +26,7 @@ pub fn table(networks: Vec<Chain>) -> Table {
     let chains = [loopback_guard(), prerouting(), output(), host_ports(), postrouting()];
     Table {
         name: defaults::TABLE.into(),
+        counters: Vec::new(),
         sets: IpVersion::BOTH.into_iter().flat_map(sets).collect(),
         chains: chains.into_iter().chain(networks).collect(),
     }

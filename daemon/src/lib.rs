@@ -11,6 +11,7 @@ pub mod args;
 pub mod conflist;
 pub mod desired;
 pub mod diff;
+pub mod firewall;
 pub mod found;
 pub mod membership;
 pub mod report;
@@ -24,6 +25,7 @@ mod follow;
 mod only;
 mod pace;
 mod pass;
+mod pods;
 mod reconcile;
 mod told;
 

@@ -2,24 +2,25 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_conf::{defaults, firewall};
+use podwire_conf::defaults;
 use podwire_kernel::elsewhere::{self, Elsewhere};
 use podwire_kernel::link::Link;
 use podwire_kernel::message::Message;
-use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
+use podwire_kernel::{Error, Request, Socket, forwarding, link, route};
 use tracing::info;
 
 use crate::args::Run;
 use crate::diff::{self, DeviceChange};
+use crate::firewall::Firewall;
 use crate::settings::{Overlay, Settings};
 use crate::state::{Device, State};
 use crate::underlay::Underlay;
 use crate::view::View;
-use crate::{conflist, desired, features, found, underlay};
+use crate::{conflist, desired, features, found, pods, underlay};
 
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
@@ -40,7 +41,7 @@ pub(crate) struct Outcome {
 /// The sockets, and the passes made with them.
 pub(crate) struct Worker {
     route: Socket,
-    netfilter: Socket,
+    firewall: Firewall,
     settings: Settings,
     interface: Option<String>,
     conflist_directory: PathBuf,
@@ -52,9 +53,9 @@ impl Worker {
     pub(crate) fn new(settings: Settings, run: &Run) -> io::Result<Self> {
         let mut route = Socket::route().map_err(io::Error::other)?;
         features::ask(&mut route)?;
-        let netfilter = Socket::netfilter().map_err(io::Error::other)?;
+        let firewall = Firewall::new().map_err(io::Error::other)?;
         let (interface, conflist_directory) = (run.interface.clone(), run.conflist_directory.clone());
-        Ok(Self { route, netfilter, settings, interface, conflist_directory })
+        Ok(Self { route, firewall, settings, interface, conflist_directory })
     }
 
     /// One pass.
@@ -63,9 +64,8 @@ impl Worker {
         match self.overlay(view, &mut outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(mtu) => {
-                if let Err(error) = self.firewall(view, &mut outcome) {
-                    outcome.problems.push(error.to_string());
-                }
+                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), &mut outcome);
+                outcome.problems.extend(firewall.err());
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
                         Ok(false) => {}
@@ -75,6 +75,8 @@ impl Worker {
                 }
             }
         }
+        // Last: a pod that cannot be repaired is no reason to take in no others.
+        pods::pass(&mut self.route, Path::new(podwire::STATE), &mut outcome);
         outcome
     }
 
@@ -238,18 +240,6 @@ impl Worker {
             }
         }
         refused.into_iter().map(|(_, error)| error).collect()
-    }
-
-    fn firewall(&mut self, view: &View, outcome: &mut Outcome) -> podwire_kernel::Result<()> {
-        let wanted = firewall::table(&view.cluster_cidrs, &view.own.pod_cidrs);
-        let found = nft::read(&mut self.netfilter, &wanted)?;
-        if found.is(&wanted) {
-            return Ok(());
-        }
-        outcome.changes += 1;
-        self.netfilter.transact(wanted.replace(&found))?;
-        info!("set table inet {}", defaults::TABLE);
-        Ok(())
     }
 
     /// Sets what is not as it should be among the kernel's settings.

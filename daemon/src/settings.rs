@@ -4,7 +4,9 @@
 use std::io;
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
+use podwire_kernel::family;
 use serde::Deserialize;
 
 /// The settings file (`podwired run --settings FILE`); every key may be left out.
@@ -19,6 +21,10 @@ pub struct Settings {
     pub overlay: Overlay,
     /// The MTU of pods in bytes, instead of what the underlay leaves for them.
     pub mtu: Option<u32>,
+    /// Whether what pods send to the outside of the cluster leaves under their node's address.
+    pub masquerade: bool,
+    /// Prefixes outside of the cluster to which it does not.
+    pub not_masqueraded: Vec<IpNetwork>,
 }
 
 /// Which peers' pods are reached through the overlay.
@@ -36,7 +42,14 @@ pub enum Overlay {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT, overlay: Overlay::default(), mtu: None }
+        Self {
+            vni: defaults::VNI,
+            port: defaults::OVERLAY_PORT,
+            overlay: Overlay::default(),
+            mtu: None,
+            masquerade: true,
+            not_masqueraded: Vec::new(),
+        }
     }
 }
 
@@ -55,6 +68,10 @@ impl Settings {
         }
         if let Some(mtu) = settings.mtu.filter(|mtu| !(SMALLEST_IPV4_MTU..=65_535).contains(mtu)) {
             return Err(format!("mtu = {mtu}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes"));
+        }
+        if let Some(prefix) = settings.not_masqueraded.iter().find(|prefix| prefix.network() != prefix.ip()) {
+            let meant = family::masked(*prefix);
+            return Err(format!("not_masqueraded: {prefix} has host bits set: did you mean {meant}?"));
         }
         Ok(settings)
     }
@@ -93,5 +110,14 @@ mod tests {
         assert!(Settings::parse("prot = 1").unwrap_err().contains("prot"));
         let mode = Settings::parse("overlay = \"sometimes\"").unwrap_err();
         assert!(mode.contains("sometimes") && mode.contains("always") && mode.contains("auto"), "{mode}");
+    }
+
+    #[test]
+    fn prefixes_that_are_not_masqueraded_have_no_host_bits() {
+        let settings = Settings::parse("masquerade = false\nnot_masqueraded = [\"10.0.0.0/8\", \"fd00::/8\"]").unwrap();
+        assert_eq!((settings.masquerade, settings.not_masqueraded.len()), (false, 2));
+        let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err();
+        assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
+        assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().contains("not_masqueraded"));
     }
 }

@@ -21,6 +21,7 @@ pub mod netns;
 pub mod nexthop;
 pub mod nft;
 pub mod notice;
+pub mod port;
 pub mod qdisc;
 pub mod removal;
 pub mod route;

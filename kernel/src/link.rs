@@ -176,7 +176,7 @@ fn get(socket: &mut Socket, wish: String, mut message: LinkMessage) -> Result<Op
     Err(Error::unreadable(wish, "not a device"))
 }
 
-fn parse(message: LinkMessage) -> Link {
+pub(crate) fn parse(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),
@@ -365,7 +365,7 @@ pub fn set_router_port(index: u32, mtu: u32, alias: Option<&str>, settings: &[(I
     set(format!("make device {index} a router port"), index, attributes)
 }
 
-fn ipv4(settings: &[(Ipv4Setting, u32)]) -> AfSpecInet {
+pub(crate) fn ipv4(settings: &[(Ipv4Setting, u32)]) -> AfSpecInet {
     let nested: Vec<_> =
         settings.iter().map(|(setting, value)| DefaultNla::new(*setting as u16, value.to_ne_bytes().into())).collect();
     let mut bytes = vec![0; nested.as_slice().buffer_len()];
@@ -380,7 +380,7 @@ pub fn delete(name: &str) -> Request<Message> {
     Request::removal(format!("remove device {name}"), RouteNetlinkMessage::DelLink(message).into())
 }
 
-fn set(wish: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {
+pub(crate) fn set(wish: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes = attributes;

@@ -42,13 +42,43 @@ impl Neighbour {
         message.header.ifindex = self.device;
         message.header.state = NeighbourState::Permanent;
         message.header.kind = RouteType::Unspec;
-        let address = match self.address {
-            IpAddr::V4(address) => NeighbourAddress::Inet(address),
-            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-        };
-        message.attributes.push(NeighbourAttribute::Destination(address));
+        message.attributes.push(self.destination());
         message
     }
+
+    fn destination(&self) -> NeighbourAttribute {
+        NeighbourAttribute::Destination(match self.address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        })
+    }
+}
+
+/// Which of these permanent neighbours the kernel has not, or has with another link-layer address. They are asked for one
+/// by one, many in one system call: the cost does not grow with what else the host has.
+///
+/// # Errors
+/// When the kernel refuses to tell; that there is no such neighbour or device is an answer.
+pub fn missing(socket: &mut Socket, wanted: &[Neighbour]) -> Result<Vec<Neighbour>> {
+    let question = |neighbour: &Neighbour| {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family::of(neighbour.address);
+        message.header.ifindex = neighbour.device;
+        message.header.kind = RouteType::Unspec;
+        message.attributes.push(neighbour.destination());
+        let message = RouteNetlinkMessage::GetNeighbour(message);
+        Request::new(format!("look up neighbour {neighbour}"), Message::from(message), 0)
+    };
+    let answers = socket.get_all(wanted.iter().map(question).collect())?;
+    let is = |neighbour: &Neighbour, answer: Option<Message>| match answer {
+        Some(Message::Route(message)) => match *message {
+            RouteNetlinkMessage::NewNeighbour(found) => parse(&found).as_ref() == Some(neighbour),
+            _ => false,
+        },
+        _ => false,
+    };
+    let missing = wanted.iter().zip(answers).filter_map(|(wanted, answer)| (!is(wanted, answer)).then_some(wanted));
+    Ok(missing.cloned().collect())
 }
 
 /// The permanent neighbours on a device, both families.

@@ -5,8 +5,12 @@
 //! them there: they are values of their own ([`Element`]), and outlive the replacement of the table.
 
 mod answer;
+mod counter;
 mod element;
 mod expression;
+mod keys;
+mod names;
+mod part;
 mod set;
 mod skeleton;
 
@@ -19,8 +23,12 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
 use self::answer::Answer;
+pub use self::counter::counted;
 pub use self::element::{Data, Element, Field, elements, missing};
-pub use self::expression::{Part, Rule};
+pub use self::expression::Rule;
+pub use self::keys::{Keys, keys};
+pub use self::names::{Names, names};
+pub use self::part::Part;
 pub use self::set::{Content, Set, Type};
 pub use self::skeleton::{Established, establish, withdraw};
 use crate::{Error, Request, Result, Socket};
@@ -30,6 +38,8 @@ use crate::{Error, Request, Result, Socket};
 pub struct Table {
     /// Its name.
     pub name: String,
+    /// The names of its counters.
+    pub counters: Vec<String>,
     /// Its sets and maps.
     pub sets: Vec<Set>,
     /// Its chains. One that is jumped to may stand behind those that jump.
@@ -72,6 +82,10 @@ pub enum Kind {
 pub enum At {
     /// On the way in, before routing.
     Prerouting,
+    /// What is for the host itself, after routing; whole again when it came in fragments.
+    Input,
+    /// What is for others, after routing.
+    Forward,
     /// What the host itself sends, before routing.
     Output,
     /// On the way out, after routing.
@@ -83,8 +97,8 @@ pub enum At {
 pub struct Found {
     /// The number of the last transaction, of any table, before this was read.
     pub generation: u32,
-    /// The wanted sets that are there, with the types they have; the wanted chains that are there: at their hook, with
-    /// their policy, and with the rules they have.
+    /// The wanted counters that are there; the wanted sets that are there, with the types they have; the wanted chains
+    /// that are there: at their hook, with their policy, and with the rules they have.
     pub table: Table,
     /// Whether the table is there and is asleep (`flags dormant`): none of its rules is looked at.
     pub dormant: bool,
@@ -107,6 +121,8 @@ impl From<At> for InetHookNumber {
     fn from(at: At) -> Self {
         match at {
             At::Prerouting => Self::PreRouting,
+            At::Input => Self::LocalIn,
+            At::Forward => Self::Forward,
             At::Output => Self::LocalOut,
             At::Postrouting => Self::PostRouting,
         }
@@ -127,7 +143,7 @@ const DROP: u32 = 0;
 /// looked at, and neither are elements.
 pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
     let name = &wanted.name;
-    let table = Table { name: name.clone(), sets: Vec::new(), chains: Vec::new() };
+    let table = Table { name: name.clone(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
     let mut found = Found { generation: 0, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
     let ask = |what: &str, inner| Request::new(format!("read {what}table inet {name}"), message(inner), 0);
     let mut questions = vec![
@@ -135,6 +151,8 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
         ask("", NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name.clone())] })),
     ];
     questions.extend(wanted.ask_sets());
+    let ask_counter = |counter: &String| ask(&format!("counter {counter} of "), counter::ask(name, counter));
+    questions.extend(wanted.counters.iter().map(ask_counter));
     questions.extend(wanted.chains.iter().map(|chain| ask(&format!("chain {} of ", chain.name), chain.ask(name))));
     let mut answers = socket.get_all(questions)?.into_iter();
     found.generation = generation(answers.next().flatten())?;
@@ -148,6 +166,8 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
             Some(_) => found.mistyped.push(set.name.clone()),
         }
     }
+    let counters = wanted.counters.iter().zip(answers.by_ref());
+    found.table.counters = counters.filter_map(|(name, answer)| answer.map(|_| name.clone())).collect();
     for (chain, answer) in wanted.chains.iter().zip(answers) {
         let Some(answer) = answer else { continue };
         if !chain.is_at(&answer) {
@@ -168,6 +188,15 @@ fn sets(socket: &mut Socket, wanted: &Table) -> Result<(u32, Vec<Set>)> {
     let there = wanted.sets.iter().zip(answers);
     let right = there.filter(|(set, answer)| answer.as_ref().is_some_and(|answer| set.is(answer)));
     Ok((generation, right.map(|(set, _)| set.clone()).collect()))
+}
+
+/// The number of the last transaction, of any table.
+///
+/// # Errors
+/// When the kernel refuses to answer.
+pub fn current_generation(socket: &mut Socket) -> Result<u32> {
+    let answers = socket.get_all(vec![ask_generation()])?;
+    generation(answers.into_iter().next().flatten())
 }
 
 fn ask_generation() -> Request<NetfilterMessage> {
@@ -222,6 +251,11 @@ impl Table {
             requests.push(empty(chain));
             requests.push(self.request("remove", &of(chain), chain.remove(&self.name), 0));
         }
+        let counters = self.counters.iter().filter(|counter| !found.table.counters.contains(counter));
+        requests.extend(counters.map(|counter| {
+            let create = counter::create(&self.name, counter);
+            self.request("set", &format!("counter {counter} of "), create, NLM_F_CREATE)
+        }));
         // What a rule or an element leads to is there before it, and goes after it.
         for chain in &self.chains {
             let set = NfTablesMessage::NewChain(chain.message(&self.name));

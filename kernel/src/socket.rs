@@ -15,6 +15,8 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
+use nix::sys::socket::{getsockopt, setsockopt};
 
 use crate::{Error, Result};
 
@@ -32,6 +34,9 @@ const CHUNK: usize = 128;
 
 /// Questions of one system call: few enough that all answers fit into the default receive buffer.
 const QUESTIONS: usize = 64;
+
+/// What of a send buffer no message can have, in bytes (net/netlink/af_netlink.c).
+const SEND_OVERHEAD: usize = 32;
 
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_BATCH_GENID` (uapi/linux/netfilter/nfnetlink.h).
 const BATCH_BEGIN: u8 = 16;
@@ -191,8 +196,24 @@ impl Socket {
         }
         let last = self.sequence;
         self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
+        self.make_room(bytes.len())?;
         self.exchange(&bytes, first, last, &mut sent, &mut refused)?;
         refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Makes the send buffer large enough for a message: a transaction cannot be sent in parts. What is beyond the limit of
+    /// the machine (`net.core.wmem_max`) takes CAP_NET_ADMIN.
+    fn make_room(&self, bytes: usize) -> Result<()> {
+        let enough = |room: usize| bytes.saturating_add(SEND_OVERHEAD) <= room;
+        let failed = |errno| Error::system("enlarge the send buffer", io::Error::from(errno));
+        if enough(getsockopt(&self.socket, SndBuf).map_err(failed)?) {
+            return Ok(());
+        }
+        // The kernel doubles what is asked for.
+        let wanted = bytes.saturating_add(SEND_OVERHEAD);
+        setsockopt(&self.socket, SndBufForce, &wanted)
+            .or_else(|_| setsockopt(&self.socket, SndBuf, &wanted))
+            .map_err(failed)
     }
 
     /// Sends a chunk and reads until its message number `last`, or the chunk as a whole, is answered.

@@ -20,7 +20,7 @@ use crate::ledger::{Beside, Ledger, Record, Wanted};
 use crate::plan::Plan;
 use crate::shaping::Shaper;
 use crate::undo::Undo;
-use crate::{del, reclaim, translation};
+use crate::{del, plan, reclaim, translation};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -79,7 +79,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {
         return Err(Failure::new(Code::Kernel, format!("{} vanished while it was set up", plan.host.name), ""));
     };
-    plan.host_distrust().iter().try_for_each(|setting| node.set_if_there(setting))?;
+    plan.outer().distrust().iter().try_for_each(|setting| node.set_if_there(setting))?;
     plan.host_settings().iter().try_for_each(|setting| node.set(setting))?;
     if plan.has_ipv6() && node.holds(&forwarding::ipv6())? != Some(true) {
         forwarding::enable_ipv6(&mut host)?;
@@ -178,6 +178,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         ports: &request.wishes.ports,
         masquerade: if request.network.masquerade { own_prefixes(request, given) } else { Vec::new() },
         bandwidth: request.wishes.bandwidth,
+        mac: Some(plan::pod_mac(request)),
     };
     let attempt = |host: &mut Socket| {
         let mut routed = |address| is_routed(host, address);
@@ -271,7 +272,7 @@ fn explain(error: podwire_kernel::Error, plan: &Plan, host: &mut Socket) -> Resu
 /// attachment is left as it is, and `reserve` will refuse.
 fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<(), Failure> {
     let Some((record, attached)) = ledger.find(&request.attachment)? else { return Ok(()) };
-    let device = crate::plan::host_device(&request.attachment);
+    let device = plan::host_device(&request.attachment);
     if attached && link::by_name(host, &device)?.is_some() {
         return Ok(());
     }

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use nix::fcntl::Flock;
 use podwire_conf::{Bandwidth, Port, Range, hash};
+use podwire_kernel::Mac;
 use serde::{Deserialize, Serialize};
 
 use crate::cni::{Attachment, Code, Failure};
@@ -45,6 +46,7 @@ const DIRECTORIES: [&str; 5] = ["attachments", "pending", "claims", "free", "tur
 const PLACES: [&str; 2] = ["pending", "attachments"];
 
 /// The ledger of one network.
+#[derive(Debug, Clone)]
 pub struct Ledger {
     state: PathBuf,
     directory: PathBuf,
@@ -67,6 +69,9 @@ pub struct Record {
     /// How fast it may send and receive.
     #[serde(default, skip_serializing_if = "is_unlimited")]
     pub bandwidth: Bandwidth,
+    /// The link-layer address of its interface in the pod. Records of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "mac_as_text")]
+    pub mac: Option<Mac>,
     /// Where rules were made for it, when it is not the first interface of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
@@ -83,6 +88,21 @@ pub struct Beside {
 
 fn is_unlimited(bandwidth: &Bandwidth) -> bool {
     *bandwidth == Bandwidth::default()
+}
+
+/// A link-layer address as humans write it.
+mod mac_as_text {
+    use podwire_kernel::Mac;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's own signature")]
+    pub(super) fn serialize<S: Serializer>(mac: &Option<Mac>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&mac.map(|mac| mac.to_string()).unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+        String::deserialize(deserializer).map(|text| Mac::parse(&text))
+    }
 }
 
 /// An address that is held.
@@ -117,6 +137,8 @@ pub struct Wanted<'a> {
     pub masquerade: Vec<IpNetwork>,
     /// Its limits.
     pub bandwidth: Bandwidth,
+    /// The link-layer address of its interface.
+    pub mac: Option<Mac>,
 }
 
 /// Whether somebody routes an address already: then it is not given, whatever the ledger says.
@@ -169,6 +191,18 @@ impl Ledger {
         Ok(ledger.is_of_this_boot()?.then_some(ledger))
     }
 
+    /// The ledgers of all networks of this node that are of this boot. Nothing is written and no lock waited for.
+    ///
+    /// # Errors
+    /// When the state directory, or the file that says so, cannot be read.
+    pub fn all_of_this_boot(state: &Path) -> Result<Vec<Self>, Failure> {
+        let mut ledgers = Vec::new();
+        for network in Self::networks(state)? {
+            ledgers.extend(Self::of_this_boot(state, &network)?);
+        }
+        Ok(ledgers)
+    }
+
     /// Whether a ledger could be made or written below a directory, which need not be there yet: nothing is written.
     ///
     /// # Errors
@@ -206,8 +240,36 @@ impl Ledger {
     /// # Errors
     /// When a directory or a file cannot be read.
     pub fn records(&self) -> Result<(Vec<Record>, Vec<String>), Failure> {
+        self.records_in(&PLACES)
+    }
+
+    /// The attachments whose ADD went to its end.
+    ///
+    /// # Errors
+    /// As [`Ledger::records`].
+    pub fn attachments(&self) -> Result<Vec<Record>, Failure> {
+        Ok(self.records_in(&["attachments"])?.0)
+    }
+
+    /// A record with those of its addresses that are its own: somebody else may have got one whose ADD was killed in
+    /// between.
+    ///
+    /// # Errors
+    /// When a claim cannot be read.
+    pub fn with_own_addresses(&self, mut record: Record) -> Result<Record, Failure> {
+        let mut addresses = Vec::new();
+        for held in record.addresses {
+            if held.set.is_none() || self.holds(&record.attachment, held.address)? {
+                addresses.push(held);
+            }
+        }
+        record.addresses = addresses;
+        Ok(record)
+    }
+
+    fn records_in(&self, places: &[&str]) -> Result<(Vec<Record>, Vec<String>), Failure> {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
-        for place in PLACES {
+        for place in places {
             let directory = self.directory.join(place);
             for name in disk::list(&directory)? {
                 let Some(bytes) = disk::read(&directory.join(&name))? else { continue };
@@ -237,6 +299,7 @@ impl Ledger {
             ports: wanted.ports.to_vec(),
             masquerade: wanted.masquerade.clone(),
             bandwidth: wanted.bandwidth,
+            mac: wanted.mac,
             beside: None,
         };
         let mut queues = Vec::new();
@@ -491,6 +554,7 @@ impl Ledger {
             ports: Vec::new(),
             masquerade: Vec::new(),
             bandwidth: Bandwidth::default(),
+            mac: None,
             beside: None,
         })
     }

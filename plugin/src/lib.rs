@@ -10,7 +10,9 @@ pub mod cni;
 pub mod input;
 pub mod ipam;
 pub mod ledger;
+pub mod outer;
 pub mod plan;
+pub mod translation;
 
 mod add;
 mod check;
@@ -20,7 +22,6 @@ mod gc;
 mod reclaim;
 mod shaping;
 mod status;
-mod translation;
 mod undo;
 
 use std::io::{Read, Write};
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use cni::{Code, Del, Failure, Request};
 
 /// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
-const STATE: &str = "/run/podwire";
+pub const STATE: &str = "/run/podwire";
 
 /// Executes the verb that the environment names, and writes the one answer. 0 is success. An ADD whose answer nobody takes
 /// is undone: nobody would know of it.

@@ -14,6 +14,7 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, Request, family, link};
 
 use crate::cni::{Add, Attachment};
+use crate::outer::Outer;
 
 /// The pod's gateways: the same in every pod of every node, since the host answers for them by its link-layer address,
 /// which the pod is told (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
@@ -75,6 +76,22 @@ pub fn alias_of(network: &str) -> String {
     format!("{}: ", &network[..network.floor_char_boundary(180)])
 }
 
+/// The link-layer address of the host's end.
+pub fn host_mac(attachment: &Attachment) -> Mac {
+    Mac::local(key(attachment, "host address"))
+}
+
+/// The link-layer address of the pod's end: the one that is wished, or one that follows from the attachment.
+pub fn pod_mac(request: &Add) -> Mac {
+    request.wishes.mac.unwrap_or_else(|| Mac::local(key(&request.attachment, "pod address")))
+}
+
+/// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
+/// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
+pub(crate) fn distrust(device: &str) -> [Sysctl; 2] {
+    [("accept_ra", "0"), ("accept_redirects", "0")].map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
+}
+
 /// The name of the device on the host that what a pod sends is shaped by.
 pub fn shaper_device(attachment: &Attachment) -> String {
     host_device(attachment).replacen(defaults::HOST_VETH_PREFIX, defaults::SHAPER_PREFIX, 1)
@@ -98,11 +115,10 @@ impl Plan {
         let attachment = &request.attachment;
         let families =
             |route: &&PodRoute| addresses.iter().any(|address| address.is_ipv4() == route.destination.is_ipv4());
-        let derived = Mac::local(key(attachment, "pod address"));
         let way_out = way_out.map_or(defaults::MTU, |mtu| mtu.clamp(defaults::SMALLEST_MTU, 65_535));
         Self {
-            host: Device { name: host_device(attachment), mac: Mac::local(key(attachment, "host address")) },
-            pod: Device { name: attachment.interface.clone(), mac: request.wishes.mac.unwrap_or(derived) },
+            host: Device { name: host_device(attachment), mac: host_mac(attachment) },
+            pod: Device { name: attachment.interface.clone(), mac: pod_mac(request) },
             mtu: request.network.mtu.unwrap_or(way_out),
             routes: routes.iter().filter(families).cloned().collect(),
             has_ports: !request.wishes.ports.is_empty(),
@@ -131,21 +147,20 @@ impl Plan {
         self.addresses.iter().any(IpAddr::is_ipv6)
     }
 
-    /// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
-    /// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
-    fn distrust(device: &str) -> [Sysctl; 2] {
-        [("accept_ra", "0"), ("accept_redirects", "0")]
-            .map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
-    }
-
     /// Kernel settings in the pod that are written where there are such.
     pub fn pod_distrust(&self) -> Vec<Sysctl> {
-        Self::distrust(&self.pod.name).into()
+        distrust(&self.pod.name).into()
     }
 
-    /// Kernel settings on the host that are written where there are such.
-    pub fn host_distrust(&self) -> Vec<Sysctl> {
-        Self::distrust(&self.host.name).into()
+    /// The host's side.
+    pub fn outer(&self) -> Outer {
+        Outer {
+            name: self.host.name.clone(),
+            mac: self.host.mac,
+            pod_mac: Some(self.pod.mac),
+            addresses: self.addresses.clone(),
+            has_ports: self.has_ports,
+        }
     }
 
     /// Kernel settings in the pod: no redirect is believed, and no address waits for duplicate detection.
@@ -169,21 +184,13 @@ impl Plan {
         if self.addresses.iter().any(IpAddr::is_ipv4) {
             settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
         }
-        if self.has_ipv6() {
-            settings.push(Sysctl::of_device("ipv6", &self.host.name, "disable_ipv6", "0"));
-        }
+        settings.extend(self.outer().ipv6_on());
         settings
     }
 
     /// The host's end, named for humans and closed to addresses that are not routed to it.
     pub fn describe_host(&self, device: u32) -> Request<Message> {
-        let mut settings =
-            vec![(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
-        if self.has_ports {
-            // A port of the node is one on 127.0.0.1 too. What pods must not do with it, the firewall forbids.
-            settings.push((Ipv4Setting::RouteLocalnet, 1));
-        }
-        link::set_router_port(device, self.mtu, Some(&self.alias), &settings)
+        link::set_router_port(device, self.mtu, Some(&self.alias), &self.outer().ipv4_settings())
     }
 
     /// The pod's side, once the pair exists.
@@ -233,15 +240,11 @@ impl Plan {
 
     /// The host's side, once the pair exists: after this the pod is reachable.
     pub fn outside(&self, device: u32) -> Vec<Request<Message>> {
-        let mut requests = vec![link::set_up(device, &self.host.name)];
-        for address in &self.addresses {
-            requests.push(Neighbour { device, address: *address, mac: self.pod.mac }.replace());
-            let destination = family::host(*address);
-            let route =
-                Route { destination, metric: 0, target: Target::Device(device), protocol: defaults::POD_PROTOCOL };
-            // "File exists" means that somebody else holds the address: it must not be taken from them.
-            requests.push(route.add());
-        }
+        let outer = self.outer();
+        let mut requests = vec![link::set_up(device, &outer.name)];
+        requests.extend(outer.neighbours(device).iter().map(Neighbour::replace));
+        // "File exists" means that somebody else holds the address: it must not be taken from them.
+        requests.extend(outer.routes(device).iter().map(Route::add));
         requests
     }
 }

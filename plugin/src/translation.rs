@@ -46,7 +46,7 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
     let mut socket = Socket::netfilter()?;
     let done = nft::establish(&mut socket, &translation::table(wanted.chains), &wanted.elements)?;
     if done.table {
-        restore(&mut socket, state)?;
+        make_whole(&mut socket, state)?;
     }
     forget_flows(record, &mut socket);
     Ok(())
@@ -88,8 +88,72 @@ pub(crate) fn differences(record: &Record) -> Result<Vec<String>, Failure> {
     Ok(differences)
 }
 
+/// Puts back what pods have there and somebody has taken away, for whoever looks after a node. A pod that is attached or
+/// detached just now is left to whoever does that. What was put back, each a sentence.
+///
+/// # Errors
+/// What could not be read of the ledger, or what the kernel refused.
+pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure> {
+    let mut pods = Vec::new();
+    for ledger in Ledger::all_of_this_boot(state)? {
+        for record in ledger.attachments()? {
+            let translation = Translation::of(&ledger.with_own_addresses(record.clone())?);
+            if !translation.elements.is_empty() {
+                pods.push((ledger.clone(), record, translation));
+            }
+        }
+    }
+    if pods.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut restored = Vec::new();
+    let table = translation::table(chains_as_found(socket, &pods)?);
+    let name = &table.name;
+    if !nft::read(socket, &table)?.is(&table) {
+        nft::establish(socket, &table, &[])?;
+        restored.push(format!("set the pods' part of table inet {name}"));
+    }
+    let elements: Vec<_> = pods.iter().flat_map(|(_, _, translation)| translation.elements.clone()).collect();
+    let missing: HashSet<_> = nft::missing(socket, &table, &elements)?.into_iter().collect();
+    for (ledger, record, translation) in &pods {
+        let attachment = &record.attachment;
+        if !translation.elements.iter().any(|element| missing.contains(element)) {
+            continue;
+        }
+        let Some(_turn) = ledger.turn_at_once(attachment)? else { continue };
+        // It may have gone, or come again as another one.
+        if ledger.find(attachment)? != Some((record.clone(), true)) {
+            continue;
+        }
+        let done = nft::establish(socket, &table, &translation.elements)?;
+        forget_flows(record, socket);
+        let owner = plan::host_device(attachment);
+        restored.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
+    }
+    Ok(restored)
+}
+
+/// The chain of each network. Where pods of one network were made by different configurations, each ADD makes the chain
+/// its own: what is there is right when it is one pod's.
+fn chains_as_found(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<Vec<Chain>, Failure> {
+    let all: Vec<&Chain> = pods.iter().flat_map(|(_, _, translation)| &translation.chains).collect();
+    let mut chains: Vec<Chain> = Vec::new();
+    for chain in &all {
+        if !chains.iter().any(|there| there.name == chain.name) {
+            chains.push((*chain).clone());
+        }
+    }
+    let found = nft::read(socket, &translation::table(chains.clone()))?.table.chains;
+    for chain in &mut chains {
+        if let Some(found) = found.iter().find(|found| found.name == chain.name && all.contains(found)) {
+            *chain = found.clone();
+        }
+    }
+    Ok(chains)
+}
+
 /// Puts back what every pod of every network has there.
-fn restore(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
+fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
     let (mut chains, mut elements) = (Vec::<Chain>::new(), Vec::new());
     for record in records(state)? {
         let wanted = Translation::of(&record);
@@ -126,21 +190,13 @@ pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What every pod of every network holds. Of the addresses on a record only those that are claimed are its own: somebody
-/// else may have got one whose ADD was killed in between.
+/// What every pod of every network holds.
 fn records(state: &Path) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
         let Some(ledger) = Ledger::existing(state, &network)? else { continue };
-        for mut record in ledger.records()?.0 {
-            let mut addresses = Vec::new();
-            for held in record.addresses {
-                if held.set.is_none() || ledger.holds(&record.attachment, held.address)? {
-                    addresses.push(held);
-                }
-            }
-            record.addresses = addresses;
-            records.push(record);
+        for record in ledger.records()?.0 {
+            records.push(ledger.with_own_addresses(record)?);
         }
     }
     Ok(records)

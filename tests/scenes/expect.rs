@@ -94,13 +94,15 @@ fn look(host: &Host) -> Outcome<Value> {
 
 /// Takes away what moves by itself, and sorts what has no order.
 fn settle(value: &mut Value) {
-    const MOVING: [&str; 10] = [
+    const MOVING: [&str; 12] = [
         "handle",
         "link_netnsid",
         "valid_life_time",
         "preferred_life_time",
         "metainfo",
         "expires",
+        "packets",
+        "bytes",
         // A bridge's clocks.
         "hello_timer",
         "tcn_timer",

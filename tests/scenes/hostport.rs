@@ -474,7 +474,16 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
         let node = &lab.nodes[0].host;
         let pod = Pod::new(node, 5)?;
         let clusters: Vec<_> = ["10.244.0.0/16", "fd00:10:244::/48"].iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let of_daemon = firewall::table(&clusters, &pod_cidrs(1));
+        let policy = firewall::Policy {
+            own: underlay_address(1, FAMILIES[0]),
+            own_pod_cidrs: &pod_cidrs(1),
+            cluster_cidrs: &clusters,
+            vni: 1,
+            port: 8472,
+            masquerade: true,
+            not_masqueraded: &[],
+        };
+        let of_daemon = firewall::firewall(&policy, [].into_iter()).table;
         let of_plugin = translation::table(Vec::new());
         let is = |table: &nft::Table| netfilter(node, |socket| Ok(nft::read(socket, table)?.is(table)));
         check(is(&of_daemon)?, || "the daemon has made something else".into())?;

@@ -13,7 +13,7 @@ use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::netns::Namespace;
 use podwire_kernel::nexthop::{Encap, Nexthop};
 use podwire_kernel::nft::{
-    At, Base, Chain, Content, Data, Element, Established, Field, Kind, Part, Rule, Set, Table, Type,
+    At, Base, Chain, Content, Data, Element, Established, Field, Keys, Kind, Part, Rule, Set, Table, Type,
 };
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::{Mac, Socket, address, link, neighbour, nexthop, nft, route, tunnel};
@@ -192,6 +192,7 @@ fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
         let prefix = |text: &str| text.parse().unwrap();
         let mut table = Table {
             name: "ours".into(),
+            counters: Vec::new(),
             sets: Vec::new(),
             chains: vec![Chain {
                 name: "postrouting".into(),
@@ -248,10 +249,14 @@ fn everything() -> Table {
     let of_each = |version: IpVersion| {
         let name = |name: &str| format!("{name}{}", version.digit());
         let (from, to) = (Part::Source(version), Part::Destination(version));
+        let whole = if version == IpVersion::V4 { 32 } else { 128 };
         [
             Rule::new().of(version).redirect(version, &name("ports"), &[Part::Protocol, to, Part::DestinationPort]),
             Rule::new().of(version).translated().within(&name("pairs"), &[from, to]).back(),
             Rule::new().of(version).follow(&name("roads"), &[from]),
+            Rule::new().to_port(17, 8472).of(version).carries(5, version).back(),
+            Rule::new().within(&name("pairs"), &[from, Part::CarriedSource(version, 24)]).count("met").back(),
+            Rule::new().within(&name("pairs"), &[from, Part::CarriedSource(version, whole)]).count("met").back(),
         ]
     };
     let chain = |name: &str, kind, hook, priority, rules| Chain {
@@ -262,11 +267,15 @@ fn everything() -> Table {
     let called =
         Chain { name: "called".into(), base: None, rules: IpVersion::BOTH.into_iter().flat_map(of_each).collect() };
     let drop = Rule::new().to("127.0.0.0/8".parse().unwrap()).in_by("pw").drop();
+    let spoofed = Rule::new().of(IpVersion::V6).not_routed_back().drop();
     Table {
         name: "ours".into(),
+        counters: vec!["met".into()],
         sets,
         chains: vec![
-            chain("raw", Kind::Filter, At::Prerouting, -300, vec![drop]),
+            chain("raw", Kind::Filter, At::Prerouting, -300, vec![drop, spoofed, Rule::new().untracked()]),
+            chain("for-us", Kind::Filter, At::Input, 0, vec![Rule::new().count("met")]),
+            chain("for-others", Kind::Filter, At::Forward, -5, vec![]),
             chain("in", Kind::Nat, At::Prerouting, -100, vec![Rule::new().to_local().jump("called")]),
             chain("own", Kind::Nat, At::Output, -100, vec![Rule::new().to_local().jump("called")]),
             chain("out", Kind::Nat, At::Postrouting, 100, vec![Rule::new().out_by("pw").masquerade()]),
@@ -316,6 +325,80 @@ fn sorted(mut elements: Vec<Element>) -> Vec<Element> {
     elements
 }
 
+#[test]
+fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
+    let host = host();
+    host.enter(|| {
+        let mut socket = socket_of_nftables();
+        let table = everything();
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        for (set, digit) in [(&table.sets[0], 4), (&table.sets[3], 6)] {
+            assert_eq!(set.name, format!("pairs{digit}"));
+            // More than go into one message, and more bytes than the usual send buffer has.
+            let pair = |number: u32| {
+                let address = Field::Address(match digit {
+                    4 => std::net::Ipv4Addr::from(number).into(),
+                    _ => std::net::Ipv6Addr::from(u128::from(number)).into(),
+                });
+                [address, address]
+            };
+            let many = Keys::new(set.clone(), (1..12_000).map(pair));
+            let other = Keys::new(set.clone(), (6_000..13_000).map(pair));
+            assert!(nft::keys(&mut socket, "ours", set).unwrap().is_empty());
+            socket.transact(many.add("ours")).unwrap();
+            let found = nft::keys(&mut socket, "ours", set).unwrap();
+            assert_eq!(found, many);
+            let changes = [found.without(&other).remove("ours"), other.without(&found).add("ours")].concat();
+            socket.transact(changes).unwrap();
+            assert_eq!(nft::keys(&mut socket, "ours", set).unwrap(), other);
+            let gone = socket.transact(many.remove("ours")).unwrap_err();
+            assert!(gone.is_gone(), "{gone}");
+        }
+        assert_eq!(nft::keys(&mut socket, "nobody's", &table.sets[0]).unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn every_transaction_of_anybody_has_a_number_of_its_own() {
+    let host = host();
+    host.enter(|| {
+        let (mut socket, table) = (socket_of_nftables(), everything());
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        let before = nft::current_generation(&mut socket).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before);
+        let found = nft::read(&mut socket, &table).unwrap();
+        socket.transact(table.replace(&found)).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 1);
+        host.run("nft", &["add", "table", "ip", "stranger"]).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 2);
+    });
+}
+
+#[test]
+fn a_counter_goes_on_counting_through_a_replacement_of_its_rules() {
+    let host = host();
+    host.run("ip", &["link", "set", "lo", "up"]).unwrap();
+    host.enter(|| {
+        let (mut socket, table) = (socket_of_nftables(), everything());
+        assert_eq!(nft::counted(&mut socket, "ours", &["met"]).unwrap(), [None]);
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        assert_eq!(nft::counted(&mut socket, "ours", &["met", "odd"]).unwrap(), [Some(0), None]);
+        let say = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", "127.0.0.2:9").unwrap();
+        say();
+        // The datagram, and the answer that nobody is there.
+        let met = nft::counted(&mut socket, "ours", &["met"]).unwrap();
+        assert_eq!(met, [Some(2)]);
+        let found = nft::read(&mut socket, &table).unwrap();
+        assert!(found.is(&table));
+        socket.transact(table.replace(&found)).unwrap();
+        say();
+        assert_eq!(nft::counted(&mut socket, "ours", &["met"]).unwrap(), [Some(4)]);
+        let names = nft::names(&mut socket, "ours").unwrap();
+        assert_eq!((names.chains.len(), names.sets.len()), (table.chains.len(), table.sets.len()));
+        assert_eq!(nft::names(&mut socket, "nobody's").unwrap(), nft::Names::default());
+    });
+}
+
 const NOTHING: Established = Established { table: false, elements: 0 };
 
 #[test]
@@ -349,6 +432,15 @@ fn sets_and_rules_of_every_sort_are_listed_as_they_were_written() {
         "dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6",
         "ct status dnat ip saddr . ip daddr @pairs4 return",
         "ip6 saddr vmap @roads6",
+        "fib saddr . iif oif 0 drop",
+        "notrack",
+        "counter met {",
+        "counter name \"met\"",
+        "type filter hook input priority filter; policy accept;",
+        "type filter hook forward priority -5; policy accept;",
+        "udp dport 8472 @th,96,24 0x5 @th,224,16 0x800 return",
+        "ip saddr . @th,336,32 & 0xffffff00 @pairs4 counter name \"met\" return",
+        "ip6 saddr . @th,304,128 @pairs6 counter name \"met\" return",
         "oifname \"pw*\" masquerade fully-random",
     ] {
         assert!(list.lines().any(|found| found.trim() == line), "{line} is not in\n{list}");

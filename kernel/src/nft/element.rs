@@ -17,7 +17,7 @@ use crate::family;
 use crate::{Error, Request, Result, Socket};
 
 /// An element of a set or of a map.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     /// The name of the set.
     pub set: String,
@@ -31,7 +31,7 @@ pub struct Element {
 }
 
 /// What an element leads to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Data {
     /// Nothing: an element of a set.
     Nothing,
@@ -42,7 +42,7 @@ pub enum Data {
 }
 
 /// A field of a key or of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// The protocol above IP (`IPPROTO_*`).
     Protocol(u8),
@@ -54,11 +54,11 @@ pub enum Field {
 
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`, `NFTA_SET_ELEM_*`, `NFTA_DATA_*`, `NFTA_VERDICT_CHAIN`
 /// (uapi/linux/netfilter/nf_tables.h).
-const LIST_ELEMENTS: u16 = 3;
-const KEY: u16 = 1;
+pub(super) const LIST_ELEMENTS: u16 = 3;
+pub(super) const KEY: u16 = 1;
 const DATA: u16 = 2;
 const USER_DATA: u16 = 6;
-const VALUE: u16 = 1;
+pub(super) const VALUE: u16 = 1;
 const VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
 /// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl: a type, a length, and a text that ends with a zero byte.
@@ -111,7 +111,7 @@ impl Field {
     }
 }
 
-fn emit(fields: &[Field]) -> Vec<u8> {
+pub(super) fn emit(fields: &[Field]) -> Vec<u8> {
     if let [field] = fields {
         return field.bytes();
     }
@@ -208,12 +208,12 @@ impl Element {
     }
 }
 
-fn named(table: &str, set: &str) -> Vec<SetElementList> {
+pub(super) fn named(table: &str, set: &str) -> Vec<SetElementList> {
     vec![SetElementList::Table(table.into()), SetElementList::Set(set.into())]
 }
 
 /// The elements in a message of the kernel.
-fn listed(answer: &Answer) -> impl Iterator<Item = &[u8]> {
+pub(super) fn listed(answer: &Answer) -> impl Iterator<Item = &[u8]> {
     let elements = answer.get(LIST_ELEMENTS).unwrap_or_default();
     answer::attributes(elements).map(|(_, element)| element)
 }

@@ -6,11 +6,13 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload,
-    Register, Verdict, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
+    Operator, Register, Verdict, VerdictAttribute,
 };
 
-use super::set::{Type, WORD};
+use super::counter::COUNTER;
+use super::part::{self, NETWORK_HEADER, Part, TRANSPORT_HEADER, payload};
+use super::set::WORD;
 use super::{ACCEPT, DROP, answer};
 use crate::family::{self, IpVersion};
 
@@ -20,15 +22,20 @@ const EXPRESSION_DATA: u16 = 2;
 /// `NFPROTO_*` (uapi/linux/netfilter.h).
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-/// `NFT_PAYLOAD_*_HEADER` (uapi/linux/netfilter/nf_tables.h).
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
-/// `NFTA_FIB_*`, `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR` (same file).
+/// `NFTA_FIB_*`, `NFT_FIB_RESULT_OIF`, `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_*` (uapi/linux/netfilter/nf_tables.h).
 const FIB_REGISTER: u16 = 1;
 const FIB_RESULT: u16 = 2;
 const FIB_FLAGS: u16 = 3;
+const FIB_DEVICE: u32 = 1;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_OF_DESTINATION: u32 = 2;
+/// Of the source, through the device that it came in by, and only whether there is one.
+const FIB_BACK_AGAIN: u32 = 1 | 8 | 32;
+/// `NFTA_OBJREF_*`.
+const OBJECT_TYPE: u16 = 1;
+const OBJECT_NAME: u16 = 2;
+/// `ETH_P_IP`, `ETH_P_IPV6` (uapi/linux/if_ether.h).
+const ETHERTYPES: [u16; 2] = [0x0800, 0x86dd];
 /// `RTN_LOCAL` (uapi/linux/rtnetlink.h).
 const LOCAL: u32 = 2;
 /// `NFTA_CT_*`, `NFT_CT_STATUS` (uapi/linux/netfilter/nf_tables.h).
@@ -72,49 +79,14 @@ impl fmt::Debug for Rule {
 
 /// Which address of a packet is looked at.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     Source,
     Destination,
 }
 
-/// A part of a packet that a set is asked for. Addresses are those of the version that the rule has asked for before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// The protocol above IP.
-    Protocol,
-    /// The source address.
-    Source(IpVersion),
-    /// The destination address.
-    Destination(IpVersion),
-    /// The destination port of TCP, UDP or SCTP.
-    DestinationPort,
-}
-
-impl Part {
-    /// The type of the field that this part is compared with.
-    pub fn kind(self) -> Type {
-        match self {
-            Self::Protocol => Type::Protocol,
-            Self::Source(version) | Self::Destination(version) => Type::Address(version),
-            Self::DestinationPort => Type::Port,
-        }
-    }
-
-    fn load(self, register: Register) -> Expressions {
-        let length = self.kind().length();
-        match self {
-            Self::Protocol => Expressions::Meta(vec![Meta::Key(MetaKey::L4Proto), Meta::DestinationRegister(register)]),
-            Self::Source(version) => payload(register, NETWORK_HEADER, Side::Source.offset(version), length),
-            Self::Destination(version) => payload(register, NETWORK_HEADER, Side::Destination.offset(version), length),
-            // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.
-            Self::DestinationPort => payload(register, TRANSPORT_HEADER, 2, length),
-        }
-    }
-}
-
 impl Side {
     /// The address's offset in the network header: RFC 791, section 3.1; RFC 8200, section 3.
-    fn offset(self, version: IpVersion) -> u32 {
+    pub(super) fn offset(self, version: IpVersion) -> u32 {
         match (version, self) {
             (IpVersion::V4, Self::Source) => 12,
             (IpVersion::V4, Self::Destination) => 16,
@@ -137,15 +109,6 @@ fn register(word: usize) -> Register {
     let word = u32::try_from(word).unwrap_or(u32::MAX);
     let (first, small) = (u32::from(Register::Reg1), u32::from(Register::Reg32_00));
     if word.is_multiple_of(4) { (first + word / 4).into() } else { (small + word).into() }
-}
-
-fn payload(register: Register, base: u32, offset: u32, length: usize) -> Expressions {
-    Expressions::Payload(vec![
-        Payload::DestinationRegister(register),
-        Payload::Base(base),
-        Payload::Offset(offset),
-        Payload::Len(u32::try_from(length).unwrap_or(u32::MAX)),
-    ])
 }
 
 impl Rule {
@@ -198,13 +161,58 @@ impl Rule {
         let none = vec![0; bit.len()];
         self.extend([
             other("ct", attributes),
-            mask(bit, none.len()),
+            mask(Register::Reg1, bit),
             Expressions::Cmp(vec![
                 Cmp::SourceRegister(Register::Reg1),
                 Cmp::Op(Operator::NotEqual),
                 Cmp::Data(DataAttribute::Value(none)),
             ]),
         ]);
+        self
+    }
+
+    /// … of this protocol above IP (`IPPROTO_*`), to this port.
+    pub fn to_port(self, protocol: u8, port: u16) -> Self {
+        let rule = self.meta(MetaKey::L4Proto, vec![protocol]);
+        rule.part(payload(Register::Reg1, TRANSPORT_HEADER, 2, 2), port.to_be_bytes().to_vec())
+    }
+
+    /// … whose source is not routed to the device that it came in by.
+    pub fn not_routed_back(mut self) -> Self {
+        let attributes = vec![
+            number(FIB_REGISTER, Register::Reg1.into()),
+            number(FIB_RESULT, FIB_DEVICE),
+            number(FIB_FLAGS, FIB_BACK_AGAIN),
+        ];
+        self.extend([other("fib", attributes), compare(vec![0])]);
+        self
+    }
+
+    /// … that carries, in VXLAN, a packet of this network (VNI) and of this version of IP. UDP and the port have been
+    /// asked for before.
+    pub fn carries(self, vni: u32, version: IpVersion) -> Self {
+        let [_, vni @ ..] = vni.to_be_bytes();
+        let [four, six] = ETHERTYPES;
+        let ethertype = match version {
+            IpVersion::V4 => four,
+            IpVersion::V6 => six,
+        };
+        let load = |(offset, length)| payload(Register::Reg1, TRANSPORT_HEADER, offset, length);
+        self.part(load(part::VNI), vni.to_vec()).part(load(part::ETHERTYPE), ethertype.to_be_bytes().to_vec())
+    }
+
+    /// … is counted by a named counter.
+    pub fn count(mut self, counter: &str) -> Self {
+        let name = DefaultNla::new(OBJECT_NAME, [counter.as_bytes(), &[0]].concat());
+        self.push(other("objref", vec![name, number(OBJECT_TYPE, COUNTER)]));
+        self
+    }
+
+    /// … is not tracked as part of a connection, and so never translated by anybody.
+    pub fn untracked(mut self) -> Self {
+        // It has no data, so the kernel lists none.
+        let notrack = ListAttribute::Element(vec![ExpressionAttribute::Name("notrack".into())]);
+        self.expressions.extend(answer::listed(&notrack));
         self
     }
 
@@ -263,10 +271,15 @@ impl Rule {
         let mut rule = self.of(version);
         rule.extend([
             payload(Register::Reg1, NETWORK_HEADER, side.offset(version), network.len()),
-            mask(family::bytes(prefix.mask()), network.len()),
+            mask(Register::Reg1, family::bytes(prefix.mask())),
             compare(network),
         ]);
         rule
+    }
+
+    fn part(mut self, load: Expressions, value: Vec<u8>) -> Self {
+        self.extend([load, compare(value)]);
+        self
     }
 
     fn meta(mut self, key: MetaKey, value: Vec<u8>) -> Self {
@@ -280,7 +293,7 @@ impl Rule {
     fn look_up(mut self, set: &str, parts: &[Part], to: Option<Register>) -> Self {
         let mut word = 0;
         for part in parts {
-            self.push(part.load(register(word)));
+            part.load(register(word)).into_iter().for_each(|load| self.push(load));
             word += part.kind().words();
         }
         let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
@@ -323,11 +336,12 @@ fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
     Expressions::Other { expression_type: expression_type.into(), attributes }
 }
 
-/// Keeps some of the bits that are in the first register.
-fn mask(bits: Vec<u8>, length: usize) -> Expressions {
+/// Keeps some of the bits that are in a register.
+pub(super) fn mask(register: Register, bits: Vec<u8>) -> Expressions {
+    let length = bits.len();
     Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(Register::Reg1),
-        Bitwise::DestinationRegister(Register::Reg1),
+        Bitwise::SourceRegister(register),
+        Bitwise::DestinationRegister(register),
         Bitwise::Length(u32::try_from(length).unwrap_or(u32::MAX)),
         Bitwise::Op(0),
         Bitwise::Mask(DataAttribute::Value(bits)),

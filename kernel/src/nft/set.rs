@@ -89,6 +89,11 @@ fn layout(types: &[Type]) -> (u32, u32) {
 }
 
 impl Set {
+    /// Length of a key, in bytes.
+    pub(super) fn key_length(&self) -> usize {
+        layout(&self.key).1 as usize
+    }
+
     pub(super) fn ask(&self, table: &str) -> NfTablesMessage {
         NfTablesMessage::GetSet(SetMessage { attributes: self.named(table) })
     }

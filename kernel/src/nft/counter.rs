@@ -1,0 +1,51 @@
+//! Named counters: how many packets a rule has met, readable while the rule goes on. A rule names its counter, so two
+//! rules are equal whatever they have counted, and a rule that is replaced goes on counting.
+
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
+use netlink_packet_netfilter::nftables::NfTablesMessage;
+
+use super::answer::{self, Answer};
+use super::message;
+use crate::{Request, Result, Socket};
+
+/// `NFTA_OBJ_*`, `NFT_OBJECT_COUNTER`, `NFTA_COUNTER_PACKETS` (uapi/linux/netfilter/nf_tables.h).
+const TABLE: u16 = 1;
+const NAME: u16 = 2;
+const TYPE: u16 = 3;
+const DATA: u16 = 4;
+pub(super) const COUNTER: u32 = 1;
+const PACKETS: u16 = 2;
+
+fn named(table: &str, counter: &str) -> Vec<DefaultNla> {
+    let text = |kind, text: &str| DefaultNla::new(kind, [text.as_bytes(), &[0]].concat());
+    vec![text(TABLE, table), text(NAME, counter), DefaultNla::new(TYPE, COUNTER.to_be_bytes().to_vec())]
+}
+
+pub(super) fn ask(table: &str, counter: &str) -> NfTablesMessage {
+    NfTablesMessage::GetObject(named(table, counter))
+}
+
+/// Makes a counter at zero; one that is there goes on counting.
+pub(super) fn create(table: &str, counter: &str) -> NfTablesMessage {
+    let mut attributes = named(table, counter);
+    attributes.push(DefaultNla::new(DATA | NLA_F_NESTED, Vec::new()));
+    NfTablesMessage::NewObject(attributes)
+}
+
+/// How many packets each of these counters of a table has met; `None` for one that is not there.
+///
+/// # Errors
+/// When the kernel refuses to answer; that there is no such table is an answer.
+pub fn counted(socket: &mut Socket, table: &str, counters: &[&str]) -> Result<Vec<Option<u64>>> {
+    let question = |counter: &&str| {
+        let wish = format!("read counter {counter} of table inet {table}");
+        Request::new(wish, message(ask(table, counter)), 0)
+    };
+    let answers = socket.get_all(counters.iter().map(question).collect())?;
+    Ok(answers.into_iter().map(|found| found.as_ref().and_then(packets)).collect())
+}
+
+fn packets(found: &Answer) -> Option<u64> {
+    let packets = answer::get(found.get(DATA)?, PACKETS)?;
+    packets.try_into().ok().map(u64::from_be_bytes)
+}

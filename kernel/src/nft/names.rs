@@ -1,0 +1,77 @@
+//! What a table has, by name: for whoever has to find what it wanted once and wants no more.
+
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetMessage,
+};
+
+use super::answer::Answer;
+use super::message;
+use crate::{Request, Result, Socket};
+
+/// `NFTA_CHAIN_NAME`, `NFTA_SET_NAME` (uapi/linux/netfilter/nf_tables.h).
+const CHAIN_NAME: u16 = 3;
+const SET_NAME: u16 = 2;
+
+/// Chains and sets of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The chains.
+    pub chains: Vec<String>,
+    /// The sets and maps.
+    pub sets: Vec<String>,
+}
+
+/// The chains and the sets of a table; none where there is no table.
+///
+/// # Errors
+/// When the kernel refuses to answer.
+pub fn names(socket: &mut Socket, table: &str) -> Result<Names> {
+    let of_chain = ChainAttribute::Table(table.into());
+    let ask = NfTablesMessage::GetChain(ChainMessage { attributes: vec![of_chain.clone()] });
+    let wish = format!("list the chains of table inet {table}");
+    let chains = socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
+        // Kernels that ignore the filter list every chain of the family.
+        answer.has(&of_chain).then(|| answer.get(CHAIN_NAME).map(text)).flatten()
+    })?;
+    let of_set = SetAttribute::Table(table.into());
+    let ask = NfTablesMessage::GetSet(SetMessage { attributes: vec![of_set.clone()] });
+    let wish = format!("list the sets of table inet {table}");
+    let sets = socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
+        answer.has(&of_set).then(|| answer.get(SET_NAME).map(text)).flatten()
+    });
+    let sets = match sets {
+        Err(error) if error.is_gone() => Vec::new(),
+        sets => sets?,
+    };
+    Ok(Names { chains, sets })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned()
+}
+
+impl Names {
+    /// Removes these chains and sets of a table. They must not be used by what stays.
+    pub fn remove(&self, table: &str) -> Vec<Request<NetfilterMessage>> {
+        let of_rules = |name: &String| vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(name.clone())];
+        let of_chain = |name: &String| vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(name.clone())];
+        let of_set = |name: &String| vec![SetAttribute::Table(table.into()), SetAttribute::Name(name.clone())];
+        let request = |verb: &str, what: &str, name: &String, inner| {
+            Request::new(format!("{verb} {what} {name} of table inet {table}"), message(inner), 0)
+        };
+        let empty = self.chains.iter().map(|name| {
+            let rules = RuleMessage { attributes: of_rules(name) };
+            request("empty", "chain", name, NfTablesMessage::DeleteRule(rules))
+        });
+        let chains = self.chains.iter().map(|name| {
+            let chain = ChainMessage { attributes: of_chain(name) };
+            request("remove", "chain", name, NfTablesMessage::DeleteChain(chain))
+        });
+        let sets = self.sets.iter().map(|name| {
+            let set = SetMessage { attributes: of_set(name) };
+            request("remove", "set", name, NfTablesMessage::DeleteSet(set))
+        });
+        empty.chain(chains).chain(sets).collect()
+    }
+}

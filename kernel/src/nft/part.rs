@@ -1,0 +1,99 @@
+//! Parts of a packet that a set is asked for: of the packet itself, and of the one that it carries in VXLAN.
+//!
+//! What is carried is looked at by fixed offsets behind the outer IP header: the expression for it (`inner`) is there
+//! since Linux 6.2 only.
+
+use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Payload, Register};
+
+use super::expression::{self, Side};
+use super::set::Type;
+use crate::family::IpVersion;
+
+/// `NFT_PAYLOAD_*_HEADER` (uapi/linux/netfilter/nf_tables.h).
+pub(super) const NETWORK_HEADER: u32 = 1;
+pub(super) const TRANSPORT_HEADER: u32 = 2;
+
+/// Where things are behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the
+/// seventh (RFC 7348, section 5), 14 of Ethernet with the type of what follows in the last two.
+pub(super) const VNI: (u32, usize) = (12, 3);
+pub(super) const ETHERTYPE: (u32, usize) = (28, 2);
+const CARRIED: u32 = 30;
+
+/// A part of a packet that a set is asked for. Addresses are those of the version that the rule has asked for before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The protocol above IP.
+    Protocol,
+    /// The source address.
+    Source(IpVersion),
+    /// The destination address.
+    Destination(IpVersion),
+    /// The destination port of TCP, UDP or SCTP.
+    DestinationPort,
+    /// The first bits of the source address of the packet that this one carries in VXLAN, the others being 0.
+    CarriedSource(IpVersion, u8),
+}
+
+impl Part {
+    /// The type of the field that this part is compared with.
+    pub fn kind(self) -> Type {
+        match self {
+            Self::Protocol => Type::Protocol,
+            Self::Source(version) | Self::Destination(version) | Self::CarriedSource(version, _) => {
+                Type::Address(version)
+            }
+            Self::DestinationPort => Type::Port,
+        }
+    }
+
+    /// The expressions that put it into a register.
+    pub(super) fn load(self, register: Register) -> Vec<Expressions> {
+        let length = self.kind().length();
+        vec![match self {
+            Self::Protocol => Expressions::Meta(vec![Meta::Key(MetaKey::L4Proto), Meta::DestinationRegister(register)]),
+            Self::Source(version) => payload(register, NETWORK_HEADER, Side::Source.offset(version), length),
+            Self::Destination(version) => payload(register, NETWORK_HEADER, Side::Destination.offset(version), length),
+            // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.
+            Self::DestinationPort => payload(register, TRANSPORT_HEADER, 2, length),
+            Self::CarriedSource(version, bits) => {
+                let offset = CARRIED + Side::Source.offset(version);
+                let load = payload(register, TRANSPORT_HEADER, offset, length);
+                if usize::from(bits) == length * 8 {
+                    return vec![load];
+                }
+                return vec![load, expression::mask(register, first_bits(bits, length))];
+            }
+        }]
+    }
+}
+
+pub(super) fn payload(register: Register, base: u32, offset: u32, length: usize) -> Expressions {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(register),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(u32::try_from(length).unwrap_or(u32::MAX)),
+    ])
+}
+
+/// A mask of so many bytes that keeps the first bits.
+fn first_bits(bits: u8, length: usize) -> Vec<u8> {
+    let byte = |place: usize| {
+        let ones = usize::from(bits).saturating_sub(place * 8).min(8);
+        if ones == 0 { 0 } else { u8::MAX << (8 - ones) }
+    };
+    (0..length).map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_keeps_the_first_bits() {
+        assert_eq!(first_bits(24, 4), [255, 255, 255, 0]);
+        assert_eq!(first_bits(22, 4), [255, 255, 252, 0]);
+        assert_eq!(first_bits(0, 4), [0; 4]);
+        assert_eq!(first_bits(33, 5), [255, 255, 255, 255, 128]);
+    }
+}

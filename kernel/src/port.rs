@@ -1,0 +1,123 @@
+//! A device as a port of the router that the host is: with the settings that say what it believes and lets through. One
+//! question for each, many in one system call, and no file of /proc.
+
+use std::collections::BTreeMap;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkExtentMask, LinkMessage};
+
+use crate::link::{self, Ipv4Setting, Link};
+use crate::message::Message;
+use crate::{Error, Request, Result, Socket};
+
+/// A device with its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The device.
+    pub link: Link,
+    /// Its settings of IPv4; none where IPv4 is not on it.
+    pub ipv4: Option<Ipv4>,
+    /// Its settings of IPv6; none where the kernel has no IPv6.
+    pub ipv6: Option<Ipv6>,
+}
+
+/// Settings of IPv4 (net/ipv4/conf/…), as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4 {
+    /// `rp_filter`.
+    pub reverse_path_filter: i32,
+    /// `forwarding`.
+    pub forwarding: i32,
+    /// `accept_redirects`.
+    pub accept_redirects: i32,
+    /// `route_localnet`.
+    pub route_localnet: i32,
+}
+
+/// Settings of IPv6 (net/ipv6/conf/…), as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6 {
+    /// `disable_ipv6`.
+    pub disabled: i32,
+    /// `accept_ra`.
+    pub accept_advertisements: i32,
+    /// `accept_redirects`.
+    pub accept_redirects: i32,
+}
+
+impl Ipv4 {
+    /// The value of a setting.
+    pub fn get(&self, setting: Ipv4Setting) -> i32 {
+        match setting {
+            Ipv4Setting::ReversePathFilter => self.reverse_path_filter,
+            Ipv4Setting::Forwarding => self.forwarding,
+            Ipv4Setting::AcceptRedirects => self.accept_redirects,
+            Ipv4Setting::RouteLocalnet => self.route_localnet,
+        }
+    }
+}
+
+/// The devices that are there of those with these names.
+///
+/// # Errors
+/// When the kernel refuses to answer.
+pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, Port>> {
+    let question = |name: &&str| {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName((*name).to_owned()));
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        Request::new(format!("look up device {name}"), Message::from(RouteNetlinkMessage::GetLink(message)), 0)
+    };
+    let mut ports = BTreeMap::new();
+    for answer in socket.get_all(names.iter().map(question).collect())?.into_iter().flatten() {
+        let Message::Route(message) = answer else { continue };
+        let RouteNetlinkMessage::NewLink(message) = *message else {
+            return Err(Error::unreadable("look up devices", "not a device"));
+        };
+        let port = parse(message);
+        ports.insert(port.link.name.clone(), port);
+    }
+    Ok(ports)
+}
+
+fn parse(message: LinkMessage) -> Port {
+    let (mut ipv4, mut ipv6) = (None, None);
+    for attribute in &message.attributes {
+        let LinkAttribute::AfSpecUnspec(families) = attribute else { continue };
+        for family in families {
+            match family {
+                AfSpecUnspec::Inet(fields) => ipv4 = ipv4.or(fields.iter().find_map(of_ipv4)),
+                AfSpecUnspec::Inet6(fields) => ipv6 = ipv6.or(fields.iter().find_map(of_ipv6)),
+                _ => {}
+            }
+        }
+    }
+    Port { link: link::parse(message), ipv4, ipv6 }
+}
+
+fn of_ipv4(field: &AfSpecInet) -> Option<Ipv4> {
+    let AfSpecInet::DevConf(found) = field else { return None };
+    Some(Ipv4 {
+        reverse_path_filter: found.rp_filter,
+        forwarding: found.forwarding,
+        accept_redirects: found.accept_redirects,
+        route_localnet: found.route_localnet,
+    })
+}
+
+fn of_ipv6(field: &AfSpecInet6) -> Option<Ipv6> {
+    let AfSpecInet6::DevConf(found) = field else { return None };
+    Some(Ipv6 {
+        disabled: found.disable_ipv6,
+        accept_advertisements: found.accept_ra,
+        accept_redirects: found.accept_redirects,
+    })
+}
+
+/// Sets IPv4 settings of a device.
+pub fn set_ipv4(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
+    let families = vec![AfSpecUnspec::Inet(vec![link::ipv4(settings)])];
+    let said: Vec<_> = settings.iter().map(|(setting, value)| format!("{setting:?} {value}")).collect();
+    let wish = format!("set {} of {name}", said.join(", "));
+    link::set(wish, index, vec![LinkAttribute::AfSpecUnspec(families)])
+}

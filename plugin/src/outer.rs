@@ -1,0 +1,82 @@
+//! The host's side of an attachment, as its record tells it: what ADD makes, and what is put back when somebody has broken
+//! it. Pure.
+
+use std::net::IpAddr;
+
+use podwire_conf::defaults;
+use podwire_kernel::link::Ipv4Setting;
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::{Mac, family};
+
+use crate::ledger::Record;
+use crate::plan;
+
+/// The host's side of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outer {
+    /// The name of the veth's end on the host.
+    pub name: String,
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// The link-layer address of the other end, in the pod; none where the record is of an older version.
+    pub pod_mac: Option<Mac>,
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether a port of the node leads to the pod.
+    pub has_ports: bool,
+}
+
+impl Outer {
+    /// That of a record.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            name: plan::host_device(&record.attachment),
+            mac: plan::host_mac(&record.attachment),
+            pod_mac: record.mac,
+            addresses: record.addresses(),
+            has_ports: !record.ports.is_empty(),
+        }
+    }
+
+    /// The routes to the pod, through the device with this index.
+    pub fn routes(&self, device: u32) -> Vec<Route> {
+        let route = |address: &IpAddr| {
+            let (destination, target) = (family::host(*address), Target::Device(device));
+            Route { destination, metric: 0, target, protocol: defaults::POD_PROTOCOL }
+        };
+        self.addresses.iter().map(route).collect()
+    }
+
+    /// The permanent neighbours on the device with this index.
+    pub fn neighbours(&self, device: u32) -> Vec<Neighbour> {
+        let neighbour =
+            |mac: Mac| self.addresses.iter().map(move |address| Neighbour { device, address: *address, mac });
+        self.pod_mac.into_iter().flat_map(neighbour).collect()
+    }
+
+    /// Settings of IPv4 on the device: closed to addresses that are not routed to it.
+    pub fn ipv4_settings(&self) -> Vec<(Ipv4Setting, u32)> {
+        let mut settings =
+            vec![(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
+        if self.has_ports {
+            // A port of the node is one on 127.0.0.1 too. What pods must not do with it, the firewall forbids.
+            settings.push((Ipv4Setting::RouteLocalnet, 1));
+        }
+        settings
+    }
+
+    /// Settings of the kernel without which the host's end would believe router advertisements and redirects, whatever
+    /// addresses the pod has (CVE-2020-10749). They are written where the kernel has them.
+    pub fn distrust(&self) -> Vec<Sysctl> {
+        plan::distrust(&self.name).into()
+    }
+
+    /// The setting without which the pod's IPv6 address cannot be reached on a host that has IPv6 switched off, where the
+    /// pod has such an address.
+    pub fn ipv6_on(&self) -> Option<Sysctl> {
+        let needed = self.addresses.iter().any(IpAddr::is_ipv6);
+        needed.then(|| Sysctl::of_device("ipv6", &self.name, "disable_ipv6", "0"))
+    }
+}

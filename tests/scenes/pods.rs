@@ -1,0 +1,347 @@
+//! Pods whose place on the host somebody has broken: the daemon puts it back out of the plugin's ledger, and never gets in
+//! the way of the plugin.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire_tests::lab::exchange::{Responder, exchange};
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::underlay_address;
+use podwire_tests::lab::node::Node;
+use podwire_tests::lab::runtime::Call;
+use podwire_tests::lab::{SOON, eventually};
+use serde_json::{Value, json as value};
+
+use crate::attachment::outer;
+use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, state};
+use crate::guards::by_chain;
+
+/// The port of the node.
+const HOST_PORT: u16 = 8080;
+
+/// A pod with a host port, made by hand: the call that makes it, and the name of its device on the host.
+fn with_port(node: &Node, name: &str, port: u16) -> Outcome<(Host, Call, String)> {
+    let mut configuration = node.configuration()?;
+    let mappings = ["tcp", "udp"].map(|protocol| value!({"hostPort": port, "containerPort": 80, "protocol": protocol}));
+    configuration["runtimeConfig"] = value!({"portMappings": mappings});
+    let (host, netns) = node.host.pod(name)?;
+    host.run("ip", &["link", "set", "lo", "up"])?;
+    let call = Call::new("ADD", name, &netns, &configuration);
+    let result = call.execute(&node.host)?.result()?;
+    Ok((host, call, outer(&result)))
+}
+
+/// Answers one word on port 80 of a pod for as long as the world is.
+fn serve(pod: &Host) -> Outcome {
+    let listener = pod.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80))).map_err(|error| error.to_string())?;
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // Who has asked and is gone does not want to know.
+            let _ = stream.write_all(b"pod");
+        }
+    });
+    Ok(())
+}
+
+/// That a port of a node is answered by the pod.
+fn answers(from: &Host, node: IpAddr) -> Outcome {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&(node, HOST_PORT).into(), Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = from.enter(ask).map_err(|error| format!("from {} to {node}: {error}", from.name))?;
+    check(answer == "pod", || format!("{node} answers {answer:?}"))
+}
+
+#[test]
+fn pain46_host_ports_outlive_every_flush() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let (pod, _, _) = with_port(node, "pod", HOST_PORT)?;
+        serve(&pod)?;
+        let host = &node.host;
+        let whole = by_chain(&state(host)?);
+        for broken in [
+            "flush ruleset",
+            "delete table inet podwire",
+            "flush table inet podwire",
+            "flush chain inet podwire hostports",
+            "delete element inet podwire hostports4 { tcp . 8080 }",
+            "flush map inet podwire hostports6",
+            "flush set inet podwire hairpin4",
+            "delete element inet podwire hostports4 { udp . 8080 }; \
+             add element inet podwire hostports4 { udp . 8080 : 10.244.1.77 . 80 }",
+            "flush chain inet podwire loopback-guard; delete chain inet podwire loopback-guard",
+            "insert rule inet podwire pod-postrouting accept",
+        ] {
+            host.run("nft", &[broken])?;
+            eventually(SOON, || same("the node", &whole, &by_chain(&state(host)?)))
+                .map_err(|why| format!("after {broken}: {why}"))?;
+            for like in FAMILIES {
+                answers(&lab.outside, underlay_address(1, like)).map_err(|why| format!("after {broken}: {why}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Everything in the plugin's sets, as `nft` lists it.
+fn translated(host: &Host) -> Outcome<Vec<String>> {
+    let list = host.run("nft", &["list", "table", "inet", "podwire"])?;
+    Ok(list.lines().filter(|line| line.contains("comment \"pw")).map(|line| line.trim().to_owned()).collect())
+}
+
+#[test]
+fn pain46_a_pod_that_ends_while_the_firewall_is_restored_gets_nothing_back() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let host = &node.host;
+        let (stays, ..) = with_port(node, "stays", HOST_PORT)?;
+        serve(&stays)?;
+        let whole = translated(host)?;
+        for round in 0..20 {
+            let port = 9000 + round;
+            let (_pod, call, _) = with_port(node, &format!("ends-{round}"), port)?;
+            thread::scope(|scope| {
+                let ends = scope.spawn(|| call.clone().verb("DEL").execute(host)?.result().map(drop));
+                let flush = host.run("nft", &["flush", "ruleset"]).map(drop);
+                flush.and(ends.join().map_err(|_| "DEL has panicked".to_owned())?)
+            })?;
+            eventually(SOON, || {
+                let found = translated(host)?;
+                check(found == whole, || format!("round {round}: {found:#?} instead of {whole:#?}"))
+            })?;
+        }
+        answers(&lab.outside, underlay_address(1, FAMILIES[0]))
+    });
+}
+
+#[test]
+fn the_daemon_and_the_plugin_do_not_fight_over_the_table() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let (host, daemon) = (&node.host, node.daemon.as_ref().ok_or("no daemon")?);
+        let count = || daemon.said().iter().filter(|line| line.contains("table inet")).count();
+        let said = count();
+        // Many at once, each with elements of its own, beside a firewall that nobody breaks.
+        let outcomes = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8_u16)
+                .map(|number| {
+                    scope.spawn(move || -> Outcome {
+                        for round in 0..5 {
+                            let name = format!("pod-{number}-{round}");
+                            let (_pod, call, _) = with_port(node, &name, 9000 + number)?;
+                            call.verb("DEL").execute(host)?.result()?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Outcome<Vec<()>>>()
+        });
+        outcomes?;
+        check(translated(host)?.is_empty(), || "elements are left".into())?;
+        // A pass after all that: what it has to do is said in the log before this.
+        host.run("ip", &["link", "set", "podwire.1", "mtu", "1300"])?;
+        daemon.wait_for("set the MTU", SOON)?;
+        check(count() == said, || format!("it has meddled: {:#?}", daemon.said()))
+    });
+}
+
+/// What breaks a pod: lines of a shell, `$device` being its end on the host, `$pod4` and `$pod6` its addresses.
+const BREAKS: [&str; 16] = [
+    "ip route delete $pod4",
+    "ip -6 route delete $pod6",
+    "ip route flush proto 113; ip -6 route flush proto 113",
+    "ip route replace $pod4 dev eth0 proto 113",
+    "ip neighbour delete $pod4 dev $device",
+    "ip neighbour flush dev $device nud permanent",
+    "ip neighbour replace $pod4 dev $device lladdr 02:00:00:00:00:99",
+    "ip neighbour replace $pod6 dev $device lladdr 02:00:00:00:00:99 nud stale",
+    "ip link set $device down",
+    "ip link set $device down; ip link set $device up",
+    "ip link set $device address 02:00:00:00:00:98",
+    "echo 0 > /proc/sys/net/ipv4/conf/$device/rp_filter",
+    "echo 0 > /proc/sys/net/ipv4/conf/$device/forwarding",
+    "echo 0 > /proc/sys/net/ipv4/conf/all/forwarding",
+    "echo 1 > /proc/sys/net/ipv6/conf/$device/disable_ipv6",
+    "echo 1 > /proc/sys/net/ipv6/conf/$device/accept_ra; ip route delete $pod4",
+];
+
+/// The one pod's device on the host.
+fn device(host: &Host) -> Outcome<String> {
+    let links = json(host, "ip", &["-j", "link", "show", "type", "veth"])?;
+    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+    names.filter(|name| name.starts_with("pw")).map(str::to_owned).next().ok_or(format!("no pod in {links}"))
+}
+
+/// Settings of a device, which `ip` does not list.
+fn settings(host: &Host, device: &str) -> Outcome<Value> {
+    let names = [
+        "ipv4/DEVICE/rp_filter",
+        "ipv4/DEVICE/forwarding",
+        "ipv4/DEVICE/accept_redirects",
+        "ipv4/DEVICE/route_localnet",
+        "ipv6/DEVICE/disable_ipv6",
+        "ipv6/DEVICE/accept_ra",
+        "ipv6/DEVICE/accept_redirects",
+    ];
+    let paths = names.map(|name| format!("/proc/sys/net/{}", name.replace("DEVICE", &format!("conf/{device}"))));
+    let found = host.run("cat", &paths.each_ref().map(String::as_str))?;
+    Ok(found.lines().collect())
+}
+
+/// The node's permanent neighbours that are ours.
+fn neighbours(looked: &Value) -> Value {
+    let all = looked[0]["neighbours"].as_array().into_iter().flatten();
+    all.filter(|neighbour| neighbour["dst"] != "10.99.0.1").cloned().collect()
+}
+
+#[test]
+fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
+    cluster(2, |lab| {
+        let far = lab.nodes[1].add_pod("far")?;
+        let far_addresses = far.addresses.clone();
+        let _far = Responder::start(&far.host)?;
+        let pod = lab.nodes[0].add_pod("pod")?;
+        let (pod, addresses) = (pod.host.clone(), pod.addresses.clone());
+        let _pod = Responder::start(&pod)?;
+        let host = lab.nodes[0].host.clone();
+        let device = device(&host)?;
+        // A stranger's beside each of ours.
+        for line in [
+            format!("ip route add 10.99.0.1 dev {device} proto static"),
+            format!("ip neighbour add 10.99.0.1 dev {device} lladdr 02:00:00:00:00:77"),
+        ] {
+            host.run("sh", &["-c", &line])?;
+        }
+        let look = || -> Outcome<Value> { Ok(value!([state(&host)?, settings(&host, &device)?, state(&pod)?])) };
+        let whole = look()?;
+        for broken in BREAKS {
+            let script = format!("device={device} pod4={} pod6={}; {broken}", addresses[0], addresses[1]);
+            host.run("sh", &["-c", &script]).map_err(|why| format!("{broken}: {why}"))?;
+            // The kernel itself takes what is a stranger's away with these; it is no business of ours.
+            let strangers = ["down", "address 02", "neighbour flush"].iter().any(|word| broken.contains(word));
+            if strangers {
+                eventually(SOON, || same("ours", &neighbours(&whole), &neighbours(&look()?)))?;
+                eventually(SOON, || {
+                    let restore = format!(
+                        "ip route replace 10.99.0.1 dev {device} proto static && \
+                         ip neighbour replace 10.99.0.1 dev {device} lladdr 02:00:00:00:00:77"
+                    );
+                    host.run("sh", &["-c", &restore])
+                })?;
+            }
+            eventually(SOON, || same("the pod", &whole, &look()?)).map_err(|why| format!("after {broken}: {why}"))?;
+            for (own, other) in addresses.iter().zip(&far_addresses) {
+                let reach = || {
+                    reaches(&pod, *own, *other)?;
+                    exchange(&host, *own).map(drop)
+                };
+                reach().map_err(|why| format!("after {broken}: {why}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn pain22_a_pod_is_repaired_within_fifty_milliseconds_among_a_hundred() {
+    cluster(1, |lab| {
+        let node = &mut lab.nodes[0];
+        for number in 0..30 {
+            node.add_pod(&format!("pod-{number}"))?;
+        }
+        let (host, address) = (node.host.clone(), node.pod("pod-17").addresses[0].to_string());
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            host.run("ip", &["route", "delete", &address])?;
+            let start = Instant::now();
+            eventually(SOON, || {
+                let route = host.run("ip", &["route", "show", &address])?;
+                check(!route.is_empty(), || "no route".into())
+            })?;
+            best = best.min(start.elapsed());
+        }
+        check(best < Duration::from_millis(50), || format!("it took {best:?} at best"))
+    });
+}
+
+#[test]
+fn a_record_of_an_older_version_is_repaired_as_far_as_it_tells() {
+    cluster(1, |lab| {
+        let pod = lab.nodes[0].add_pod("pod")?;
+        let (pod, addresses) = (pod.host.clone(), pod.addresses.clone());
+        let _responder = Responder::start(&pod)?;
+        let host = &lab.nodes[0].host;
+        let forget = "sed -i 's/,\"mac\":\"[0-9a-f:]*\"//' /run/podwire/podwire/attachments/*";
+        host.run("sh", &["-c", forget])?;
+        let record = host.run("sh", &["-c", "cat /run/podwire/podwire/attachments/*"])?;
+        check(!record.contains("\"mac\""), || record)?;
+        host.run(
+            "sh",
+            &["-c", "for device in $(ls /sys/class/net | grep ^pw.............$); do ip link set $device down; done"],
+        )?;
+        for address in addresses {
+            // The kernel asks for the link-layer address itself.
+            eventually(SOON, || exchange(host, address).map(drop))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_strangers_route_to_a_pods_address_is_named_and_not_replaced() {
+    cluster(1, |lab| {
+        let address = lab.nodes[0].add_pod("pod")?.addresses[0].to_string();
+        let host = &lab.nodes[0].host;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        host.run("ip", &["route", "replace", &address, "dev", "eth0", "proto", "static"])?;
+        daemon.wait_for("File exists (17): it is somebody else's, and is not replaced: the pod is cut off", SOON)?;
+        let route = host.run("ip", &["route", "show", &address])?;
+        check(route.contains("dev eth0 proto static"), || route)?;
+        host.run("ip", &["route", "delete", &address])?;
+        eventually(SOON, || {
+            let route = host.run("ip", &["route", "show", &address])?;
+            check(route.contains("proto 113"), || format!("the route is {route:?}"))
+        })
+    });
+}
+
+#[test]
+fn a_pod_that_is_attached_or_detached_just_now_is_left_to_the_plugin() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let (host, daemon) = (&node.host, node.daemon.as_ref().ok_or("no daemon")?);
+        let before = state(host)?;
+        let start = daemon.said().len();
+        let outcomes = thread::scope(|scope| {
+            let threads: Vec<_> = (0..6)
+                .map(|number| {
+                    scope.spawn(move || -> Outcome {
+                        for round in 0..10 {
+                            let name = format!("pod-{number}-{round}");
+                            let (_, call, _) = with_port(node, &name, 9000 + number)?;
+                            call.verb("DEL").execute(host)?.result()?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Outcome<Vec<()>>>()
+        });
+        outcomes?;
+        let said: Vec<_> = daemon.said().split_off(start);
+        check(said.is_empty(), || format!("it has said {said:#?}"))?;
+        let without_table = |mut state: Value| {
+            state["nftables"] = Value::Null;
+            state
+        };
+        same("the node", &without_table(before), &without_table(state(host)?))
+    });
+}
