@@ -1,7 +1,10 @@
-//! One pass: look, compare, apply the difference. The only file that changes the kernel.
+//! One pass: look, compare, apply the difference. The only file that changes the kernel; `pass/change.rs` is the short way
+//! of a few peers that came, left or changed.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,8 @@ use crate::state::Device;
 use crate::view::View;
 use crate::{conflist, desired, found};
 
+mod change;
+
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
 const IN_USE_WITHIN: Duration = Duration::from_secs(1);
@@ -31,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) changes: usize,
     /// What could not be made as it should be, each a sentence.
     pub(crate) problems: Vec<String>,
+    /// Whether it was told to stop before it had looked at all there is.
+    pub(crate) stopped: bool,
 }
 
 /// The sockets, and the passes made with them.
@@ -39,20 +46,50 @@ pub(crate) struct Worker {
     netfilter: Socket,
     settings: Settings,
     conflist_directory: PathBuf,
+    stop: Arc<AtomicBool>,
+    /// What the last pass has left, when all was as it should be.
+    left: Option<change::Left>,
 }
 
 impl Worker {
-    pub(crate) fn new(settings: Settings, conflist_directory: PathBuf) -> podwire_kernel::Result<Self> {
-        Ok(Self { route: Socket::route()?, netfilter: Socket::netfilter()?, settings, conflist_directory })
+    /// Once `stop` is set, a pass ends where it would make its next list.
+    pub(crate) fn new(
+        settings: Settings,
+        conflist_directory: PathBuf,
+        stop: Arc<AtomicBool>,
+    ) -> podwire_kernel::Result<Self> {
+        let (mut route, netfilter) = (Socket::route()?, Socket::netfilter()?);
+        route.stop_by(stop.clone());
+        Ok(Self { route, netfilter, settings, conflist_directory, stop, left: None })
+    }
+
+    /// The ports that it changes the kernel by: routes', nftables'.
+    pub(crate) fn ports(&self) -> [u32; 2] {
+        [self.route.port(), self.netfilter.port()]
     }
 
     /// One pass.
     pub(crate) fn pass(&mut self, view: &View) -> Outcome {
         let mut outcome = Outcome::default();
-        match self.overlay(view, &mut outcome) {
+        let left = self.left.take();
+        self.look_and_repair(view, &mut outcome);
+        if self.stop.load(Ordering::Relaxed) && !outcome.problems.is_empty() {
+            outcome.problems.clear();
+            outcome.stopped = true;
+            if outcome.changes == 0 {
+                self.left = left;
+            }
+        } else if !outcome.problems.is_empty() {
+            self.left = None;
+        }
+        outcome
+    }
+
+    fn look_and_repair(&mut self, view: &View, outcome: &mut Outcome) {
+        match self.overlay(view, outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(device) => {
-                if let Err(error) = self.firewall(view, &mut outcome) {
+                if let Err(error) = self.firewall(view, outcome) {
                     outcome.problems.push(error.to_string());
                 }
                 if outcome.problems.is_empty() {
@@ -64,7 +101,6 @@ impl Worker {
                 }
             }
         }
-        outcome
     }
 
     /// The device, then everything on and behind it.
@@ -77,7 +113,7 @@ impl Worker {
         let wanted = desired::device(view, &self.settings, mtu);
         let link = self.device(&wanted, outcome)?;
         self.settings(view, outcome);
-        let (found, ids) = found::state(&mut self.route, link.index).map_err(|error| error.to_string())?;
+        let (found, mut ids) = found::state(&mut self.route, link.index).map_err(|error| error.to_string())?;
         let (desired, left_out) = desired::state(view, &self.settings, link.index, &ids);
         let without = |name: &String| format!("node {name}: no nexthop id is left for it, see `ip nexthop`");
         outcome.problems.extend(left_out.iter().map(without));
@@ -88,6 +124,8 @@ impl Worker {
             };
             outcome.problems.push(format!("{error}{hint}"));
         }
+        ids.replace(&found, &desired);
+        self.left = Some(change::Left { device: link.index, ids });
         if outcome.changes > 0 && outcome.problems.is_empty() {
             outcome.problems.extend(desired.addresses.values().filter_map(|own| self.in_use(own.address.ip()).err()));
         }
@@ -135,17 +173,12 @@ impl Worker {
     }
 
     /// Applies changes, and logs each one that was made. The others.
-    fn apply(&mut self, changes: Vec<Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
-        let wishes: Vec<_> = changes.iter().map(|change| change.wish.clone()).collect();
-        outcome.changes += wishes.len();
-        let mut refused = self.route.execute_all(changes);
+    fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
+        let mut count = 0;
+        let counted = changes.into_iter().inspect(|_| count += 1);
+        let mut refused = self.route.execute_each(counted, |wish| info!("{wish}"));
+        outcome.changes += count;
         refused.sort_by_key(|(place, _)| *place);
-        let mut left = refused.iter().map(|(place, _)| *place).peekable();
-        for (place, wish) in wishes.iter().enumerate() {
-            if left.next_if_eq(&place).is_none() {
-                info!("{wish}");
-            }
-        }
         refused.into_iter().map(|(_, error)| error).collect()
     }
 

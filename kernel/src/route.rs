@@ -3,14 +3,18 @@
 use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{
+    DecodeError, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
+};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::attribute::{attributes, number};
+use crate::family::{self, IpVersion};
 use crate::message::Message;
-use crate::{Error, Request, Result, Socket, family};
+use crate::{Error, Request, Result, Socket};
 
 /// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -122,27 +126,46 @@ impl Route {
         }
         message
     }
+}
 
-    fn parse(message: &RouteMessage) -> Option<Self> {
-        let (mut destination, mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, None, 0);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::V4(*address)),
-                RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::V6(*address)),
-                RouteAttribute::Priority(found) => metric = *found,
-                RouteAttribute::NhId(id) => nexthop = Some(*id),
-                RouteAttribute::Oif(index) => device = Some(*index),
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
-                RouteAttribute::Gateway(RouteAddress::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
+/// What the kernel tells of a route, read in place (`struct rtmsg`, uapi/linux/rtnetlink.h).
+struct Answer {
+    /// `None` where it is a route of no known family.
+    route: Option<Route>,
+    local: bool,
+    device: Option<u32>,
+}
+
+const HEADER: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_NH_ID: u16 = 30;
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or("a route shorter than its header")?;
+        let [family, prefix, _, _, _, protocol, _, kind, ..] = *header;
+        let Some(version) = IpVersion::BOTH.into_iter().find(|version| u8::from(version.family()) == family) else {
+            return Ok(Self { route: None, local: false, device: None });
+        };
+        let mut destination = version.unspecified();
+        let (mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, 0);
+        for (kind, value) in attributes(rest) {
+            match kind {
+                RTA_DST => destination = version.address(value).ok_or("a destination of another length")?,
+                RTA_PRIORITY => metric = number(value).unwrap_or(0),
+                RTA_NH_ID => nexthop = number(value),
+                RTA_OIF => device = number(value),
+                RTA_GATEWAY => gateway = version.address(value),
                 _ => {}
             }
         }
-        let unspecified = match message.header.address_family {
-            AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-            _ => return None,
-        };
-        let target = match (message.header.kind, nexthop, gateway, device) {
+        let kind = RouteType::from(kind);
+        let target = match (kind, nexthop, gateway, device) {
             (RouteType::Unreachable, ..) => Target::Unreachable,
             (RouteType::BlackHole, ..) => Target::Blackhole,
             (RouteType::Unicast, Some(id), ..) => Target::Nexthop(id),
@@ -150,12 +173,12 @@ impl Route {
             (RouteType::Unicast, None, None, Some(device)) => Target::Device(device),
             _ => Target::Foreign,
         };
-        let prefix = message.header.destination_prefix_length;
-        let destination = IpNetwork::new(destination.unwrap_or(unspecified), prefix).ok()?;
-        if destination.is_ipv6() && metric == IPV6_DEFAULT_METRIC {
+        if version == IpVersion::V6 && metric == IPV6_DEFAULT_METRIC {
             metric = 0;
         }
-        Some(Self { destination, metric, target, protocol: message.header.protocol.into() })
+        let destination = IpNetwork::new(destination, prefix).map_err(|error| error.to_string())?;
+        let route = Route { destination, metric, target, protocol };
+        Ok(Self { route: Some(route), local: kind == RouteType::Local, device })
     }
 }
 
@@ -167,16 +190,13 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
         message.header.address_family = family;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(protocol);
-        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
-        let answers = match socket.dump(ask) {
+        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        let answers = match socket.dump_some(ask, |answer: Answer| Some(answer.route)) {
             // The kernel makes the table with the first route in it.
             Err(error) if error.is_gone() => Vec::new(),
             answers => answers?,
         };
-        for answer in answers {
-            let Message::Route(message) = answer else { continue };
-            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
-            let route = Route::parse(&message);
+        for route in answers {
             routes.push(route.ok_or_else(|| Error::unreadable("list routes", "a route of no known family"))?);
         }
     }
@@ -207,18 +227,12 @@ pub fn way(socket: &mut Socket, asked: IpAddr) -> Result<Option<Way>> {
     message.header.flags = RouteFlags::from_bits_retain(FIB_MATCH);
     message.attributes.push(RouteAttribute::Destination(address(asked)));
     let ask = Request::new(format!("look up {asked}"), Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-    match socket.get(ask) {
-        Ok(Some(Message::Route(answer))) => {
-            let RouteNetlinkMessage::NewRoute(found) = *answer else { return Ok(None) };
-            let device = found.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(device) => Some(*device),
-                _ => None,
-            });
-            let local = found.header.kind == RouteType::Local;
-            let destination = Route::parse(&found).map(|route| route.destination);
-            Ok(destination.map(|destination| Way { destination, local, device }))
+    match socket.get_all(vec![ask]) {
+        Ok(answers) => {
+            let found: Option<Answer> = answers.into_iter().flatten().next();
+            let way = |Answer { route, local, device }| Some(Way { destination: route?.destination, local, device });
+            Ok(found.and_then(way))
         }
-        Ok(_) => Ok(None),
         Err(error) if error.is_unreachable() => Ok(None),
         Err(error) => Err(error),
     }
@@ -236,12 +250,8 @@ pub fn everywhere(socket: &mut Socket) -> Result<Vec<Route>> {
     for family in family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
-        for answer in socket.dump(ask)? {
-            let Message::Route(message) = answer else { continue };
-            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
-            routes.extend(Route::parse(&message));
-        }
+        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        routes.extend(socket.dump_some(ask, |answer: Answer| answer.route)?);
     }
     Ok(routes)
 }

@@ -1,0 +1,73 @@
+//! The short way: a few peers came, left or changed. What differs between the view of the last pass and the new one is
+//! applied at once, without a list of all the others; a whole pass comes some time later and looks at everything.
+//!
+//! It is as careful as a whole pass. It is taken only after one that left nothing to be desired. An id of a nexthop that
+//! is changed or removed is asked for first, and one that is new is taken only if nobody has it; whatever else is
+//! touched is ours by its destination and protocol, or by its device. Whatever is not as expected ends it, and a whole
+//! pass finds out what there is and says what is wrong.
+
+use std::sync::Arc;
+
+use podwire_kernel::nexthop;
+use tracing::debug;
+
+use super::{Outcome, Worker};
+use crate::desired::{self, NexthopIds};
+use crate::diff;
+use crate::view::{Change, View};
+
+/// What a pass has left.
+pub(super) struct Left {
+    /// Index of the overlay's device.
+    pub(super) device: u32,
+    /// The ids of nexthops.
+    pub(super) ids: NexthopIds,
+}
+
+impl Worker {
+    /// Whether the short way can be taken.
+    pub(crate) fn can_change(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Makes the kernel follow a change of the view that the last pass was made with: the new view, and what came of it.
+    /// Where it was not the whole change, [`Worker::can_change`] says no, and only a whole pass helps.
+    pub(crate) fn change(&mut self, view: &View, change: &Change) -> (Arc<View>, Outcome) {
+        let mut outcome = Outcome::default();
+        let done = self.left.take().and_then(|left| self.change_overlay(view, change, left, &mut outcome));
+        let view = Arc::new(view.with(change));
+        self.left = done.filter(|_| match self.firewall(&view, &mut outcome) {
+            Ok(()) => true,
+            Err(error) => {
+                debug!("{error}");
+                false
+            }
+        });
+        (view, outcome)
+    }
+
+    fn change_overlay(&mut self, view: &View, change: &Change, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
+        let gateway_known = |name: &String| left.ids.ours.contains_key(&change.before[name].link_local());
+        if !change.before.keys().all(gateway_known) {
+            return None;
+        }
+        // What these peers share with all others (guards, own addresses) is in both, so that it stays.
+        let state = |peers| desired::state(&view.with_only(peers), &self.settings, left.device, &left.ids);
+        let ((before, _), (after, left_out)) = (state(&change.before), state(&change.after));
+        if !left_out.is_empty() {
+            return None;
+        }
+        match nexthop::has_all(&mut self.route, before.nexthops.values()) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                debug!("{error}");
+                return None;
+            }
+        }
+        let refused = self.apply(diff::state(&after, &before, left.device), outcome);
+        refused.iter().for_each(|error| debug!("{error}"));
+        left.ids.replace(&before, &after);
+        refused.is_empty().then_some(left)
+    }
+}
