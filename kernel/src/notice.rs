@@ -64,7 +64,8 @@ impl Notices {
     /// When the sockets cannot be waited for or read.
     pub fn wait(&self) -> io::Result<()> {
         loop {
-            let mut descriptors = self.sockets.each_ref().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            let mut descriptors =
+                self.sockets.each_ref().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             match poll(&mut descriptors, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 other => other?,

@@ -83,7 +83,10 @@ fn the_bench_of_the_daemon_measures_every_layout_and_ends_in_the_right_state() {
     let positive = |value: &Value| value.as_f64().unwrap() > 0.0;
     let layouts: Vec<_> = list("traffic").iter().map(|one| one["layout"].clone()).collect();
     assert_eq!(layouts, ["podwire", "flannel", "plain"]);
-    assert!(list("traffic").iter().all(|one| positive(&one["round_trip_us"]) && positive(&one["gigabits"])), "{report:#}");
+    assert!(
+        list("traffic").iter().all(|one| positive(&one["round_trip_us"]) && positive(&one["gigabits"])),
+        "{report:#}"
+    );
     for one in list("scale") {
         let measured = ["cold_s", "program_s", "restart_s", "flannel_s", "resident_mb", "peak_mb", "repair_ms"];
         assert!(measured.iter().all(|name| positive(&one[name])), "{one:#}");

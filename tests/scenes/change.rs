@@ -27,7 +27,8 @@ fn ours(host: &Host) -> Outcome<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for (program, arguments) in looks {
         for line in host.run(program, arguments)?.lines() {
-            let is_id = |word: &str| word.parse().is_ok_and(|id: u32| podwire_conf::defaults::NEXTHOP_IDS.contains(&id));
+            let is_id =
+                |word: &str| word.parse().is_ok_and(|id: u32| podwire_conf::defaults::NEXTHOP_IDS.contains(&id));
             // Of an address the number of its device goes as well.
             let known = line.split_whitespace().filter(|word| !is_id(word) && !word.ends_with(':'));
             found.insert(known.collect::<Vec<_>>().join(" "));
@@ -46,8 +47,7 @@ fn as_a_fresh_start(lab: &Lab, what: &str) -> Outcome {
     let wanted = ours(&fresh.nodes[0].host)?;
     eventually(SOON, || {
         let found = ours(&host)?;
-        let (more, less): (Vec<_>, Vec<_>) =
-            (found.difference(&wanted).collect(), wanted.difference(&found).collect());
+        let (more, less): (Vec<_>, Vec<_>) = (found.difference(&wanted).collect(), wanted.difference(&found).collect());
         check(found == wanted, || format!("{what}: has {more:#?} and lacks {less:#?}"))
     })
 }
@@ -162,8 +162,7 @@ fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
         socket.execute(overlay.create("vx", podwire_kernel::Mac([2, 0, 0, 0, 0, 1]), 1450)).unwrap();
         let device = podwire_kernel::link::by_name(&mut socket, "vx").unwrap().unwrap().index;
         socket.execute(podwire_kernel::link::set_up(device, "vx")).unwrap();
-        let encap =
-            Encap { vni: 1, source: "192.0.2.1".parse().unwrap(), destination: "192.0.2.2".parse().unwrap() };
+        let encap = Encap { vni: 1, source: "192.0.2.1".parse().unwrap(), destination: "192.0.2.2".parse().unwrap() };
         let first = Nexthop { id: 7, device, gateway: "fe80::2".parse().unwrap(), encap, protocol: 112 };
         let second = Nexthop { id: 8, gateway: "fe80::3".parse().unwrap(), ..first.clone() };
         socket.execute(first.add()).unwrap();

@@ -198,7 +198,9 @@ impl Shown<'_> {
         let put = |path: PathBuf, content: &str| {
             let directory = path.parent().unwrap_or(&path);
             let write = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, content));
-            write.map(|()| format!("{}\n", path.display())).map_err(|error| format!("write {}: {error}", path.display()))
+            write
+                .map(|()| format!("{}\n", path.display()))
+                .map_err(|error| format!("write {}: {error}", path.display()))
         };
         let mut files = put(output.join(format!("{}.json", self.name)), &self.json)?;
         let drawing = format!("{}.svg", self.name);

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_tests::lab::host::Host;
 use podwire_tests::lab::eventually;
+use podwire_tests::lab::host::Host;
 use serde::Serialize;
 
 use super::layout;

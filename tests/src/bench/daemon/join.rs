@@ -46,13 +46,7 @@ struct Monitor {
 ///
 /// # Errors
 /// What did not work.
-pub(crate) fn measure(
-    peers: u32,
-    joins: u32,
-    rest: Duration,
-    podwired: &Path,
-    shared: &Path,
-) -> Result<Join, String> {
+pub(crate) fn measure(peers: u32, joins: u32, rest: Duration, podwired: &Path, shared: &Path) -> Result<Join, String> {
     let directory = shared.join("join");
     let (_switch, host) = layout::lonely("node", 1, &directory)?;
     let mut entries: Vec<_> = (1..=peers + 1).map(Entry::of).collect();

@@ -51,7 +51,8 @@ impl Podwired {
         command.args(["run", "--node-name", &plan::name(number), "--nodes"]).arg(nodes);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let begun = Instant::now();
-        let mut child = host.enter(|| command.spawn()).map_err(|error| format!("start {}: {error}", program.display()))?;
+        let mut child =
+            host.enter(|| command.spawn()).map_err(|error| format!("start {}: {error}", program.display()))?;
         let stream = child.stderr.take().ok_or("podwired has no standard error")?;
         let (sender, lines) = channel();
         thread::spawn(move || {

@@ -14,7 +14,8 @@ impl Report {
         text += &format!("podwired {own} ({revision}) · flannel layout by {other}\n");
         text += &warnings(machine, self.quick);
         if !self.traffic.is_empty() {
-            text += "\nTCP between pods on two nodes, IPv4, in turn, medians of the rounds (podwire's in terms of it)\n";
+            text +=
+                "\nTCP between pods on two nodes, IPv4, in turn, medians of the rounds (podwire's in terms of it)\n";
             text += &self.traffic_table();
         }
         if !self.scale.is_empty() {
