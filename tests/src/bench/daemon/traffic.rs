@@ -79,9 +79,9 @@ pub(crate) fn measure(effort: Effort, podwired: &Path, shared: &Path) -> Result<
 
 /// A connection from the first pod to the second: the listener's end, and the other's.
 fn connect(pair: &Pair) -> Result<(TcpStream, TcpStream), String> {
-    let [near, far] = &pair.pods;
+    let ([near, far], [_, address]) = (&pair.pods, pair.addresses);
     let connect = || -> std::io::Result<(TcpStream, TcpStream)> {
-        let listener = far.enter(|| TcpListener::bind(SocketAddr::new(pair.addresses[1], 0)))?;
+        let listener = far.enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?;
         let address = listener.local_addr()?;
         let stream = near.enter(|| TcpStream::connect_timeout(&address, PATIENCE))?;
         let (accepted, _) = listener.accept()?;
