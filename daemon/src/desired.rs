@@ -30,6 +30,20 @@ pub struct NexthopIds {
     pub taken: BTreeSet<u32>,
 }
 
+impl NexthopIds {
+    /// Takes note that the nexthops of one state were made those of another.
+    pub fn replace(&mut self, before: &State, after: &State) {
+        for nexthop in before.nexthops.values() {
+            self.ours.remove(&nexthop.gateway);
+            self.taken.remove(&nexthop.id);
+        }
+        for nexthop in after.nexthops.values() {
+            self.ours.insert(nexthop.gateway, nexthop.id);
+            self.taken.insert(nexthop.id);
+        }
+    }
+}
+
 /// What VXLAN adds to a packet, in bytes: the inner Ethernet header, VXLAN, UDP, and the outer IP header (RFC 7348,
 /// section 5).
 fn overhead(view: &View) -> u32 {

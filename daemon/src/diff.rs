@@ -1,10 +1,13 @@
 //! From what is found to what is desired: the requests that make the difference, in an order in which no packet goes
-//! astray. Pure; nothing to do is an empty list.
+//! astray. Pure; nothing to do is no request.
 
 use std::collections::BTreeMap;
 
+use podwire_kernel::address::Address;
 use podwire_kernel::link::{self, Link, Vxlan};
 use podwire_kernel::message::Message;
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::nexthop::Nexthop;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::{Request, tunnel};
 
@@ -65,30 +68,41 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
 ///
 /// First what is needed comes (guards before routes, a peer before the routes to it), then what is not goes (routes
 /// before the peer, guards last): at no moment does a packet for a pod leave by another route.
-pub fn state(desired: &State, found: &State, device: Option<u32>) -> Vec<Request<Message>> {
-    let mut changes = Vec::new();
-    let missing_vnis = desired.vnis.difference(&found.vnis).zip(device.into_iter().cycle());
-    changes.extend(missing_vnis.map(|(vni, device)| tunnel::add(device, *vni)));
-    changes.extend(to_set(&desired.addresses, &found.addresses).map(|address| address.replace()));
+///
+/// The requests are made one by one as they are taken: ten thousand peers are forty thousand of them.
+pub fn state<'a>(
+    desired: &'a State,
+    found: &'a State,
+    device: Option<u32>,
+) -> impl Iterator<Item = Request<Message>> + use<'a> {
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
     // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
     let set = |route: &Route| {
         let ours = found.routes.contains_key(&(route.destination, route.metric));
         if ours { route.replace() } else { route.add() }
     };
-    changes.extend(to_set(&desired.routes, &found.routes).filter(guard).map(set));
-    changes.extend(to_set(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.replace()));
-    changes.extend(to_set(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.replace()));
-    changes.extend(to_set(&desired.routes, &found.routes).filter(|route| !guard(route)).map(set));
-
-    changes.extend(to_remove(&desired.routes, &found.routes).filter(|route| !guard(route)).map(Route::delete));
-    changes.extend(to_remove(&desired.nexthops, &found.nexthops).map(|nexthop| nexthop.delete()));
-    changes.extend(to_remove(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.delete()));
-    changes.extend(to_remove(&desired.routes, &found.routes).filter(guard).map(Route::delete));
-    changes.extend(to_remove(&desired.addresses, &found.addresses).map(|address| address.delete()));
+    let set_nexthop = |nexthop: &Nexthop| {
+        let ours = found.nexthops.contains_key(&nexthop.id);
+        if ours { nexthop.replace() } else { nexthop.add() }
+    };
+    let missing_vnis = desired.vnis.difference(&found.vnis).zip(device.into_iter().cycle());
     let surplus_vnis = found.vnis.difference(&desired.vnis).zip(device.into_iter().cycle());
-    changes.extend(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
-    changes
+    let first = missing_vnis
+        .map(|(vni, device)| tunnel::add(device, *vni))
+        .chain(to_set(&desired.addresses, &found.addresses).map(Address::replace))
+        .chain(to_set(&desired.routes, &found.routes).filter(guard).map(set))
+        .chain(to_set(&desired.neighbours, &found.neighbours).map(Neighbour::replace))
+        .chain(to_set(&desired.nexthops, &found.nexthops).map(set_nexthop))
+        .chain(to_set(&desired.routes, &found.routes).filter(move |route| !guard(route)).map(set));
+    let then = to_remove(&desired.routes, &found.routes)
+        .filter(move |route| !guard(route))
+        .map(Route::delete)
+        .chain(to_remove(&desired.nexthops, &found.nexthops).map(Nexthop::delete))
+        .chain(to_remove(&desired.neighbours, &found.neighbours).map(Neighbour::delete))
+        .chain(to_remove(&desired.routes, &found.routes).filter(guard).map(Route::delete))
+        .chain(to_remove(&desired.addresses, &found.addresses).map(Address::delete))
+        .chain(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
+    first.chain(then)
 }
 
 fn to_set<'a, K: Ord, V: PartialEq>(

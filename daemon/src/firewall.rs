@@ -60,6 +60,11 @@ impl Firewall {
         Ok(Self { socket: Socket::netfilter()?, known: None })
     }
 
+    /// The port that it changes the kernel by.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
     /// One pass. `state` is where the ledger is.
     ///
     /// # Errors

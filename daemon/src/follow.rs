@@ -2,8 +2,10 @@
 //!
 //! The file's metadata is looked at a few times a second. That sees a rename, an edit in place, a swapped symbolic link
 //! (a mounted ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only.
-//! A change is believed when two looks in a row agree: a file that is being written is not read half.
+//! A change is believed when two looks in a row agree: a file that is being written is not read half. A file that was
+//! written again as it was is read and not parsed.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,25 +29,24 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 /// When the file cannot be read now: a later failure keeps the last membership.
 pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membership>> {
     let mut ticks = tokio::time::interval(INTERVAL);
+    let mut reader = Reader { path, hasher: RandomState::new(), last: None };
     let mut seen = None;
     let (stamp, first) = loop {
         ticks.tick().await;
-        let now = stamp(&path).map_err(|error| io::Error::other(unreadable(&path, &error)))?;
-        if seen == Some(now) {
-            match read(&path, now) {
-                Ok(Some(first)) => break (now, first),
-                Ok(None) => {}
-                Err(why) => return Err(io::Error::other(why)),
-            }
+        let now = stamp(&reader.path).map_err(|error| io::Error::other(unreadable(&reader.path, &error)))?;
+        if seen == Some(now)
+            && let Look::New(first) = reader.read(now).map_err(io::Error::other)?
+        {
+            break (now, first);
         }
         seen = Some(now);
     };
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(async move { follow(&path, stamp, sender).await });
+    tokio::spawn(follow(reader, stamp, sender));
     Ok(receiver)
 }
 
-async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
+async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membership>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     // What was last seen, and what was last dealt with; a file that is not there is a state as well.
     let mut seen = Some(first);
@@ -53,7 +54,7 @@ async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
     let mut complaint = String::new();
     loop {
         ticks.tick().await;
-        let looked = stamp(path);
+        let looked = stamp(&reader.path);
         let now = looked.as_ref().ok().copied();
         let settled = now == seen;
         seen = now;
@@ -61,10 +62,10 @@ async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
             continue;
         }
         dealt_with = Some(now);
-        match looked.map_err(|error| unreadable(path, &error)).and_then(|now| read(path, now)) {
-            // Changed while it was read: it is looked at again.
-            Ok(None) => dealt_with = None,
-            Ok(Some(membership)) => {
+        match looked.map_err(|error| unreadable(&reader.path, &error)).and_then(|now| reader.read(now)) {
+            Ok(Look::Changing) => dealt_with = None,
+            Ok(Look::Same) => complaint.clear(),
+            Ok(Look::New(membership)) => {
                 complaint.clear();
                 let changed = |current: &mut Membership| {
                     let changed = *current != membership;
@@ -84,6 +85,42 @@ async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
     }
 }
 
+/// Whoever reads the file, and what he remembers of it.
+struct Reader {
+    path: PathBuf,
+    hasher: RandomState,
+    /// Stands for the last text that could be parsed.
+    last: Option<u64>,
+}
+
+/// What a file is found to be.
+enum Look {
+    /// It was changed while it was read: it is looked at again.
+    Changing,
+    /// The same bytes as the last time.
+    Same,
+    /// A text that was not there before.
+    New(Membership),
+}
+
+impl Reader {
+    fn read(&mut self, looked_at: Stamp) -> Result<Look, String> {
+        let path = &self.path;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        if stamp(path).ok() != Some(looked_at) {
+            return Ok(Look::Changing);
+        }
+        let hash = self.hasher.hash_one(&text);
+        if self.last == Some(hash) {
+            return Ok(Look::Same);
+        }
+        let parsed = Membership::parse(&text);
+        let membership = parsed.map_err(|error| format!("membership file {}: {error}", path.display()))?;
+        self.last = Some(hash);
+        Ok(Look::New(membership))
+    }
+}
+
 fn stamp(path: &Path) -> io::Result<Stamp> {
     let data = std::fs::metadata(path)?;
     if !data.is_file() {
@@ -91,16 +128,6 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     }
     let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
     Ok((data.dev(), data.ino(), data.size(), modified, changed))
-}
-
-/// The membership in the file, unless it is not any more the one that was looked at.
-fn read(path: &Path, looked_at: Stamp) -> Result<Option<Membership>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    if stamp(path).ok() != Some(looked_at) {
-        return Ok(None);
-    }
-    let parsed = Membership::parse(&text);
-    parsed.map(Some).map_err(|error| format!("membership file {}: {error}", path.display()))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {

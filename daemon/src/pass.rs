@@ -1,8 +1,11 @@
-//! One pass: look, compare, apply the difference. The only file that changes the kernel.
+//! One pass: look, compare, apply the difference. The only file that changes the kernel; `pass/change.rs` is the short way
+//! of a few peers that came, left or changed.
 
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +25,8 @@ use crate::underlay::Underlay;
 use crate::view::View;
 use crate::{conflist, desired, features, found, pods, underlay};
 
+mod change;
+
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
 const IN_USE_WITHIN: Duration = Duration::from_secs(1);
@@ -36,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) changes: usize,
     /// What could not be made as it should be, each a sentence.
     pub(crate) problems: Vec<String>,
+    /// Whether it was told to stop before it had looked at all there is.
+    pub(crate) stopped: bool,
 }
 
 /// The sockets, and the passes made with them.
@@ -45,26 +52,52 @@ pub(crate) struct Worker {
     settings: Settings,
     interface: Option<String>,
     conflist_directory: PathBuf,
+    stop: Arc<AtomicBool>,
+    /// What the last pass has left, when all was as it should be.
+    left: Option<change::Left>,
 }
 
 impl Worker {
+    /// Once `stop` is set, a pass ends where it would make its next list.
+    ///
     /// # Errors
     /// When there are no sockets to be had, or the kernel lacks what the overlay needs.
-    pub(crate) fn new(settings: Settings, run: &Run) -> io::Result<Self> {
+    pub(crate) fn new(settings: Settings, run: &Run, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let mut route = Socket::route().map_err(io::Error::other)?;
         features::ask(&mut route)?;
+        route.stop_by(stop.clone());
         let firewall = Firewall::new().map_err(io::Error::other)?;
         let (interface, conflist_directory) = (run.interface.clone(), run.conflist_directory.clone());
-        Ok(Self { route, firewall, settings, interface, conflist_directory })
+        Ok(Self { route, firewall, settings, interface, conflist_directory, stop, left: None })
+    }
+
+    /// The ports that it changes the kernel by: routes', nftables'.
+    pub(crate) fn ports(&self) -> [u32; 2] {
+        [self.route.port(), self.firewall.port()]
     }
 
     /// One pass.
     pub(crate) fn pass(&mut self, view: &View) -> Outcome {
         let mut outcome = Outcome::default();
-        match self.overlay(view, &mut outcome) {
+        let left = self.left.take();
+        self.look_and_repair(view, &mut outcome);
+        if self.stop.load(Ordering::Relaxed) && !outcome.problems.is_empty() {
+            outcome.problems.clear();
+            outcome.stopped = true;
+            if outcome.changes == 0 {
+                self.left = left;
+            }
+        } else if !outcome.problems.is_empty() {
+            self.left = None;
+        }
+        outcome
+    }
+
+    fn look_and_repair(&mut self, view: &View, outcome: &mut Outcome) {
+        match self.overlay(view, outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(mtu) => {
-                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), &mut outcome);
+                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), outcome);
                 outcome.problems.extend(firewall.err());
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
@@ -76,8 +109,7 @@ impl Worker {
             }
         }
         // Last: a pod that cannot be repaired is no reason to take in no others.
-        pods::pass(&mut self.route, Path::new(podwire::STATE), &mut outcome);
-        outcome
+        pods::pass(&mut self.route, Path::new(podwire::STATE), outcome);
     }
 
     /// The device, then everything on and behind it; what pods get as their MTU, in bytes.
@@ -93,7 +125,7 @@ impl Worker {
             Overlay::Never => None,
         };
         self.settings(view, outcome);
-        let desired = self.state(view, tunnel, &underlay, outcome)?;
+        let desired = self.state(view, tunnel, underlay, outcome)?;
         if outcome.changes > 0 && outcome.problems.is_empty() {
             outcome.problems.extend(desired.addresses.values().filter_map(|own| self.in_use(own.address.ip()).err()));
         }
@@ -108,13 +140,13 @@ impl Worker {
         &mut self,
         view: &View,
         tunnel: Option<u32>,
-        underlay: &Underlay,
+        underlay: Underlay,
         outcome: &mut Outcome,
     ) -> Result<State, String> {
         let mut again = true;
         loop {
-            let (found, ids) = found::state(&mut self.route, tunnel).map_err(|error| error.to_string())?;
-            let (desired, problems) = desired::state(view, &self.settings, tunnel, underlay, &ids);
+            let (found, mut ids) = found::state(&mut self.route, tunnel).map_err(|error| error.to_string())?;
+            let (desired, problems) = desired::state(view, &self.settings, tunnel, &underlay, &ids);
             let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
             // A list that was made while somebody changed routes may lack one of ours (net/ipv6/ip6_fib.c, `fib6_dump_table`),
             // which is there already, then. That it is a stranger's is said after a second look.
@@ -127,6 +159,8 @@ impl Worker {
                 true => format!("{error}: it is somebody else's, and is not replaced; remove it if it is of no use"),
                 false => error.to_string(),
             }));
+            ids.replace(&found, &desired);
+            self.left = Some(change::Left { tunnel, underlay, ids });
             return Ok(desired);
         }
     }
@@ -136,7 +170,7 @@ impl Worker {
     fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
         let taken = elsewhere::list(&mut self.route).map_err(|error| error.to_string())?;
         let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
-        let changes = ours.map(Elsewhere::delete).collect();
+        let changes: Vec<_> = ours.map(Elsewhere::delete).collect();
         let refused = self.apply(changes, outcome);
         outcome.problems.extend(refused.iter().map(Error::to_string));
         Ok(())
@@ -228,17 +262,12 @@ impl Worker {
     }
 
     /// Applies changes, and logs each one that was made. The others.
-    fn apply(&mut self, changes: Vec<Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
-        let wishes: Vec<_> = changes.iter().map(|change| change.wish.clone()).collect();
-        let mut refused = self.route.execute_all(changes);
-        outcome.changes += wishes.len() - refused.len();
+    fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
+        let mut count = 0;
+        let counted = changes.into_iter().inspect(|_| count += 1);
+        let mut refused = self.route.execute_each(counted, |wish| info!("{wish}"));
+        outcome.changes += count - refused.len();
         refused.sort_by_key(|(place, _)| *place);
-        let mut left = refused.iter().map(|(place, _)| *place).peekable();
-        for (place, wish) in wishes.iter().enumerate() {
-            if left.next_if_eq(&place).is_none() {
-                info!("{wish}");
-            }
-        }
         refused.into_iter().map(|(_, error)| error).collect()
     }
 

@@ -196,6 +196,7 @@ mod tests {
             vxlan: None,
             makes_link_local: false,
             loopback: false,
+            controller: None,
         };
         let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
         let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };

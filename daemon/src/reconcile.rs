@@ -1,23 +1,30 @@
 //! The one road: woken by the membership, by the kernel's notices, or by the clock, it has a pass made, and publishes what
-//! came of it.
+//! came of it. A change of a few peers takes the short way (`pass/change.rs`), and a pass that is under way makes room
+//! for it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use podwire_kernel::notice::Notices;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
 use crate::membership::Membership;
-use crate::pace::{GATHER, Pace};
+use crate::pace::{GATHER, Pace, VERIFY};
 use crate::pass::{Outcome, Worker};
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::told::Told;
-use crate::view::View;
+use crate::view::{Change, View};
+
+/// A pass is stopped for a change of the membership only while the last one that was not is younger than this.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs for ever; returns only when the kernel cannot be listened to.
 pub(crate) async fn run(
@@ -26,45 +33,93 @@ pub(crate) async fn run(
     mut membership: watch::Receiver<Membership>,
     report: &watch::Sender<Report>,
 ) -> io::Result<()> {
-    let mut notices = listen()?;
-    let mut worker = Worker::new(settings, run)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut worker = Worker::new(settings, run, stop.clone())?;
+    let mut notices = listen(worker.ports())?;
     let mut told = Told::default();
     let mut pace = Pace::default();
+    let mut last = Instant::now();
     loop {
-        let view = View::new(&membership.borrow_and_update(), &run.node_name).map(Arc::new);
+        let mut view = View::new(&membership.borrow_and_update(), &run.node_name).map(Arc::new);
         told.refusals(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
         if let Ok(view) = view.clone() {
-            let pass = tokio::task::spawn_blocking(move || {
+            let may_stop = worker.can_change() && last.elapsed() < WHOLE_WITHIN;
+            let pass = spawn_blocking(move || {
                 let outcome = worker.pass(&view);
                 (worker, outcome)
             });
-            (worker, outcome) = pass.await.map_err(io::Error::other)?;
-            told.problems(&outcome.problems);
+            (worker, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
         }
-        report.send_modify(|report| report.add(view, &outcome, start.elapsed()));
-        let (pause, next) = pace.after(&outcome, start.elapsed());
-        let (earliest, deadline) = (Instant::now() + pause, Instant::now() + next);
-        tokio::select! {
-            changed = membership.changed() => {
-                changed.map_err(io::Error::other)?;
-                continue;
+        let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
+        if !outcome.stopped {
+            if view.is_ok() {
+                told.problems(&outcome.problems);
             }
-            heard = notices.recv() => heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?,
-            () = sleep_until(deadline) => continue,
+            report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
+            (pause, next) = pace.after(&outcome, start.elapsed(), last.elapsed());
+            last = Instant::now();
         }
-        tokio::select! {
-            changed = membership.changed() => changed.map_err(io::Error::other)?,
-            () = sleep_until(earliest.max(Instant::now() + GATHER)) => {}
+        let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
+        loop {
+            tokio::select! {
+                biased;
+                changed = membership.changed() => {
+                    changed.map_err(io::Error::other)?;
+                    let Ok(before) = &view else { break };
+                    let change = Change::between(before, &membership.borrow_and_update(), &run.node_name);
+                    let Some(change) = change.filter(|_| worker.can_change()) else { break };
+                    if change.is_empty() {
+                        continue;
+                    }
+                    let (before, start) = (before.clone(), Instant::now());
+                    let (after, outcome);
+                    (worker, after, outcome) = spawn_blocking(move || {
+                        let (after, outcome) = worker.change(&before, &change);
+                        (worker, after, outcome)
+                    }).await.map_err(io::Error::other)?;
+                    view = Ok(after);
+                    if !worker.can_change() {
+                        break;
+                    }
+                    report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
+                    due = due.min(earliest.max(Instant::now() + VERIFY));
+                }
+                () = sleep_until(due) => break,
+                heard = notices.recv() => {
+                    heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;
+                    due = due.min(earliest.max(Instant::now() + GATHER));
+                }
+            }
         }
     }
 }
 
-/// Listens on a thread of its own: the socket of the notices is one that blocks. One notice in the channel stands for
-/// all that came before it was taken out.
-fn listen() -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let notices = Notices::open().map_err(io::Error::other)?;
+/// Waits for a pass. Where `stop` may be set for it, a change of the membership that comes meanwhile does so, and is left
+/// for the caller to see.
+async fn unless_overtaken<T>(
+    mut pass: JoinHandle<T>,
+    stop: Option<&Arc<AtomicBool>>,
+    membership: &mut watch::Receiver<Membership>,
+) -> io::Result<T> {
+    let done = tokio::select! {
+        done = &mut pass => done,
+        changed = membership.changed(), if stop.is_some() => {
+            changed.map_err(io::Error::other)?;
+            membership.mark_changed();
+            stop.inspect(|stop| stop.store(true, Ordering::Relaxed));
+            pass.await
+        }
+    };
+    stop.inspect(|stop| stop.store(false, Ordering::Relaxed));
+    done.map_err(io::Error::other)
+}
+
+/// Listens on a thread of its own, to what others change: the socket of the notices is one that blocks. One notice in the
+/// channel stands for all that came before it was taken out.
+fn listen(own: [u32; 2]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+    let notices = Notices::open(own).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
     thread::Builder::new().name("notices".into()).spawn(move || {
         loop {

@@ -179,5 +179,9 @@ impl Claims {
     }
 }
 
+mod change;
+
+pub use change::Change;
+
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,14 @@ impl IpVersion {
         }
     }
 
+    /// The netlink family of its messages.
+    pub fn family(self) -> AddressFamily {
+        match self {
+            Self::V4 => AddressFamily::Inet,
+            Self::V6 => AddressFamily::Inet6,
+        }
+    }
+
     /// Length of an address, in bytes.
     pub fn address_length(self) -> usize {
         match self {

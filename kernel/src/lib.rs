@@ -7,6 +7,7 @@
 //! What may not live here: policy (which routes a node wants), tokio, the CNI protocol, anything that decides.
 
 pub mod address;
+mod attribute;
 pub mod conntrack;
 pub mod elsewhere;
 pub mod error;

@@ -2,13 +2,15 @@
 
 use std::{fmt, net::IpAddr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::RouteType;
 
+use crate::attribute::attributes;
+use crate::family::{self, IpVersion};
 use crate::message::Message;
-use crate::{Mac, Request, Result, Socket, family};
+use crate::{Mac, Request, Result, Socket};
 
 /// A permanent neighbour.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,13 +72,8 @@ pub fn missing(socket: &mut Socket, wanted: &[Neighbour]) -> Result<Vec<Neighbou
         Request::new(format!("look up neighbour {neighbour}"), Message::from(message), 0)
     };
     let answers = socket.get_all(wanted.iter().map(question).collect())?;
-    let is = |neighbour: &Neighbour, answer: Option<Message>| match answer {
-        Some(Message::Route(message)) => match *message {
-            RouteNetlinkMessage::NewNeighbour(found) => parse(&found).as_ref() == Some(neighbour),
-            _ => false,
-        },
-        _ => false,
-    };
+    let is =
+        |wanted: &Neighbour, found: Option<Answer>| found.is_some_and(|Answer(found)| found.as_ref() == Some(wanted));
     let missing = wanted.iter().zip(answers).filter_map(|(wanted, answer)| (!is(wanted, answer)).then_some(wanted));
     Ok(missing.cloned().collect())
 }
@@ -89,31 +86,43 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<Neighbour>> {
         message.header.family = family;
         message.header.kind = RouteType::Unspec;
         message.attributes.push(NeighbourAttribute::IfIndex(device));
-        let ask = Request::new("list neighbours", RouteNetlinkMessage::GetNeighbour(message).into(), 0);
-        for answer in socket.dump(ask)? {
-            let Message::Route(message) = answer else { continue };
-            let RouteNetlinkMessage::NewNeighbour(message) = *message else { continue };
-            neighbours.extend(parse(&message).filter(|neighbour| neighbour.device == device));
-        }
+        let ask = Request::new("list neighbours", Message::from(RouteNetlinkMessage::GetNeighbour(message)), 0);
+        let found = socket.dump_some(ask, |Answer(neighbour)| neighbour)?;
+        neighbours.extend(found.into_iter().filter(|neighbour| neighbour.device == device));
     }
     Ok(neighbours)
 }
 
-/// `None` for an entry that is not permanent: those come and go by themselves.
-fn parse(message: &NeighbourMessage) -> Option<Neighbour> {
-    if message.header.state != NeighbourState::Permanent {
-        return None;
+/// What the kernel tells of a neighbour, read in place (`struct ndmsg`, uapi/linux/neighbour.h). `None` for an entry that
+/// is not permanent: those come and go by themselves.
+struct Answer(Option<Neighbour>);
+
+const HEADER: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or("a neighbour shorter than its header")?;
+        let [family, _, _, _, d0, d1, d2, d3, s0, s1, ..] = *header;
+        let version = IpVersion::BOTH.into_iter().find(|version| u8::from(version.family()) == family);
+        let Some(version) = version.filter(|_| u16::from_ne_bytes([s0, s1]) == NUD_PERMANENT) else {
+            return Ok(Self(None));
+        };
+        let (mut address, mut mac) = (None, None);
+        for (kind, value) in attributes(rest) {
+            match kind {
+                NDA_DST => address = version.address(value),
+                NDA_LLADDR => mac = Mac::from_bytes(value),
+                _ => {}
+            }
+        }
+        let device = u32::from_ne_bytes([d0, d1, d2, d3]);
+        Ok(Self(address.zip(mac).map(|(address, mac)| Neighbour { device, address, mac })))
     }
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
-        _ => None,
-    })?;
-    let mac = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(bytes) => Mac::from_bytes(bytes),
-        _ => None,
-    })?;
-    Some(Neighbour { device: message.header.ifindex, address, mac })
 }
 
 impl fmt::Display for Neighbour {

@@ -7,16 +7,17 @@
 use std::{fmt, net::IpAddr, net::Ipv6Addr};
 
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_CREATE, NLM_F_REPLACE, Nla, NlasIterator, ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteIp6Tunnel, RouteIp6TunnelFlags, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
 };
 
+use crate::attribute::{attributes, number};
 use crate::family::{self, IpVersion};
 use crate::message::{DELETE_NEXTHOP, GET_NEXTHOP, Message, NEW_NEXTHOP, Plain};
-use crate::{Error, Request, Result, Socket};
+use crate::{Request, Result, Socket};
 
 const NHA_ID: u16 = 1;
 const NHA_OIF: u16 = 5;
@@ -25,7 +26,17 @@ const NHA_ENCAP_TYPE: u16 = 7;
 const NHA_ENCAP: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
 const NESTED: u16 = 0x8000;
-const TYPE_MASK: u16 = 0x3fff;
+const HEADER: usize = 8;
+
+/// `enum lwtunnel_ip_t` and, with the same numbers, `enum lwtunnel_ip6_t` (uapi/linux/lwtunnel.h).
+const LWTUNNEL_IP_ID: u16 = 1;
+const LWTUNNEL_IP_DST: u16 = 2;
+const LWTUNNEL_IP_SRC: u16 = 3;
+const LWTUNNEL_IP_TTL: u16 = 4;
+const LWTUNNEL_IP_TOS: u16 = 5;
+const LWTUNNEL_IP_FLAGS: u16 = 6;
+/// `TUNNEL_CSUM` (uapi/linux/if_tunnel.h).
+const TUNNEL_CSUM: u16 = 1;
 
 /// The hop limit of the outer packet.
 const OUTER_TTL: u8 = 64;
@@ -61,6 +72,15 @@ pub struct Encap {
 impl Nexthop {
     /// Creates this nexthop, or replaces the one with this id in place: no packet is lost.
     pub fn replace(&self) -> Request<Message> {
+        self.set(NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Creates this nexthop; "File exists" when there is one with this id already, which may be somebody else's.
+    pub fn add(&self) -> Request<Message> {
+        self.set(NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    fn set(&self, flags: u16) -> Request<Message> {
         let attribute = |kind, value: &[u8]| DefaultNla::new(kind, value.to_vec());
         let mut attributes = vec![
             attribute(NHA_ID, &self.id.to_ne_bytes()),
@@ -75,7 +95,7 @@ impl Nexthop {
             attributes.push(attribute(NHA_ENCAP | NESTED, &nested));
         }
         let message = plain(NEW_NEXTHOP, family::of(self.gateway), self.protocol, RTNH_F_ONLINK, attributes);
-        Request::new(format!("set nexthop {self}"), message, NLM_F_CREATE | NLM_F_REPLACE)
+        Request::new(format!("set nexthop {self}"), message, flags)
     }
 
     /// Removes this nexthop, and with it the routes that point at it.
@@ -93,40 +113,60 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>
     let wish = "list nexthops";
     let ask = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
     let (mut ours, mut others) = (Vec::new(), Vec::new());
-    for answer in socket.dump(Request::new(wish, ask, 0))? {
-        let Message::Plain(message) = answer else { continue };
-        let id = attribute(&message, NHA_ID).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
-        let Some(id) = id else { return Err(Error::unreadable(wish, "a nexthop without an id")) };
-        let [_, _, owner, ..] = message.header;
-        if owner == protocol {
-            ours.push(parse(&message, id, protocol));
-        } else {
-            others.push(id);
+    for Answer(nexthop) in socket.dump_some(Request::new(wish, ask, 0), Some::<Answer>)? {
+        match nexthop.protocol == protocol {
+            true => ours.push(nexthop),
+            false => others.push(nexthop.id),
         }
     }
     Ok((ours, others))
 }
 
-fn parse(message: &Plain, id: u32, protocol: u8) -> Nexthop {
-    let device = attribute(message, NHA_OIF).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
-    let gateway = attribute(message, NHA_GATEWAY);
-    let gateway = gateway.and_then(|value| IpVersion::BOTH.iter().find_map(|version| version.address(&value)));
-    let kind = attribute(message, NHA_ENCAP_TYPE);
-    let encap = |nested| kind.and_then(|kind| Encap::parse(kind, nested)).unwrap_or(Encap::UNKNOWN);
-    Nexthop {
-        id,
-        device: device.unwrap_or(0),
-        gateway: gateway.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
-        encap: attribute(message, NHA_ENCAP).map(encap),
-        protocol,
-    }
+/// Whether the namespace has just these nexthop objects: each is asked for by its id.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn has_all<'a>(socket: &mut Socket, nexthops: impl IntoIterator<Item = &'a Nexthop>) -> Result<bool> {
+    let wanted: Vec<_> = nexthops.into_iter().collect();
+    let ask = |nexthop: &&Nexthop| {
+        let attributes = vec![DefaultNla::new(NHA_ID, nexthop.id.to_ne_bytes().to_vec())];
+        let message = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, attributes);
+        Request::new(format!("look up nexthop {}", nexthop.id), message, 0)
+    };
+    let answers = socket.get_all(wanted.iter().map(ask).collect())?;
+    let same = |(wanted, found): (&&Nexthop, Option<Answer>)| found.is_some_and(|Answer(found)| found == **wanted);
+    Ok(wanted.iter().zip(answers).all(same))
 }
 
-fn attribute(message: &Plain, kind: u16) -> Option<Vec<u8>> {
-    let found = message.attributes.iter().find(|attribute| attribute.kind() & TYPE_MASK == kind)?;
-    let mut value = vec![0; found.value_len()];
-    found.emit_value(&mut value);
-    Some(value)
+/// What the kernel tells of a nexthop object, read in place (`struct nhmsg`, uapi/linux/nexthop.h).
+struct Answer(Nexthop);
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or("a nexthop shorter than its header")?;
+        let [_, _, protocol, ..] = *header;
+        let (mut id, mut device, mut gateway, mut kind, mut encap) = (None, None, None, None, None);
+        for (attribute, value) in attributes(rest) {
+            match attribute {
+                NHA_ID => id = number(value),
+                NHA_OIF => device = number(value),
+                NHA_GATEWAY => gateway = IpVersion::BOTH.iter().find_map(|version| version.address(value)),
+                NHA_ENCAP_TYPE => kind = value.try_into().ok().map(u16::from_ne_bytes),
+                NHA_ENCAP => encap = Some(value),
+                _ => {}
+            }
+        }
+        let encap = encap.map(|encap| kind.and_then(|kind| Encap::parse(kind, encap)).unwrap_or(Encap::UNKNOWN));
+        Ok(Self(Nexthop {
+            id: id.ok_or("a nexthop without an id")?,
+            device: device.unwrap_or(0),
+            gateway: gateway.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+            encap,
+            protocol,
+        }))
+    }
 }
 
 fn plain(kind: u16, family: AddressFamily, protocol: u8, flags: u32, attributes: Vec<DefaultNla>) -> Message {
@@ -173,32 +213,29 @@ impl Encap {
 
     /// Reads the attributes back; `None` for another kind of tunnel or one that lacks a field or sets another, so that what was
     /// changed by a stranger's hand differs from what is wanted.
-    fn parse(kind: Vec<u8>, nested: Vec<u8>) -> Option<Self> {
-        let kind = RouteLwEnCapType::from(u16::from_ne_bytes(kind.try_into().ok()?));
-        let (mut vni, mut source, mut destination, mut ttl, mut checksum) = (None, None, None, 0, false);
-        for attribute in NlasIterator::new(nested.as_slice()) {
-            match RouteLwTunnelEncap::parse_with_param(&attribute.ok()?, kind).ok()? {
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(id)) => vni = Some(id),
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Source(address)) => source = Some(address.into()),
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => destination = Some(address.into()),
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Ttl(value)) => ttl = value,
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Tos(tos)) | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Tc(tos))
-                    if tos != 0 =>
-                {
-                    return None;
-                }
-                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(id)) => vni = Some(id),
-                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Source(address)) => source = Some(IpAddr::V6(address)),
-                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)) => destination = Some(address.into()),
-                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Hoplimit(value)) => ttl = value,
-                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Flags(flags)) => {
-                    checksum = flags.contains(RouteIp6TunnelFlags::Checksum);
+    fn parse(kind: u16, nested: &[u8]) -> Option<Self> {
+        // The attributes of the two families bear the same numbers.
+        let version = match RouteLwEnCapType::from(kind) {
+            RouteLwEnCapType::Ip => IpVersion::V4,
+            RouteLwEnCapType::Ip6 => IpVersion::V6,
+            _ => return None,
+        };
+        let (mut vni, mut source, mut destination, mut ttl, mut checksum) = (None, None, None, None, false);
+        for (kind, value) in attributes(nested) {
+            match kind {
+                LWTUNNEL_IP_ID => vni = value.try_into().ok().map(u64::from_be_bytes),
+                LWTUNNEL_IP_DST => destination = version.address(value),
+                LWTUNNEL_IP_SRC => source = version.address(value),
+                LWTUNNEL_IP_TTL => ttl = value.first().copied(),
+                LWTUNNEL_IP_TOS if value != [0] => return None,
+                LWTUNNEL_IP_FLAGS => {
+                    checksum = value.try_into().ok().map(u16::from_be_bytes)? & TUNNEL_CSUM != 0;
                 }
                 _ => {}
             }
         }
         let encap = Self { vni: u32::try_from(vni?).ok()?, source: source?, destination: destination? };
-        (ttl == OUTER_TTL && (encap.destination.is_ipv4() || checksum)).then_some(encap)
+        (ttl == Some(OUTER_TTL) && (version == IpVersion::V4 || checksum)).then_some(encap)
     }
 }
 

@@ -17,19 +17,27 @@ const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 9, 11, 24, 25, 32, 35];
 /// `NFNLGRP_NFTABLES` of uapi/linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUPS: [u32; 1] = [7];
 
+/// Length of a message's header (`struct nlmsghdr`), and the places of its length and of the port of who made the change.
+const HEADER: usize = 16;
+const LENGTH: usize = 0;
+const PORT: usize = 12;
+
 /// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
 /// opened in.
 pub struct Notices {
-    sockets: [netlink_sys::Socket; 2],
+    /// Each with the port of who needs no notice of what he has changed himself.
+    sockets: [(netlink_sys::Socket, u32); 2],
 }
 
 impl Notices {
-    /// Starts to listen: what changes from now on will be noticed.
+    /// Starts to listen: what changes from now on will be noticed, save for what these two sockets change (of routes and of
+    /// nftables, [`crate::Socket::port`]): they have their acknowledgements. What the kernel does by itself because of them
+    /// it mostly announces in nobody's name, and so it is heard.
     ///
     /// # Errors
     /// When a socket cannot be opened.
-    pub fn open() -> Result<Self> {
-        let open = |protocol, groups: &[u32]| -> io::Result<netlink_sys::Socket> {
+    pub fn open(own: [u32; 2]) -> Result<Self> {
+        let open = |protocol, groups: &[u32], own| -> io::Result<(netlink_sys::Socket, u32)> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
             socket.set_non_blocking(true)?;
@@ -40,9 +48,11 @@ impl Notices {
                     other => other?,
                 }
             }
-            Ok(socket)
+            Ok((socket, own))
         };
-        let both = || Ok([open(NETLINK_ROUTE, &ROUTE_GROUPS)?, open(NETLINK_NETFILTER, &NFTABLES_GROUPS)?]);
+        let [route, netfilter] = own;
+        let both =
+            || Ok([open(NETLINK_ROUTE, &ROUTE_GROUPS, route)?, open(NETLINK_NETFILTER, &NFTABLES_GROUPS, netfilter)?]);
         both()
             .map(|sockets| Self { sockets })
             .map_err(|error: io::Error| Error::system("listen to kernel notices", error))
@@ -54,14 +64,15 @@ impl Notices {
     /// When the sockets cannot be waited for or read.
     pub fn wait(&self) -> io::Result<()> {
         loop {
-            let mut descriptors = self.sockets.each_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            let mut descriptors =
+                self.sockets.each_ref().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             match poll(&mut descriptors, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
             let mut any = false;
-            for socket in &self.sockets {
-                any |= drain(socket)?;
+            for (socket, own) in &self.sockets {
+                any |= drain(socket, *own)?;
             }
             if any {
                 return Ok(());
@@ -70,18 +81,53 @@ impl Notices {
     }
 }
 
-/// Whether there was anything. Lost notices (ENOBUFS) count: they too mean "look again".
-fn drain(socket: &netlink_sys::Socket) -> io::Result<bool> {
+/// Whether there was anything by another port. Lost notices (ENOBUFS) count: they too mean "look again".
+fn drain(socket: &netlink_sys::Socket, own: u32) -> io::Result<bool> {
     let mut any = false;
     let mut buffer = Vec::with_capacity(16 * 1024);
     loop {
         buffer.clear();
         match socket.recv(&mut buffer, 0) {
-            Ok(_) => any = true,
+            Ok(_) => any |= by_others(&buffer, own),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(any),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => any = true,
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Whether any message of a datagram is not about a change that was made by way of the port `own`.
+fn by_others(mut datagram: &[u8], own: u32) -> bool {
+    let number = |bytes: &[u8], place: usize| {
+        bytes.get(place..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes))
+    };
+    while datagram.len() >= HEADER {
+        if number(datagram, PORT) != Some(own) {
+            return true;
+        }
+        let length = number(datagram, LENGTH).map_or(0, |length| length as usize).max(HEADER);
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_counts_when_anything_in_it_is_anothers() {
+        let message = |port: u32, payload: usize| {
+            let length = u32::try_from(HEADER + payload).unwrap();
+            let header = [length.to_ne_bytes(), [0; 4], [0; 4], port.to_ne_bytes()].concat();
+            [header, vec![0xff; payload.next_multiple_of(4)]].concat()
+        };
+        assert!(!by_others(&message(7, 3), 7));
+        assert!(by_others(&message(8, 0), 7) && by_others(&message(0, 0), 7));
+        assert!(!by_others(&[message(7, 5), message(7, 12)].concat(), 7));
+        assert!(by_others(&[message(7, 5), message(9, 12)].concat(), 7));
+        // Nonsense is an end, not a loop.
+        assert!(!by_others(&[[0; 12].to_vec(), 7_u32.to_ne_bytes().to_vec()].concat(), 7));
     }
 }

@@ -6,13 +6,15 @@ use ipnetwork::IpNetwork;
 use netlink_packet_core::{
     DecodeError, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
 };
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::attribute::{attributes, number};
+use crate::family::{self, IpVersion};
 use crate::message::Message;
-use crate::{Error, Request, Result, Socket, family};
+use crate::{Error, Request, Result, Socket};
 
 /// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -124,27 +126,56 @@ impl Route {
         }
         message
     }
+}
 
-    fn parse(message: &RouteMessage) -> Option<Self> {
-        let (mut destination, mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, None, 0);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::V4(*address)),
-                RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::V6(*address)),
-                RouteAttribute::Priority(found) => metric = *found,
-                RouteAttribute::NhId(id) => nexthop = Some(*id),
-                RouteAttribute::Oif(index) => device = Some(*index),
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
-                RouteAttribute::Gateway(RouteAddress::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
+/// What the kernel tells of a route, read in place (`struct rtmsg`, uapi/linux/rtnetlink.h).
+struct Answer {
+    /// `None` where it is a route of no known family.
+    route: Option<Route>,
+    /// Whether it is for all packets to the destination.
+    plain: bool,
+    /// Whether it is a [`Route`] and nothing more: no path MTU, no preferred source.
+    bare: bool,
+    local: bool,
+    device: Option<u32>,
+}
+
+const HEADER: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_NH_ID: u16 = 30;
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or("a route shorter than its header")?;
+        let [family, prefix, source_prefix, tos, _, protocol, _, kind, ..] = *header;
+        let plain = source_prefix == 0 && tos == 0;
+        let mut bare = true;
+        let Some(version) = IpVersion::BOTH.into_iter().find(|version| u8::from(version.family()) == family) else {
+            return Ok(Self { route: None, plain, bare, local: false, device: None });
+        };
+        let mut destination = version.unspecified();
+        let (mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, 0);
+        for (kind, value) in attributes(rest) {
+            match kind {
+                RTA_DST => destination = version.address(value).ok_or("a destination of another length")?,
+                RTA_PRIORITY => metric = number(value).unwrap_or(0),
+                RTA_NH_ID => nexthop = number(value),
+                RTA_OIF => device = number(value),
+                RTA_GATEWAY => gateway = version.address(value),
+                RTA_PREFSRC => bare = false,
+                RTA_METRICS => bare &= value.is_empty(),
                 _ => {}
             }
         }
-        let unspecified = match message.header.address_family {
-            AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-            _ => return None,
-        };
-        let target = match (message.header.kind, nexthop, gateway, device) {
+        let kind = RouteType::from(kind);
+        let target = match (kind, nexthop, gateway, device) {
             (RouteType::Unreachable, ..) => Target::Unreachable,
             (RouteType::BlackHole, ..) => Target::Blackhole,
             (RouteType::Unicast, Some(id), ..) => Target::Nexthop(id),
@@ -152,57 +183,44 @@ impl Route {
             (RouteType::Unicast, None, None, Some(device)) => Target::Device(device),
             _ => Target::Foreign,
         };
-        let prefix = message.header.destination_prefix_length;
-        let destination = IpNetwork::new(destination.unwrap_or(unspecified), prefix).ok()?;
-        if destination.is_ipv6() && metric == IPV6_DEFAULT_METRIC {
+        if version == IpVersion::V6 && metric == IPV6_DEFAULT_METRIC {
             metric = 0;
         }
-        Some(Self { destination, metric, target, protocol: message.header.protocol.into() })
+        let destination = IpNetwork::new(destination, prefix).map_err(|error| error.to_string())?;
+        let route = Route { destination, metric, target, protocol };
+        Ok(Self { route: Some(route), plain, bare, local: kind == RouteType::Local, device })
     }
 }
 
 /// The routes of the main table that `protocol` installed, both families.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
-    listed(socket, protocol, Route::parse)
+    listed(socket, protocol, |answer| answer.route)
 }
 
 /// As [`list`], for whoever makes routes that are a [`Route`] and nothing more: one that has got a setting besides (a path
 /// MTU, a preferred source) is [`Target::Foreign`], so that it differs from whatever is wanted.
 pub fn list_bare(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
-    let more = |attribute: &RouteAttribute| match attribute {
-        RouteAttribute::Metrics(metrics) => !metrics.is_empty(),
-        attribute => matches!(attribute, RouteAttribute::PrefSource(_)),
-    };
-    listed(socket, protocol, |message| {
-        let mut route = Route::parse(message)?;
-        if message.attributes.iter().any(more) {
-            route.target = Target::Foreign;
-        }
-        Some(route)
+    listed(socket, protocol, |answer| {
+        let route = answer.route?;
+        Some(if answer.bare { route } else { Route { target: Target::Foreign, ..route } })
     })
 }
 
-fn listed(socket: &mut Socket, protocol: u8, parse: impl Fn(&RouteMessage) -> Option<Route>) -> Result<Vec<Route>> {
+fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Answer) -> Option<Route>) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(protocol);
-        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
-        let answers = match socket.dump(ask) {
+        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        let answers = match socket.dump_some(ask, |answer: Answer| answer.plain.then(|| read(answer))) {
             // The kernel makes the table with the first route in it.
             Err(error) if error.is_gone() => Vec::new(),
             answers => answers?,
         };
-        for answer in answers {
-            let Message::Route(message) = answer else { continue };
-            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
-            // For some packets to the destination only: another route than the one to all of it.
-            if message.header.tos != 0 || message.header.source_prefix_length != 0 {
-                continue;
-            }
-            let route = parse(&message);
+        // For some packets to the destination only is another route than the one to all of it.
+        for route in answers {
             routes.push(route.ok_or_else(|| Error::unreadable("list routes", "a route of no known family"))?);
         }
     }
@@ -233,18 +251,13 @@ pub fn way(socket: &mut Socket, asked: IpAddr) -> Result<Option<Way>> {
     message.header.flags = RouteFlags::from_bits_retain(FIB_MATCH);
     message.attributes.push(RouteAttribute::Destination(address(asked)));
     let ask = Request::new(format!("look up {asked}"), Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-    match socket.get(ask) {
-        Ok(Some(Message::Route(answer))) => {
-            let RouteNetlinkMessage::NewRoute(found) = *answer else { return Ok(None) };
-            let device = found.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(device) => Some(*device),
-                _ => None,
-            });
-            let local = found.header.kind == RouteType::Local;
-            let destination = Route::parse(&found).map(|route| route.destination);
-            Ok(destination.map(|destination| Way { destination, local, device }))
+    match socket.get_all(vec![ask]) {
+        Ok(answers) => {
+            let found: Option<Answer> = answers.into_iter().flatten().next();
+            let way =
+                |Answer { route, local, device, .. }| Some(Way { destination: route?.destination, local, device });
+            Ok(found.and_then(way))
         }
-        Ok(_) => Ok(None),
         Err(error) if error.is_unreachable() => Ok(None),
         Err(error) => Err(error),
     }
@@ -262,46 +275,13 @@ pub fn everywhere(socket: &mut Socket) -> Result<Vec<Route>> {
     for family in family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        let ask = Request::new("list routes", RouteNetlinkMessage::GetRoute(message).into(), 0);
-        for answer in socket.dump(ask)? {
-            let Message::Route(message) = answer else { continue };
-            let RouteNetlinkMessage::NewRoute(message) = *message else { continue };
-            routes.extend(Route::parse(&message));
-        }
+        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        routes.extend(socket.dump_some(ask, |answer: Answer| answer.route)?);
     }
     Ok(routes)
 }
 
-/// A route as the kernel sends it.
-struct Unread {
-    header: NetlinkHeader,
-    payload: Vec<u8>,
-}
-
-impl NetlinkDeserializable for Unread {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
-        Ok(Self { header: *header, payload: payload.to_vec() })
-    }
-}
-
-impl Unread {
-    /// Who installed it: `rtm_protocol` of `struct rtmsg` (uapi/linux/rtnetlink.h).
-    fn protocol(&self) -> Option<u8> {
-        self.payload.get(5).copied()
-    }
-
-    fn read(&self) -> Option<Route> {
-        match RouteNetlinkMessage::deserialize(&self.header, &self.payload).ok()? {
-            RouteNetlinkMessage::NewRoute(message) => Route::parse(&message),
-            _ => None,
-        }
-    }
-}
-
-/// The routes of the main table that leave by a device and are of the family of `like`, except for those of `protocol`:
-/// many, and not even read.
+/// The routes of the main table that leave by a device and are of the family of `like`, except for those of `protocol`.
 pub fn list_of_device(socket: &mut Socket, device: u32, like: IpAddr, protocol: u8) -> Result<Vec<Route>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family::of(like);
@@ -309,7 +289,7 @@ pub fn list_of_device(socket: &mut Socket, device: u32, like: IpAddr, protocol: 
     message.attributes.push(RouteAttribute::Oif(device));
     let wish = format!("list the routes of device {device}");
     let ask = Request::new(wish, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-    let others = |route: Unread| if route.protocol() == Some(protocol) { None } else { route.read() };
+    let others = |answer: Answer| answer.route.filter(|route| route.protocol != protocol);
     match socket.dump_some(ask, others) {
         Err(error) if error.is_gone() => Ok(Vec::new()),
         answers => answers,

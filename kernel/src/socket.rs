@@ -4,6 +4,8 @@
 //! nothing of what the messages mean.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
@@ -75,9 +77,11 @@ impl<T> Request<T> {
 /// A blocking netlink socket of one protocol, in the namespace it was opened in.
 pub struct Socket {
     socket: netlink_sys::Socket,
+    port: u32,
     sequence: u32,
     received: Vec<u8>,
     interrupted: u64,
+    stop: Arc<AtomicBool>,
 }
 
 /// What is remembered of a request that was sent.
@@ -85,6 +89,7 @@ struct Sent {
     place: usize,
     wish: String,
     removal: bool,
+    refused: bool,
 }
 
 /// One message of the kernel, still as bytes.
@@ -107,9 +112,9 @@ impl Socket {
     }
 
     fn open(protocol: isize, wish: &str) -> Result<Self> {
-        let open = || -> io::Result<netlink_sys::Socket> {
+        let open = || -> io::Result<(netlink_sys::Socket, u32)> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
-            socket.bind_auto()?;
+            let port = socket.bind_auto()?.port_number();
             socket.set_cap_ack(true)?;
             socket.set_ext_ack(true)?;
             if protocol == NETLINK_ROUTE {
@@ -117,15 +122,26 @@ impl Socket {
                 // is never read, so it can never be misread.
                 socket.set_netlink_get_strict_chk(true)?;
             }
-            Ok(socket)
+            Ok((socket, port))
         };
-        let socket = open().map_err(|error| Error::system(wish, error))?;
-        Ok(Self { socket, sequence: 0, received: Vec::with_capacity(64 * 1024), interrupted: 0 })
+        let (socket, port) = open().map_err(|error| Error::system(wish, error))?;
+        let received = Vec::with_capacity(64 * 1024);
+        Ok(Self { socket, port, sequence: 0, received, interrupted: 0, stop: Arc::default() })
     }
 
     /// How many lists were interrupted by changes, and asked for again, since the socket was opened.
     pub fn interrupted(&self) -> u64 {
         self.interrupted
+    }
+
+    /// The number that the kernel's notices of what this socket has changed bear (`nlmsg_pid`, netlink(7)).
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// From now on no list is begun while `stop` is set: it is an error that says so. What is being changed is not stopped.
+    pub fn stop_by(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = stop;
     }
 
     /// Executes one request and waits for its acknowledgement.
@@ -137,10 +153,21 @@ impl Socket {
     /// ones by their place; empty means that all is done. When the socket itself fails, every request that it has no
     /// answer for is a refused one.
     pub fn execute_all<T: NetlinkSerializable>(&mut self, requests: Vec<Request<T>>) -> Vec<(usize, Error)> {
+        self.execute_each(requests, drop)
+    }
+
+    /// As [`Socket::execute_all`], of requests that are made as they are sent, so that a long list of them is never held;
+    /// `granted` hears the wish of each one that was done, soon after and in order.
+    pub fn execute_each<T: NetlinkSerializable>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+        mut granted: impl FnMut(String),
+    ) -> Vec<(usize, Error)> {
         let mut refused = Vec::new();
         let mut requests = requests.into_iter().enumerate().peekable();
+        let mut bytes = Vec::new();
         while requests.peek().is_some() {
-            let mut bytes = Vec::new();
+            bytes.clear();
             let mut sent = Vec::with_capacity(CHUNK);
             let first = self.sequence.wrapping_add(1);
             while let Some((place, Request { wish, message, flags, removal })) = requests.next() {
@@ -148,19 +175,20 @@ impl Socket {
                 let last = sent.len() + 1 == CHUNK || requests.peek().is_none();
                 let acknowledge = if last { NLM_F_ACK } else { 0 };
                 self.frame(message, flags | acknowledge, &mut bytes);
-                sent.push(Sent { place, wish, removal });
+                sent.push(Sent { place, wish, removal, refused: false });
                 if last {
                     break;
                 }
             }
-            if let Err(error) = self.exchange(&bytes, first, self.sequence, &mut sent, &mut refused) {
+            let answered = self.exchange(&bytes, first, self.sequence, &mut sent, &mut refused);
+            let not_refused = sent.into_iter().filter(|sent| !sent.refused);
+            if let Err(error) = answered {
                 let unanswered = |wish: String| Error::unreadable(wish, format!("not known to be done: {error}"));
-                let known: Vec<_> = refused.iter().map(|(place, _)| *place).collect();
-                let of_chunk = sent.into_iter().filter(|sent| !known.contains(&sent.place));
-                refused.extend(of_chunk.map(|sent| (sent.place, unanswered(sent.wish))));
+                refused.extend(not_refused.map(|sent| (sent.place, unanswered(sent.wish))));
                 refused.extend(requests.map(|(place, request)| (place, unanswered(request.wish))));
                 return refused;
             }
+            not_refused.for_each(|sent| granted(sent.wish));
         }
         refused
     }
@@ -187,12 +215,12 @@ impl Socket {
         let first = self.sequence;
         // A refusal of the transaction as a whole bears the number of its beginning.
         let wish = requests.first().map_or_else(String::new, |request| request.wish.clone());
-        sent.push(Sent { place: 0, wish, removal: false });
+        sent.push(Sent { place: 0, wish, removal: false, refused: false });
         for (place, Request { wish, message, flags, removal }) in requests.into_iter().enumerate() {
             // The end of a batch is acknowledged by Linux 6.10 and newer only, so the last request is what is waited for.
             let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
             self.frame(message, flags | acknowledge, &mut bytes);
-            sent.push(Sent { place, wish, removal });
+            sent.push(Sent { place, wish, removal, refused: false });
         }
         let last = self.sequence;
         self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
@@ -234,8 +262,9 @@ impl Socket {
                 let (NLMSG_ERROR, Some(sent)) = (answer.kind, sent.get_mut(offset)) else { continue };
                 let (number, said) = acknowledgement(&answer);
                 if number != 0 {
-                    let error = Error::kernel(std::mem::take(&mut sent.wish), number, said);
+                    let error = Error::kernel(sent.wish.clone(), number, said);
                     if !(sent.removal && error.is_gone()) {
+                        sent.refused = true;
                         refused.push((sent.place, error));
                     }
                 }
@@ -329,6 +358,9 @@ impl Socket {
         I: IntoIterator,
     {
         let wish = &request.wish;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::unreadable(wish, "not asked for: something else comes first"));
+        }
         let mut bytes = Vec::new();
         self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);
         self.send(&bytes)?;

@@ -114,6 +114,11 @@ impl Sysctl {
         self.set_in(None)
     }
 
+    /// As [`Sysctl::set`], where the kernel has such a setting: a kernel without IPv6 has none of its own.
+    pub fn set_if_there(&self) -> Result<()> {
+        self.write(None).map(|_| ())
+    }
+
     fn holds_in(&self, tree: Option<&Tree>) -> Result<Option<bool>> {
         match self.open(tree, OFlag::O_RDONLY) {
             Ok(file) => self.reads(&file).map(Some),

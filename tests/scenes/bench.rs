@@ -1,4 +1,5 @@
-//! The bench as a user runs it, short: every contestant attaches and detaches its pods, and what comes out can be read.
+//! The benches as a user runs them, short: every contestant attaches and detaches its pods, every layout carries traffic,
+//! and what comes out can be read.
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
@@ -63,6 +64,43 @@ fn the_bench_measures_every_contestant_and_says_what_is_missed() {
     assert_eq!(output.status.code(), Some(i32::from(missed)), "{table}{log}");
     assert_eq!(table.contains("\n  missed "), missed, "{table}");
     let chart = fs::read_to_string(directory.join("plugin.svg")).unwrap();
+    assert!(chart.contains("<rect ") && chart.contains("a quick run"), "{chart}");
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn the_bench_of_the_daemon_measures_every_layout_and_ends_in_the_right_state() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-daemon");
+    fs::create_dir_all(&directory).unwrap();
+    let mut bench = Command::new(program("podwire-isolate").unwrap());
+    bench.arg(program("podwire-bench").unwrap()).args(["daemon", "--quick", "--check", "--output"]).arg(&directory);
+    let output = bench.env_remove("PODWIRE_ISOLATED").output().unwrap();
+    let (table, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 1)) && !table.is_empty(), "{log}");
+
+    let report: Value = serde_json::from_slice(&fs::read(directory.join("daemon.json")).unwrap()).unwrap();
+    let list = |name: &str| report[name].as_array().unwrap().clone();
+    let positive = |value: &Value| value.as_f64().unwrap() > 0.0;
+    let layouts: Vec<_> = list("traffic").iter().map(|one| one["layout"].clone()).collect();
+    assert_eq!(layouts, ["podwire", "flannel", "plain"]);
+    assert!(
+        list("traffic").iter().all(|one| positive(&one["round_trip_us"]) && positive(&one["gigabits"])),
+        "{report:#}"
+    );
+    for one in list("scale") {
+        let measured = ["cold_s", "program_s", "restart_s", "flannel_s", "resident_mb", "peak_mb", "repair_ms"];
+        assert!(measured.iter().all(|name| positive(&one[name])), "{one:#}");
+    }
+    assert_eq!((list("scale").len(), &report["join"]["latency"]["calls"]), (4, &5.into()));
+    // This one does not depend on how busy the machine is.
+    let churn = &report["churn"];
+    let (otherwise, restart) = (&churn["differences"], &churn["changed_by_restart"]);
+    assert!(churn["changes"].as_u64().unwrap() > 1, "{churn:#}");
+    assert!(otherwise.as_array().unwrap().is_empty() && restart.as_array().unwrap().is_empty(), "{churn:#}");
+
+    let missed = list("verdicts").iter().any(|one| one["outcome"] == "missed");
+    assert_eq!(output.status.code(), Some(i32::from(missed)), "{table}{log}");
+    let chart = fs::read_to_string(directory.join("daemon.svg")).unwrap();
     assert!(chart.contains("<rect ") && chart.contains("a quick run"), "{chart}");
     fs::remove_dir_all(&directory).unwrap();
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
 mod attachment;
+mod change;
 mod conformance;
 mod conversation;
 mod expect;

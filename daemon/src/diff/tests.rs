@@ -19,19 +19,23 @@ fn wanted(view: &View) -> State {
     desired::state(view, &Settings::default(), Some(DEVICE), &underlay, &NexthopIds::default()).0
 }
 
+fn state(desired: &State, found: &State) -> Vec<Request<Message>> {
+    super::state(desired, found, Some(DEVICE)).collect()
+}
+
 fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
     changes.iter().map(|change| change.wish.as_str()).collect()
 }
 
 #[test]
 fn equal_states_differ_by_nothing() {
-    let state = wanted(&view());
-    assert!(super::state(&state, &state, Some(DEVICE)).is_empty());
+    let wanted = wanted(&view());
+    assert!(state(&wanted, &wanted).is_empty());
 }
 
 #[test]
 fn from_nothing_guards_come_first_and_routes_to_peers_last() {
-    let changes = super::state(&wanted(&view()), &State::default(), Some(DEVICE));
+    let changes = state(&wanted(&view()), &State::default());
     let wishes = wishes(&changes);
     let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
     let (guard, peer) = (place("add route blackhole"), place("add route 10.244.2.0/24"));
@@ -44,7 +48,7 @@ fn from_nothing_guards_come_first_and_routes_to_peers_last() {
 fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
     let (before, mut view) = (wanted(&view()), view());
     let gone = view.peers.remove("node-3").unwrap();
-    let changes = super::state(&wanted(&view), &before, Some(DEVICE));
+    let changes = state(&wanted(&view), &before);
     let expected = [
         "remove route 10.244.3.0/24 nhid 11200002".to_owned(),
         "remove route fd00:10:244:3::/64 nhid 11200002".to_owned(),
@@ -58,14 +62,14 @@ fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
 fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
     let (before, mut view) = (wanted(&view()), view());
     view.peers.get_mut("node-3").unwrap().address = "192.168.50.33".parse().unwrap();
-    let changes = super::state(&wanted(&view), &before, Some(DEVICE));
+    let changes = state(&wanted(&view), &before);
     assert_eq!(changes.len(), 1);
     assert!(changes[0].wish.starts_with("set nexthop 11200002"), "{}", changes[0].wish);
 }
 
 #[test]
 fn to_nothing_guards_go_last() {
-    let changes = super::state(&State::default(), &wanted(&view()), Some(DEVICE));
+    let changes = state(&State::default(), &wanted(&view()));
     let wishes = wishes(&changes);
     let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
     let last_peer = wishes.iter().rposition(|wish| wish.contains("nhid")).unwrap();
@@ -81,7 +85,7 @@ fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
     found.routes.get_mut(&(destination, 0)).unwrap().target = Target::Blackhole;
     let stray = Route { metric: 50, ..wanted.routes[&(destination, 0)].clone() };
     found.with_route(stray);
-    let changes = super::state(&wanted, &found, Some(DEVICE));
+    let changes = state(&wanted, &found);
     let expected = ["set route 10.244.2.0/24 nhid 11200001", "remove route metric 50 10.244.2.0/24 nhid 11200001"];
     assert_eq!(wishes(&changes), expected);
 }

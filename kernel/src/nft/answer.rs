@@ -7,6 +7,8 @@ use netlink_packet_core::{
     DecodeError, Emitable, NLA_F_NESTED, NLA_TYPE_MASK, NetlinkDeserializable, NetlinkHeader, Nla,
 };
 
+pub(super) use crate::attribute::attributes;
+
 /// `struct nfgenmsg` (uapi/linux/netfilter/nfnetlink.h).
 const NETFILTER_HEADER: usize = 4;
 /// `struct nlattr` (uapi/linux/netlink.h): a length and a kind.
@@ -42,17 +44,6 @@ impl Answer {
     pub(super) fn has(&self, wanted: &impl Nla) -> bool {
         has(&self.attributes, wanted)
     }
-}
-
-/// Attributes one after the other: their kinds and their values.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (&[l0, l1, k0, k1], _) = bytes.split_first_chunk::<ATTRIBUTE_HEADER>()?;
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = bytes.get(ATTRIBUTE_HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK, value))
-    })
 }
 
 /// The value of the first attribute of a kind.

@@ -23,29 +23,40 @@ const OTHERS: &str = "#7f93a8";
 const FLOOR: &str = "#b3a06a";
 
 /// A group of bars that share a unit.
-struct Panel {
-    title: &'static str,
-    unit: &'static str,
-    bars: [Bar; Contestant::ALL.len()],
+pub(crate) struct Panel {
+    /// What is compared, and what is better.
+    pub(crate) title: String,
+    /// The unit of the values.
+    pub(crate) unit: &'static str,
+    /// From top to bottom.
+    pub(crate) bars: Vec<Bar>,
 }
 
-/// A contestant's value, where it has one, and podwire's advantage.
-struct Bar {
-    contestant: Contestant,
-    value: Option<f64>,
-    multiple: Option<f64>,
+/// A contestant's value, where it has one, and how many times ours it is.
+pub(crate) struct Bar {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// In what colour it is drawn.
+    pub(crate) part: Part,
+    /// Its length, in the panel's unit; or why there is none.
+    pub(crate) value: Result<f64, &'static str>,
+    /// Shown behind the value.
+    pub(crate) multiple: Option<f64>,
 }
 
-/// The picture.
+/// What a bar is in the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Ours.
+    Ours,
+    /// What ours is compared with.
+    Other,
+    /// What nobody can do better than.
+    Bound,
+}
+
+/// The picture of a run of the plugin.
 pub(crate) fn draw(report: &Report) -> String {
-    let panels = panels(report);
-    let contestants = f64::from(u8::try_from(Contestant::ALL.len()).unwrap_or(u8::MAX));
-    let panel_height = TITLE + contestants * LINE + GAP;
-    let height = f64::from(u8::try_from(panels.len()).unwrap_or(u8::MAX)) * panel_height + 46.0;
-    let mut bars = String::new();
-    for (panel, top) in panels.iter().zip((0..).map(|place: u8| f64::from(place) * panel_height)) {
-        bars += &draw_panel(report, panel, top);
-    }
     let machine = &report.machine;
     let quick = if report.quick { "a quick run that means little · " } else { "" };
     let notes = [
@@ -55,13 +66,27 @@ pub(crate) fn draw(report: &Report) -> String {
         ),
         format!("Linux {}, {} cores, {}", machine.kernel, machine.cores, machine.date),
     ];
+    let title = "How long podwire and the reference plugins take to attach and detach a pod";
+    picture(title, &panels(report), notes)
+}
+
+/// A picture of some panels, with two lines of small print.
+pub(crate) fn picture(title: &str, panels: &[Panel], notes: [String; 2]) -> String {
+    let mut bars = String::new();
+    let mut top = 0.0;
+    for panel in panels {
+        bars += &draw_panel(panel, top);
+        top += TITLE + panel.bars.iter().map(|_| LINE).sum::<f64>() + GAP;
+    }
+    let height = top + 46.0;
     let [first, second] = notes.map(|note| escape(&note));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{TEXT}\">\n\
-         <title>How long podwire and the reference plugins take to attach and detach a pod</title>\n{bars}\
+         <title>{}</title>\n{bars}\
          <text x=\"8\" y=\"{}\" font-size=\"11\">{first}</text>\n\
          <text x=\"8\" y=\"{}\" font-size=\"11\">{second}</text>\n</svg>\n",
+        escape(title),
         height - 26.0,
         height - 10.0,
     )
@@ -71,43 +96,49 @@ fn panels(report: &Report) -> [Panel; 4] {
     // The families for which the reference plugins are at their best: they wait for the other's addresses.
     let families = Families::Ipv4;
     let alone = |verb, host_port| Discipline { verb, setup: Setup { families, host_port }, at_once: 1 };
-    let latency = |title, discipline| {
-        let bars = Contestant::ALL.map(|contestant| Bar {
-            contestant,
-            value: report.latency(contestant, discipline).map(|summary| summary.p50_ms),
-            multiple: report.multiple(contestant, discipline),
+    let bar = |contestant: Contestant, value: Option<f64>, multiple: Option<f64>| Bar {
+        name: contestant.name().into(),
+        part: match contestant {
+            Contestant::Podwire => Part::Ours,
+            Contestant::Floor => Part::Bound,
+            _ => Part::Other,
+        },
+        value: value.ok_or_else(|| absent(report, contestant)),
+        multiple: multiple.filter(|_| contestant != Contestant::Podwire),
+    };
+    let latency = |title: &str, discipline| {
+        let bars = Contestant::ALL.map(|contestant| {
+            let value = report.latency(contestant, discipline).map(|summary| summary.p50_ms);
+            bar(contestant, value, report.multiple(contestant, discipline))
         });
-        Panel { title, unit: "ms", bars }
+        Panel { title: title.into(), unit: "ms", bars: bars.into() }
     };
     let crowd = Discipline { at_once: AT_ONCE, ..alone(Verb::Add, false) };
-    let rates = Contestant::ALL.map(|contestant| Bar {
-        contestant,
-        value: report.rate(contestant, crowd),
-        multiple: report.rate_multiple(contestant, crowd),
-    });
+    let rates = Contestant::ALL
+        .map(|contestant| bar(contestant, report.rate(contestant, crowd), report.rate_multiple(contestant, crowd)));
     [
         latency("ADD: p50, shorter is better", alone(Verb::Add, false)),
         latency("ADD with a hostPort: p50, shorter is better", alone(Verb::Add, true)),
         latency("DEL: p50, shorter is better", alone(Verb::Del, false)),
-        Panel { title: "ADDs per second, 16 at once: longer is better", unit: "/s", bars: rates },
+        Panel { title: "ADDs per second, 16 at once: longer is better".into(), unit: "/s", bars: rates.into() },
     ]
 }
 
-fn draw_panel(report: &Report, panel: &Panel, top: f64) -> String {
-    let longest = panel.bars.iter().filter_map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
-    let mut text = format!("<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}</text>\n", top + 21.0, escape(panel.title));
+fn draw_panel(panel: &Panel, top: f64) -> String {
+    let values = panel.bars.iter().filter_map(|bar| bar.value.ok());
+    let longest = values.fold(f64::MIN_POSITIVE, f64::max);
+    let mut text = format!("<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}</text>\n", top + 21.0, escape(&panel.title));
     let mut line = top + TITLE;
     for bar in &panel.bars {
-        let (colour, weight) = match bar.contestant {
-            Contestant::Podwire => (OURS, " font-weight=\"bold\""),
-            Contestant::Floor => (FLOOR, ""),
-            _ => (OTHERS, ""),
+        let (colour, weight) = match bar.part {
+            Part::Ours => (OURS, " font-weight=\"bold\""),
+            Part::Bound => (FLOOR, ""),
+            Part::Other => (OTHERS, ""),
         };
-        let advantage = bar.multiple.filter(|_| bar.contestant != Contestant::Podwire);
-        let advantage = advantage.map(|multiple| format!("  ({multiple:.1} ×)")).unwrap_or_default();
+        let multiple = bar.multiple.map(|multiple| format!("  ({multiple:.1} ×)")).unwrap_or_default();
         let label = match bar.value {
-            Some(value) => format!("{} {}{advantage}", figures(value), panel.unit),
-            None => absent(report, bar.contestant).to_owned(),
+            Ok(value) => format!("{} {}{multiple}", figures(value), panel.unit),
+            Err(why) => why.to_owned(),
         };
         let length = bar.value.unwrap_or_default() / longest * LONGEST;
         let base = line + BAR - 4.0;
@@ -118,7 +149,7 @@ fn draw_panel(report: &Report, panel: &Panel, top: f64) -> String {
              <rect x=\"{NAMES}\" y=\"{line}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{colour}\"/>\
              <text x=\"{:.1}\" y=\"{base}\"{weight}>{}</text>",
             NAMES - 10.0,
-            escape(bar.contestant.name()),
+            escape(&bar.name),
             NAMES + length + 8.0,
             escape(&label),
         );

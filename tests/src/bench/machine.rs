@@ -25,32 +25,36 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     /// The distribution: it decides which way portmap takes.
     pub(crate) distribution: String,
-    /// Our plugin's version.
+    /// Our program's version.
     pub(crate) podwire: String,
     /// The commit it was built from.
     pub(crate) revision: String,
-    /// The reference plugins' version.
+    /// The version of what it is compared with.
     pub(crate) reference: String,
-    /// The version of the program nft, which portmap executes.
+    /// The version of the program nft.
     pub(crate) nft: String,
 }
 
 impl Machine {
-    /// Looks at this one.
+    /// Looks at this one, for a comparison of our plugin with the reference plugins.
     ///
     /// # Errors
     /// When a program does not tell its version.
     pub(crate) fn look(tools: &Tools, revision: &str) -> Result<Self, String> {
+        // Without a verb a plugin tells its name and version: "CNI plugin podwire v1", "CNI ptp plugin v1".
+        let version = |plugin: &std::path::Path| version(&plugin.display().to_string(), &[]);
+        Self::with(version(&tools.podwire)?, version(&tools.reference("ptp"))?, revision)
+    }
+
+    /// Looks at this one, for a comparison of these versions.
+    ///
+    /// # Errors
+    /// When a program does not tell its version.
+    pub(crate) fn with(podwire: String, reference: String, revision: &str) -> Result<Self, String> {
         let field = |file: &str, name: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
             line.map(|rest| rest.trim_matches([' ', '\t', ':', '=', '"']).to_owned()).unwrap_or_default()
-        };
-        // Without a verb a plugin tells its name and version: "CNI plugin podwire v1", "CNI ptp plugin v1".
-        let version = |plugin: &std::path::Path| {
-            let said = said(&plugin.display().to_string(), &[])?;
-            let word = said.lines().next().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
-            Ok::<_, String>(word.to_owned())
         };
         Ok(Self {
             date: said("date", &["--utc", "+%Y-%m-%d %H:%M"])?,
@@ -59,9 +63,9 @@ impl Machine {
             busy_before: busy()?,
             processor: field("/proc/cpuinfo", "model name"),
             distribution: field("/etc/os-release", "PRETTY_NAME"),
-            podwire: version(&tools.podwire)?,
+            podwire,
             revision: revision.into(),
-            reference: version(&tools.reference("ptp"))?,
+            reference,
             nft: said("nft", &["--version"])?,
         })
     }
@@ -92,6 +96,16 @@ fn processor_time() -> Result<(u64, u64), String> {
     let fields: Vec<u64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
     let idle = fields.iter().skip(3).take(2).sum();
     Ok((idle, fields.iter().sum()))
+}
+
+/// The last word of the first line that a program says.
+///
+/// # Errors
+/// When it cannot be executed.
+pub(crate) fn version(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let said = said(program, arguments)?;
+    let word = said.lines().next().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
+    Ok(word.to_owned())
 }
 
 /// What a program says on either stream.

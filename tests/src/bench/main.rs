@@ -6,6 +6,7 @@
 mod binary;
 mod chart;
 mod contestant;
+mod daemon;
 mod growth;
 mod held;
 mod lane;
@@ -22,16 +23,15 @@ mod tools;
 mod verdict;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::report::Report;
 use crate::verdict::Verdict;
 
-/// Where the chart of a published run is, for the README.
-const PUBLISHED: &str = "tests/bench/plugin.svg";
+/// Where the charts of published runs are, for the README.
+const PUBLISHED: &str = "tests/bench";
 
 /// Measures podwire and what it is compared with, side by side in one run.
 #[derive(Debug, Parser)]
@@ -44,6 +44,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subject {
     Plugin(Plugin),
+    Daemon(Daemon),
 }
 
 /// The CNI plugin against the reference plugins' chains and the kernel's floor
@@ -96,6 +97,54 @@ struct Plugin {
     revision: String,
 }
 
+/// The daemon and its overlay against the flannel layout and plain routes
+///
+/// Measures TCP between pods on two nodes over the overlay that podwired makes, over the flannel layout (a plain VXLAN
+/// device, and for each peer a route, a permanent neighbour and an FDB entry) and over plain routes, in turn; the time
+/// that 1,000 to 10,000 peers take from the start of podwired, and its memory; the time that one peer takes that joins
+/// 5,000 others; a repair; the processor time beside 5,000 peers; and whether a minute of joins, leaves and changes
+/// ends in just the state that a fresh start makes.
+///
+/// What is compared is programmed by `ip -batch` and `bridge -batch` in the same run, in namespaces of the same kind.
+#[derive(Debug, Args)]
+#[command(max_term_width = 100, override_usage = "scripts/bench daemon [OPTIONS]", after_help = DAEMON_EXAMPLES)]
+struct Daemon {
+    /// A short run with few peers: shows that everything works, its numbers mean little
+    #[arg(long)]
+    quick: bool,
+
+    /// Exit with 1 when a must is missed
+    #[arg(long)]
+    check: bool,
+
+    /// Write the chart to tests/bench/daemon.svg too
+    #[arg(long)]
+    publish: bool,
+
+    /// Measure this daemon instead of the one that was built
+    #[arg(long, value_name = "FILE")]
+    podwired: Option<PathBuf>,
+
+    /// Measure only this
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Option<daemon::Section>,
+
+    /// Where daemon.json and daemon.svg are written (told by scripts/bench)
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    output: PathBuf,
+
+    /// What is measured, for the record (told by scripts/bench)
+    #[arg(long, hide = true, value_name = "COMMIT", default_value = "unknown")]
+    revision: String,
+}
+
+const DAEMON_EXAMPLES: &str = "\
+Examples:
+  scripts/bench daemon                  the whole run: about nine minutes on two cores
+  scripts/bench daemon --quick          does the bench work?
+  scripts/bench daemon --check          does podwired still reach what it must?
+  scripts/bench daemon --only traffic   one part, while you work on it";
+
 const EXAMPLES: &str = "\
 Examples:
   scripts/bench plugin              the whole run: some minutes on two cores
@@ -103,14 +152,22 @@ Examples:
   scripts/bench plugin --check      does podwire still reach what it must?
   scripts/bench plugin --publish    the chart in the README, made anew";
 
+/// A run, ready to be shown and kept.
+struct Shown<'a> {
+    name: &'static str,
+    json: String,
+    chart: String,
+    text: String,
+    verdicts: &'a [Verdict],
+}
+
 fn main() -> ExitCode {
-    let Arguments { subject: Subject::Plugin(arguments) } = Arguments::parse();
-    let outcome = plugin::run(&arguments).and_then(|report| {
-        write(&arguments, &report)?;
-        Ok(report)
-    });
+    let (check, outcome) = match &Arguments::parse().subject {
+        Subject::Plugin(arguments) => (arguments.check, of_plugin(arguments)),
+        Subject::Daemon(arguments) => (arguments.check, of_daemon(arguments)),
+    };
     match outcome {
-        Ok(report) if arguments.check && report.verdicts.iter().any(Verdict::is_missed) => ExitCode::FAILURE,
+        Ok(missed) if missed && check => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("\nscripts/bench: {why}");
@@ -119,19 +176,40 @@ fn main() -> ExitCode {
     }
 }
 
-/// The table for whoever looks on, and the files for later.
-fn write(arguments: &Plugin, report: &Report) -> Result<(), String> {
-    let put = |path: PathBuf, content: &str| {
-        let directory = path.parent().unwrap_or(&path);
-        let write = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, content));
-        write.map(|()| format!("{}\n", path.display())).map_err(|error| format!("write {}: {error}", path.display()))
-    };
-    let chart = chart::draw(report);
-    let mut files = put(arguments.output.join("plugin.json"), &report.json()?)?;
-    files += &put(arguments.output.join("plugin.svg"), &chart)?;
-    if arguments.publish {
-        files += &put(PUBLISHED.into(), &chart)?;
+/// Whether a must was missed.
+fn of_plugin(arguments: &Plugin) -> Result<bool, String> {
+    let report = plugin::run(arguments)?;
+    let (json, chart, text) = (report.json()?, chart::draw(&report), table::text(&report));
+    let shown = Shown { name: "plugin", json, chart, text, verdicts: &report.verdicts };
+    shown.write(&arguments.output, arguments.publish)
+}
+
+/// Whether a must was missed.
+fn of_daemon(arguments: &Daemon) -> Result<bool, String> {
+    let report = daemon::run(arguments)?;
+    let (json, chart, text) = (report.json()?, report.chart(), report.text());
+    let shown = Shown { name: "daemon", json, chart, text, verdicts: &report.verdicts };
+    shown.write(&arguments.output, arguments.publish)
+}
+
+impl Shown<'_> {
+    /// The table for whoever looks on, and the files for later. Whether a must was missed.
+    fn write(&self, output: &Path, publish: bool) -> Result<bool, String> {
+        let put = |path: PathBuf, content: &str| {
+            let directory = path.parent().unwrap_or(&path);
+            let write = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, content));
+            write
+                .map(|()| format!("{}\n", path.display()))
+                .map_err(|error| format!("write {}: {error}", path.display()))
+        };
+        let mut files = put(output.join(format!("{}.json", self.name)), &self.json)?;
+        let drawing = format!("{}.svg", self.name);
+        files += &put(output.join(&drawing), &self.chart)?;
+        if publish {
+            files += &put(Path::new(PUBLISHED).join(&drawing), &self.chart)?;
+        }
+        let text = format!("{}\nWritten:\n{files}", self.text);
+        stdout().write_all(text.as_bytes()).map_err(|error| format!("write the table: {error}"))?;
+        Ok(self.verdicts.iter().any(Verdict::is_missed))
     }
-    let text = format!("{}\nWritten:\n{files}", table::text(report));
-    stdout().write_all(text.as_bytes()).map_err(|error| format!("write the table: {error}"))
 }

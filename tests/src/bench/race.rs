@@ -46,7 +46,7 @@ pub(crate) fn in_turn(
 
 /// Who is called when: everybody is first equally often, and after either neighbour, so that what a call leaves to the
 /// next one hits all alike.
-fn turn(round: usize, count: usize) -> Vec<usize> {
+pub(crate) fn turn(round: usize, count: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..count).map(|place| (place + round) % count.max(1)).collect();
     if (round / count.max(1)) % 2 == 1 {
         places.reverse();

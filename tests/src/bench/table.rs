@@ -1,32 +1,20 @@
 //! What the terminal shows.
 
 use crate::contestant::{Contestant, Families, Setup, Verb};
+use crate::machine::Machine;
 use crate::race::AT_ONCE;
 use crate::report::{Discipline, Report, Settling};
+use crate::verdict::Verdict;
 
 /// The whole text.
 pub(crate) fn text(report: &Report) -> String {
     let machine = &report.machine;
-    let mut text = format!(
-        "\n{} · Linux {} · {} cores, {:.0} % busy before · {} · {}\n",
-        machine.date,
-        machine.kernel,
-        machine.cores,
-        machine.busy_before * 100.0,
-        machine.processor,
-        machine.distribution
-    );
+    let mut text = head(machine);
     text += &format!(
         "podwire {} ({}) · reference plugins {}; portmap took {} ({}) · {} pods each\n",
         machine.podwire, machine.revision, machine.reference, report.portmap_backend, machine.nft, report.pods
     );
-    if report.quick {
-        text += "A quick run: it shows that everything works, and its numbers mean little.\n";
-    }
-    if machine.is_busy() {
-        text +=
-            "Others were at work on this machine: run it again when they are not, before you build on its numbers.\n";
-    }
+    text += &warnings(machine, report.quick);
     for families in Families::ALL {
         let name = families.name();
         for (at_once, title) in [(1, "one at a time"), (AT_ONCE, "16 at once")] {
@@ -53,7 +41,33 @@ pub(crate) fn text(report: &Report) -> String {
     let memory = report.memory.iter().map(|one| format!("{} {} KiB", one.contestant.name(), one.peak_kib));
     text += &format!("Memory at peak, the largest process: {}\n", memory.collect::<Vec<_>>().join(" · "));
     text += "\nWhat must be (of IPv4 alone and IPv4 with IPv6 the worse)\n";
-    text += &verdicts(report);
+    text += &verdicts(&report.verdicts);
+    text
+}
+
+/// Where and when it was measured.
+pub(crate) fn head(machine: &Machine) -> String {
+    format!(
+        "\n{} · Linux {} · {} cores, {:.0} % busy before · {} · {}\n",
+        machine.date,
+        machine.kernel,
+        machine.cores,
+        machine.busy_before * 100.0,
+        machine.processor,
+        machine.distribution
+    )
+}
+
+/// Why the numbers should not be built upon, where that is so.
+pub(crate) fn warnings(machine: &Machine, quick: bool) -> String {
+    let mut text = String::new();
+    if quick {
+        text += "A quick run: it shows that everything works, and its numbers mean little.\n";
+    }
+    if machine.is_busy() {
+        text +=
+            "Others were at work on this machine: run it again when they are not, before you build on its numbers.\n";
+    }
     text
 }
 
@@ -134,13 +148,14 @@ fn growth(report: &Report) -> String {
     grid(&rows)
 }
 
-fn verdicts(report: &Report) -> String {
-    let width = report.verdicts.iter().map(|verdict| verdict.what.chars().count()).max().unwrap_or_default();
-    let line = |verdict: &crate::verdict::Verdict| {
+/// A line for each.
+pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
+    let width = verdicts.iter().map(|verdict| verdict.what.chars().count()).max().unwrap_or_default();
+    let line = |verdict: &Verdict| {
         let (what, measured, wanted) = (&verdict.what, &verdict.measured, &verdict.wanted);
         format!("  {:<16}  {what:<width$}  {measured} ({wanted})\n", verdict.outcome.word())
     };
-    report.verdicts.iter().map(line).collect()
+    verdicts.iter().map(line).collect()
 }
 
 /// Two times, to three figures.
@@ -158,7 +173,7 @@ pub(crate) fn figures(value: f64) -> String {
 }
 
 /// Cells in columns: the first column is aligned to the left, the others to the right.
-fn grid(rows: &[Vec<String>]) -> String {
+pub(crate) fn grid(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();

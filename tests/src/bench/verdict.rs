@@ -58,7 +58,8 @@ impl Verdict {
         self.outcome == Outcome::Missed
     }
 
-    fn must(what: &str, wanted: String, measured: String, ratio: Option<f64>, holds: bool) -> Self {
+    /// One of any kind.
+    pub(crate) fn must(what: &str, wanted: String, measured: String, ratio: Option<f64>, holds: bool) -> Self {
         let outcome = if holds { Outcome::Met } else { Outcome::Missed };
         Self { what: what.into(), wanted, measured, ratio: ratio.map(rounded), outcome }
     }
@@ -68,12 +69,14 @@ impl Verdict {
         self
     }
 
-    fn at_least(what: &str, ratio: Option<f64>, least: f64) -> Self {
+    /// A ratio that has to be this large.
+    pub(crate) fn at_least(what: &str, ratio: Option<f64>, least: f64) -> Self {
         let holds = ratio.is_some_and(|ratio| ratio >= least);
         Self::must(what, format!("at least {least} ×"), times(ratio), ratio, holds)
     }
 
-    fn at_most(what: &str, ratio: Option<f64>, most: f64) -> Self {
+    /// A ratio that has to be this small.
+    pub(crate) fn at_most(what: &str, ratio: Option<f64>, most: f64) -> Self {
         let holds = ratio.is_some_and(|ratio| ratio <= most);
         Self::must(what, format!("at most {most} ×"), times(ratio), ratio, holds)
     }

@@ -1,0 +1,86 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NAME: &str = "node-1";
+
+/// A node whose name, address and pod CIDRs are of one number each; an odd width makes its prefix overlap the next one's.
+fn node((name, address, cidr, wide): (u8, u8, u8, bool)) -> Node {
+    let prefix = if wide { 23 } else { 24 };
+    let first = if wide { cidr & !1 } else { cidr };
+    Node {
+        name: format!("node-{name}"),
+        address: [192, 168, 50, address].into(),
+        pod_cidrs: vec![
+            format!("10.244.{first}.0/{prefix}").parse().unwrap(),
+            format!("fd00:10:244:{cidr:x}::/64").parse().unwrap(),
+        ],
+    }
+}
+
+fn membership(nodes: Vec<Node>) -> Membership {
+    let cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"].map(|cidr| cidr.parse().unwrap()).into();
+    Membership { cluster_cidrs, nodes }
+}
+
+fn plain(numbers: impl IntoIterator<Item = u8>) -> Membership {
+    membership(numbers.into_iter().map(|number| node((number, number, number, false))).collect())
+}
+
+fn names(peers: &BTreeMap<String, Peer>) -> Vec<&str> {
+    peers.keys().map(String::as_str).collect()
+}
+
+fn between(before: &Membership, after: &Membership) -> Option<Change> {
+    Change::between(&View::new(before, NAME).unwrap(), after, NAME)
+}
+
+#[test]
+fn who_came_left_or_changed_is_the_change() {
+    let change = between(&plain([1, 2, 3, 4]), &plain([5, 1, 2, 4])).unwrap();
+    assert_eq!((names(&change.before), names(&change.after)), (vec!["node-3"], vec!["node-5"]));
+    let mut moved = plain([1, 2, 3]);
+    moved.nodes[2].address = [192, 168, 50, 33].into();
+    let change = between(&plain([1, 2, 3]), &moved).unwrap();
+    assert_eq!((names(&change.before), names(&change.after)), (vec!["node-3"], vec!["node-3"]));
+    // Another order is no change.
+    assert!(between(&plain([1, 2, 3]), &plain([3, 1, 2])).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_not_a_matter_of_a_few_peers_is_left_to_the_judgement_of_the_whole() {
+    let before = plain([1, 2, 3]);
+    let mut other_range = before.clone();
+    other_range.cluster_cidrs.pop();
+    let mut own_address = before.clone();
+    own_address.nodes[0].address = [192, 168, 50, 11].into();
+    let mut wrong = before.clone();
+    wrong.nodes.push(node((9, 2, 9, false)));
+    for after in [other_range, own_address, wrong, plain([2, 3]), plain(1..=60), plain([1, 2, 2, 3])] {
+        assert_eq!(between(&before, &after), None, "{after:?}");
+    }
+}
+
+fn any_nodes() -> impl Strategy<Value = Vec<Node>> {
+    let numbers = (1..6_u8, 1..7_u8, 1..7_u8, prop::bool::weighted(0.1));
+    let regular = (1..6_u8).prop_map(|number| (number, number, number, false));
+    prop::collection::vec(prop_oneof![3 => regular, 1 => numbers].prop_map(node), 0..7)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_change_leads_to_just_the_view_that_the_whole_membership_gives(before in any_nodes(), after in any_nodes()) {
+        let own = node((1, 1, 1, false));
+        let whole = |mut nodes: Vec<Node>| {
+            nodes.insert(nodes.len() / 2, own.clone());
+            membership(nodes)
+        };
+        let (before, after) = (whole(before), whole(after));
+        let Ok(view) = View::new(&before, NAME) else { return Ok(()) };
+        if let Some(change) = Change::between(&view, &after, NAME) {
+            prop_assert_eq!(Ok(view.with(&change)), View::new(&after, NAME));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The attributes of a message, read where they are: a list of ten thousand routes is not taken apart into values that
+//! nobody looks at.
+
+use netlink_packet_core::NLA_TYPE_MASK;
+
+/// `struct nlattr` (uapi/linux/netlink.h): a length and a kind.
+const HEADER: usize = 4;
+
+/// Attributes one after the other: their kinds without flags, and their values.
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[l0, l1, k0, k1], _) = bytes.split_first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK, value))
+    })
+}
+
+/// A number in the byte order of the machine.
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}

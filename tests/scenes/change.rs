@@ -1,0 +1,210 @@
+//! A change of a few peers takes a short way through the daemon: it ends where the long one does, touches nothing that is
+//! somebody else's, and what others do meanwhile is not missed.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use podwire_kernel::nexthop::{Encap, Nexthop};
+use podwire_kernel::notice::Notices;
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::{Socket, nexthop};
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::{self, Membership};
+use podwire_tests::lab::{Lab, SOON, eventually};
+
+use crate::expect::{Outcome, check, cluster};
+
+/// What a node has of ours, without the ids of nexthops, which depend on who came first.
+fn ours(host: &Host) -> Outcome<BTreeSet<String>> {
+    let looks: [(&str, &[&str]); 6] = [
+        ("ip", &["-4", "route", "show", "proto", "112"]),
+        ("ip", &["-6", "route", "show", "proto", "112"]),
+        ("ip", &["nexthop", "show", "proto", "112"]),
+        ("ip", &["neighbour", "show", "dev", "podwire.1", "nud", "permanent"]),
+        ("ip", &["-oneline", "address", "show", "dev", "podwire.1", "scope", "global"]),
+        ("bridge", &["vni"]),
+    ];
+    let mut found = BTreeSet::new();
+    for (program, arguments) in looks {
+        for line in host.run(program, arguments)?.lines() {
+            let is_id =
+                |word: &str| word.parse().is_ok_and(|id: u32| podwire_conf::defaults::NEXTHOP_IDS.contains(&id));
+            // Of an address the number of its device goes as well.
+            let known = line.split_whitespace().filter(|word| !is_id(word) && !word.ends_with(':'));
+            found.insert(known.collect::<Vec<_>>().join(" "));
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until the first node has just what a node has that is started on the membership as it is now.
+fn as_a_fresh_start(lab: &Lab, what: &str) -> Outcome {
+    let host = lab.nodes[0].host.clone();
+    let mut fresh = Lab::new(1)?;
+    let text = host.enter(|| std::fs::read_to_string("/run/lab/nodes.toml")).map_err(|error| error.to_string())?;
+    fresh.nodes[0].host.enter(|| std::fs::write("/run/lab/nodes.toml", text)).map_err(|error| error.to_string())?;
+    fresh.start()?;
+    let wanted = ours(&fresh.nodes[0].host)?;
+    eventually(SOON, || {
+        let found = ours(&host)?;
+        let (more, less): (Vec<_>, Vec<_>) = (found.difference(&wanted).collect(), wanted.difference(&found).collect());
+        check(found == wanted, || format!("{what}: has {more:#?} and lacks {less:#?}"))
+    })
+}
+
+#[test]
+fn whoever_comes_leaves_or_changes_the_node_is_as_after_a_fresh_start() {
+    cluster(1, |lab| {
+        let mut numbers: Vec<u16> = (1..=6).collect();
+        lab.write(&Membership::of(numbers.clone()))?;
+        as_a_fresh_start(lab, "five come")?;
+        numbers.retain(|number| *number != 3);
+        numbers.push(9);
+        lab.write(&Membership::of(numbers.clone()))?;
+        as_a_fresh_start(lab, "one leaves and one comes")?;
+        let mut membership = Membership::of(numbers.clone());
+        membership.nodes[2].1 = [192, 168, 50, 44].into();
+        membership.nodes[3].2 = membership::pod_cidrs(55);
+        lab.write(&membership)?;
+        as_a_fresh_start(lab, "one has another address and one has other pod CIDRs")?;
+        // Each has the other's.
+        let (one, other) = (membership.nodes[1].2.clone(), membership.nodes[4].2.clone());
+        (membership.nodes[1].2, membership.nodes[4].2) = (other, one);
+        lab.write(&membership)?;
+        as_a_fresh_start(lab, "two have changed their pod CIDRs for one another's")?;
+        lab.write(&Membership::of([1]))?;
+        as_a_fresh_start(lab, "all leave")
+    });
+}
+
+#[test]
+fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
+    cluster(1, |lab| {
+        let start = Instant::now();
+        let mut round = 0_u16;
+        while start.elapsed() < Duration::from_secs(4) {
+            round += 1;
+            let present = (2..=60).filter(|number| (number * 7 + round * 13) % 5 != 0);
+            let mut membership = Membership::of([1].into_iter().chain(present));
+            for (_, address, _) in membership.nodes.iter_mut().skip(1).step_by(usize::from(round % 7) + 2) {
+                *address = [192, 168, 51, u8::try_from(round % 200).unwrap_or(0)].into();
+                // Only one may have it.
+                round += 1;
+            }
+            lab.write(&membership)?;
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        as_a_fresh_start(lab, "after the crowd")
+    });
+}
+
+#[test]
+fn an_id_that_a_stranger_has_taken_is_left_to_him_by_a_peer_that_joins() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let stranger = ["nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
+        host.run("ip", &stranger)?;
+        lab.write(&Membership::of(1..=3))?;
+        eventually(SOON, || {
+            let nexthops = host.run("ip", &["nexthop"])?;
+            let right = nexthops.contains("id 11200002 via 192.168.50.254") && nexthops.contains("id 11200003 ");
+            check(right, || nexthops)
+        })
+    });
+}
+
+#[test]
+fn a_strangers_route_where_a_joining_peers_should_be_is_named_and_not_replaced() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("ip", &["route", "add", "10.244.3.0/24", "via", "192.168.50.254", "proto", "static"])?;
+        lab.write(&Membership::of(1..=3))?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("10.244.3.0/24 nhid 11200002: File exists (17): it is somebody else's", SOON)?;
+        let route = host.run("ip", &["route", "show", "10.244.3.0/24"])?;
+        check(route.contains("via 192.168.50.254"), || route)?;
+        host.run("ip", &["route", "delete", "10.244.3.0/24"])?;
+        eventually(SOON, || {
+            let route = host.run("ip", &["route", "show", "10.244.3.0/24"])?;
+            check(route.contains("nhid 11200002"), || route)
+        })
+    });
+}
+
+#[test]
+fn what_is_broken_while_peers_come_and_go_is_repaired() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        for round in 0..20_u16 {
+            lab.write(&Membership::of([1, 2, 10 + round]))?;
+            host.run("ip", &["route", "delete", "10.244.2.0/24"])?;
+            eventually(SOON, || {
+                let routes = host.run("ip", &["route", "show", "proto", "112"])?;
+                check(routes.contains("10.244.2.0/24 nhid"), || routes)
+            })?;
+        }
+        as_a_fresh_start(lab, "after all that")
+    });
+}
+
+#[test]
+fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let overlay = podwire_kernel::link::Vxlan {
+            port: 8472,
+            external: true,
+            vni_filter: true,
+            learning: false,
+            zero_checksum6_received: true,
+        };
+        socket.execute(overlay.create("vx", podwire_kernel::Mac([2, 0, 0, 0, 0, 1]), 1450)).unwrap();
+        let device = podwire_kernel::link::by_name(&mut socket, "vx").unwrap().unwrap().index;
+        socket.execute(podwire_kernel::link::set_up(device, "vx")).unwrap();
+        let encap = Encap { vni: 1, source: "192.0.2.1".parse().unwrap(), destination: "192.0.2.2".parse().unwrap() };
+        let first = Nexthop { id: 7, device, gateway: "fe80::2".parse().unwrap(), encap: Some(encap), protocol: 112 };
+        let second = Nexthop { id: 8, gateway: "fe80::3".parse().unwrap(), ..first.clone() };
+        socket.execute(first.add()).unwrap();
+        socket.execute(second.add()).unwrap();
+        assert!(socket.execute(second.add()).unwrap_err().already_there());
+        assert!(nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        let other = Nexthop { protocol: 12, ..second.clone() };
+        socket.execute(other.replace()).unwrap();
+        assert!(!nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        socket.execute(other.delete()).unwrap();
+        assert!(!nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        assert!(nexthop::has_all(&mut socket, [&first]).unwrap());
+    });
+}
+
+#[test]
+fn what_a_socket_changes_itself_is_no_news_to_it_and_what_others_do_is() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
+        let notices = Notices::open([own.port(), 0]).unwrap();
+        let route = |number: u8| Route {
+            destination: format!("10.9.{number}.0/24").parse().unwrap(),
+            metric: 0,
+            target: Target::Blackhole,
+            protocol: 112,
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
+        for number in 0..100 {
+            own.execute(route(number).replace()).unwrap();
+        }
+        for number in 0..50 {
+            own.execute(route(number).delete()).unwrap();
+        }
+        other.execute(route(200).replace()).unwrap();
+        receiver.recv_timeout(SOON).unwrap();
+        // The one notice was the last change's: whatever came before it had come.
+        assert!(receiver.try_recv().is_err());
+        own.execute(route(201).replace()).unwrap();
+        other.execute(route(200).delete()).unwrap();
+        receiver.recv_timeout(SOON).unwrap();
+        assert!(receiver.try_recv().is_err());
+    });
+}

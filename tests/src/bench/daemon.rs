@@ -1,0 +1,158 @@
+//! The daemon beside the flannel layout: the course of the run, and what came of it as values.
+
+mod churn;
+mod join;
+mod layout;
+mod plan;
+mod program;
+mod rest;
+mod scale;
+mod shown;
+mod traffic;
+mod verdicts;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use podwire_tests::lab;
+use serde::Serialize;
+
+use crate::machine::{self, Machine};
+use crate::verdict::Verdict;
+use churn::Churn;
+use join::Join;
+use scale::Scale;
+use traffic::{Effort, Traffic};
+
+/// A part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// TCP between pods
+    Traffic,
+    /// From nothing to many peers, memory, a repair
+    Scale,
+    /// One peer more, and the cost of rest
+    Join,
+    /// A minute of joins, leaves and changes
+    Churn,
+}
+
+/// How much is done.
+struct Size {
+    traffic: Effort,
+    peers: [u32; 4],
+    tries: usize,
+    /// Peers that are there, and peers that join them.
+    joins: (u32, u32),
+    rest: Duration,
+    /// Nodes, and for how long they come and go.
+    churn: (u32, Duration),
+}
+
+impl Size {
+    const WHOLE: Self = Self {
+        traffic: Effort { rounds: 11, slice: Duration::from_millis(1500) },
+        peers: [100, 1_000, 5_000, 10_000],
+        tries: 3,
+        joins: (5_000, 200),
+        rest: Duration::from_secs(60),
+        churn: (500, Duration::from_secs(60)),
+    };
+    const QUICK: Self = Self {
+        traffic: Effort { rounds: 1, slice: Duration::from_millis(200) },
+        peers: [10, 20, 50, 100],
+        tries: 1,
+        joins: (50, 5),
+        rest: Duration::from_secs(1),
+        churn: (50, Duration::from_secs(3)),
+    };
+}
+
+/// A run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Whether it was too short to mean much.
+    pub(crate) quick: bool,
+    /// Where and what.
+    pub(crate) machine: Machine,
+    /// Each layout's traffic.
+    pub(crate) traffic: Vec<Traffic>,
+    /// Each number of peers, in rising order.
+    pub(crate) scale: Vec<Scale>,
+    /// One peer more, beside many.
+    pub(crate) join: Option<Join>,
+    /// A minute without rest.
+    pub(crate) churn: Option<Churn>,
+    /// What must be, and whether it is.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// As JSON.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(crate) fn json(&self) -> Result<String, String> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| format!("write the report: {error}"))?;
+        Ok(format!("{text}\n"))
+    }
+}
+
+/// Measures everything, or the part that was asked for.
+///
+/// # Errors
+/// What did not work, and what the one that did not has said.
+pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
+    lab::require_isolation()?;
+    let size = if arguments.quick { Size::QUICK } else { Size::WHOLE };
+    let podwired = match &arguments.podwired {
+        Some(path) => path.clone(),
+        None => lab::program("podwired").map_err(|error| error.to_string())?,
+    };
+    // What is executed is executed from the root directory.
+    let podwired = podwired.canonicalize().map_err(|error| format!("find {}: {error}", podwired.display()))?;
+    let shared = Path::new("/run/bench");
+    fs::create_dir_all(shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
+    let own = machine::version(&podwired.display().to_string(), &["--version"])?;
+    let machine = Machine::with(own, machine::version("ip", &["-V"])?, &arguments.revision)?;
+    let wanted = |section| arguments.only.is_none_or(|only| only == section);
+
+    let mut report = Report {
+        quick: arguments.quick,
+        machine,
+        traffic: Vec::new(),
+        scale: Vec::new(),
+        join: None,
+        churn: None,
+        verdicts: Vec::new(),
+    };
+    if wanted(Section::Traffic) {
+        progress(&format!("traffic between pods, {} rounds of each layout", size.traffic.rounds));
+        report.traffic = traffic::measure(size.traffic, &podwired, shared)?;
+    }
+    if wanted(Section::Scale) {
+        for peers in size.peers {
+            progress(&format!("{peers} peers from nothing, {} times", size.tries));
+            report.scale.push(scale::measure(peers, size.tries, &podwired, shared)?);
+        }
+    }
+    if wanted(Section::Join) {
+        let (peers, joins) = size.joins;
+        progress(&format!("{joins} peers join {peers} others, then rest"));
+        report.join = Some(join::measure(peers, joins, size.rest, &podwired, shared)?);
+    }
+    if wanted(Section::Churn) {
+        let (nodes, length) = size.churn;
+        progress(&format!("{nodes} nodes join, leave and change for {} s", length.as_secs()));
+        report.churn = Some(churn::measure(nodes, length, &podwired, shared)?);
+    }
+    report.verdicts = verdicts::all(&report);
+    Ok(report)
+}
+
+/// For whoever waits.
+fn progress(what: &str) {
+    eprintln!("  {what}");
+}

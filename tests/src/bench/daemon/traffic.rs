@@ -1,0 +1,146 @@
+//! TCP between pods on two nodes: one byte to and fro, and as much as goes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::layout::{Layout, Pair};
+use crate::statistics::{median, rounded};
+
+/// Peers of each node: the one that is there, and those that could be.
+const PEERS: u32 = 100;
+
+/// How long one connection may take for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is sent at once when it is as much as goes.
+const BLOCK: usize = 128 * 1024;
+
+/// What is measured of a layout.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Traffic {
+    /// Which.
+    pub(crate) layout: Layout,
+    /// A byte to the other pod and back, in microseconds: the median of the rounds.
+    pub(crate) round_trip_us: f64,
+    /// The median round trip of each round.
+    pub(crate) round_trips_us: Vec<f64>,
+    /// What arrives, in Gbit/s: the median of the rounds.
+    pub(crate) gigabits: f64,
+    /// Each round.
+    pub(crate) all_gigabits: Vec<f64>,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// How often each layout has its turn.
+    pub(crate) rounds: usize,
+    /// How long each of the two takes each time.
+    pub(crate) slice: Duration,
+}
+
+/// Lets the layouts take turns.
+///
+/// # Errors
+/// What did not work.
+pub(crate) fn measure(effort: Effort, podwired: &Path, shared: &Path) -> Result<Vec<Traffic>, String> {
+    let mut configurations = None;
+    let mut pairs = Vec::new();
+    for layout in Layout::ALL {
+        pairs.push(Pair::new(layout, PEERS, podwired, shared, &mut configurations)?);
+    }
+    let mut rounds = vec![(Vec::new(), Vec::new()); pairs.len()];
+    for pair in &pairs {
+        // What is learnt and allocated once is not measured.
+        round_trip(pair, effort.slice / 4)?;
+    }
+    for round in 0..effort.rounds {
+        for place in crate::race::turn(round, pairs.len()) {
+            rounds[place].0.push(round_trip(&pairs[place], effort.slice)?);
+        }
+        for place in crate::race::turn(round, pairs.len()) {
+            rounds[place].1.push(throughput(&pairs[place], effort.slice)?);
+        }
+    }
+    let traffic = pairs.iter().zip(rounds).map(|(pair, (round_trips_us, all_gigabits))| Traffic {
+        layout: pair.layout,
+        round_trip_us: median(&round_trips_us).unwrap_or_default(),
+        round_trips_us,
+        gigabits: median(&all_gigabits).unwrap_or_default(),
+        all_gigabits,
+    });
+    Ok(traffic.collect())
+}
+
+/// A connection from the first pod to the second: the listener's end, and the other's.
+fn connect(pair: &Pair) -> Result<(TcpStream, TcpStream), String> {
+    let ([near, far], [_, address]) = (&pair.pods, pair.addresses);
+    let connect = || -> std::io::Result<(TcpStream, TcpStream)> {
+        let listener = far.enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?;
+        let address = listener.local_addr()?;
+        let stream = near.enter(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+        let (accepted, _) = listener.accept()?;
+        for end in [&stream, &accepted] {
+            end.set_nodelay(true)?;
+            end.set_read_timeout(Some(PATIENCE))?;
+        }
+        Ok((accepted, stream))
+    };
+    connect().map_err(|error| format!("connect pods over {}: {error}", pair.layout.name()))
+}
+
+/// The median time of a byte to and fro, in microseconds.
+fn round_trip(pair: &Pair, slice: Duration) -> Result<f64, String> {
+    let (mut far, mut near) = connect(pair)?;
+    let echo = thread::spawn(move || {
+        let mut byte = [0];
+        while far.read_exact(&mut byte).and_then(|()| far.write_all(&byte)).is_ok() {}
+    });
+    let mut trip = || {
+        let start = Instant::now();
+        let mut byte = [1];
+        near.write_all(&byte).and_then(|()| near.read_exact(&mut byte)).map(|()| start.elapsed())
+    };
+    let mut times = Vec::new();
+    let end = Instant::now() + slice;
+    while Instant::now() < end {
+        let took = trip().map_err(|error| format!("a byte over {}: {error}", pair.layout.name()))?;
+        times.push(took.as_secs_f64() * 1e6);
+    }
+    drop(near);
+    echo.join().map_err(|_| "the echo panicked")?;
+    Ok(median(&times).map(rounded).unwrap_or_default())
+}
+
+/// What arrives in the second pod, in Gbit/s.
+fn throughput(pair: &Pair, slice: Duration) -> Result<f64, String> {
+    let (mut far, mut near) = connect(pair)?;
+    let sink = thread::spawn(move || {
+        let (mut buffer, mut count) = (vec![0; BLOCK], 0_u64);
+        let start = Instant::now();
+        loop {
+            match far.read(&mut buffer) {
+                Ok(0) => return Ok((count, start.elapsed())),
+                Ok(read) => count += read as u64,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    let (block, end) = (vec![0; BLOCK], Instant::now() + slice);
+    let name = pair.layout.name();
+    while Instant::now() < end {
+        near.write_all(&block).map_err(|error| format!("send over {name}: {error}"))?;
+    }
+    drop(near);
+    let outcome = sink.join().map_err(|_| "the sink panicked")?;
+    let (count, took) = outcome.map_err(|error| format!("receive over {name}: {error}"))?;
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a second or two")]
+    let bits = count as f64 * 8.0;
+    Ok(rounded(bits / took.as_secs_f64() / 1e9))
+}
