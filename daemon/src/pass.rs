@@ -1,5 +1,6 @@
 //! One pass: look, compare, apply the difference. The only file that changes the kernel.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -11,7 +12,9 @@ use podwire_kernel::message::Message;
 use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
 use tracing::info;
 
+use crate::args::Run;
 use crate::diff::{self, DeviceChange};
+use crate::install::Plugin;
 use crate::settings::Settings;
 use crate::state::Device;
 use crate::view::View;
@@ -39,16 +42,24 @@ pub(crate) struct Worker {
     netfilter: Socket,
     settings: Settings,
     conflist_directory: PathBuf,
+    /// Where the plugin is kept, and, once it has been found, the plugin.
+    plugin: Option<(PathBuf, Option<Plugin>)>,
 }
 
 impl Worker {
-    pub(crate) fn new(settings: Settings, conflist_directory: PathBuf) -> podwire_kernel::Result<Self> {
-        Ok(Self { route: Socket::route()?, netfilter: Socket::netfilter()?, settings, conflist_directory })
+    pub(crate) fn new(settings: Settings, run: &Run) -> podwire_kernel::Result<Self> {
+        let (conflist_directory, plugin) = (run.conflist_directory.clone(), run.plugin_directory.clone());
+        let plugin = plugin.map(|directory| (directory, None));
+        Ok(Self { route: Socket::route()?, netfilter: Socket::netfilter()?, settings, conflist_directory, plugin })
     }
 
     /// One pass.
     pub(crate) fn pass(&mut self, view: &View) -> Outcome {
         let mut outcome = Outcome::default();
+        // Before the conflist: a runtime that sees a network expects its plugin.
+        if let Err(error) = self.plugin(&mut outcome) {
+            outcome.problems.push(error.to_string());
+        }
         match self.overlay(view, &mut outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(device) => {
@@ -65,6 +76,20 @@ impl Worker {
             }
         }
         outcome
+    }
+
+    /// The plugin in its place, where it is kept.
+    fn plugin(&mut self, outcome: &mut Outcome) -> io::Result<()> {
+        let Some((directory, found)) = &mut self.plugin else { return Ok(()) };
+        let plugin = match found {
+            Some(plugin) => plugin,
+            None => found.insert(Plugin::open(None, directory)?),
+        };
+        if plugin.install()? {
+            outcome.changes += 1;
+            info!("set the plugin {}", plugin.place().display());
+        }
+        Ok(())
     }
 
     /// The device, then everything on and behind it.

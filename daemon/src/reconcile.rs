@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
+use crate::kept;
 use crate::membership::Membership;
 use crate::pace::{GATHER, Pace};
 use crate::pass::{Outcome, Worker};
@@ -18,6 +19,7 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::told::Told;
 use crate::view::View;
+use podwire_conf::defaults;
 
 /// Runs for ever; returns only when the kernel cannot be listened to.
 pub(crate) async fn run(
@@ -27,7 +29,9 @@ pub(crate) async fn run(
     report: &watch::Sender<Report>,
 ) -> io::Result<()> {
     let mut notices = listen()?;
-    let mut worker = Worker::new(settings, run.conflist_directory.clone()).map_err(io::Error::other)?;
+    let mut worker = Worker::new(settings, run).map_err(io::Error::other)?;
+    let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
+    let mut files = kept::watch(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
     let mut pace = Pace::default();
     loop {
@@ -52,6 +56,10 @@ pub(crate) async fn run(
                 continue;
             }
             heard = notices.recv() => heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?,
+            touched = files.changed() => {
+                touched.map_err(io::Error::other)?;
+                continue;
+            }
             () = sleep_until(deadline) => continue,
         }
         tokio::select! {

@@ -15,11 +15,13 @@ pub struct Settings {
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
+    /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
+    pub garbage_after_seconds: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT }
+        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT, garbage_after_seconds: 60 }
     }
 }
 
@@ -59,6 +61,8 @@ mod tests {
     fn an_empty_file_is_the_defaults_and_a_wrong_one_is_named() {
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("port = 4789\n").unwrap().port, 4789);
+        assert_eq!(Settings::parse("garbage_after_seconds = 0").unwrap().garbage_after_seconds, 0);
+        assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().contains("-1"));
         for (text, said) in [("vni = 0", "vni = 0"), ("vni = 16777216", "vni = 16777216"), ("port = 0", "port = 0")] {
             let error = Settings::parse(text).unwrap_err();
             assert!(error.starts_with(said), "{error}");

@@ -3,16 +3,40 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
 use crate::{Error, Result};
 
+/// Where the settings are.
+const SYSCTLS: &str = "/proc/sys";
+
+/// Where they are for this process, when it has been told another place.
+static ELSEWHERE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has this process find the settings below another directory than /proc/sys. In a container /proc/sys is read-only: a
+/// bind mount of the host's /proc/sys/net at DIRECTORY/net can be written to, whatever network namespace it was made in (a
+/// file of /proc/sys/net is that of the namespace of whoever opens it). To be called once, before the first setting is
+/// looked at; the first call counts.
+///
+/// # Errors
+/// When there is no `net` in it.
+pub fn find_below(directory: &Path) -> io::Result<()> {
+    let net = directory.join("net");
+    std::fs::metadata(&net).map_err(|error| {
+        let why = format!("look for the kernel's settings in {}: {error}; mount /proc/sys/net there", net.display());
+        io::Error::new(error.kind(), why)
+    })?;
+    ELSEWHERE.get_or_init(|| directory.to_owned());
+    Ok(())
+}
+
 /// A setting and the value it should have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sysctl {
-    /// Path below /proc/sys, with slashes: device names may contain dots.
+    /// Path below /proc/sys (see [`find_below`]), with slashes: device names may contain dots.
     pub path: String,
     /// The value, as the file shows it.
     pub value: &'static str,
@@ -83,6 +107,6 @@ impl Sysctl {
     }
 
     fn file(&self) -> PathBuf {
-        PathBuf::from("/proc/sys").join(&self.path)
+        ELSEWHERE.get().map_or(Path::new(SYSCTLS), PathBuf::as_path).join(&self.path)
     }
 }

@@ -67,6 +67,9 @@ pub struct Record {
     /// How fast it may send and receive.
     #[serde(default, skip_serializing_if = "is_unlimited")]
     pub bandwidth: Bandwidth,
+    /// Whether the container is a sandbox that the runtime's CRI knows.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub sandbox: bool,
     /// Where rules were made for it, when it is not the first interface of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
@@ -79,6 +82,10 @@ pub struct Beside {
     pub namespace: (u64, u64),
     /// Index of the interface.
     pub device: u32,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_unlimited(bandwidth: &Bandwidth) -> bool {
@@ -117,6 +124,8 @@ pub struct Wanted<'a> {
     pub masquerade: Vec<IpNetwork>,
     /// Its limits.
     pub bandwidth: Bandwidth,
+    /// Whether it is of a sandbox that the runtime's CRI knows.
+    pub sandbox: bool,
 }
 
 /// Whether somebody routes an address already: then it is not given, whatever the ledger says.
@@ -237,6 +246,7 @@ impl Ledger {
             ports: wanted.ports.to_vec(),
             masquerade: wanted.masquerade.clone(),
             bandwidth: wanted.bandwidth,
+            sandbox: wanted.sandbox,
             beside: None,
         };
         let mut queues = Vec::new();
@@ -491,6 +501,7 @@ impl Ledger {
             ports: Vec::new(),
             masquerade: Vec::new(),
             bandwidth: Bandwidth::default(),
+            sandbox: false,
             beside: None,
         })
     }

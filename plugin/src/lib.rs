@@ -11,6 +11,7 @@ pub mod input;
 pub mod ipam;
 pub mod ledger;
 pub mod plan;
+pub mod release;
 
 mod add;
 mod check;
@@ -29,9 +30,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cni::{Code, Del, Failure, Request};
+use podwire_conf::defaults;
 
 /// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
-const STATE: &str = "/run/podwire";
+const STATE: &str = defaults::RUN_DIRECTORY;
 
 /// Executes the verb that the environment names, and writes the one answer. 0 is success. An ADD whose answer nobody takes
 /// is undone: nobody would know of it.
@@ -81,7 +83,8 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
     match request {
         Request::About => {
             let (version, versions) = (env!("CARGO_PKG_VERSION"), cni::VERSIONS.join(", "));
-            let text = format!("CNI plugin podwire v{version}\nCNI protocol versions supported: {versions}\n");
+            let mark = defaults::PLUGIN_MARK;
+            let text = format!("{mark}{version}\nCNI protocol versions supported: {versions}\n");
             log.write_all(text.as_bytes()).map_err(|error| Failure::io("write the version", &error))?;
             Ok(String::new())
         }
