@@ -42,9 +42,9 @@ pub const CONFLIST: &str = "10-podwire.conflist";
 /// File name of the plugin: the `type` that the conflist names.
 pub const PLUGIN: &str = "podwire";
 
-/// What the plugin says of itself before its version. An executable file that has this in it is a podwire, of whatever
-/// version: so it is known without being executed.
-pub const PLUGIN_MARK: &str = "CNI plugin podwire v";
+/// What the plugin says of itself before its version. An executable file that has this in it, whole, is a podwire of whatever
+/// version: so it is known without being executed. Backwards here, so that a program that looks for it has it not.
+pub const PLUGIN_MARK_BACKWARDS: &str = "v eriwdop nigulp INC";
 
 /// Where runtimes look for plugins.
 pub const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";

@@ -164,7 +164,7 @@ pub(crate) fn once(source: Option<&Path>, directory: &Path, say: &mut dyn Write)
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn is_podwire(file: &File) -> io::Result<bool> {
-    let mark = defaults::PLUGIN_MARK.as_bytes();
+    let mark: Vec<u8> = defaults::PLUGIN_MARK_BACKWARDS.bytes().rev().collect();
     let mut window = Vec::with_capacity(CHUNK + mark.len());
     let mut executable = false;
     loop {
@@ -218,6 +218,10 @@ mod tests {
         directory
     }
 
+    fn mark() -> String {
+        defaults::PLUGIN_MARK_BACKWARDS.chars().rev().collect()
+    }
+
     fn executable(before: usize, text: &str) -> Vec<u8> {
         [EXECUTABLE, vec![b'.'; before].as_slice(), text.as_bytes(), b"0.1.0"].concat()
     }
@@ -230,9 +234,9 @@ mod tests {
             fs::write(&path, content).unwrap();
             is_podwire(&File::open(&path).unwrap()).unwrap()
         };
-        let mark = defaults::PLUGIN_MARK;
+        let mark = mark();
         for before in [0, 100, CHUNK - 4 - mark.len(), CHUNK - 10, CHUNK, 2 * CHUNK - 5, 3 * CHUNK + 17] {
-            assert!(is(&executable(before, mark)), "{before}");
+            assert!(is(&executable(before, &mark)), "{before}");
             assert!(!is(&executable(before, &mark[..mark.len() - 1])), "{before}");
         }
         assert!(!is(mark.as_bytes()), "it is not executable");
@@ -244,7 +248,7 @@ mod tests {
     fn what_is_there_is_replaced_when_it_differs_in_anything_and_left_alone_when_not() {
         let directory = directory("replace");
         let (source, to) = (directory.join("source"), directory.join("cni/bin"));
-        fs::write(&source, executable(2 * CHUNK, defaults::PLUGIN_MARK)).unwrap();
+        fs::write(&source, executable(2 * CHUNK, &mark())).unwrap();
         let content = fs::read(&source).unwrap();
         let place = to.join("podwire");
         let once = |said: &str| {
@@ -286,14 +290,14 @@ mod tests {
     fn a_look_at_what_is_right_is_a_look_at_its_metadata() {
         let directory = directory("stamp");
         let (source, to) = (directory.join("source"), directory.join("bin"));
-        fs::write(&source, executable(100, defaults::PLUGIN_MARK)).unwrap();
+        fs::write(&source, executable(100, &mark())).unwrap();
         let mut plugin = Plugin::open(Some(&source), &to).unwrap();
         assert!(plugin.install().unwrap());
         assert!(!plugin.install().unwrap());
         fs::write(plugin.place(), "damaged").unwrap();
         assert!(plugin.install().unwrap());
         // What comes in the place of the source is installed by the next start, not by this one.
-        fs::write(directory.join("new"), executable(200, defaults::PLUGIN_MARK)).unwrap();
+        fs::write(directory.join("new"), executable(200, &mark())).unwrap();
         fs::rename(directory.join("new"), &source).unwrap();
         fs::remove_file(plugin.place()).unwrap();
         assert!(plugin.install().unwrap());
@@ -310,7 +314,7 @@ mod tests {
         assert!(missing.starts_with("read the plugin /") && missing.contains("No such file"), "{missing}");
         fs::write(&source, "#!/bin/sh\n").unwrap();
         assert!(open(&source).unwrap_err().ends_with("source is not podwire, the plugin"));
-        fs::write(&source, executable(0, defaults::PLUGIN_MARK)).unwrap();
+        fs::write(&source, executable(0, &mark())).unwrap();
         fs::write(directory.join("file"), "").unwrap();
         let why = open(&source).unwrap().install().unwrap_err().to_string();
         assert!(why.starts_with("install /") && why.contains("file/bin/podwire: "), "{why}");

@@ -9,14 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::sleep;
 
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
-
-/// The time between two notices: somebody who changes a file all the time is answered this often.
-const BETWEEN_NOTICES: Duration = Duration::from_millis(500);
 
 /// What tells one state of a file from another: device, inode, mode, size, and the times of modification and change in
 /// seconds and nanoseconds. A link is not followed: it is not the file that was written.
@@ -43,30 +39,48 @@ impl Stamp {
     }
 }
 
-/// Looks after files from now on: the receiver is told when one is not any more what it was.
-pub(crate) fn watch(paths: Vec<PathBuf>) -> watch::Receiver<()> {
-    let (sender, receiver) = watch::channel(());
-    tokio::spawn(async move {
-        let look = || paths.iter().map(|path| Stamp::of(path)).collect::<Vec<_>>();
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = look();
-        while !sender.is_closed() {
-            ticks.tick().await;
-            let now = look();
-            if now != seen {
-                seen = now;
-                sender.send_replace(());
-                sleep_until(Instant::now() + BETWEEN_NOTICES).await;
+/// The files, and what they were when all was well.
+pub(crate) struct Kept {
+    paths: Vec<PathBuf>,
+    /// `None` when that has to be seen first.
+    well: Option<Vec<Option<Stamp>>>,
+}
+
+impl Kept {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, well: None }
+    }
+
+    /// What the files are. To be asked for before they are made right.
+    pub(crate) fn look(&self) -> Vec<Option<Stamp>> {
+        self.paths.iter().map(|path| Stamp::of(path)).collect()
+    }
+
+    /// They have been made right after they were `before`. One that was written may be another by now, or have gone again:
+    /// it is looked at once more.
+    pub(crate) fn made_right(&mut self, before: Vec<Option<Stamp>>, written: bool) {
+        self.well = (!written).then_some(before);
+    }
+
+    /// Waits until somebody has touched one of them, or until one has to be looked at again.
+    pub(crate) async fn touched(&self) {
+        loop {
+            sleep(INTERVAL).await;
+            if self.well.as_ref() != Some(&self.look()) {
+                return;
             }
         }
-    });
-    receiver
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether it is told within some looks.
+    async fn told(kept: &Kept) -> bool {
+        tokio::time::timeout(INTERVAL * 4, kept.touched()).await.is_ok()
+    }
 
     #[tokio::test]
     async fn whatever_is_done_to_a_file_is_noticed_and_a_quiet_one_is_not() {
@@ -74,21 +88,28 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let (path, other) = (directory.join("a"), directory.join("b"));
         fs::write(&path, "one").unwrap();
-        let mut notices = watch(vec![path.clone()]);
-        assert!(tokio::time::timeout(INTERVAL * 3, notices.changed()).await.is_err(), "nothing was done");
-        let notice = async |notices: &mut watch::Receiver<()>| {
-            tokio::time::timeout(Duration::from_secs(10), notices.changed()).await.unwrap().unwrap();
-        };
-        fs::write(&path, "two").unwrap();
-        notice(&mut notices).await;
-        fs::remove_file(&path).unwrap();
-        notice(&mut notices).await;
         fs::write(&other, "two").unwrap();
-        fs::rename(&other, &path).unwrap();
-        notice(&mut notices).await;
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        notice(&mut notices).await;
+        let mut kept = Kept::new(vec![path.clone()]);
+        assert!(told(&kept).await, "nobody has looked yet");
+        let damages: [&dyn Fn(); 5] = [
+            &|| fs::write(&path, "two").unwrap(),
+            &|| fs::rename(&other, &path).unwrap(),
+            &|| fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap(),
+            &|| fs::remove_file(&path).unwrap(),
+            &|| fs::create_dir(&path).unwrap(),
+        ];
+        for damage in damages {
+            kept.made_right(kept.look(), false);
+            assert!(!told(&kept).await, "nothing was done");
+            damage();
+            assert!(told(&kept).await);
+        }
+        // One that was written, and has gone again before anybody has looked.
+        fs::remove_dir(&path).unwrap();
+        let before = kept.look();
+        fs::write(&path, "right").unwrap();
         fs::remove_dir_all(&directory).unwrap();
-        notice(&mut notices).await;
+        kept.made_right(before, true);
+        assert!(told(&kept).await);
     }
 }

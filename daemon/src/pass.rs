@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) changes: usize,
     /// What could not be made as it should be, each a sentence.
     pub(crate) problems: Vec<String>,
+    /// Whether a file was written.
+    pub(crate) wrote: bool,
 }
 
 /// The sockets, and the passes made with them.
@@ -69,7 +71,10 @@ impl Worker {
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, &device)) {
                         Ok(false) => {}
-                        Ok(true) => info!(mtu = device.mtu, "set the conflist"),
+                        Ok(true) => {
+                            outcome.wrote = true;
+                            info!(mtu = device.mtu, "set the conflist");
+                        }
                         Err(error) => outcome.problems.push(error.to_string()),
                     }
                 }
@@ -87,6 +92,7 @@ impl Worker {
         };
         if plugin.install()? {
             outcome.changes += 1;
+            outcome.wrote = true;
             info!("set the plugin {}", plugin.place().display());
         }
         Ok(())

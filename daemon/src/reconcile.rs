@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
-use crate::kept;
+use crate::kept::Kept;
 use crate::membership::Membership;
 use crate::pace::{GATHER, Pace};
 use crate::pass::{Outcome, Worker};
@@ -31,7 +31,7 @@ pub(crate) async fn run(
     let mut notices = listen()?;
     let mut worker = Worker::new(settings, run).map_err(io::Error::other)?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
-    let mut files = kept::watch(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
+    let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
     let mut pace = Pace::default();
     loop {
@@ -39,6 +39,7 @@ pub(crate) async fn run(
         told.refusals(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
+        let before = files.look();
         if let Ok(view) = view.clone() {
             let pass = tokio::task::spawn_blocking(move || {
                 let outcome = worker.pass(&view);
@@ -47,6 +48,7 @@ pub(crate) async fn run(
             (worker, outcome) = pass.await.map_err(io::Error::other)?;
             told.problems(&outcome.problems);
         }
+        files.made_right(before, outcome.wrote);
         report.send_modify(|report| report.add(view, &outcome, start.elapsed()));
         let (pause, next) = pace.after(&outcome, start.elapsed());
         let (earliest, deadline) = (Instant::now() + pause, Instant::now() + next);
@@ -56,10 +58,7 @@ pub(crate) async fn run(
                 continue;
             }
             heard = notices.recv() => heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?,
-            touched = files.changed() => {
-                touched.map_err(io::Error::other)?;
-                continue;
-            }
+            () = files.touched() => {}
             () = sleep_until(deadline) => continue,
         }
         tokio::select! {

@@ -83,8 +83,8 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
     match request {
         Request::About => {
             let (version, versions) = (env!("CARGO_PKG_VERSION"), cni::VERSIONS.join(", "));
-            let mark = defaults::PLUGIN_MARK;
-            let text = format!("{mark}{version}\nCNI protocol versions supported: {versions}\n");
+            // Begins with `defaults::PLUGIN_MARK_BACKWARDS`, read forwards, by which an installed plugin is known.
+            let text = format!("CNI plugin podwire v{version}\nCNI protocol versions supported: {versions}\n");
             log.write_all(text.as_bytes()).map_err(|error| Failure::io("write the version", &error))?;
             Ok(String::new())
         }

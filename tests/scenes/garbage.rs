@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use podwire_tests::lab::host::Host;
-use podwire_tests::lab::node::Node;
+use podwire_tests::lab::node::{Node, Pod};
 use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::{SOON, daemon, eventually};
 use serde_json::{Value, json};
@@ -148,9 +148,9 @@ fn pain20_a_node_that_comes_back_with_another_pod_cidr_has_no_leftover_in_its_wa
         membership.nodes[0].2 = pod_cidrs(9);
         lab.write(&membership)?;
         daemon::start_with_settings(&mut lab.nodes[0], SETTINGS, &[])?;
-        let old = lab.nodes[0].pod("old");
-        let (old, address) = (old.netns.clone(), old.addresses[0].to_string());
         let node = &mut lab.nodes[0];
+        let Pod { netns: old, addresses, .. } = node.pods.pop().ok_or("no pod")?;
+        let address = addresses[0].to_string();
         let new = node.add_pod("new")?.addresses.clone();
         check(new.iter().any(|address| address.to_string() == "10.244.9.2"), || format!("{new:?}"))?;
         // The old pod keeps its route for as long as it lives, and then goes like any other.

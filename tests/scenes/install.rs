@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::attachment::{changed, world};
 use crate::expect::{Outcome, check, same, scene, state};
+use crate::plugin::alone;
 
 /// Where the scenes have the plugin: a directory of the host's own.
 const PLUGINS: &str = "/run/cni/bin";
@@ -71,7 +72,7 @@ fn pain14_the_plugin_is_replaced_while_it_runs_and_whoever_executes_it_meanwhile
                 }
                 Ok(())
             });
-            let mut replace =
+            let replace =
                 || (0..20).try_for_each(|turn| install(host, if turn % 2 == 0 { &other } else { &one }).map(drop));
             let replaced = replace();
             over.store(true, Ordering::Relaxed);
@@ -79,7 +80,7 @@ fn pain14_the_plugin_is_replaced_while_it_runs_and_whoever_executes_it_meanwhile
         })?;
         check(calls.load(Ordering::Relaxed), || "nothing was executed meanwhile".into())?;
         // The old one has lost nothing.
-        let configuration = json!({"cniVersion": "1.1.0", "name": "net", "type": "podwire"}).to_string();
+        let configuration = alone("1.1.0").to_string();
         let answered = running.stdin.take().map(|mut stdin| stdin.write_all(configuration.as_bytes()));
         let output = answered.unwrap_or(Ok(())).and_then(|()| running.wait_with_output());
         let output = output.map_err(|error| format!("the running plugin: {error}"))?;
@@ -173,9 +174,7 @@ fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second()
 
 /// Everything on a node that podwire could leave something in: the kernel, and the files of the places where it writes.
 fn whole(host: &Host) -> Outcome<Value> {
-    let mut kernel = state(host)?;
-    // Settings stay as they are, and uninstalling says so.
-    kernel["forwarding"] = Value::Null;
+    let kernel = state(host)?;
     let files = host.run("find", &["/run", "/etc/cni", "-path", "/run/machine", "-prune", "-o", "-print"])?;
     let mut files: Vec<_> = files.lines().filter(|line| !line.starts_with("/run/lab")).collect();
     files.sort_unstable();
@@ -187,11 +186,13 @@ fn uninstall(host: &Host, more: &[&str]) -> Outcome<String> {
     daemon::once(host, &[&usual, more].concat())
 }
 
-/// A node with podwired, its plugin, strangers' things beside its own, and the state of before.
+/// A node with podwired, its plugin, strangers' things beside its own, and the state of before. The node forwarded already:
+/// settings stay as they are when podwire goes, and uninstalling says so.
 fn installed(body: impl FnOnce(&mut podwire_tests::lab::Lab, &Host, &Value) -> Outcome) {
     scene(2, |lab| {
         let host = lab.nodes[0].host.clone();
-        let strangers = "mkdir -p /run/cni/bin /etc/cni/net.d
+        let strangers = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+            mkdir -p /run/cni/bin /etc/cni/net.d /run/netns /run/mount
             echo theirs > /run/cni/bin/bridge; echo '{}' > /etc/cni/net.d/99-theirs.conflist
             ip route add 172.16.0.0/12 via 192.168.50.254 proto bird
             ip nexthop add id 77 via 192.168.50.254 dev eth0 proto bird
@@ -262,7 +263,7 @@ fn a_node_with_pods_is_uninstalled_only_when_they_may_lose_their_network() {
 
         let said = uninstall(host, &["--pods"])?;
         check(said.contains("removed 10.244.1."), || said.clone())?;
-        host.run("sh", &["-ec", "umount /run/netns/*; rm -r /run/netns"])?;
+        host.run("sh", &["-ec", "umount /run/netns/*; rm /run/netns/*"])?;
         same("the node", before, &whole(host)?)
     });
 }

@@ -2,7 +2,6 @@
 //! and the unit of systemd that says so.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Command;
 
 use podwire_tests::lab::exchange::Responder;
@@ -10,7 +9,7 @@ use podwire_tests::lab::host::Host;
 use podwire_tests::lab::node::Node;
 use podwire_tests::lab::{SOON, daemon, eventually};
 
-use crate::expect::{FAMILIES, Outcome, check, cluster, field, json as look, reaches, same, scene, state};
+use crate::expect::{FAMILIES, Outcome, check, reaches, same, scene, state};
 
 const UNIT: &str = include_str!("../../conf/podwired.service");
 
@@ -74,7 +73,7 @@ fn with_the_capabilities_of_the_unit_and_a_read_only_file_system_everything_work
         for damage in [
             "ip link delete podwire.1",
             "ip nexthop flush",
-            "ip route flush proto 112",
+            "ip route delete blackhole 10.244.0.0/16",
             "nft flush ruleset",
             "echo 0 > /proc/sys/net/ipv4/ip_forward",
             "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
@@ -87,9 +86,8 @@ fn with_the_capabilities_of_the_unit_and_a_read_only_file_system_everything_work
             host.run("rm", &[file])?;
             eventually(SOON, || host.run("test", &["-s", file]).map(drop)).map_err(|why| format!("{file}: {why}"))?;
         }
-        let problems: Vec<_> =
-            lab.nodes.iter().filter_map(|node| node.daemon.as_ref()).flat_map(|daemon| daemon.said());
-        let problems: Vec<_> = problems.into_iter().filter(|line| line.contains("WARN")).collect();
+        let said = lab.nodes.iter().filter_map(|node| node.daemon.as_ref()).flat_map(|daemon| daemon.said());
+        let problems: Vec<_> = said.filter(|line| line.contains("WARN")).collect();
         check(problems.is_empty(), || problems.join("\n"))
     });
 }
@@ -145,7 +143,8 @@ fn traced() -> Outcome<Vec<String>> {
         let mut command = daemon::command(node, &by, &arguments)?;
         node.daemon = Some(node.host.start("podwired under strace", &mut command)?);
         node.wait_ready()?;
-        let pod = node.add_pod("dead")?.netns.clone();
+        node.add_pod("dead")?;
+        let pod = node.pods.pop().ok_or("no pod")?.netns;
         node.host.remove_pod(&pod)?;
         daemon::of(node)?.wait_for("released ", SOON)?;
         let damage = "ip link delete podwire.1; nft flush ruleset; rm /run/cni/bin/podwire; rm -r /etc/cni/net.d
