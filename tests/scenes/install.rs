@@ -164,11 +164,13 @@ fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second()
                 check(best <= BACK_WITHIN, || format!("after {damage}: {path} was back after {times:?}"))?;
             }
         }
-        // One line for each thing that was put back, and none for the looks between.
-        let said = daemon::of(&lab.nodes[0])?.said();
-        let lines =
-            said.iter().filter(|line| line.contains("set the plugin") || line.contains("set the conflist")).count();
-        check((12..=2 + 10 * TRIES).contains(&lines), || said.join("\n"))
+        // One line for each thing that was put back (said a moment after), and none for the looks between.
+        let process = daemon::of(&lab.nodes[0])?;
+        eventually(SOON, || {
+            let said = process.said();
+            let set = |line: &&String| line.contains("set the plugin") || line.contains("set the conflist");
+            check((12..=2 + 10 * TRIES).contains(&said.iter().filter(set).count()), || said.join("\n"))
+        })
     });
 }
 
