@@ -41,3 +41,22 @@ pub const SMALLEST_IPV4_MTU: u32 = 576;
 
 /// File name of the conflist. Runtimes take the first file by name.
 pub const CONFLIST: &str = "10-podwire.conflist";
+
+/// File name of the plugin: the `type` that the conflist names.
+pub const PLUGIN: &str = "podwire";
+
+/// What the plugin says of itself before its version. An executable file that has this in it, whole, is a podwire of whatever
+/// version: so it is known without being executed. Backwards here, so that a program that looks for it has it not.
+pub const PLUGIN_MARK_BACKWARDS: &str = "v eriwdop nigulp INC";
+
+/// Where runtimes look for plugins.
+pub const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";
+
+/// Where runtimes look for network configurations.
+pub const CONFLIST_DIRECTORY: &str = "/etc/cni/net.d";
+
+/// What ends with the node's uptime: the ledgers, the daemon's lock. On a tmpfs.
+pub const RUN_DIRECTORY: &str = "/run/podwire";
+
+/// What outlives it: the daemon's last membership.
+pub const STATE_DIRECTORY: &str = "/var/lib/podwire";

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use podwire_conf::defaults;
 
 /// Keeps a node's part of the podwire pod network: the VXLAN overlay to the other nodes, the masquerade, and the
 /// conflist that tells the container runtime that the network is there.
@@ -20,6 +21,12 @@ pub enum Command {
     /// Run on this node until SIGTERM; stopping takes nothing away, so pods keep their network
     #[command(after_help = RUN_EXAMPLE)]
     Run(Run),
+
+    /// Put the plugin where the container runtime looks for it; nothing is touched where it is already
+    Install(Install),
+
+    /// Take every trace of podwire from this node; refuses while podwired runs or pods are attached
+    Uninstall(Uninstall),
 }
 
 const RUN_EXAMPLE: &str = "\
@@ -54,8 +61,55 @@ pub struct Run {
     pub settings: Option<PathBuf>,
 
     /// Directory that the container runtime reads its network configuration from
-    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d")]
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::CONFLIST_DIRECTORY)]
     pub conflist_directory: PathBuf,
+
+    /// Directory that the container runtime has plugins in, usually /opt/cni/bin: the podwire beside this program is
+    /// installed there, and put back whenever somebody changes or removes it
+    #[arg(long, value_name = "DIRECTORY")]
+    pub plugin_directory: Option<PathBuf>,
+
+    /// Socket of the container runtime's CRI, which is asked whose pods are alive [default: the first that is there of
+    /// /run/containerd/containerd.sock and /run/crio/crio.sock]
+    #[arg(long, value_name = "FILE")]
+    pub cri_socket: Option<PathBuf>,
+
+    /// Where to find the kernel's settings when /proc/sys is read-only: the directory that the host's /proc/sys/net is
+    /// mounted in, as `net`
+    #[arg(long, value_name = "DIRECTORY")]
+    pub sysctl_root: Option<PathBuf>,
+}
+
+/// How to install the plugin.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Install {
+    /// The plugin [default: podwire, beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Option<PathBuf>,
+
+    /// Directory that the container runtime has plugins in
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::PLUGIN_DIRECTORY)]
+    pub to: PathBuf,
+}
+
+/// What to take away, and where it is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Uninstall {
+    /// Also take the network of pods away that are attached; they go on running without one
+    #[arg(long)]
+    pub pods: bool,
+
+    /// Directory that the plugin was installed in
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::PLUGIN_DIRECTORY)]
+    pub plugin_directory: PathBuf,
+
+    /// Directory that the conflist was written to
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::CONFLIST_DIRECTORY)]
+    pub conflist_directory: PathBuf,
+
+    /// Directory that podwired has kept the last membership in
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::STATE_DIRECTORY)]
+    pub state_directory: PathBuf,
 }
 
 #[cfg(test)]

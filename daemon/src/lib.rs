@@ -22,24 +22,52 @@ pub mod view;
 
 mod features;
 mod follow;
+mod garbage;
+mod install;
+mod kept;
 mod only;
 mod pace;
 mod pass;
 mod pods;
 mod reconcile;
+mod sandboxes;
 mod told;
+mod uninstall;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use args::{Args, Command};
 
-/// Runs the daemon until it is told to stop.
+/// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
-    let Command::Run(run) = args.command;
+    // Whatever whoever has started this thinks of files: what is written here is read by others, and written by nobody.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    match args.command {
+        Command::Run(run) => daemon(run),
+        Command::Install(options) => command(|say| install::once(options.plugin.as_deref(), &options.to, say)),
+        Command::Uninstall(options) => command(|say| uninstall::run(&options, say)),
+    }
+}
+
+/// A command that does something once, and says what on standard output.
+fn command(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
+    match work(&mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to be told when this cannot be written either.
+            let _ = writeln!(io::stderr(), "podwired: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colour).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -61,12 +89,17 @@ pub fn run(args: Args) -> ExitCode {
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let _only = only::Only::claim()?;
+    if let Some(root) = &run.sysctl_root {
+        podwire_kernel::sysctl::find_below(root)?;
+    }
     let settings = settings::Settings::read(run.settings.as_deref())?;
+    let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
     let (report, _) = tokio::sync::watch::channel(report::Report::default());
     tokio::select! {
         outcome = reconcile::run(&run, settings, membership, &report) => return outcome,
+        () = garbage::run(garbage_after, run.cri_socket.as_deref(), &report) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -75,8 +75,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const CALM: Outcome = Outcome { changes: 0, problems: Vec::new(), stopped: false };
-    const BUSY: Outcome = Outcome { changes: 1, problems: Vec::new(), stopped: false };
+    const CALM: Outcome = Outcome { changes: 0, problems: Vec::new(), stopped: false, wrote: false };
+    const BUSY: Outcome = Outcome { changes: 1, problems: Vec::new(), stopped: false, wrote: false };
 
     #[test]
     fn a_first_damage_is_repaired_at_once_and_an_endless_one_ever_more_slowly() {

@@ -19,6 +19,7 @@ use tracing::info;
 use crate::args::Run;
 use crate::diff::{self, DeviceChange};
 use crate::firewall::Firewall;
+use crate::install::Plugin;
 use crate::settings::{Overlay, Settings};
 use crate::state::{Device, State};
 use crate::underlay::Underlay;
@@ -43,6 +44,8 @@ pub(crate) struct Outcome {
     pub(crate) problems: Vec<String>,
     /// Whether it was told to stop before it had looked at all there is.
     pub(crate) stopped: bool,
+    /// Whether a file was written.
+    pub(crate) wrote: bool,
 }
 
 /// The sockets, and the passes made with them.
@@ -52,6 +55,8 @@ pub(crate) struct Worker {
     settings: Settings,
     interface: Option<String>,
     conflist_directory: PathBuf,
+    /// Where the plugin is kept, and, once it has been found, the plugin.
+    plugin: Option<(PathBuf, Option<Plugin>)>,
     stop: Arc<AtomicBool>,
     /// What the last pass has left, when all was as it should be.
     left: Option<change::Left>,
@@ -68,7 +73,8 @@ impl Worker {
         route.stop_by(stop.clone());
         let firewall = Firewall::new().map_err(io::Error::other)?;
         let (interface, conflist_directory) = (run.interface.clone(), run.conflist_directory.clone());
-        Ok(Self { route, firewall, settings, interface, conflist_directory, stop, left: None })
+        let plugin = run.plugin_directory.clone().map(|directory| (directory, None));
+        Ok(Self { route, firewall, settings, interface, conflist_directory, plugin, stop, left: None })
     }
 
     /// The ports that it changes the kernel by: routes', nftables'.
@@ -94,6 +100,10 @@ impl Worker {
     }
 
     fn look_and_repair(&mut self, view: &View, outcome: &mut Outcome) {
+        // Before the conflist: a runtime that sees a network expects its plugin.
+        if let Err(error) = self.plugin(outcome) {
+            outcome.problems.push(error.to_string());
+        }
         match self.overlay(view, outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(mtu) => {
@@ -102,7 +112,10 @@ impl Worker {
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
                         Ok(false) => {}
-                        Ok(true) => info!(mtu, "set the conflist"),
+                        Ok(true) => {
+                            outcome.wrote = true;
+                            info!(mtu, "set the conflist");
+                        }
                         Err(error) => outcome.problems.push(error.to_string()),
                     }
                 }
@@ -110,6 +123,21 @@ impl Worker {
         }
         // Last: a pod that cannot be repaired is no reason to take in no others.
         pods::pass(&mut self.route, Path::new(podwire::STATE), outcome);
+    }
+
+    /// The plugin in its place, where it is kept.
+    fn plugin(&mut self, outcome: &mut Outcome) -> io::Result<()> {
+        let Some((directory, found)) = &mut self.plugin else { return Ok(()) };
+        let plugin = match found {
+            Some(plugin) => plugin,
+            None => found.insert(Plugin::open(None, directory)?),
+        };
+        if plugin.install()? {
+            outcome.changes += 1;
+            outcome.wrote = true;
+            info!("set the plugin {}", plugin.place().display());
+        }
+        Ok(())
     }
 
     /// The device, then everything on and behind it; what pods get as their MTU, in bytes.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use podwire_conf::defaults;
 use podwire_kernel::notice::Notices;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
+use crate::kept::Kept;
 use crate::membership::Membership;
 use crate::pace::{GATHER, Pace, VERIFY};
 use crate::pass::{Outcome, Worker};
@@ -36,6 +38,8 @@ pub(crate) async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut worker = Worker::new(settings, run, stop.clone())?;
     let mut notices = listen(worker.ports())?;
+    let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
+    let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
     let mut pace = Pace::default();
     let mut last = Instant::now();
@@ -44,6 +48,7 @@ pub(crate) async fn run(
         told.refusals(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
+        let before = files.look();
         if let Ok(view) = view.clone() {
             let may_stop = worker.can_change() && last.elapsed() < WHOLE_WITHIN;
             let pass = spawn_blocking(move || {
@@ -52,6 +57,7 @@ pub(crate) async fn run(
             });
             (worker, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
         }
+        files.made_right(before, outcome.wrote);
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
         if !outcome.stopped {
             if view.is_ok() {
@@ -87,6 +93,7 @@ pub(crate) async fn run(
                     due = due.min(earliest.max(Instant::now() + VERIFY));
                 }
                 () = sleep_until(due) => break,
+                () = files.touched() => due = due.min(earliest.max(Instant::now() + GATHER)),
                 heard = notices.recv() => {
                     heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;
                     due = due.min(earliest.max(Instant::now() + GATHER));

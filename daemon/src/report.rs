@@ -24,6 +24,8 @@ pub struct Report {
     pub passes: u64,
     /// Changes made since the start.
     pub changes: u64,
+    /// Attachments of dead pods that were released since the start.
+    pub released: u64,
 }
 
 impl Report {

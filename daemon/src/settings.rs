@@ -25,6 +25,8 @@ pub struct Settings {
     pub masquerade: bool,
     /// Prefixes outside of the cluster to which it does not.
     pub not_masqueraded: Vec<IpNetwork>,
+    /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
+    pub garbage_after_seconds: u32,
 }
 
 /// Which peers' pods are reached through the overlay.
@@ -49,6 +51,7 @@ impl Default for Settings {
             mtu: None,
             masquerade: true,
             not_masqueraded: Vec::new(),
+            garbage_after_seconds: 60,
         }
     }
 }
@@ -97,6 +100,8 @@ mod tests {
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("port = 4789\n").unwrap().port, 4789);
         assert_eq!(Settings::parse("overlay = \"auto\"\nmtu = 1400").unwrap().overlay, Overlay::Auto);
+        assert_eq!(Settings::parse("garbage_after_seconds = 0").unwrap().garbage_after_seconds, 0);
+        assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().contains("-1"));
         for (text, said) in [
             ("vni = 0", "vni = 0"),
             ("vni = 16777216", "vni = 16777216"),

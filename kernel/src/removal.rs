@@ -59,6 +59,16 @@ pub fn announced(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Removes devices as [`announced`] does, and waits for the kernel to have put them away: for a process that has more than
+/// one thread, or none to spare for a child.
+///
+/// # Errors
+/// What the kernel answered for the first device that it did not remove; the others are removed.
+pub fn acknowledged(names: &[&str]) -> Result<()> {
+    let refused = Socket::route()?.execute_all(names.iter().map(|name| link::delete(name)).collect());
+    refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
 /// A removal that is under way.
 struct Waited<'a> {
     name: &'a str,

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -17,6 +18,31 @@ use crate::{Error, Result};
 const ROOT: &str = "/proc/sys";
 const IPV4: &str = "net/ipv4/";
 const IPV6: &str = "net/ipv6/";
+
+/// Where they are for this process, when it has been told another place.
+static ELSEWHERE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has this process find the settings below another directory than /proc/sys. In a container /proc/sys is read-only: a
+/// bind mount of the host's /proc/sys/net at DIRECTORY/net can be written to, whatever network namespace it was made in (a
+/// file of /proc/sys/net is that of the namespace of whoever opens it). To be called once, before the first setting is
+/// looked at; the first call counts.
+///
+/// # Errors
+/// When there is no `net` in it.
+pub fn find_below(directory: &Path) -> io::Result<()> {
+    let net = directory.join("net");
+    std::fs::metadata(&net).map_err(|error| {
+        let why = format!("look for the kernel's settings in {}: {error}; mount /proc/sys/net there", net.display());
+        io::Error::new(error.kind(), why)
+    })?;
+    ELSEWHERE.get_or_init(|| directory.to_owned());
+    Ok(())
+}
+
+/// The directory that the settings are below.
+fn root() -> &'static Path {
+    ELSEWHERE.get().map_or(Path::new(ROOT), PathBuf::as_path)
+}
 
 /// A proc file system that nobody else looks at.
 ///
@@ -45,7 +71,7 @@ impl Proc {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match &self.mount {
             Some(mount) => openat(mount, &Path::new("sys").join(path), flags, Mode::empty()),
-            None => open(&Path::new(ROOT).join(path), flags, Mode::empty()),
+            None => open(&root().join(path), flags, Mode::empty()),
         }
     }
 }
@@ -92,7 +118,7 @@ impl Tree {
 /// A setting and the value it should have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sysctl {
-    /// Path below /proc/sys, with slashes: device names may contain dots.
+    /// Path below /proc/sys (see [`find_below`]), with slashes: device names may contain dots.
     pub path: String,
     /// The value, as the file shows it.
     pub value: &'static str,
@@ -158,7 +184,7 @@ impl Sysctl {
         let opened = match of_family {
             Some((_, None)) => Err(Errno::ENOENT),
             Some((path, Some(directory))) => openat(directory, path, flags, Mode::empty()),
-            None => open(&Path::new(ROOT).join(&self.path), flags, Mode::empty()),
+            None => open(&root().join(&self.path), flags, Mode::empty()),
         };
         Ok(opened?.into())
     }

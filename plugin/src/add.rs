@@ -12,7 +12,7 @@ use podwire_kernel::link::{self, End, Veth};
 use podwire_kernel::message::Message;
 use podwire_kernel::netns::Namespace;
 use podwire_kernel::sysctl::{Proc, Tree};
-use podwire_kernel::{Request, Socket, family, forwarding, route};
+use podwire_kernel::{Request, Socket, family, forwarding, removal, route};
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::delegate::{self, Given};
@@ -179,6 +179,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         masquerade: if request.network.masquerade { own_prefixes(request, given) } else { Vec::new() },
         bandwidth: request.wishes.bandwidth,
         mac: Some(plan::pod_mac(request)),
+        sandbox: request.sandbox,
     };
     let attempt = |host: &mut Socket| {
         let mut routed = |address| is_routed(host, address);
@@ -276,7 +277,7 @@ fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<
     if attached && link::by_name(host, &device)?.is_some() {
         return Ok(());
     }
-    del::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns))
+    del::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns), removal::announced)
 }
 
 /// The name servers of the result: the configuration's, where it says anything, else those of who gives addresses.

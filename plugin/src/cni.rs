@@ -44,7 +44,7 @@ pub enum Request {
 }
 
 /// Which attachment: the key of all state (CNI specification, section 2, "Parameters").
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Attachment {
     /// Name of the network.
     pub network: String,
@@ -74,6 +74,9 @@ pub struct Add {
     pub netns: String,
     /// A name for humans, `namespace/name` on Kubernetes, else the container id.
     pub pod: String,
+    /// Whether the container is the sandbox of a pod of Kubernetes: then the runtime's CRI knows it by this id. (Podman tells
+    /// the name of a pod as well, but not this.)
+    pub sandbox: bool,
     /// How.
     pub network: Network,
     /// What this pod is to have beside what every pod of the network has.
@@ -247,6 +250,7 @@ impl Call<'_> {
             netns: (self.variable)("CNI_NETNS").unwrap_or_default(),
             pod: arguments.pod().unwrap_or_else(|| attachment.container.clone()),
             network: Network::parse(self.document)?,
+            sandbox: arguments.get("K8S_POD_INFRA_CONTAINER_ID") == Some(&attachment.container),
             wishes: Wishes::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,
             dns: Dns::parse(self.document)?,
             version,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::{Socket, removal};
+use podwire_kernel::{Result as Kernel, Socket, removal};
 
 use crate::cni::{Attachment, Code, Del, Failure};
 use crate::ledger::{Ledger, Record};
@@ -23,19 +23,21 @@ pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
         Err(failure) => (None, Some(failure)),
     };
     let ledger = ledger.as_ref().filter(|_| unreadable.is_none());
-    detach(attachment, ledger, record.as_ref(), request.netns.as_deref())?;
+    detach(attachment, ledger, record.as_ref(), request.netns.as_deref(), removal::announced)?;
     unreadable.map_or(Ok(()), Err)?;
     request.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "DEL"))
 }
 
 /// Removes the pair, with which its routes and neighbours go, and releases what the attachment holds. An address that
 /// is still routed to a device is never released: a device that cannot be removed keeps its record, so that the
-/// runtime's next DEL finds both. Everything else is tried whatever fails before it.
+/// runtime's next DEL finds both. Everything else is tried whatever fails before it. `remove` removes devices, in the way
+/// that suits the process ([`removal`]).
 pub(crate) fn detach(
     attachment: &Attachment,
     ledger: Option<&Ledger>,
     record: Option<&Record>,
     netns: Option<&str>,
+    remove: fn(&[&str]) -> Kernel<()>,
 ) -> Result<(), Failure> {
     let shaper = plan::shaper_device(attachment);
     let mut names = vec![plan::host_device(attachment)];
@@ -48,7 +50,7 @@ pub(crate) fn detach(
         Ok(socket) => (socket, Ok(())),
         Err(failure) => (None, Err(failure)),
     };
-    let removed = removal::announced(&names).map_err(Failure::from);
+    let removed = remove(&names).map_err(Failure::from);
     let rules = match (record, netns) {
         (Some(record), Some(netns)) if record.beside.is_some() => match Namespace::open(netns) {
             Ok(pod) => remove_rules(record, &pod),

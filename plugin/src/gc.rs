@@ -21,7 +21,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
             let attachment = &record.attachment;
             let detached = ledger
                 .turn_to_release(attachment)
-                .and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None));
+                .and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None, removal::announced));
             failures.extend(
                 detached.err().map(|failure| format!("{} {}: {failure}", attachment.container, attachment.interface)),
             );

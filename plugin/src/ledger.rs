@@ -72,6 +72,9 @@ pub struct Record {
     /// The link-layer address of its interface in the pod. Records of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "mac_as_text")]
     pub mac: Option<Mac>,
+    /// Whether the container is a sandbox that the runtime's CRI knows.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub sandbox: bool,
     /// Where rules were made for it, when it is not the first interface of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
@@ -84,6 +87,10 @@ pub struct Beside {
     pub namespace: (u64, u64),
     /// Index of the interface.
     pub device: u32,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_unlimited(bandwidth: &Bandwidth) -> bool {
@@ -139,6 +146,8 @@ pub struct Wanted<'a> {
     pub bandwidth: Bandwidth,
     /// The link-layer address of its interface.
     pub mac: Option<Mac>,
+    /// Whether it is of a sandbox that the runtime's CRI knows.
+    pub sandbox: bool,
 }
 
 /// Whether somebody routes an address already: then it is not given, whatever the ledger says.
@@ -300,6 +309,7 @@ impl Ledger {
             masquerade: wanted.masquerade.clone(),
             bandwidth: wanted.bandwidth,
             mac: wanted.mac,
+            sandbox: wanted.sandbox,
             beside: None,
         };
         let mut queues = Vec::new();
@@ -555,6 +565,7 @@ impl Ledger {
             masquerade: Vec::new(),
             bandwidth: Bandwidth::default(),
             mac: None,
+            sandbox: false,
             beside: None,
         })
     }

@@ -12,6 +12,7 @@ pub mod ipam;
 pub mod ledger;
 pub mod outer;
 pub mod plan;
+pub mod release;
 pub mod translation;
 
 mod add;
@@ -30,9 +31,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cni::{Code, Del, Failure, Request};
+use podwire_conf::defaults;
 
 /// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
-pub const STATE: &str = "/run/podwire";
+pub const STATE: &str = defaults::RUN_DIRECTORY;
 
 /// Executes the verb that the environment names, and writes the one answer. 0 is success. An ADD whose answer nobody takes
 /// is undone: nobody would know of it.
@@ -82,6 +84,7 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
     match request {
         Request::About => {
             let (version, versions) = (env!("CARGO_PKG_VERSION"), cni::VERSIONS.join(", "));
+            // Begins with `defaults::PLUGIN_MARK_BACKWARDS`, read forwards, by which an installed plugin is known.
             let text = format!("CNI plugin podwire v{version}\nCNI protocol versions supported: {versions}\n");
             log.write_all(text.as_bytes()).map_err(|error| Failure::io("write the version", &error))?;
             Ok(String::new())

@@ -58,13 +58,21 @@ pub struct Device {
     pub mac: Mac,
 }
 
+/// What stands for five bits of a hash in the name of a device, and how often.
+const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+const PLACES: u32 = 13;
+
+/// Whether a device's name could go on so behind its prefix.
+pub(crate) fn is_device_hash(letters: &str) -> bool {
+    letters.len() == PLACES as usize && letters.bytes().all(|letter| LETTERS.contains(&letter))
+}
+
 /// The name of the host's end: the prefix and 13 letters that stand for 64 bits of the attachment's hash.
 pub fn host_device(attachment: &Attachment) -> String {
-    const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
     let hash = key(attachment, "device");
     #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
     let letter = |place: u32| char::from(LETTERS[usize::from((hash >> (place * 5)) as u8 % 32)]);
-    (0..13).map(letter).fold(defaults::HOST_VETH_PREFIX.to_owned(), |mut name, letter| {
+    (0..PLACES).map(letter).fold(defaults::HOST_VETH_PREFIX.to_owned(), |mut name, letter| {
         name.push(letter);
         name
     })

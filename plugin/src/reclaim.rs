@@ -1,6 +1,6 @@
 //! Taking back what dead pods hold: an attachment is alive while its device on the host exists.
 
-use podwire_kernel::{Socket, link};
+use podwire_kernel::{Socket, link, removal};
 
 use crate::cni::Failure;
 use crate::ledger::Ledger;
@@ -21,7 +21,7 @@ pub(crate) fn reclaim(ledger: &Ledger, host: &mut Socket) -> Result<usize, Failu
         if ledger.find(attachment)?.is_none() || link::by_name(host, &plan::host_device(attachment))?.is_some() {
             continue;
         }
-        del::detach(attachment, Some(ledger), Some(&record), None)?;
+        del::detach(attachment, Some(ledger), Some(&record), None, removal::announced)?;
         reclaimed += 1;
     }
     Ok(reclaimed)

@@ -11,5 +11,6 @@ mod ctr;
 #[path = "../scenes/expect.rs"]
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod expect;
+mod garbage;
 mod podman;
 mod stage;

@@ -42,7 +42,7 @@ pub(crate) fn containerd_with(plugin: &Value, body: impl FnOnce(&mut Containerd)
     });
 }
 
-fn explained(machine: Machine, body: impl FnOnce(&mut Containerd) -> Outcome) -> Outcome {
+pub(crate) fn explained(machine: Machine, body: impl FnOnce(&mut Containerd) -> Outcome) -> Outcome {
     let mut containerd = Containerd::start(machine)?;
     body(&mut containerd).map_err(|why| format!("{why}\n{}", containerd.last_words()))
 }

@@ -34,12 +34,13 @@ pub(crate) fn unchanged(what: &str, node: &Host, pods: &[&Host], call: &Call) ->
 /// Every file of the ledger that says who holds what, with its content.
 pub(crate) fn ledger(node: &Host) -> Value {
     /// These say nothing: order, locks, the boot.
-    const MEANS: [&str; 4] = ["free", "turns", "lock", "boot"];
+    const MEANS: [&str; 5] = ["free", "turns", "lock", "boot", "podwired.lock"];
     let listed = node.enter(|| list(Path::new(STATE)));
     let held = listed.into_iter().filter(|path| !path.iter().any(|part| MEANS.iter().any(|means| part == *means)));
     let content = |path: &Path| match fs::read_link(path) {
         Ok(target) => target.display().to_string(),
-        Err(_) => String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned(),
+        // One that goes at this moment: the daemon releases what dead pods hold.
+        Err(_) => String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned(),
     };
     node.enter(|| held.map(|path| (path.display().to_string(), Value::from(content(&path)))).collect())
 }

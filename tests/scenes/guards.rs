@@ -68,8 +68,7 @@ fn forged(node: &Host, source: IpAddr, destination: IpAddr, text: &str) -> Outco
 fn unused(number: u16, like: IpAddr) -> IpAddr {
     let prefix = membership::pod_cidrs(number)[usize::from(like.is_ipv6())];
     let text = prefix.network().to_string();
-    let text =
-        if like.is_ipv4() { text.replace(".0", ".0").trim_end_matches('0').to_owned() + "77" } else { text + "77" };
+    let text = if like.is_ipv4() { text.trim_end_matches('0').to_owned() + "77" } else { text + "77" };
     text.parse().unwrap()
 }
 

@@ -1,0 +1,93 @@
+//! A runtime that answers as it is told, on a socket of its own.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http::Response;
+use tokio::net::UnixListener;
+
+use super::*;
+
+/// What the runtime sends: chunks of a body, and the status behind it.
+struct Script {
+    chunks: Vec<Vec<u8>>,
+    trailers: Vec<(&'static str, &'static str)>,
+}
+
+fn message(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    [&[0], length.as_slice(), bytes].concat()
+}
+
+fn response(ids: &[String]) -> Vec<u8> {
+    let items = ids.iter().map(|id| PodSandbox { id: id.clone() }).collect();
+    message(&ListPodSandboxResponse { items }.encode_to_vec())
+}
+
+fn place() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("podwired-cri-{}-{number}", std::process::id()))
+}
+
+async fn answered(script: Script) -> Result<Answer, String> {
+    let path = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(request) = connection.accept().await {
+            let Ok((request, mut respond)) = request else { return };
+            assert_eq!(request.uri().path(), "/runtime.v1.RuntimeService/ListPodSandbox");
+            let (chunks, trailers) = (script.chunks.clone(), script.trailers.clone());
+            tokio::spawn(async move {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                for chunk in chunks {
+                    stream.send_data(Bytes::from(chunk), false).unwrap();
+                }
+                let headers = trailers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+                stream.send_trailers(headers.collect()).unwrap();
+            });
+        }
+        // The connection has ended, and so has the question.
+        std::future::pending::<()>().await;
+    };
+    let answer = tokio::select! {
+        answer = ask(&path) => answer,
+        () = serve => unreachable!(),
+    };
+    std::fs::remove_file(&path).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn every_sandbox_is_named_however_long_the_list_and_whatever_else_is_said_of_it() {
+    let ids: Vec<_> = (0..3000).map(|number| format!("{number:064x}")).collect();
+    let mut whole = response(&ids);
+    // A field that is not read: number 4, a varint.
+    whole.extend([0x20, 0x07]);
+    let length = u32::try_from(whole.len() - PREFIX).unwrap().to_be_bytes();
+    whole[1..PREFIX].copy_from_slice(&length);
+    let chunks = whole.chunks(10_000).map(<[u8]>::to_vec).collect();
+    let answer = answered(Script { chunks, trailers: vec![("grpc-status", "0")] }).await;
+    assert_eq!(answer.unwrap(), Answer::Sandboxes(ids.into_iter().collect()));
+    let none = answered(Script { chunks: vec![message(&[])], trailers: vec![("grpc-status", "0")] }).await;
+    assert_eq!(none.unwrap(), Answer::Sandboxes(HashSet::new()));
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_never_an_empty_one() {
+    let with = |chunks: Vec<Vec<u8>>, trailers| answered(Script { chunks, trailers });
+    let ok = || vec![("grpc-status", "0")];
+    for cut in [vec![], vec![0, 0], message(&[0x0a, 0x7f]), response(&["a".into()])[..6].to_vec()] {
+        let answer = with(vec![cut.clone()], ok()).await;
+        assert!(answer.is_err(), "{cut:?}: {answer:?}");
+    }
+    let why = with(vec![], vec![("grpc-status", "2"), ("grpc-message", "server is not initialized yet")]).await;
+    assert!(why.clone().unwrap_err().ends_with("gRPC status 2, server is not initialized yet"), "{why:?}");
+    let why = with(vec![message(&[])], vec![("something", "else")]).await;
+    assert!(why.clone().unwrap_err().contains("does not speak gRPC"), "{why:?}");
+    assert_eq!(with(vec![], vec![("grpc-status", "12")]).await, Ok(Answer::NoCri));
+    let nobody = ask(&place()).await.unwrap_err();
+    assert!(nobody.starts_with("ask the container runtime at /") && nobody.contains("No such file"), "{nobody}");
+}
