@@ -7,6 +7,7 @@
 mod answer;
 mod element;
 mod expression;
+mod forward;
 mod set;
 mod skeleton;
 
@@ -21,6 +22,7 @@ use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use self::answer::Answer;
 pub use self::element::{Data, Element, Field, elements, missing};
 pub use self::expression::{Part, Rule};
+pub use self::forward::{Dropping, dropping};
 pub use self::set::{Content, Set, Type};
 pub use self::skeleton::{Established, establish, withdraw};
 use crate::{Error, Request, Result, Socket};
