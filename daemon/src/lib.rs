@@ -11,17 +11,29 @@ pub mod args;
 pub mod conflist;
 pub mod desired;
 pub mod diff;
+pub mod doctor;
+pub mod echo;
 pub mod found;
+pub mod kind;
+pub mod local;
 pub mod membership;
+pub mod metrics;
 pub mod report;
 pub mod settings;
+pub mod socket;
 pub mod state;
+pub mod status;
 pub mod view;
 
+mod command;
 mod follow;
+mod health;
+mod http;
+mod observe;
 mod only;
 mod pace;
 mod pass;
+mod probe;
 mod reconcile;
 mod told;
 
@@ -33,9 +45,18 @@ use tracing::{error, info};
 
 use args::{Args, Command};
 
-/// Runs the daemon until it is told to stop.
+/// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
-    let Command::Run(run) = args.command;
+    match args.command {
+        Command::Run(run) => daemon(run),
+        Command::Status(status) => command::status(&status),
+        Command::Doctor(doctor) => command::doctor(&doctor),
+        Command::Completions(completions) => command::completions(&completions),
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colour).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -60,7 +81,15 @@ async fn serve(run: args::Run) -> io::Result<()> {
     let settings = settings::Settings::read(run.settings.as_deref())?;
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
-    let (report, _) = tokio::sync::watch::channel(report::Report::default());
+    let (report, _) = tokio::sync::watch::channel(report::Report {
+        node: run.node_name.clone(),
+        settings: settings.clone(),
+        source: format!("file {}", run.nodes.display()),
+        conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
+        started: Some(std::time::Instant::now()),
+        ..report::Report::default()
+    });
+    observe::start(&run, &report);
     tokio::select! {
         outcome = reconcile::run(&run, settings, membership, &report) => return outcome,
         _ = terminate.recv() => {}

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_first_damage_is_repaired_at_once_and_an_endless_one_ever_more_slowly() {
         let mut pace = Pace::default();
-        let (calm, busy) = (Outcome::default(), Outcome { changes: 1, problems: Vec::new() });
+        let (calm, busy) = (Outcome::default(), Outcome { changes: 1, ..Outcome::default() });
         let took = Duration::from_micros(300);
         assert_eq!(pace.after(&calm, took), (GATHER, TICK));
         let pauses: Vec<_> = (0..12).map(|_| pace.after(&busy, took).0.as_millis()).collect();
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_pass_that_failed_is_tried_again_soon_and_then_more_rarely() {
         let mut pace = Pace::default();
-        let failed = Outcome { changes: 0, problems: vec!["no".into()] };
+        let failed = Outcome { problems: vec!["no".into()], ..Outcome::default() };
         let retries: Vec<_> = (0..8).map(|_| pace.after(&failed, Duration::ZERO).1.as_millis()).collect();
         assert_eq!(retries, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(pace.after(&Outcome::default(), Duration::ZERO).1, TICK);

@@ -12,6 +12,8 @@ use podwire_kernel::{Error, Request, Socket, forwarding, link, nft, route};
 use tracing::info;
 
 use crate::diff::{self, DeviceChange};
+use crate::kind::{Counts, Kind};
+use crate::report::Mtu;
 use crate::settings::Settings;
 use crate::state::Device;
 use crate::view::View;
@@ -31,6 +33,10 @@ pub(crate) struct Outcome {
     pub(crate) changes: usize,
     /// What could not be made as it should be, each a sentence.
     pub(crate) problems: Vec<String>,
+    /// The changes that were made, by what they are of.
+    pub(crate) made: Counts,
+    /// The sizes of the largest packets, where they are known.
+    pub(crate) mtu: Option<Mtu>,
 }
 
 /// The sockets, and the passes made with them.
@@ -58,7 +64,10 @@ impl Worker {
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, &device)) {
                         Ok(false) => {}
-                        Ok(true) => info!(mtu = device.mtu, "set the conflist"),
+                        Ok(true) => {
+                            outcome.made.add(Kind::Conflist);
+                            info!(mtu = device.mtu, "set the conflist");
+                        }
                         Err(error) => outcome.problems.push(error.to_string()),
                     }
                 }
@@ -75,6 +84,7 @@ impl Worker {
             return Err(format!("this node's address {address} is on none of its interfaces: see `ip address`"));
         };
         let wanted = desired::device(view, &self.settings, mtu);
+        outcome.mtu = Some(Mtu { underlay: mtu, overlay: wanted.mtu });
         let link = self.device(&wanted, outcome)?;
         self.settings(view, outcome);
         let (found, ids) = found::state(&mut self.route, link.index).map_err(|error| error.to_string())?;
@@ -136,13 +146,14 @@ impl Worker {
 
     /// Applies changes, and logs each one that was made. The others.
     fn apply(&mut self, changes: Vec<Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
-        let wishes: Vec<_> = changes.iter().map(|change| change.wish.clone()).collect();
+        let wishes: Vec<_> = changes.iter().map(|change| (change.wish.clone(), change.message.subject())).collect();
         outcome.changes += wishes.len();
         let mut refused = self.route.execute_all(changes);
         refused.sort_by_key(|(place, _)| *place);
         let mut left = refused.iter().map(|(place, _)| *place).peekable();
-        for (place, wish) in wishes.iter().enumerate() {
+        for (place, (wish, subject)) in wishes.iter().enumerate() {
             if left.next_if_eq(&place).is_none() {
+                outcome.made.add((*subject).into());
                 info!("{wish}");
             }
         }
@@ -157,6 +168,7 @@ impl Worker {
         }
         outcome.changes += 1;
         self.netfilter.transact(wanted.replace(&found))?;
+        outcome.made.add(Kind::Firewall);
         info!("set table inet {}", defaults::TABLE);
         Ok(())
     }
@@ -182,6 +194,9 @@ impl Worker {
             }
         }
         outcome.changes += changed.len();
-        changed.iter().for_each(|set| info!("set sysctl {} to {}", set.path, set.value));
+        for set in &changed {
+            outcome.made.add(Kind::Sysctl);
+            info!("set sysctl {} to {}", set.path, set.value);
+        }
     }
 }

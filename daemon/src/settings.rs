@@ -15,11 +15,13 @@ pub struct Settings {
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
+    /// Whether peers are probed.
+    pub probes: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT }
+        Self { vni: defaults::VNI, port: defaults::OVERLAY_PORT, probes: true }
     }
 }
 
@@ -59,6 +61,8 @@ mod tests {
     fn an_empty_file_is_the_defaults_and_a_wrong_one_is_named() {
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("port = 4789\n").unwrap().port, 4789);
+        assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
+        assert!(Settings::parse("probes = 1").is_err());
         for (text, said) in [("vni = 0", "vni = 0"), ("vni = 16777216", "vni = 16777216"), ("port = 0", "port = 0")] {
             let error = Settings::parse(text).unwrap_err();
             assert!(error.starts_with(said), "{error}");
