@@ -1,5 +1,6 @@
 //! The command line: what a user types, with the help that teaches it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,20 @@ pub enum Command {
 
     /// Take every trace of podwire from this node; refuses while podwired runs or pods are attached
     Uninstall(Uninstall),
+
+    /// Say how this node is: the overlay, the peers, the addresses, and what is wrong
+    ///
+    /// The exit code is 0 when all is well, 1 when something is wrong, 2 when the daemon does not answer.
+    Status(Status),
+
+    /// Look for what keeps pods from talking, and say what mends it
+    ///
+    /// Asks the daemon who the nodes are, and does without one where --nodes and --node-name say it. The exit code is 0 when
+    /// nothing is found, 1 when something is.
+    Doctor(Doctor),
+
+    /// Print a script that completes this command line in a shell
+    Completions(Completions),
 }
 
 const RUN_EXAMPLE: &str = "\
@@ -78,6 +93,10 @@ pub struct Run {
     /// mounted in, as `net`
     #[arg(long, value_name = "DIRECTORY")]
     pub sysctl_root: Option<PathBuf>,
+
+    /// Address and port for /metrics, /healthz and /readyz, as in 127.0.0.1:9472; without it nothing listens
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How to install the plugin.
@@ -110,6 +129,46 @@ pub struct Uninstall {
     /// Directory that podwired has kept the last membership in
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::STATE_DIRECTORY)]
     pub state_directory: PathBuf,
+}
+
+/// How to say how the node is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Status {
+    /// As JSON, with stable keys (see conf/CONFIGURATION.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to look for what is wrong.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Doctor {
+    /// As JSON: a list of findings
+    #[arg(long)]
+    pub json: bool,
+
+    /// Membership file, where no daemon is to be asked
+    #[arg(long, value_name = "FILE", requires = "node_name")]
+    pub nodes: Option<PathBuf>,
+
+    /// Name of this node in the membership file
+    #[arg(long, value_name = "NAME", requires = "nodes")]
+    pub node_name: Option<String>,
+
+    /// Settings file of the daemon
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    pub settings: Option<PathBuf>,
+
+    /// Directory that the container runtime reads its network configuration from
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::CONFLIST_DIRECTORY)]
+    pub conflist_directory: PathBuf,
+}
+
+/// Which shell's script.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
+    pub shell: String,
 }
 
 #[cfg(test)]

@@ -276,13 +276,18 @@ fn route(destination: IpNetwork, target: Target) -> Route {
     Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
 }
 
-/// The network configuration of this node's pods, whose MTU in bytes is given.
-pub fn network(view: &View, mtu: u32) -> Network {
+/// Where this node's pods get their addresses from: out of each set, of one family each, one.
+pub fn ranges(view: &View) -> Vec<Vec<Range>> {
     let of_family = |ipv4: bool| {
         let cidrs = view.own.pod_cidrs.iter().filter(move |cidr| cidr.is_ipv4() == ipv4);
         cidrs.map(|cidr| Range { subnet: *cidr, start: None, end: None, gateway: None }).collect::<Vec<_>>()
     };
-    let ranges: Vec<_> = [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect();
+    [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect()
+}
+
+/// The network configuration of this node's pods, whose MTU in bytes is given.
+pub fn network(view: &View, mtu: u32) -> Network {
+    let ranges = ranges(view);
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };

@@ -12,6 +12,7 @@ use podwire_kernel::nft::{self, Found, Keys, Names};
 use podwire_kernel::{Result, Socket};
 use tracing::info;
 
+use crate::kind::Kind;
 use crate::pass::Outcome;
 use crate::settings::Settings;
 use crate::view::View;
@@ -123,7 +124,9 @@ impl Firewall {
             return Ok(Some(generation));
         }
         self.socket.transact_upon(Some(generation), requests)?;
-        outcome.changes += usize::from(rules) + changed.len();
+        let made = usize::from(rules) + changed.len();
+        outcome.changes += made;
+        (0..made).for_each(|_| outcome.made.add(Kind::Firewall));
         if rules {
             info!("set table inet {}", table.name);
         }
@@ -140,6 +143,7 @@ impl Firewall {
         let restored = podwire::translation::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
         restored.iter().for_each(|what| info!("{what}"));
         outcome.changes += restored.len();
+        restored.iter().for_each(|_| outcome.made.add(Kind::Firewall));
         Ok(!restored.is_empty())
     }
 }

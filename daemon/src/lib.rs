@@ -11,24 +11,36 @@ pub mod args;
 pub mod conflist;
 pub mod desired;
 pub mod diff;
+pub mod doctor;
+pub mod echo;
 pub mod firewall;
 pub mod found;
+pub mod kind;
+pub mod local;
 pub mod membership;
+pub mod metrics;
 pub mod report;
 pub mod settings;
+pub mod socket;
 pub mod state;
+pub mod status;
 pub mod underlay;
 pub mod view;
 
+mod command;
 mod features;
 mod follow;
 mod garbage;
+mod health;
+mod http;
 mod install;
 mod kept;
+mod observe;
 mod only;
 mod pace;
 mod pass;
 mod pods;
+mod probe;
 mod reconcile;
 mod sandboxes;
 mod told;
@@ -49,13 +61,16 @@ pub fn run(args: Args) -> ExitCode {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match args.command {
         Command::Run(run) => daemon(run),
-        Command::Install(options) => command(|say| install::once(options.plugin.as_deref(), &options.to, say)),
-        Command::Uninstall(options) => command(|say| uninstall::run(&options, say)),
+        Command::Install(options) => once(|say| install::once(options.plugin.as_deref(), &options.to, say)),
+        Command::Uninstall(options) => once(|say| uninstall::run(&options, say)),
+        Command::Status(status) => command::status(&status),
+        Command::Doctor(doctor) => command::doctor(&doctor),
+        Command::Completions(completions) => command::completions(&completions),
     }
 }
 
 /// A command that does something once, and says what on standard output.
-fn command(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
+fn once(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
     match work(&mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -96,7 +111,15 @@ async fn serve(run: args::Run) -> io::Result<()> {
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let membership = follow::start(run.nodes.clone()).await?;
     info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
-    let (report, _) = tokio::sync::watch::channel(report::Report::default());
+    let (report, _) = tokio::sync::watch::channel(report::Report {
+        node: run.node_name.clone(),
+        settings: settings.clone(),
+        source: format!("file {}", run.nodes.display()),
+        conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
+        started: Some(std::time::Instant::now()),
+        ..report::Report::default()
+    });
+    observe::start(&run, &report);
     tokio::select! {
         outcome = reconcile::run(&run, settings, membership, &report) => return outcome,
         () = garbage::run(garbage_after, run.cri_socket.as_deref(), &report) => {}

@@ -75,19 +75,24 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const CALM: Outcome = Outcome { changes: 0, problems: Vec::new(), stopped: false, wrote: false };
-    const BUSY: Outcome = Outcome { changes: 1, problems: Vec::new(), stopped: false, wrote: false };
+    fn calm() -> Outcome {
+        Outcome::default()
+    }
+
+    fn busy() -> Outcome {
+        Outcome { changes: 1, ..Outcome::default() }
+    }
 
     #[test]
     fn a_first_damage_is_repaired_at_once_and_an_endless_one_ever_more_slowly() {
         let mut pace = Pace::default();
         let (took, since) = (Duration::from_micros(300), Duration::from_secs(1));
-        assert_eq!(pace.after(&CALM, took, since), (GATHER, TICK));
-        let pauses: Vec<_> = (0..12).map(|_| pace.after(&BUSY, took, since)).collect();
+        assert_eq!(pace.after(&calm(), took, since), (GATHER, TICK));
+        let pauses: Vec<_> = (0..12).map(|_| pace.after(&busy(), took, since)).collect();
         let expected = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000].map(Duration::from_millis);
         // The next look comes by itself as well.
         assert_eq!(pauses, expected.map(|pause| (pause, pause)));
-        assert_eq!(pace.after(&CALM, took, since), (GATHER, TICK));
+        assert_eq!(pace.after(&calm(), took, since), (GATHER, TICK));
     }
 
     #[test]
@@ -98,24 +103,24 @@ mod tests {
         let mut pause = GATHER;
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            pause = pace.after(&CALM, took, pause + took).0;
+            pause = pace.after(&calm(), took, pause + took).0;
             pauses.push(pause.as_millis());
         }
         assert_eq!(pauses[..5], [5; 5], "{pauses:?}");
         assert!(pauses[7..].iter().all(|pause| (895..=905).contains(pause)), "{pauses:?}");
         // Six quiet seconds are enough for six such passes at once.
-        assert_eq!(pace.after(&CALM, took, Duration::from_secs(6)).0, GATHER);
-        assert_eq!(pace.after(&CALM, Duration::from_secs(9), Duration::ZERO).0, LONGEST_PAUSE);
+        assert_eq!(pace.after(&calm(), took, Duration::from_secs(6)).0, GATHER);
+        assert_eq!(pace.after(&calm(), Duration::from_secs(9), Duration::ZERO).0, LONGEST_PAUSE);
     }
 
     #[test]
     fn a_pass_that_failed_is_tried_again_soon_and_then_more_rarely() {
         let mut pace = Pace::default();
-        let failed = Outcome { problems: vec!["no".into()], ..CALM };
+        let failed = Outcome { problems: vec!["no".into()], ..calm() };
         let mut after = |outcome: &Outcome| pace.after(outcome, Duration::ZERO, Duration::ZERO).1;
         let retries: Vec<_> = (0..8).map(|_| after(&failed).as_millis()).collect();
         assert_eq!(retries, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(after(&CALM), TICK);
+        assert_eq!(after(&calm()), TICK);
         assert_eq!(after(&failed), RETRY.0);
     }
 }

@@ -20,6 +20,8 @@ use crate::args::Run;
 use crate::diff::{self, DeviceChange};
 use crate::firewall::Firewall;
 use crate::install::Plugin;
+use crate::kind::{Counts, Kind};
+use crate::report::Mtu;
 use crate::settings::{Overlay, Settings};
 use crate::state::{Device, State};
 use crate::underlay::Underlay;
@@ -46,6 +48,10 @@ pub(crate) struct Outcome {
     pub(crate) stopped: bool,
     /// Whether a file was written.
     pub(crate) wrote: bool,
+    /// The changes that were made, by what they are of.
+    pub(crate) made: Counts,
+    /// The sizes of the largest packets, where they are known.
+    pub(crate) mtu: Option<Mtu>,
 }
 
 /// The sockets, and the passes made with them.
@@ -114,6 +120,7 @@ impl Worker {
                         Ok(false) => {}
                         Ok(true) => {
                             outcome.wrote = true;
+                            outcome.made.add(Kind::Conflist);
                             info!(mtu, "set the conflist");
                         }
                         Err(error) => outcome.problems.push(error.to_string()),
@@ -135,6 +142,7 @@ impl Worker {
         if plugin.install()? {
             outcome.changes += 1;
             outcome.wrote = true;
+            outcome.made.add(Kind::Other);
             info!("set the plugin {}", plugin.place().display());
         }
         Ok(())
@@ -146,6 +154,7 @@ impl Worker {
         let underlay = underlay::look(&mut self.route, view, self.interface.as_deref(), overlay)?;
         let (mtu, too_small) = desired::mtu(view, &self.settings, &underlay);
         outcome.problems.extend(too_small);
+        outcome.mtu = Some(Mtu { underlay: underlay.mtu, overlay: mtu });
         let tunnel = match overlay {
             Overlay::Always | Overlay::Auto => {
                 Some(self.device(&desired::device(view, &self.settings, mtu), outcome)?.index)
@@ -291,11 +300,17 @@ impl Worker {
 
     /// Applies changes, and logs each one that was made. The others.
     fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
-        let mut count = 0;
-        let counted = changes.into_iter().inspect(|_| count += 1);
-        let mut refused = self.route.execute_each(counted, |wish| info!("{wish}"));
-        outcome.changes += count - refused.len();
+        let mut subjects = Vec::new();
+        let noted = changes.into_iter().inspect(|change| subjects.push(change.message.subject()));
+        let mut refused = self.route.execute_each(noted, |wish| info!("{wish}"));
         refused.sort_by_key(|(place, _)| *place);
+        let mut left = refused.iter().map(|(place, _)| *place).peekable();
+        for (place, subject) in subjects.into_iter().enumerate() {
+            if left.next_if_eq(&place).is_none() {
+                outcome.changes += 1;
+                outcome.made.add(subject.into());
+            }
+        }
         refused.into_iter().map(|(_, error)| error).collect()
     }
 
@@ -320,6 +335,9 @@ impl Worker {
             }
         }
         outcome.changes += changed.len();
-        changed.iter().for_each(|set| info!("set sysctl {} to {}", set.path, set.value));
+        for set in &changed {
+            outcome.made.add(Kind::Sysctl);
+            info!("set sysctl {} to {}", set.path, set.value);
+        }
     }
 }

@@ -16,6 +16,7 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Request, Result, Socket, link, neighbour, port, route};
 use tracing::info;
 
+use crate::kind::Kind;
 use crate::pass::Outcome;
 
 /// An attachment of this node.
@@ -140,18 +141,25 @@ fn repair(outer: &Outer, port: &Port, found: &Found) -> Repair {
 
 fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
     for setting in repair.sysctls {
-        outcome.changes += 1;
         match setting.set_if_there() {
-            Ok(()) => info!("set sysctl {} to {}", setting.path, setting.value),
+            Ok(()) => {
+                outcome.changes += 1;
+                outcome.made.add(Kind::Sysctl);
+                info!("set sysctl {} to {}", setting.path, setting.value);
+            }
             Err(error) => outcome.problems.push(error.to_string()),
         }
     }
-    let wishes: Vec<_> = repair.requests.iter().map(|request| request.wish.clone()).collect();
-    outcome.changes += wishes.len();
+    let wishes: Vec<_> =
+        repair.requests.iter().map(|request| (request.wish.clone(), request.message.subject())).collect();
     let refused: BTreeMap<_, _> = socket.execute_all(repair.requests).into_iter().collect();
-    for (place, wish) in wishes.into_iter().enumerate() {
+    for (place, (wish, subject)) in wishes.into_iter().enumerate() {
         match refused.get(&place) {
-            None => info!("{wish}"),
+            None => {
+                outcome.changes += 1;
+                outcome.made.add(subject.into());
+                info!("{wish}");
+            }
             // The pod has ended meanwhile.
             Some(error) if error.is_gone() => {}
             Some(error) if error.already_there() => {

@@ -1,42 +1,208 @@
 //! What the daemon knows of itself and of the node, for whoever asks: status, metrics, health. Values only; nothing here
 //! looks at the kernel.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
+use crate::kind::Counts;
 use crate::pass::Outcome;
+use crate::settings::Settings;
 use crate::view::{Refusal, View};
 
 /// The state of things after the last pass.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// The name of this node.
+    pub node: String,
+    /// What was decided about the network.
+    pub settings: Settings,
+    /// Where the membership comes from, for humans.
+    pub source: String,
+    /// The conflist's place.
+    pub conflist: PathBuf,
+    /// When the daemon was started.
+    pub started: Option<Instant>,
     /// The cluster as this node believes it, or why it believes nothing; `None` before the first membership.
     pub view: Option<Result<Arc<View>, Refusal>>,
+    /// Since when it believes that.
+    pub view_since: Option<Instant>,
+    /// The sizes of the largest packets, once the underlay has been found.
+    pub mtu: Option<Mtu>,
     /// What could not be made as it should be, each a sentence.
     pub problems: Vec<String>,
     /// Whether the last pass has left everything as it should be.
     pub converged: bool,
     /// When the last pass ended.
-    pub last_pass: Option<SystemTime>,
+    pub last_pass: Option<Instant>,
     /// How long the last pass took.
     pub pass_took: Duration,
     /// Passes since the start.
     pub passes: u64,
-    /// Changes made since the start.
+    /// Changes asked for since the start.
     pub changes: u64,
     /// Attachments of dead pods that were released since the start.
     pub released: u64,
+    /// Changes made since the start, by kind.
+    pub made: Counts,
+    /// Those of them that put right what had been right before.
+    pub repaired: Counts,
+    /// What the probes have found, by the peer's name.
+    pub probes: BTreeMap<Arc<str>, Probed>,
+    /// Whether the present view has been in the kernel as a whole.
+    pub(crate) settled: bool,
+}
+
+/// Sizes of the largest packets, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mtu {
+    /// Of the device that has this node's address.
+    pub underlay: u32,
+    /// Of the overlay device and the pods.
+    pub overlay: u32,
+}
+
+/// What the probes of a peer have found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// What its overlay addresses have answered, by address.
+    pub overlay: BTreeMap<IpAddr, Echoes>,
+    /// The way to its node's address.
+    pub path: Option<Path>,
+}
+
+/// The last answers of an address, as few numbers as will do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Echoes {
+    /// The last 16 probes, the latest in the lowest bit: 1 is answered.
+    window: u16,
+    /// How many of them there were, 16 at most.
+    known: u8,
+    /// The round trip, smoothed over eight answers.
+    pub round_trip: Option<Duration>,
+}
+
+/// How large a packet may be on the way to a node's address, both in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The largest that came through whole.
+    pub largest: u32,
+    /// The largest that there was to try: the underlay's MTU.
+    pub wanted: u32,
+}
+
+/// So many probes in a row without an answer make a peer silent.
+pub const SILENT_AFTER: u32 = 3;
+
+impl Echoes {
+    /// Enters an answer.
+    pub fn answered(&mut self, round_trip: Duration) {
+        self.enter(1);
+        self.round_trip = Some(self.round_trip.map_or(round_trip, |before| (before * 7 + round_trip) / 8));
+    }
+
+    /// Enters that there was none.
+    pub fn unanswered(&mut self) {
+        self.enter(0);
+    }
+
+    fn enter(&mut self, bit: u16) {
+        self.window = self.window << 1 | bit;
+        self.known = (self.known + 1).min(16);
+    }
+
+    /// Probes in a row, up to now, without an answer.
+    pub fn silent_for(&self) -> u32 {
+        self.window.trailing_zeros().min(self.known.into())
+    }
+
+    /// Whether it answers; `None` when that is not known yet.
+    pub fn answers(&self) -> Option<bool> {
+        match self.silent_for() {
+            _ if self.known == 0 => None,
+            0 => Some(true),
+            silent if silent >= SILENT_AFTER => Some(false),
+            // One lost packet makes nobody silent who has answered before.
+            silent => (silent < self.known.into()).then_some(true),
+        }
+    }
+
+    /// How many of the last 16 probes were lost, in percent.
+    pub fn loss_percent(&self) -> u32 {
+        let known = u32::from(self.known);
+        (known - self.window.count_ones().min(known)) * 100 / known.max(1)
+    }
 }
 
 impl Report {
     /// Enters what a pass has come to.
     pub(crate) fn add(&mut self, view: Result<Arc<View>, Refusal>, outcome: &Outcome, took: Duration) {
+        let now = Instant::now();
+        if self.view.as_ref() != Some(&view) {
+            self.view_since = Some(now);
+            self.settled = false;
+        }
         self.converged = view.is_ok() && outcome.problems.is_empty();
         self.view = Some(view);
+        self.mtu = outcome.mtu.or(self.mtu);
         self.problems.clone_from(&outcome.problems);
-        self.last_pass = Some(SystemTime::now());
+        self.last_pass = Some(now);
         self.pass_took = took;
         self.passes += 1;
         self.changes += outcome.changes as u64;
+        self.made.add_all(&outcome.made);
+        if self.settled {
+            self.repaired.add_all(&outcome.made);
+        }
+        self.settled |= self.converged;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::Kind;
+    use crate::membership::Membership;
+
+    #[test]
+    fn what_is_changed_again_for_the_same_view_is_a_repair() {
+        let membership = Membership::parse(include_str!("../../conf/nodes.toml")).unwrap();
+        let view = || View::new(&membership, "node-1").map(Arc::new);
+        let mut outcome = Outcome { changes: 1, ..Outcome::default() };
+        outcome.made.add(Kind::Route);
+        let mut report = Report::default();
+        report.add(view(), &outcome, Duration::ZERO);
+        assert_eq!((report.made, report.repaired), (outcome.made, Counts::default()));
+        let since = report.view_since;
+        report.add(view(), &outcome, Duration::ZERO);
+        assert_eq!((report.repaired, report.view_since), (outcome.made, since));
+        // Another view has to be brought into the kernel first.
+        report.add(View::new(&membership, "node-2").map(Arc::new), &outcome, Duration::ZERO);
+        assert_eq!((report.repaired, report.changes), (outcome.made, 3));
+    }
+
+    #[test]
+    fn a_peer_is_silent_after_three_lost_probes_and_unknown_before_it_has_ever_answered() {
+        let mut echoes = Echoes::default();
+        assert_eq!((echoes.answers(), echoes.loss_percent()), (None, 0));
+        echoes.unanswered();
+        assert_eq!(echoes.answers(), None);
+        echoes.answered(Duration::from_micros(800));
+        echoes.unanswered();
+        echoes.unanswered();
+        assert_eq!((echoes.answers(), echoes.loss_percent()), (Some(true), 75));
+        echoes.unanswered();
+        assert_eq!((echoes.answers(), echoes.loss_percent()), (Some(false), 80));
+        for _ in 0..20 {
+            echoes.answered(Duration::from_micros(1600));
+        }
+        assert_eq!((echoes.answers(), echoes.loss_percent()), (Some(true), 0));
+        let smoothed = echoes.round_trip.unwrap().as_micros();
+        assert!((1500..1600).contains(&smoothed), "{smoothed}");
+        let mut never = Echoes::default();
+        (0..3).for_each(|_| never.unanswered());
+        assert_eq!(never.answers(), Some(false));
     }
 }

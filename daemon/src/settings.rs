@@ -1,8 +1,8 @@
 //! What whoever runs the cluster has decided about the network: the same on every node, read once at start, validated as a
 //! whole. Who the nodes are is `membership`'s.
 
-use std::io;
 use std::path::Path;
+use std::{fmt, io};
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
@@ -27,6 +27,8 @@ pub struct Settings {
     pub not_masqueraded: Vec<IpNetwork>,
     /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
     pub garbage_after_seconds: u32,
+    /// Whether peers are probed.
+    pub probes: bool,
 }
 
 /// Which peers' pods are reached through the overlay.
@@ -42,6 +44,16 @@ pub enum Overlay {
     Never,
 }
 
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Auto => "auto",
+            Self::Never => "never",
+        })
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -52,6 +64,7 @@ impl Default for Settings {
             masquerade: true,
             not_masqueraded: Vec::new(),
             garbage_after_seconds: 60,
+            probes: true,
         }
     }
 }
@@ -102,6 +115,8 @@ mod tests {
         assert_eq!(Settings::parse("overlay = \"auto\"\nmtu = 1400").unwrap().overlay, Overlay::Auto);
         assert_eq!(Settings::parse("garbage_after_seconds = 0").unwrap().garbage_after_seconds, 0);
         assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().contains("-1"));
+        assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
+        assert!(Settings::parse("probes = 1").is_err());
         for (text, said) in [
             ("vni = 0", "vni = 0"),
             ("vni = 16777216", "vni = 16777216"),

@@ -41,6 +41,14 @@ impl Peer {
     pub fn link_local(&self) -> Ipv6Addr {
         self.mac.link_local()
     }
+
+    /// The overlay addresses by which this node and a peer talk as nodes, own and theirs: of each family that both have,
+    /// the network address of the first pod CIDR.
+    pub fn overlay_addresses(&self, peer: &Self) -> Vec<(IpAddr, IpAddr)> {
+        let first =
+            |node: &Self, ipv4: bool| node.pod_cidrs.iter().find(|cidr| cidr.is_ipv4() == ipv4).map(IpNetwork::network);
+        [true, false].into_iter().filter_map(|ipv4| first(self, ipv4).zip(first(peer, ipv4))).collect()
+    }
 }
 
 /// An entry of the membership that is not believed, and why.

@@ -37,6 +37,44 @@ pub struct Plain {
     pub(crate) attributes: Vec<DefaultNla>,
 }
 
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A device.
+    Link,
+    /// An address on a device.
+    Address,
+    /// A neighbour.
+    Neighbour,
+    /// A route or a rule.
+    Route,
+    /// A nexthop object.
+    Nexthop,
+    /// A network that a VXLAN device accepts.
+    Network,
+    /// Something else.
+    Other,
+}
+
+impl Message {
+    /// What the message is about.
+    pub fn subject(&self) -> Subject {
+        use RouteNetlinkMessage as Of;
+        match self {
+            Self::Plain(message) if (NEW_NEXTHOP..=GET_NEXTHOP).contains(&message.kind) => Subject::Nexthop,
+            Self::Plain(_) => Subject::Network,
+            Self::Route(message) => match **message {
+                Of::NewLink(_) | Of::DelLink(_) | Of::GetLink(_) | Of::SetLink(_) => Subject::Link,
+                Of::NewAddress(_) | Of::DelAddress(_) | Of::GetAddress(_) => Subject::Address,
+                Of::NewNeighbour(_) | Of::DelNeighbour(_) | Of::GetNeighbour(_) => Subject::Neighbour,
+                Of::NewRoute(_) | Of::DelRoute(_) | Of::GetRoute(_) => Subject::Route,
+                Of::NewRule(_) | Of::DelRule(_) | Of::GetRule(_) => Subject::Route,
+                _ => Subject::Other,
+            },
+        }
+    }
+}
+
 impl From<RouteNetlinkMessage> for Message {
     fn from(message: RouteNetlinkMessage) -> Self {
         Self::Route(Box::new(message))
@@ -82,5 +120,24 @@ impl NetlinkDeserializable for Message {
         let attributes =
             NlasIterator::new(rest).map(|attribute| DefaultNla::parse(&attribute?)).collect::<Result<_, _>>()?;
         Ok(Self::Plain(Plain { kind: header.message_type, header: *fixed, attributes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Mac, link, tunnel};
+
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_it_is_about() {
+        let route = RouteNetlinkMessage::NewRoute(Default::default());
+        assert_eq!(Message::from(route).subject(), Subject::Route);
+        assert_eq!(link::set_mtu(1, 1500).message.subject(), Subject::Link);
+        assert_eq!(link::set_mac(1, Mac::local(1)).message.subject(), Subject::Link);
+        assert_eq!(link::delete("a").message.subject(), Subject::Link);
+        assert_eq!(tunnel::add(1, 1).message.subject(), Subject::Network);
+        let nexthop = Plain { kind: DELETE_NEXTHOP, header: [0; 8], attributes: Vec::new() };
+        assert_eq!(Message::Plain(nexthop).subject(), Subject::Nexthop);
     }
 }

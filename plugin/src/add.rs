@@ -20,7 +20,7 @@ use crate::ledger::{Beside, Ledger, Record, Wanted};
 use crate::plan::Plan;
 use crate::shaping::Shaper;
 use crate::undo::Undo;
-use crate::{del, plan, reclaim, translation};
+use crate::{del, durations, plan, reclaim, translation};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -36,6 +36,7 @@ const OUTSIDE: [IpAddr; 2] =
 
 /// Attaches a pod. When it fails, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
+    let begin = Instant::now();
     let attachment = &request.attachment;
     refuse_adoption(request)?;
     let Pod { namespace: pod, mut inside, proc, settings } = open_pod(&request.netns, request.may_be_own_netns)?;
@@ -117,6 +118,8 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let dns = dns(request, given.as_ref())?;
     ledger.attached(attachment)?;
     undo.commit();
+    // It is there for whoever measures: an ADD that cannot be noted has succeeded all the same.
+    let _ = durations::note(&state.join(&attachment.network), begin.elapsed());
     Ok(Success {
         gateways_on_link: plan.gateways_on_link(),
         host: (plan.host.name, plan.host.mac),

@@ -571,7 +571,10 @@ impl Ledger {
     }
 
     /// The addresses that are claimed.
-    fn claimed(&self) -> Result<Vec<IpAddr>, Failure> {
+    ///
+    /// # Errors
+    /// When the claims cannot be listed.
+    pub fn claimed(&self) -> Result<Vec<IpAddr>, Failure> {
         let names = disk::list(&self.directory.join("claims"))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }

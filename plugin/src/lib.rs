@@ -7,6 +7,7 @@
 //! `status` are one file each. This file is the only one that knows all verbs.
 
 pub mod cni;
+pub mod durations;
 pub mod input;
 pub mod ipam;
 pub mod ledger;

@@ -142,6 +142,7 @@ async fn dump(handle: &Handle) -> Result<Look, rtnetlink::Error> {
 /// - directories, which are made once and stay, and the files that are locked, which are empty;
 /// - `boot`, which a ledger has from the first ADD of a boot on;
 /// - `free/`, the order in which addresses are given: a memory aid, made anew where it has lost one;
+/// - `durations`, how long ADDs took: what was measured stays so;
 /// - `writing` in a ledger without `boot`: that is none yet, and its first ADD writes there again.
 ///
 /// A lock that somebody has is not left out.
@@ -176,7 +177,7 @@ fn walk(directory: &Path, look: &mut Look) -> std::io::Result<()> {
             look.note(format!("{place} is locked"));
         }
         let unborn = name == "writing" && !directory.join("boot").exists() && !directory.ends_with(".ports");
-        if !(["lock", "boot"].contains(&name.as_str()) || unborn) {
+        if !(["lock", "boot", "durations"].contains(&name.as_str()) || unborn) {
             look.note(format!("{place}: {}", String::from_utf8_lossy(&fs::read(&path).unwrap_or_default())));
         }
     }

@@ -1,0 +1,238 @@
+//! `podwired doctor`: what keeps pods from talking, each finding with its cause and the command that mends it.
+//!
+//! It looks at the node itself and asks the peers; the daemon is asked for nothing but who the nodes are. Each kind of
+//! cause is a file; what is found is judged there by pure functions. Nothing is changed.
+
+mod addresses;
+mod conflists;
+mod devices;
+mod forward;
+mod limits;
+mod reach;
+mod stale;
+mod sysctls;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use podwire_conf::defaults;
+use podwire_kernel::Socket;
+use serde::{Deserialize, Serialize};
+
+use crate::args;
+use crate::membership::Membership;
+use crate::settings::Settings;
+use crate::status::table::Paint;
+use crate::status::{Refused, Status, ask};
+use crate::view::View;
+
+/// Findings of one kind that are listed; the others are counted.
+const LISTED: usize = 10;
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which kind of cause it is; the names are stable.
+    pub check: String,
+    /// The cause, one sentence.
+    pub cause: String,
+    /// What mends it: a command.
+    pub fix: String,
+}
+
+impl Finding {
+    fn new(check: &str, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check: check.into(), cause: cause.into(), fix: fix.into() }
+    }
+}
+
+/// What is to be examined.
+struct Node {
+    /// The cluster as this node believes it, where anybody knows.
+    cluster: Option<Cluster>,
+    /// The UDP port of the overlay.
+    port: u16,
+    /// The directory of the conflist.
+    conflists: PathBuf,
+    /// Where the membership is written, for humans.
+    source: String,
+    /// Entries of it that are not believed.
+    refused: Vec<Refused>,
+}
+
+/// The cluster as this node believes it.
+struct Cluster {
+    node: String,
+    address: IpAddr,
+    pod_cidrs: Vec<IpNetwork>,
+    cluster_cidrs: Vec<IpNetwork>,
+    peers: Vec<Peer>,
+}
+
+/// Another node.
+#[derive(Debug, Clone)]
+struct Peer {
+    name: String,
+    address: IpAddr,
+    pod_cidrs: Vec<IpNetwork>,
+}
+
+impl Cluster {
+    fn has_family(&self, ipv4: bool) -> bool {
+        self.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4)
+    }
+}
+
+/// Examines the node.
+///
+/// # Errors
+/// When the files that the command line names cannot be read.
+pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>, String> {
+    let mut findings = Vec::new();
+    let node = introduce(arguments, &mut findings)?;
+    let mut enter = |found: Result<Vec<Finding>, String>| match found {
+        Ok(found) => findings.extend(found),
+        Err(why) => findings.push(Finding::new(
+            "doctor",
+            why,
+            "run `podwired doctor` as root, with CAP_NET_ADMIN and CAP_NET_RAW",
+        )),
+    };
+    let said = |error: podwire_kernel::Error| error.to_string();
+    match Socket::route().map_err(said) {
+        Err(why) => enter(Err(why)),
+        Ok(mut socket) => {
+            enter(addresses::look(&node, &mut socket).map_err(said));
+            enter(devices::look(&node, &mut socket).map_err(said));
+            enter(sysctls::look(&node, &mut socket).map_err(said));
+            enter(stale::look(&node, &mut socket));
+            enter(limits::look(&node, &mut socket).map_err(said));
+            if let Some(cluster) = &node.cluster {
+                enter(reach::look(cluster, node.port, &mut socket));
+            }
+        }
+    }
+    enter(Socket::netfilter().and_then(|mut socket| forward::look(&node, &mut socket)).map_err(said));
+    enter(conflists::look(&node));
+    Ok(shortened(findings))
+}
+
+/// Who the nodes are: said by the daemon, or by the files that the command line names.
+fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<Node, String> {
+    let conflists = arguments.conflist_directory.clone();
+    if let (Some(file), Some(name)) = (&arguments.nodes, &arguments.node_name) {
+        let failed = |why: String| format!("membership file {}: {why}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+        let membership = Membership::parse(&text).map_err(|error| failed(error.to_string()))?;
+        let settings = Settings::read(arguments.settings.as_deref()).map_err(|error| error.to_string())?;
+        let (cluster, refused) = match View::new(&membership, name) {
+            Ok(view) => {
+                let refused = view.refused.clone();
+                (Some(of_view(name, view)), refused)
+            }
+            Err(own) => (None, vec![own]),
+        };
+        let refused = refused.into_iter().map(|one| Refused { node: one.node, why: one.why }).collect();
+        return Ok(Node { cluster, port: settings.port, conflists, source: file.display().to_string(), refused });
+    }
+    match ask::ask() {
+        Ok(status) => {
+            if !status.converged {
+                let of_passes = status.wrong.iter().filter(|sentence| !sentence.starts_with("membership: "));
+                let fix =
+                    "put right what the sentence names: podwired tries again by itself, `podwired status` shows when";
+                findings.extend(of_passes.map(|why| Finding::new("daemon", why, fix)));
+            }
+            Ok(of_status(status, arguments))
+        }
+        Err(why) => {
+            findings.push(Finding::new("daemon", why, "systemctl start podwired; journalctl -u podwired"));
+            let source = String::new();
+            Ok(Node { cluster: None, port: defaults::OVERLAY_PORT, conflists, source, refused: Vec::new() })
+        }
+    }
+}
+
+fn of_view(name: &str, view: View) -> Cluster {
+    let peer =
+        |(name, peer): (String, crate::view::Peer)| Peer { name, address: peer.address, pod_cidrs: peer.pod_cidrs };
+    Cluster {
+        node: name.into(),
+        address: view.own.address,
+        pod_cidrs: view.own.pod_cidrs,
+        cluster_cidrs: view.cluster_cidrs,
+        peers: view.peers.into_iter().map(peer).collect(),
+    }
+}
+
+fn of_status(status: Status, arguments: &args::Doctor) -> Node {
+    let peer = |peer: crate::status::Peer| Peer { name: peer.name, address: peer.address, pod_cidrs: peer.pod_cidrs };
+    let conflists = PathBuf::from(&status.conflist).parent().map(PathBuf::from);
+    let cluster = status.address.map(|address| Cluster {
+        node: status.node,
+        address,
+        pod_cidrs: status.pod_cidrs,
+        cluster_cidrs: status.cluster_cidrs,
+        peers: status.peers.into_iter().map(peer).collect(),
+    });
+    Node {
+        cluster,
+        port: status.port,
+        conflists: conflists.unwrap_or_else(|| arguments.conflist_directory.clone()),
+        source: status.membership.source,
+        refused: status.refused,
+    }
+}
+
+/// The first findings of each kind, and how many more there were.
+fn shortened(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut short: Vec<Finding> = Vec::new();
+    let mut more: Vec<(String, usize)> = Vec::new();
+    for finding in findings {
+        if short.iter().filter(|other| other.check == finding.check).count() < LISTED {
+            short.push(finding);
+            continue;
+        }
+        match more.iter_mut().find(|(check, _)| *check == finding.check) {
+            Some((_, count)) => *count += 1,
+            None => more.push((finding.check, 1)),
+        }
+    }
+    short.extend(more.into_iter().map(|(check, count)| {
+        Finding::new(
+            &check,
+            format!("{count} more findings of this kind"),
+            "mend those above, then run `podwired doctor` again",
+        )
+    }));
+    short
+}
+
+/// The findings as a human reads them. Pure.
+pub fn render(findings: &[Finding], paint: Paint) -> String {
+    if findings.is_empty() {
+        return format!("{}  nothing found\n", paint.good("well"));
+    }
+    let one = |finding: &Finding| {
+        format!("{}  {}\n    mend it: {}\n", paint.bad(&finding.check), finding.cause, paint.head(&finding.fix))
+    };
+    findings.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_findings_of_a_kind_the_first_are_listed_and_the_others_counted() {
+        let findings: Vec<_> = (0..25).map(|number| Finding::new("peer", number.to_string(), "x")).collect();
+        let short = shortened([findings, vec![Finding::new("other", "o", "y")]].concat());
+        assert_eq!(short.len(), 12);
+        assert_eq!((short[9].cause.as_str(), short[10].check.as_str()), ("9", "other"));
+        assert_eq!(short[11].cause, "15 more findings of this kind");
+        let text = render(&short, Paint(false));
+        assert!(text.starts_with("peer  0\n    mend it: x\n"), "{text}");
+        assert_eq!(render(&[], Paint(false)), "well  nothing found\n");
+    }
+}

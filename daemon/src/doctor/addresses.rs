@@ -1,0 +1,182 @@
+//! Whose addresses are whose: this node's own address, the entries of the membership, and strangers in the pods' ranges.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use podwire_conf::defaults;
+use podwire_kernel::address::{self, Address};
+use podwire_kernel::link::{self, Link};
+use podwire_kernel::route::{self, Route, Target};
+use podwire_kernel::{Result, Socket, family};
+
+use super::{Cluster, Finding, Node};
+
+/// `RTPROT_KERNEL` (uapi/linux/rtnetlink.h): routes that come with an address.
+const BY_ADDRESS: u8 = 2;
+
+pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
+    let mut findings: Vec<_> =
+        node.refused.iter().map(|refused| membership(&refused.node, &refused.why, &node.source)).collect();
+    let Some(cluster) = &node.cluster else { return Ok(findings) };
+    let links: BTreeMap<u32, Link> = link::list(socket)?.into_iter().map(|link| (link.index, link)).collect();
+    let addresses = address::list(socket, None)?;
+    findings.extend(own(cluster, &node.source, &addresses, &links));
+    findings.extend(strangers(cluster, &addresses, &route::everywhere(socket)?, &links));
+    Ok(findings)
+}
+
+fn membership(name: &str, why: &str, source: &str) -> Finding {
+    let whose = if name.is_empty() { "the cluster's ranges".to_owned() } else { format!("the entry of node {name}") };
+    let cause = match name {
+        "" => format!("the membership says of the cluster: {why}"),
+        _ => format!("node {name} is not believed: {why}"),
+    };
+    let fix = match source.strip_prefix("file ").unwrap_or(source) {
+        path if path.starts_with('/') => format!("$EDITOR {path}   # correct {whose}"),
+        _ if name.is_empty() => "correct `cluster_cidrs` in the settings file of every node".to_owned(),
+        _ => format!("kubectl get node {name} -o yaml   # correct its address and its pod CIDRs"),
+    };
+    Finding::new("membership", cause, fix)
+}
+
+/// This node's own address is on one of its interfaces.
+fn own(cluster: &Cluster, source: &str, addresses: &[Address], links: &BTreeMap<u32, Link>) -> Option<Finding> {
+    if addresses.iter().any(|found| found.address.ip() == cluster.address) {
+        return None;
+    }
+    let reserved = |address: IpAddr| family::reserved().any(|reserved| reserved.contains(address));
+    let there = addresses.iter().filter(|found| {
+        let device = links.get(&found.device).map(|link| link.name.as_str());
+        !reserved(found.address.ip()) && device != Some(defaults::OVERLAY_DEVICE)
+    });
+    let there: Vec<_> = there.take(5).map(|found| found.address.ip().to_string()).collect();
+    let there = if there.is_empty() { "it has none".into() } else { format!("it has {}", there.join(", ")) };
+    let (node, address) = (&cluster.node, cluster.address);
+    let cause = format!(
+        "the membership says that node {node} has address {address}, which is on none of its interfaces: {there}"
+    );
+    let fix = format!(
+        "correct the address of {node} in the membership ({source}), or: ip address add {} dev INTERFACE",
+        family::host(address)
+    );
+    Some(Finding::new("node-address", cause, fix))
+}
+
+/// Addresses and routes of strangers in the ranges of pods: packets for pods go there.
+fn strangers(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: &BTreeMap<u32, Link>) -> Vec<Finding> {
+    let name = |device: u32| links.get(&device).map_or_else(|| format!("number {device}"), |link| link.name.clone());
+    let range = |prefix| cluster.cluster_cidrs.iter().find(|cidr| family::contains(**cidr, prefix));
+    let own = cluster.pod_cidrs.iter();
+    let whose = |prefix: ipnetwork::IpNetwork| {
+        let owner = cluster.peers.iter().find(|peer| peer.pod_cidrs.iter().any(|cidr| family::overlap(*cidr, prefix)));
+        match owner {
+            _ if own.clone().any(|cidr| family::overlap(*cidr, prefix)) => " of this node".to_owned(),
+            Some(peer) => format!(" of node {}", peer.name),
+            None => String::new(),
+        }
+    };
+    let mut findings = Vec::new();
+    for found in addresses {
+        let (device, prefix) = (name(found.device), family::host(found.address.ip()));
+        let as_node = cluster.pod_cidrs.iter().any(|cidr| cidr.network() == found.address.ip());
+        let ours = as_node || device == defaults::OVERLAY_DEVICE;
+        let Some(range) = range(prefix).filter(|_| !ours) else { continue };
+        let cause = format!(
+            "device {device} has address {}, which is in the pods' range {range}{}",
+            found.address,
+            whose(prefix)
+        );
+        findings.push(Finding::new("overlap", cause, format!("ip address delete {} dev {device}", found.address)));
+    }
+    for found in routes {
+        let ours = [defaults::OVERLAY_PROTOCOL, defaults::POD_PROTOCOL].contains(&found.protocol);
+        let device = match found.target {
+            Target::Device(device) | Target::Gateway { device, .. } => Some(name(device)),
+            _ => None,
+        };
+        // What comes with an address goes with it, and is named there.
+        let of_address = found.protocol == BY_ADDRESS;
+        let Some(range) = range(found.destination).filter(|_| !ours && !of_address) else { continue };
+        let to = device.map(|device| format!(" by {device}")).unwrap_or_default();
+        let destination = found.destination;
+        let version = if destination.is_ipv4() { "-4" } else { "-6" };
+        let cause = format!(
+            "a route to {destination}{to} leads packets away that are for pods of {range}{}",
+            whose(destination)
+        );
+        findings.push(Finding::new(
+            "overlap",
+            cause,
+            format!("ip {version} route delete {destination} proto {}", found.protocol),
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Peer;
+
+    fn cluster() -> Cluster {
+        Cluster {
+            node: "node-1".into(),
+            address: [192, 168, 50, 1].into(),
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            peers: vec![Peer {
+                name: "node-2".into(),
+                address: [192, 168, 50, 2].into(),
+                pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
+            }],
+        }
+    }
+
+    fn address(device: u32, text: &str) -> Address {
+        Address { device, address: text.parse().unwrap() }
+    }
+
+    #[test]
+    fn pain29_an_address_that_no_interface_has_is_named_with_those_that_are_there() {
+        let links = BTreeMap::new();
+        let has = [address(1, "127.0.0.1/8"), address(2, "10.0.2.15/24"), address(2, "fe80::1/64")];
+        let found = own(&cluster(), "file /nodes", &has, &links).unwrap();
+        assert!(
+            found.cause.ends_with("has address 192.168.50.1, which is on none of its interfaces: it has 10.0.2.15"),
+            "{}",
+            found.cause
+        );
+        assert_eq!(own(&cluster(), "", &[address(2, "192.168.50.1/24")], &links), None);
+    }
+
+    #[test]
+    fn pain19_strangers_in_the_pods_ranges_are_found_and_ours_and_wider_routes_are_not() {
+        let route = |text: &str, protocol| Route {
+            destination: text.parse().unwrap(),
+            metric: 0,
+            target: Target::Device(3),
+            protocol,
+        };
+        let routes = [
+            route("10.244.1.0/24", 2),
+            route("10.244.2.0/25", 4),
+            route("10.244.2.0/24", 112),
+            route("10.244.1.7/32", 113),
+            route("10.0.0.0/8", 4),
+            route("0.0.0.0/0", 4),
+        ];
+        let found =
+            strangers(&cluster(), &[address(3, "10.244.1.1/24"), address(2, "10.0.0.1/8")], &routes, &BTreeMap::new());
+        let fixes: Vec<_> = found.iter().map(|finding| finding.fix.as_str()).collect();
+        let wanted = ["ip address delete 10.244.1.1/24 dev number 3", "ip -4 route delete 10.244.2.0/25 proto 4"];
+        assert_eq!(fixes, wanted);
+        assert!(found[0].cause.ends_with("the pods' range 10.244.0.0/16 of this node"), "{}", found[0].cause);
+        assert!(found[1].cause.ends_with("of 10.244.0.0/16 of node node-2"), "{}", found[1].cause);
+    }
+
+    #[test]
+    fn a_refused_entry_is_mended_where_it_is_written() {
+        assert!(membership("a", "no", "file /etc/nodes.toml").fix.starts_with("$EDITOR /etc/nodes.toml "));
+        assert!(membership("a", "no", "kubernetes").fix.starts_with("kubectl get node a "));
+    }
+}

@@ -1,0 +1,166 @@
+//! Devices of others on our port, and programs that take devices of ours for theirs.
+
+use std::path::{Path, PathBuf};
+
+use podwire_conf::defaults;
+use podwire_kernel::link::{self, Link};
+use podwire_kernel::{Result, Socket};
+
+use super::{Finding, Node};
+
+/// A program that rewrites or removes devices, addresses and routes that it finds, unless a file tells it not to.
+struct Program {
+    name: &'static str,
+    /// What is there while it runs.
+    running: &'static str,
+    /// Where it is told, one directory going before the next.
+    directories: &'static [&'static str],
+    /// What has to be said there.
+    said: fn(&str) -> bool,
+    /// What it does otherwise.
+    harm: &'static str,
+    fix: &'static str,
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        name: "systemd-networkd",
+        running: "run/systemd/netif/state",
+        directories: &["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"],
+        said: |text| text.lines().any(|line| setting(line, "ManageForeignRoutes").is_some_and(is_no)),
+        harm: "removes podwire's routes when it starts anew or a device changes",
+        fix: "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
+              ManageForeignRoutingPolicyRules=no\\n' > /etc/systemd/networkd.conf.d/podwire.conf && \
+              systemctl restart systemd-networkd",
+    },
+    Program {
+        name: "NetworkManager",
+        running: "run/NetworkManager/devices",
+        directories: &["etc/NetworkManager", "run/NetworkManager", "usr/lib/NetworkManager"],
+        said: |text| {
+            let unmanaged = text.lines().filter_map(|line| setting(line, "unmanaged-devices"));
+            unmanaged.into_iter().any(|devices| devices.contains("podwire") && devices.contains("pw*"))
+        },
+        harm: "may take podwire's devices for its own",
+        fix: "mkdir -p /etc/NetworkManager/conf.d && printf '[keyfile]\\nunmanaged-devices=interface-name:podwire.*;\
+              interface-name:pw*;interface-name:ps*\\n' > /etc/NetworkManager/conf.d/podwire.conf && nmcli general reload",
+    },
+];
+
+/// The value that a line gives a setting.
+fn setting<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (key, value) = line.split_once('=')?;
+    (key.trim() == name).then_some(value.trim())
+}
+
+fn is_no(value: &str) -> bool {
+    ["no", "false", "0", "off"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
+    let mut findings = on_our_port(&link::list(socket)?, node.port);
+    findings.extend(PROGRAMS.iter().filter_map(|program| unaware(program, Path::new("/"))));
+    Ok(findings)
+}
+
+fn on_our_port(links: &[Link], port: u16) -> Vec<Finding> {
+    let others = links
+        .iter()
+        .filter(|link| link.name != defaults::OVERLAY_DEVICE && link.vxlan.is_some_and(|vxlan| vxlan.port == port));
+    let finding = |link: &Link| {
+        let name = &link.name;
+        let cause = format!("VXLAN device {name} is somebody else's and has UDP port {port}, which is the overlay's");
+        Finding::new(
+            "vxlan-port",
+            cause,
+            format!("ip link delete {name}   # or another `port` in the settings of every node"),
+        )
+    };
+    others.map(finding).collect()
+}
+
+/// A program that runs and has not been told.
+fn unaware(program: &Program, root: &Path) -> Option<Finding> {
+    if !root.join(program.running).exists() {
+        return None;
+    }
+    let told = files(program, root).iter().any(|path| {
+        let text = std::fs::read(path).unwrap_or_default();
+        (program.said)(&String::from_utf8_lossy(&text))
+    });
+    let cause = format!("{} runs and has not been told to leave podwire alone: it {}", program.name, program.harm);
+    (!told).then(|| Finding::new("manager", cause, program.fix))
+}
+
+/// The files that a program reads: those that end in .conf, in its directory and in the one beside its main file.
+fn files(program: &Program, root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for directory in program.directories {
+        for inner in [".", "networkd.conf.d", "conf.d"] {
+            let entries = std::fs::read_dir(root.join(directory).join(inner)).into_iter().flatten();
+            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            found.extend(paths.filter(|path| path.extension().is_some_and(|ending| ending == "conf")));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use podwire_kernel::link::Vxlan;
+
+    use super::*;
+
+    #[test]
+    fn pain25_a_program_that_takes_devices_is_found_while_it_runs_and_has_not_been_told() {
+        let root = std::env::temp_dir().join(format!("podwire-programs-{}", std::process::id()));
+        for program in &PROGRAMS {
+            assert_eq!(unaware(program, &root), None, "{} does not run", program.name);
+            let running = root.join(program.running);
+            fs::create_dir_all(running.parent().unwrap()).unwrap();
+            fs::write(&running, "").unwrap();
+            let found = unaware(program, &root).unwrap();
+            assert!(found.cause.starts_with(program.name), "{}", found.cause);
+            // What is said to mend it does.
+            let (_, rest) = found.fix.split_once("printf '").unwrap();
+            let (text, rest) = rest.split_once("' > /").unwrap();
+            let path = root.join(rest.split(' ').next().unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text.replace("\\n", "\n")).unwrap();
+            assert_eq!(unaware(program, &root), None, "{}", found.fix);
+            fs::write(&path, "#ManageForeignRoutes=no\nunmanaged-devices=none\n").unwrap();
+            assert!(unaware(program, &root).is_some());
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_vxlan_device_of_somebody_else_on_our_port_is_found() {
+        let link = |name: &str, port| Link {
+            index: 1,
+            name: name.into(),
+            up: true,
+            operational: true,
+            mtu: 1450,
+            mac: None,
+            kind: Some("vxlan".into()),
+            peer: None,
+            alias: None,
+            vxlan: Some(Vxlan {
+                port,
+                external: false,
+                vni_filter: false,
+                learning: true,
+                zero_checksum6_received: false,
+            }),
+            makes_link_local: true,
+            loopback: false,
+            controller: None,
+        };
+        let found = on_our_port(&[link("podwire.1", 8472), link("flannel.1", 8472), link("other", 4789)], 8472);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].fix.starts_with("ip link delete flannel.1"));
+    }
+}

@@ -1,0 +1,25 @@
+//! What can be seen of the daemon from outside is started here: the status socket, the metrics, the probes. None of it is
+//! needed for the daemon's work, and none of it can stop it.
+
+use std::path::Path;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::args::Run;
+use crate::report::Report;
+use crate::{http, probe, socket};
+
+/// Starts all of it on the runtime that this is called in.
+pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
+    match socket::open(Path::new(socket::SOCKET)) {
+        Ok(listener) => _ = tokio::spawn(socket::serve(listener, report.subscribe())),
+        Err(error) => warn!("{error}; `podwired status` will have no answer"),
+    }
+    if let Some(address) = run.metrics {
+        tokio::spawn(http::serve(address, report.subscribe()));
+    }
+    if report.borrow().settings.probes {
+        tokio::spawn(probe::run(report.clone()));
+    }
+}

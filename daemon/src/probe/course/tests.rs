@@ -1,0 +1,150 @@
+use super::*;
+
+/// A course of the peer "peer" with an overlay address and an underlay of 1500 bytes, and the time.
+struct Play {
+    course: Course,
+    now: Instant,
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn wanted(mtu: u32) -> BTreeMap<Key, Question> {
+    let question = |source: &str| Question { source: address(source), mtu };
+    let key = |way| (Arc::from("peer"), way);
+    BTreeMap::from([
+        (key(Way::Overlay(address("10.244.2.0"))), question("10.244.1.0")),
+        (key(Way::Underlay(address("192.168.50.2"))), question("192.168.50.1")),
+    ])
+}
+
+impl Play {
+    fn new() -> Self {
+        let mut play = Self { course: Course::default(), now: Instant::now() };
+        play.course.set(play.now, wanted(1500));
+        play
+    }
+
+    /// Plays on for so many seconds, on a way that takes packets up to a size; how many were sent.
+    fn run(&mut self, seconds: u32, overlay: bool, underlay: u32) -> usize {
+        let mut sent = 0;
+        for _ in 0..seconds {
+            self.course.expire(self.now);
+            let due = self.course.due(self.now, 50);
+            sent += due.len();
+            for probe in due {
+                let passes = if probe.destination == address("10.244.2.0") { overlay } else { probe.size <= underlay };
+                if passes {
+                    self.course.answered(self.now + Duration::from_micros(300), probe.number);
+                }
+            }
+            self.now += Duration::from_secs(1);
+        }
+        sent
+    }
+
+    fn probed(&self) -> Probed {
+        self.course.probed(&Arc::from("peer")).unwrap()
+    }
+
+    fn answers(&self) -> Option<bool> {
+        self.probed().overlay[&address("10.244.2.0")].answers()
+    }
+}
+
+#[test]
+fn a_peer_that_answers_is_asked_every_half_minute_and_its_way_every_five() {
+    let mut play = Play::new();
+    let sent = play.run(3000, true, 1500);
+    // 100 to 134 rounds of one probe, 10 to 14 of two.
+    assert!((120..=165).contains(&sent), "{sent}");
+    let probed = play.probed();
+    assert_eq!(probed.path, Some(Path { largest: 1500, wanted: 1500 }));
+    let echoes = probed.overlay[&address("10.244.2.0")];
+    assert_eq!((echoes.loss_percent(), echoes.round_trip), (0, Some(Duration::from_micros(300))));
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_known_to_be_within_seconds_of_the_next_probe() {
+    let mut play = Play::new();
+    play.run(5, false, 0);
+    assert_eq!((play.answers(), play.probed().path), (Some(false), None));
+    play.run(31, true, 1500);
+    assert_eq!(play.answers(), Some(true));
+    play.run(35, false, 1500);
+    assert_eq!(play.answers(), Some(false));
+}
+
+#[test]
+fn pain28_a_way_that_takes_less_than_the_underlay_is_measured_with_a_ladder_of_sizes() {
+    let mut play = Play::new();
+    play.run(6, true, 1450);
+    assert_eq!(play.probed().path, Some(Path { largest: 1450, wanted: 1500 }));
+    // Put right, it is known within half a minute and the tries.
+    play.run(32, true, 1500);
+    assert_eq!(play.probed().path, Some(Path { largest: 1500, wanted: 1500 }));
+    // Another underlay is another question.
+    play.course.set(play.now, wanted(9000));
+    assert_eq!(play.probed().path, None);
+    play.run(2, true, 9000);
+    assert_eq!(play.probed().path, Some(Path { largest: 9000, wanted: 9000 }));
+}
+
+#[test]
+fn one_lost_packet_makes_no_way_smaller() {
+    let mut play = Play::new();
+    let lose = |play: &mut Play, sizes: &[u32]| {
+        let due = play.course.due(play.now, 50);
+        for probe in due.iter().filter(|probe| !sizes.contains(&probe.size)) {
+            play.course.answered(play.now, probe.number);
+        }
+        play.now += Duration::from_secs(2);
+        play.course.expire(play.now);
+    };
+    lose(&mut play, &[1500]);
+    assert_eq!(play.probed().path, None);
+    lose(&mut play, &[]);
+    assert_eq!(play.probed().path, Some(Path { largest: 1500, wanted: 1500 }));
+}
+
+#[test]
+fn five_thousand_peers_are_asked_at_no_more_than_the_pace_and_each_comes_to_its_turn() {
+    let mut course = Course::default();
+    let mut now = Instant::now();
+    let wanted = (0..5_000_u32).map(|number| {
+        let [.., high, low] = number.to_be_bytes();
+        let key = (Arc::from(format!("node-{number}")), Way::Overlay(IpAddr::from([10, high, low, 0])));
+        (key, Question { source: address("10.244.1.0"), mtu: 1450 })
+    });
+    course.set(now, wanted.collect());
+    let mut asked = BTreeSet::new();
+    for _ in 0..100 {
+        course.expire(now);
+        let due = course.due(now, 50);
+        assert!(due.len() <= 50);
+        for probe in due {
+            asked.insert(probe.destination);
+            course.answered(now, probe.number);
+        }
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(asked.len(), 5_000);
+    // Nobody is asked twice before all have been asked once.
+    assert_eq!(course.news().len(), 5_000);
+    assert!(course.news().is_empty());
+}
+
+#[test]
+fn who_leaves_is_forgotten_and_answers_to_questions_of_before_count_for_nothing() {
+    let mut play = Play::new();
+    let old = play.course.due(play.now, 50);
+    assert_eq!(old.len(), 3);
+    play.course.set(play.now, wanted(1400));
+    old.iter().for_each(|probe| play.course.answered(play.now, probe.number));
+    assert_eq!((play.answers(), play.probed().path), (Some(true), None), "the overlay is asked as before");
+    play.course.news();
+    play.course.set(play.now, BTreeMap::new());
+    assert_eq!(play.course.news(), [(Arc::from("peer"), None)]);
+    assert!(play.course.sent.is_empty() && play.course.queue.is_empty());
+}

@@ -1,0 +1,73 @@
+//! The chains, of whatever table, that drop what they are not told to let pass among the packets that are forwarded.
+
+use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+
+use super::answer::{self, Answer};
+use super::{CHAIN_HOOK, DROP, RULE_EXPRESSIONS};
+use crate::{Request, Result, Socket};
+
+/// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_POLICY`, `NFTA_HOOK_HOOKNUM` (uapi/linux/netfilter/nf_tables.h).
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_POLICY: u16 = 5;
+const HOOK_NUMBER: u16 = 1;
+/// `NF_INET_FORWARD` (uapi/linux/netfilter.h).
+const FORWARD: u32 = 2;
+
+/// The families whose chains see packets that are forwarded, with the names that `nft` has for them.
+const FAMILIES: [(NetfilterProtoFamily, &str); 3] =
+    [(NetfilterProtoFamily::Inet, "inet"), (NetfilterProtoFamily::IPv4, "ip"), (NetfilterProtoFamily::IPv6, "ip6")];
+
+/// A chain at the hook "forward" with the policy "drop".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropping {
+    /// The family of its table, as `nft` calls it.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// The expressions of every rule of the table, as the kernel lists them: what they let pass is for the reader to say.
+    pub rules: Vec<Vec<u8>>,
+}
+
+/// The chains that drop what is forwarded, unless a rule lets it pass.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>> {
+    let mut found = Vec::new();
+    for (family, name) in FAMILIES {
+        let ask = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let wish = format!("list the chains of family {name}");
+        let chains = socket.dump_some(Request::new(wish, of(family, ask), 0), chain)?;
+        for (table, chain) in chains {
+            let ours = vec![RuleAttribute::Table(table.clone())];
+            let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.clone() });
+            let wish = format!("list the rules of table {name} {table}");
+            let rules = socket.dump_some(Request::new(wish, of(family, ask), 0), |answer: Answer| {
+                // Kernels that ignore the filter list every rule of the family.
+                let expressions = answer.get(RULE_EXPRESSIONS).map(<[u8]>::to_vec);
+                expressions.filter(|_| ours.iter().all(|name| answer.has(name)))
+            })?;
+            found.push(Dropping { family: name, table, chain, rules });
+        }
+    }
+    Ok(found)
+}
+
+/// The table and the name of a chain that drops what is forwarded.
+fn chain(answer: Answer) -> Option<(String, String)> {
+    let hook = answer.get(CHAIN_HOOK).and_then(|hook| answer::get(hook, HOOK_NUMBER));
+    let at = hook.and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
+    if at != Some(FORWARD) || answer.number(CHAIN_POLICY) != Some(DROP) {
+        return None;
+    }
+    let text = |kind| Some(String::from_utf8_lossy(answer.get(kind)?).trim_end_matches('\0').to_owned());
+    text(CHAIN_TABLE).zip(text(CHAIN_NAME))
+}
+
+fn of(family: NetfilterProtoFamily, inner: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+}
