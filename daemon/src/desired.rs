@@ -69,7 +69,8 @@ pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Optio
         None => {
             let (name, found, wanted) = (&underlay.name, underlay.mtu, smallest + overhead);
             format!(
-                "interface {name} has MTU {found}, which leaves {left} for pods, and {needs} {smallest}: set it to {wanted} or more"
+                "interface {name} has MTU {found}, which leaves {left} for pods, and {needs} {smallest}: \
+                 set it to {wanted} or more"
             )
         }
     };

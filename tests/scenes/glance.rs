@@ -26,6 +26,14 @@ pub(crate) fn glance(host: &Host) -> Outcome<Vec<String>> {
 }
 
 fn look(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
+    match parts(socket) {
+        // Between two questions.
+        Err(error) if error.is_gone() => Ok(vec!["the device goes".into()]),
+        parts => parts,
+    }
+}
+
+fn parts(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
     let Some(mut device) = link::by_name(socket, "podwire.1")? else { return Ok(vec!["no device".into()]) };
     let index = std::mem::take(&mut device.index);
     let mut lines = vec![format!("{device:?}")];

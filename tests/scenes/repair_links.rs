@@ -85,7 +85,8 @@ fn pain25_routes_that_are_removed_as_by_networkd_come_back() {
         // On its restart it removes every route that it did not make, on whatever device, and every nexthop.
         let networkd = "ip -4 route show proto 112 | while read -r route; do ip -4 route delete $route; done; \
                         ip -6 route show proto 112 | while read -r route; do ip -6 route delete $route; done; \
-                        ip nexthop flush proto 112; ip address flush dev podwire.1; ip neighbour flush dev podwire.1 nud permanent";
+                        ip nexthop flush proto 112; ip address flush dev podwire.1; \
+                        ip neighbour flush dev podwire.1 nud permanent";
         host.run("sh", &["-c", &format!("{{ {networkd}; }} 2>/dev/null; true")])?;
         as_before(lab, &whole)
     });
