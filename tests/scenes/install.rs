@@ -263,6 +263,18 @@ fn a_node_with_pods_is_uninstalled_only_when_they_may_lose_their_network() {
         same("the node after a refusal", &with_pods.0, &world(host, &[&pod])?)?;
         same("the files after a refusal", &with_pods.1, &whole(host)?)?;
 
+        // A mount point cannot be removed: a record stays, and with it what the rest needs.
+        let record =
+            host.run("sh", &["-ec", "grep -l '\"container\":\"plain\"' /run/podwire/podwire/attachments/*"])?;
+        host.run("mount", &["--bind", &record, &record])?;
+        let Err(why) = uninstall(host, &["--pods"]) else { return Err("a record that stays is no failure".into()) };
+        check(
+            why.contains("not everything could") && why.contains(&record) && why.contains("all else is left"),
+            || why,
+        )?;
+        let kept = ["test", "-x", PLUGIN, "-a", "-e", &record];
+        host.run(kept[0], &kept[1..])?;
+        host.run("umount", &[&record])?;
         let said = uninstall(host, &["--pods"])?;
         check(said.contains("removed 10.244.1."), || said.clone())?;
         host.run("sh", &["-ec", "umount /run/netns/*; rm /run/netns/*"])?;
