@@ -207,6 +207,8 @@ fn it_executes_no_program_and_calls_nothing_that_the_unit_forbids() {
     assert!(calls.len() > 1000, "{} system calls", calls.len());
     // The first one is strace's, which becomes podwired.
     assert_eq!(calls.iter().filter(|name| ["execve", "execveat"].contains(name)).count(), 1);
+    // RestrictNamespaces=yes.
+    assert!(!calls.iter().any(|name| ["setns", "unshare"].contains(name)), "it enters a namespace");
     let families = setting("RestrictAddressFamilies").concat();
     let family = |line: &String| Some(line.split_once(" socket(")?.1.split(',').next()?.to_owned());
     let sockets: BTreeSet<_> = lines.iter().filter_map(family).collect();
