@@ -117,6 +117,32 @@ fn pain14_what_is_installed_already_is_not_touched_and_what_is_damaged_is_replac
 }
 
 #[test]
+fn pain14_an_installer_that_is_killed_leaves_a_plugin_that_works() {
+    scene(1, |lab| {
+        let host = &lab.nodes[0].host;
+        let versions = [program("podwire").map_err(|error| error.to_string())?, another_version(host)?];
+        let podwired = program("podwired").map_err(|error| error.to_string())?;
+        install(host, &versions[0])?;
+        let started = Instant::now();
+        install(host, &versions[1])?;
+        // Over the whole of an installation, a little longer each time.
+        let whole = started.elapsed();
+        for turn in 0..20 {
+            let mut command = Command::new(&podwired);
+            command.args(["install", "--to", PLUGINS, "--plugin"]).arg(&versions[turn % 2]);
+            let mut installer = host.start("podwired install", &mut command)?;
+            thread::sleep(whole * u32::try_from(turn).unwrap_or(0) / 20);
+            installer.kill()?;
+            version().execute(host)?.result()?;
+        }
+        install(host, &versions[0])?;
+        install(host, &versions[1])?;
+        let files = host.run("ls", &["-A", PLUGINS])?;
+        check(files == "podwire", || files)
+    });
+}
+
+#[test]
 fn pain15_no_network_is_announced_before_its_plugin_is_there() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
