@@ -7,7 +7,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use podwire_conf::defaults;
 
@@ -18,6 +21,9 @@ const MODE: u32 = 0o755;
 
 /// How much of a file is compared or copied at once, in bytes.
 const CHUNK: usize = 64 * 1024;
+
+/// How long another installer may take.
+const LOCKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The first bytes of an executable (elf(5)).
 const EXECUTABLE: &[u8] = b"\x7fELF";
@@ -108,9 +114,7 @@ impl Plugin {
 
     fn replace(&self, place: &Path) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        // One at a time: two would write the same file.
-        let directory =
-            Flock::lock(File::open(&self.directory)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        let directory = lock(&self.directory)?;
         let beside = self.directory.join(BESIDE);
         let put = || {
             remove(&beside)?;
@@ -142,6 +146,25 @@ impl Plugin {
             offset += length as u64;
         }
         Ok(())
+    }
+}
+
+/// One at a time: two would write the same file. Whoever has the lock has it for as long as it takes to write a file; one
+/// that keeps it must not keep the daemon.
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    let mut file = File::open(directory)?;
+    let deadline = Instant::now() + LOCKED_WITHIN;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => file = again,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let why = format!("somebody has had the lock of {} for {LOCKED_WITHIN:?}", directory.display());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
+            }
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        thread::park_timeout(Duration::from_millis(10));
     }
 }
 
@@ -318,6 +341,10 @@ mod tests {
         fs::write(directory.join("file"), "").unwrap();
         let why = open(&source).unwrap().install().unwrap_err().to_string();
         assert!(why.starts_with("install /") && why.contains("file/bin/podwire: "), "{why}");
+        let held = lock(&directory).unwrap();
+        let why = Plugin::open(Some(&source), &directory).unwrap().install().unwrap_err().to_string();
+        assert!(why.contains("podwire: somebody has had the lock of /"), "{why}");
+        drop(held);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! membership file → view → dirty ─┐
 //! kernel notices ─────────────────┤→ desired (pure) · found (fresh dump) · diff (pure) → apply → conflist
+//! plugin or conflist touched ─────┤
 //! timer ──────────────────────────┘
 //! ```
 //! This file wires the parts and holds the runtime; it decides nothing.

@@ -1,6 +1,6 @@
 //! Taking every trace of podwire from a node (`podwired uninstall`), in an order in which no pod is without a network
 //! earlier than it has to be: first nothing new can come, then the pods, last what carries them. It goes to its end
-//! whatever cannot be taken away, and then says what that was.
+//! whatever cannot be taken away, and then says what that was; only a pod that cannot be taken away keeps what it needs.
 //!
 //! Only here and in `pass` is the kernel changed.
 
@@ -41,7 +41,7 @@ struct Course<'a> {
 ///
 /// # Errors
 /// When a podwired runs, when pods are attached and `--pods` does not say that they may go, and when something could not be
-/// taken away; all else is then gone.
+/// taken away: all else is then gone, unless it was what a pod holds.
 pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     let state = Path::new(defaults::RUN_DIRECTORY);
     let has_run = state.exists();
@@ -56,6 +56,10 @@ pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     course.file(&conflists.join(defaults::CONFLIST))?;
     course.file(&conflists.join(format!(".{}.new", defaults::CONFLIST)))?;
     course.pods(options.pods, &mut host)?;
+    if !course.failures.is_empty() {
+        // They are still on record, and whoever ends them needs the plugin.
+        return course.end("all else is left until they are gone");
+    }
     course.plugin(&options.plugin_directory)?;
     course.kernel(&mut host)?;
     course.directory(&options.state_directory, |name| name.contains("membership"))?;
@@ -67,14 +71,7 @@ pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     for other in others(conflists) {
         writeln!(course.say, "not podwired's, so it stays: {}, which names the plugin podwire", other.display())?;
     }
-    match (course.failures.len(), course.removed) {
-        (0, 0) => writeln!(course.say, "nothing of podwire is on this node"),
-        (0, _) => writeln!(course.say, "{STAYS}"),
-        (count, _) => {
-            let why = course.failures.join("\n");
-            Err(io::Error::other(format!("{count} things could not be taken away; all else is gone:\n{why}")))
-        }
-    }
+    course.end("all else is gone")
 }
 
 /// The pods of a node: whoever has a device, on record or not.
@@ -114,6 +111,18 @@ impl Pods {
 }
 
 impl Course<'_> {
+    /// How it ends: with what stays, or with what could not be taken away and what has become of `all_else`.
+    fn end(self, all_else: &str) -> io::Result<()> {
+        match (self.failures.len(), self.removed) {
+            (0, 0) => writeln!(self.say, "nothing of podwire is on this node"),
+            (0, _) => writeln!(self.say, "{STAYS}"),
+            _ => {
+                let why = self.failures.join("\n");
+                Err(io::Error::other(format!("not everything could be taken away; {all_else}:\n{why}")))
+            }
+        }
+    }
+
     fn removed(&mut self, what: &str) -> io::Result<()> {
         self.removed += 1;
         writeln!(self.say, "removed {what}")

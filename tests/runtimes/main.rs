@@ -1,6 +1,7 @@
 //! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read
 //! the conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. And those of lists in
-//! which podwire stands with the CNI project's plugins. `scripts/test` installs them.
+//! which podwire stands with the CNI project's plugins; and of systemd-networkd, which has to leave podwire's devices alone.
+//! `scripts/test` installs them.
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
@@ -12,5 +13,6 @@ mod ctr;
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod expect;
 mod garbage;
+mod networkd;
 mod podman;
 mod stage;

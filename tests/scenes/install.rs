@@ -117,6 +117,32 @@ fn pain14_what_is_installed_already_is_not_touched_and_what_is_damaged_is_replac
 }
 
 #[test]
+fn pain14_an_installer_that_is_killed_leaves_a_plugin_that_works() {
+    scene(1, |lab| {
+        let host = &lab.nodes[0].host;
+        let versions = [program("podwire").map_err(|error| error.to_string())?, another_version(host)?];
+        let podwired = program("podwired").map_err(|error| error.to_string())?;
+        install(host, &versions[0])?;
+        let started = Instant::now();
+        install(host, &versions[1])?;
+        // Over the whole of an installation, a little longer each time.
+        let whole = started.elapsed();
+        for turn in 0..20 {
+            let mut command = Command::new(&podwired);
+            command.args(["install", "--to", PLUGINS, "--plugin"]).arg(&versions[turn % 2]);
+            let mut installer = host.start("podwired install", &mut command)?;
+            thread::sleep(whole * u32::try_from(turn).unwrap_or(0) / 20);
+            installer.kill()?;
+            version().execute(host)?.result()?;
+        }
+        install(host, &versions[0])?;
+        install(host, &versions[1])?;
+        let files = host.run("ls", &["-A", PLUGINS])?;
+        check(files == "podwire", || files)
+    });
+}
+
+#[test]
 fn pain15_no_network_is_announced_before_its_plugin_is_there() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
@@ -263,6 +289,18 @@ fn a_node_with_pods_is_uninstalled_only_when_they_may_lose_their_network() {
         same("the node after a refusal", &with_pods.0, &world(host, &[&pod])?)?;
         same("the files after a refusal", &with_pods.1, &whole(host)?)?;
 
+        // A mount point cannot be removed: a record stays, and with it what the rest needs.
+        let record =
+            host.run("sh", &["-ec", "grep -l '\"container\":\"plain\"' /run/podwire/podwire/attachments/*"])?;
+        host.run("mount", &["--bind", &record, &record])?;
+        let Err(why) = uninstall(host, &["--pods"]) else { return Err("a record that stays is no failure".into()) };
+        check(
+            why.contains("not everything could") && why.contains(&record) && why.contains("all else is left"),
+            || why,
+        )?;
+        let kept = ["test", "-x", PLUGIN, "-a", "-e", &record];
+        host.run(kept[0], &kept[1..])?;
+        host.run("umount", &[&record])?;
         let said = uninstall(host, &["--pods"])?;
         check(said.contains("removed 10.244.1."), || said.clone())?;
         host.run("sh", &["-ec", "umount /run/netns/*; rm /run/netns/*"])?;

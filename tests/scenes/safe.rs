@@ -43,8 +43,10 @@ fn read_only(host: &Host) -> Outcome<Host> {
 
 /// Starts the daemon there with those capabilities only, and waits until it is ready.
 fn start_confined(node: &mut Node, capabilities: &str) -> Outcome {
+    node.host.run("sh", &["-c", "echo 'garbage_after_seconds = 1' > /run/settings.toml"])?;
     let apart = read_only(&node.host)?;
-    let arguments = ["--plugin-directory", "/run/cni/bin", "--sysctl-root", "/run/settings"];
+    let arguments =
+        ["--plugin-directory", "/run/cni/bin", "--sysctl-root", "/run/settings", "--settings", "/run/settings.toml"];
     let bounding = format!("--bounding-set={capabilities}");
     let by = ["setpriv", &bounding, "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"];
     let mut command = daemon::command(node, &by, &arguments)?;
@@ -86,6 +88,10 @@ fn with_the_capabilities_of_the_unit_and_a_read_only_file_system_everything_work
             host.run("rm", &[file])?;
             eventually(SOON, || host.run("test", &["-s", file]).map(drop)).map_err(|why| format!("{file}: {why}"))?;
         }
+        let dead = lab.nodes[0].add_pod("dead").map(drop).and_then(|()| lab.nodes[0].pods.pop().ok_or("no pod".into()));
+        let netns = dead?.netns;
+        lab.nodes[0].host.remove_pod(&netns)?;
+        daemon::of(&lab.nodes[0])?.wait_for("released ", SOON)?;
         let said = lab.nodes.iter().filter_map(|node| node.daemon.as_ref()).flat_map(|daemon| daemon.said());
         let problems: Vec<_> = said.filter(|line| line.contains("WARN")).collect();
         check(problems.is_empty(), || problems.join("\n"))
@@ -132,7 +138,7 @@ fn where_the_settings_cannot_be_written_it_says_so_and_where_they_are_right_it_d
     });
 }
 
-/// Every system call of a daemon's life: its start, joins, repairs, files, garbage, its end.
+/// Every system call of a daemon's life as strace(1) tells it: its start, joins, repairs, files, garbage, its end.
 fn traced() -> Outcome<Vec<String>> {
     let (sender, receiver) = std::sync::mpsc::channel();
     scene(2, |lab| {
@@ -168,14 +174,14 @@ fn traced() -> Outcome<Vec<String>> {
         sender.send(text).map_err(|error| error.to_string())
     });
     let text = receiver.recv().map_err(|error| error.to_string())?;
-    let mut calls = Vec::new();
-    // `17  name(arguments) = answer`, and `17  <... name resumed>` for the second half of a call.
-    for line in text.lines() {
-        let call = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('(')).map(|(name, _)| name);
-        let call = call.filter(|name| name.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_'));
-        calls.extend(call.map(str::to_owned));
-    }
-    Ok(calls)
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// The name of the call in a line of strace's: `17  name(arguments) = answer`. The second half of a call that was interrupted,
+/// `17  <... name resumed>`, and other remarks have none.
+fn called(line: &str) -> Option<&str> {
+    let (name, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
+    name.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_').then_some(name)
 }
 
 /// The system calls of a set as systemd knows it (systemd.exec(5), "SystemCallFilter").
@@ -196,11 +202,19 @@ fn members(set: &str) -> Outcome<BTreeSet<String>> {
 
 #[test]
 fn it_executes_no_program_and_calls_nothing_that_the_unit_forbids() {
-    let calls = traced().unwrap();
+    let lines = traced().unwrap();
+    let calls: Vec<_> = lines.iter().filter_map(|line| called(line)).collect();
     assert!(calls.len() > 1000, "{} system calls", calls.len());
     // The first one is strace's, which becomes podwired.
-    let executed = calls.iter().filter(|name| ["execve", "execveat"].contains(&name.as_str())).count();
-    assert_eq!(executed, 1);
+    assert_eq!(calls.iter().filter(|name| ["execve", "execveat"].contains(name)).count(), 1);
+    // RestrictNamespaces=yes.
+    assert!(!calls.iter().any(|name| ["setns", "unshare"].contains(name)), "it enters a namespace");
+    let families = setting("RestrictAddressFamilies").concat();
+    let family = |line: &String| Some(line.split_once(" socket(")?.1.split(',').next()?.to_owned());
+    let sockets: BTreeSet<_> = lines.iter().filter_map(family).collect();
+    let forbidden: Vec<_> =
+        sockets.iter().filter(|family| !families.split(' ').any(|allowed| allowed == *family)).collect();
+    assert!(forbidden.is_empty() && !sockets.is_empty(), "of {sockets:?} the unit forbids {forbidden:?}");
     // What every program may do, the unit's list, and what it takes away from that again.
     let mut allowed = members("@default").unwrap();
     for line in setting("SystemCallFilter") {
@@ -209,7 +223,7 @@ fn it_executes_no_program_and_calls_nothing_that_the_unit_forbids() {
             _ = if line.starts_with('~') { allowed.remove(&member) } else { allowed.insert(member) };
         }
     }
-    let forbidden: BTreeSet<_> = calls.iter().filter(|name| !allowed.contains(*name)).collect();
+    let forbidden: BTreeSet<_> = calls.into_iter().filter(|name| !allowed.contains(*name)).collect();
     assert!(forbidden.is_empty(), "the unit forbids {forbidden:?}");
 }
 
