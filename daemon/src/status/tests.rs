@@ -109,6 +109,7 @@ fn of_many_silent_peers_a_few_are_named() {
     report.view = Some(Ok(Arc::new(view)));
     let status = status(&report);
     assert_eq!((status.wrong.len(), status.wrong[5].as_str()), (6, "15 more peers do not answer"));
+    assert!(status.converged && !status.is_well());
 }
 
 #[test]
