@@ -105,7 +105,8 @@ fn peers(page: &mut Page, status: &Status) {
                 .map(|probe| (vec![("peer", peer.name.clone()), ("address", probe.address.to_string())], probe))
         })
     };
-    let round_trips = probes().filter_map(|(labels, probe)| Some((labels, seconds(probe.round_trip_microseconds?))));
+    let round_trips =
+        probes().filter_map(|(labels, probe)| Some((labels, seconds(probe.round_trip_microseconds?.into()))));
     page.metric(
         "podwire_probe_round_trip_seconds",
         "gauge",

@@ -3,7 +3,6 @@
 
 mod course;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use tracing::warn;
 
 use crate::echo::{self, Echo, Echoer, Heard};
 use crate::report::{Mtu, Report};
-use crate::view::View;
-use course::{Course, Key, Probe, Question, Way};
+use crate::view::{Peer, View};
+use course::{Addresses, Course, Probe};
 
 /// The time between two batches of probes: often enough that nobody waits for long, seldom enough that it costs nothing.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,7 +39,7 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
     let [.., high, low] = std::process::id().to_be_bytes();
     let identifier = u16::from_be_bytes([high, low]);
     let mut heard = listen(identifier, [Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
-    let mut course = Course::default();
+    let mut course = Course::new(Instant::now());
     let mut asked: Option<(Arc<View>, Mtu)> = None;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,10 +55,12 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
             _ = ticks.tick() => {}
         }
         course.expire(Instant::now());
-        if let Some((view, mtu)) = believed(report)
-            && asked.as_ref().is_none_or(|(before, size)| *before != view || *size != mtu)
-        {
-            course.set(Instant::now(), questions(&view, mtu));
+        if let Some((view, mtu)) = believed(report) {
+            if asked.as_ref().is_none_or(|(before, size)| *before != view || *size != mtu) {
+                let peers = view.peers.iter().map(|(name, peer)| (name.as_str(), addresses(&view.own, peer)));
+                course.set(Instant::now(), addresses(&view.own, &view.own), mtu.underlay, peers);
+            }
+            // Every pass makes a view; of two that are equal the later one is kept, so that the other can go.
             asked = Some((view, mtu));
         }
         for Probe { number, source, destination, size } in course.due(Instant::now(), BATCH) {
@@ -97,18 +98,13 @@ fn believed(report: &watch::Sender<Report>) -> Option<(Arc<View>, Mtu)> {
     Some((view.clone(), report.mtu?))
 }
 
-/// Who is asked what: of each peer the first overlay address of each family, and its node's address.
-fn questions(view: &View, mtu: Mtu) -> BTreeMap<Key, Question> {
-    let mut questions = BTreeMap::new();
-    for (name, peer) in &view.peers {
-        let name: Arc<str> = name.as_str().into();
-        for (source, destination) in view.own.overlay_addresses(peer) {
-            questions.insert((name.clone(), Way::Overlay(destination)), Question { source, mtu: mtu.overlay });
-        }
-        let question = Question { source: view.own.address, mtu: mtu.underlay };
-        questions.insert((name, Way::Underlay(peer.address)), question);
+/// What a peer is asked at, or asks from: the overlay address of each family that both have, and its node's address.
+fn addresses(own: &Peer, peer: &Peer) -> Addresses {
+    let mut addresses = [None, None, Some(peer.address)];
+    for (_, address) in own.overlay_addresses(peer) {
+        addresses[usize::from(address.is_ipv6())] = Some(address);
     }
-    questions
+    addresses
 }
 
 /// When it was heard that a probe of this number was answered, or else was too large for the way.
@@ -155,21 +151,11 @@ mod tests {
     fn every_peer_is_asked_in_each_family_that_both_have_and_on_the_underlay() {
         let membership = Membership::parse(include_str!("../../conf/nodes.toml")).unwrap();
         let mut view = View::new(&membership, "node-1").unwrap();
-        let list = |view: &View| {
-            let questions = questions(view, Mtu { underlay: 1500, overlay: 1450 });
-            let line = |((name, way), question): (&Key, &Question)| {
-                format!("{name} {way:?} from {} {}", question.source, question.mtu)
-            };
-            questions.iter().map(line).collect::<Vec<_>>()
-        };
-        let two = [
-            "node-2 Overlay(10.244.2.0) from 10.244.1.0 1450",
-            "node-2 Overlay(fd00:10:244:2::) from fd00:10:244:1:: 1450",
-            "node-2 Underlay(192.168.50.2) from 192.168.50.1 1500",
-        ];
-        assert_eq!(list(&view)[..3], two);
-        assert_eq!(list(&view).len(), 6);
+        let text = |addresses: Addresses| addresses.map(|address| address.map_or("-".into(), |it| it.to_string()));
+        let two = |view: &View| text(addresses(&view.own, &view.peers["node-2"]));
+        assert_eq!(two(&view), ["10.244.2.0", "fd00:10:244:2::", "192.168.50.2"]);
+        assert_eq!(text(addresses(&view.own, &view.own)), ["10.244.1.0", "fd00:10:244:1::", "192.168.50.1"]);
         view.own.pod_cidrs.truncate(1);
-        assert_eq!(list(&view).len(), 4);
+        assert_eq!(two(&view), ["10.244.2.0", "-", "192.168.50.2"]);
     }
 }

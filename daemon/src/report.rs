@@ -2,7 +2,6 @@
 //! looks at the kernel.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,10 +64,10 @@ pub struct Mtu {
 }
 
 /// What the probes of a peer have found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Probed {
-    /// What its overlay addresses have answered, by address.
-    pub overlay: BTreeMap<IpAddr, Echoes>,
+    /// What its overlay addresses have answered: that of IPv4, that of IPv6.
+    pub overlay: [Option<Echoes>; 2],
     /// The way to its node's address.
     pub path: Option<Path>,
 }
@@ -80,8 +79,8 @@ pub struct Echoes {
     window: u16,
     /// How many of them there were, 16 at most.
     known: u8,
-    /// The round trip, smoothed over eight answers.
-    pub round_trip: Option<Duration>,
+    /// The round trip in microseconds, smoothed over eight answers; 0 before the first one.
+    round_trip: u32,
 }
 
 /// How large a packet may be on the way to a node's address, both in bytes.
@@ -100,7 +99,16 @@ impl Echoes {
     /// Enters an answer.
     pub fn answered(&mut self, round_trip: Duration) {
         self.enter(1);
-        self.round_trip = Some(self.round_trip.map_or(round_trip, |before| (before * 7 + round_trip) / 8));
+        let latest = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX / 8).clamp(1, u32::MAX / 8);
+        self.round_trip = match self.round_trip {
+            0 => latest,
+            before => (before * 7 + latest) / 8,
+        };
+    }
+
+    /// The round trip in microseconds, smoothed over eight answers.
+    pub fn round_trip(&self) -> Option<u32> {
+        Some(self.round_trip).filter(|known| *known > 0)
     }
 
     /// Enters that there was none.
@@ -199,7 +207,7 @@ mod tests {
             echoes.answered(Duration::from_micros(1600));
         }
         assert_eq!((echoes.answers(), echoes.loss_percent()), (Some(true), 0));
-        let smoothed = echoes.round_trip.unwrap().as_micros();
+        let smoothed = echoes.round_trip().unwrap();
         assert!((1500..1600).contains(&smoothed), "{smoothed}");
         let mut never = Echoes::default();
         (0..3).for_each(|_| never.unanswered());

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired;
 use crate::local::Local;
-use crate::report::{Path, Probed, Report};
-use crate::view::View;
+use crate::report::{Echoes, Path, Probed, Report};
+use crate::view::{self, View};
 
 /// Sentences about peers that are listed; the others are counted.
 const PEERS_NAMED: usize = 5;
@@ -133,7 +133,7 @@ pub struct Probe {
     /// The address.
     pub address: IpAddr,
     /// The round trip, smoothed.
-    pub round_trip_microseconds: Option<u64>,
+    pub round_trip_microseconds: Option<u32>,
     /// How many of the last 16 probes were lost.
     pub loss_percent: u32,
 }
@@ -227,11 +227,11 @@ impl Status {
 }
 
 fn peers(view: &View, report: &Report) -> Vec<Peer> {
-    let peer = |(name, peer): (&String, &crate::view::Peer)| {
+    let peer = |(name, peer): (&String, &view::Peer)| {
         let probed = report.probes.get(name.as_str());
-        let probe = |(address, echoes): (&IpAddr, &crate::report::Echoes)| Probe {
-            address: *address,
-            round_trip_microseconds: echoes.round_trip.and_then(|took| u64::try_from(took.as_micros()).ok()),
+        let probe = |(address, echoes): (IpAddr, Echoes)| Probe {
+            address,
+            round_trip_microseconds: echoes.round_trip(),
             loss_percent: echoes.loss_percent(),
         };
         Peer {
@@ -239,16 +239,26 @@ fn peers(view: &View, report: &Report) -> Vec<Peer> {
             address: peer.address,
             pod_cidrs: peer.pod_cidrs.clone(),
             state: state(probed),
-            probes: probed.map(|probed| probed.overlay.iter().map(probe).collect()).unwrap_or_default(),
+            probes: echoes(&view.own, peer, probed).map(probe).collect(),
             path_mtu: probed.and_then(|probed| probed.path).map(|path| path.largest),
         }
     };
     view.peers.iter().map(peer).collect()
 }
 
+/// What each overlay address of a peer has answered.
+fn echoes<'a>(
+    own: &'a view::Peer,
+    peer: &'a view::Peer,
+    probed: Option<&'a Probed>,
+) -> impl Iterator<Item = (IpAddr, Echoes)> {
+    let addresses = own.overlay_addresses(peer).into_iter().map(|(_, address)| address);
+    addresses.filter_map(move |address| Some((address, probed?.overlay[usize::from(address.is_ipv6())]?)))
+}
+
 fn state(probed: Option<&Probed>) -> PeerState {
     let answers: Vec<_> =
-        probed.into_iter().flat_map(|probed| probed.overlay.values().map(|it| it.answers())).collect();
+        probed.into_iter().flat_map(|probed| probed.overlay.iter().flatten().map(Echoes::answers)).collect();
     if answers.contains(&Some(false)) {
         PeerState::Silent
     } else if answers.is_empty() || answers.contains(&None) {
@@ -267,9 +277,10 @@ fn wrong(report: &Report, peers: &[Peer], unread: &[String]) -> Vec<String> {
         Some(Ok(view)) => wrong.extend(view.refused.iter().map(ToString::to_string)),
     }
     let silent = |peer: &Peer| {
+        let probed = report.probes.get(peer.name.as_str());
         let named = |address: &IpAddr| {
-            report.probes.get(peer.name.as_str()).and_then(|probed| probed.overlay.get(address)?.answers())
-                == Some(false)
+            let echoes = probed.and_then(|probed| probed.overlay[usize::from(address.is_ipv6())]);
+            echoes.and_then(|echoes| echoes.answers()) == Some(false)
         };
         let addresses: Vec<_> =
             peer.probes.iter().map(|probe| probe.address).filter(named).map(|address| address.to_string()).collect();

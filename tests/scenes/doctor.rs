@@ -116,6 +116,25 @@ fn pain28_a_way_that_loses_large_packets_is_found_with_the_size_that_it_takes() 
 }
 
 #[test]
+fn pain26_a_peer_that_answers_echoes_and_neither_tcp_nor_udp_is_found() {
+    cluster(2, |lab| {
+        // What a receiver does with wrong checksums.
+        let far = lab.nodes[1].host.clone();
+        sh(&far, "nft 'add table inet card; add chain inet card input { type filter hook input priority -300; }'")?;
+        sh(&far, "nft 'add rule inet card input iifname podwire.1 meta l4proto { tcp, udp } drop'")?;
+        let words = ["node-2 answers echoes over the overlay, but neither TCP nor UDP (10.244.2.0, fd00:10:244:2::)"];
+        let fix = only(&findings(lab, &[])?, "checksum", &words)?;
+        check(fix.contains("ethtool -K podwire.1 tx-checksum-ip-generic off"), || fix)?;
+        // One of both that comes through is enough.
+        sh(
+            &far,
+            "nft 'flush chain inet card input; add rule inet card input iifname podwire.1 meta l4proto tcp drop'",
+        )?;
+        nothing(lab, &[])
+    });
+}
+
+#[test]
 fn pain39_a_filter_that_is_too_loose_or_too_strict_is_found_with_the_value_that_counts() {
     cluster(2, |lab| {
         lab.nodes[0].add_pod("pod")?;

@@ -38,12 +38,14 @@ const PROGRAMS: [Program; 2] = [
         running: "run/NetworkManager/devices",
         directories: &["etc/NetworkManager", "run/NetworkManager", "usr/lib/NetworkManager"],
         said: |text| {
-            let unmanaged = text.lines().filter_map(|line| setting(line, "unmanaged-devices"));
-            unmanaged.into_iter().any(|devices| devices.contains("podwire") && devices.contains("pw*"))
+            let told = ["unmanaged-devices", "match-device"];
+            let devices = text.lines().flat_map(|line| told.into_iter().filter_map(|name| setting(line, name)));
+            devices.into_iter().any(|names| names.contains("podwire") && names.contains("interface-name:pw"))
         },
         harm: "may take podwire's devices for its own",
-        fix: "mkdir -p /etc/NetworkManager/conf.d && printf '[keyfile]\\nunmanaged-devices=interface-name:podwire.*;\
-              interface-name:pw*;interface-name:ps*\\n' > /etc/NetworkManager/conf.d/podwire.conf && nmcli general reload",
+        fix: "mkdir -p /etc/NetworkManager/conf.d && printf '[device-podwire]\\nmatch-device=interface-name:podwire.*,\
+              interface-name:pw?????????????,interface-name:ps?????????????\\nmanaged=0\\n' > \
+              /etc/NetworkManager/conf.d/podwire.conf && nmcli general reload",
     },
 ];
 

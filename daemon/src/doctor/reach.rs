@@ -2,7 +2,8 @@
 //! comes through and what does not tells the cause.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// So many are asked, and then there is a short pause: thousands of answers at once would overrun a buffer.
 const CROWD: usize = 100;
 const BREATH: Duration = Duration::from_millis(10);
+
+/// A port that nobody listens on, or nobody minds (RFC 863, "discard").
+const PORT: u16 = 9;
 
 /// Sizes of packets that are asked at once.
 const SIZES_AT_ONCE: usize = 16;
@@ -37,6 +41,8 @@ struct Seen {
     large: BTreeMap<IpAddr, bool>,
     /// The largest packet that came through the underlay whole, in bytes; nothing where it was not tried.
     path: Option<usize>,
+    /// Overlay addresses that answer echoes, and neither TCP nor UDP.
+    deaf: Vec<IpAddr>,
 }
 
 /// The sizes of the largest packets here, in bytes.
@@ -61,7 +67,18 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     let underlay = link::by_index(socket, own.device).map_err(said)?;
     let underlay = underlay.map_or(defaults::MTU, |link| if link.loopback { defaults::MTU } else { link.mtu });
     let sizes = Sizes { overlay: size(device.mtu), underlay: size(underlay) };
-    let seen = ask(cluster, sizes).map_err(|error| error.to_string())?;
+    let mut seen = ask(cluster, sizes).map_err(|error| error.to_string())?;
+    // Who answers takes a moment, who does not a second: of those a few are enough.
+    let mut deaf = 0;
+    for seen in &mut seen {
+        let answering = seen.large.iter().filter(|(_, answers)| **answers).map(|(address, _)| *address);
+        for address in answering {
+            if deaf < super::LISTED && !answers_transport(address) {
+                seen.deaf.push(address);
+                deaf += 1;
+            }
+        }
+    }
     let judged = cluster.peers.iter().zip(seen).filter_map(|(peer, seen)| judge(peer, &seen, sizes, port));
     Ok(judged.collect())
 }
@@ -136,6 +153,24 @@ fn measure(asker: &mut Asker, own: IpAddr, to: IpAddr, mut through: usize, mut l
     Ok(through)
 }
 
+/// Whether TCP or UDP comes through to an address and back. Nobody has to listen there: a refusal is an answer. Unlike those
+/// of an echo, their checksums are left to the device, and there are devices that write wrong ones into what is tunnelled.
+fn answers_transport(address: IpAddr) -> bool {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), PATIENCE);
+    if stream.is_ok() || stream.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+        return true;
+    }
+    let any = if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let ask = || -> std::io::Result<usize> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, PORT))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send(b"podwire")?;
+        socket.recv(&mut [0; 64])
+    };
+    ask().map_or_else(|error| error.kind() == ErrorKind::ConnectionRefused, |_| true)
+}
+
 fn judge(peer: &Peer, seen: &Seen, sizes: Sizes, port: u16) -> Option<Finding> {
     let Peer { name, address, .. } = peer;
     let list = |which: &BTreeMap<IpAddr, bool>| {
@@ -179,6 +214,17 @@ fn judge(peer: &Peer, seen: &Seen, sizes: Sizes, port: u16) -> Option<Finding> {
             sizes.overlay + overhead
         );
         return Some(Finding::new("mtu", cause, fix(path)));
+    }
+    if !seen.deaf.is_empty() {
+        let deaf: Vec<_> = seen.deaf.iter().map(ToString::to_string).collect();
+        let cause = format!(
+            "{name} answers echoes over the overlay, but neither TCP nor UDP ({}): a network card writes wrong checksums into \
+             tunnelled packets, or a firewall on {name} drops what comes by {}",
+            deaf.join(", "),
+            defaults::OVERLAY_DEVICE
+        );
+        let fix = format!("on both nodes: ethtool -K {} tx-checksum-ip-generic off", defaults::OVERLAY_DEVICE);
+        return Some(Finding::new("checksum", cause, fix));
     }
     narrow.map(|path| {
         let cause = format!(
@@ -284,6 +330,7 @@ mod tests {
             overlay: addresses.into_iter().zip(overlay).collect(),
             large: addresses.into_iter().zip(large.iter().copied()).collect(),
             path,
+            deaf: Vec::new(),
         };
         judge(&peer, &seen, SIZES, 8472)
     }

@@ -1,29 +1,27 @@
 use super::*;
 
-/// A course of the peer "peer" with an overlay address and an underlay of 1500 bytes, and the time.
+/// A course of the peer "peer" with an IPv4 overlay address and an underlay of 1500 bytes, and the time.
 struct Play {
     course: Course,
     now: Instant,
 }
 
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn wanted(mtu: u32) -> BTreeMap<Key, Question> {
-    let question = |source: &str| Question { source: address(source), mtu };
-    let key = |way| (Arc::from("peer"), way);
-    BTreeMap::from([
-        (key(Way::Overlay(address("10.244.2.0"))), question("10.244.1.0")),
-        (key(Way::Underlay(address("192.168.50.2"))), question("192.168.50.1")),
-    ])
+fn address(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
 }
 
 impl Play {
     fn new() -> Self {
-        let mut play = Self { course: Course::default(), now: Instant::now() };
-        play.course.set(play.now, wanted(1500));
+        let now = Instant::now();
+        let mut play = Self { course: Course::new(now), now };
+        play.set(1500, &["peer"]);
         play
+    }
+
+    fn set(&mut self, mtu: u32, peers: &[&str]) {
+        let own = [address("10.244.1.0"), None, address("192.168.50.1")];
+        let theirs = [address("10.244.2.0"), address("fd00::2"), address("192.168.50.2")];
+        self.course.set(self.now, own, mtu, peers.iter().map(|name| (*name, theirs)));
     }
 
     /// Plays on for so many seconds, on a way that takes packets up to a size; how many were sent.
@@ -34,8 +32,8 @@ impl Play {
             let due = self.course.due(self.now, 50);
             sent += due.len();
             for probe in due {
-                let passes = if probe.destination == address("10.244.2.0") { overlay } else { probe.size <= underlay };
-                if passes {
+                let on_overlay = Some(probe.destination) == address("10.244.2.0");
+                if if on_overlay { overlay } else { probe.size <= underlay } {
                     self.course.answered(self.now + Duration::from_micros(300), probe.number);
                 }
             }
@@ -45,12 +43,16 @@ impl Play {
     }
 
     fn probed(&self) -> Probed {
-        self.course.probed(&Arc::from("peer")).unwrap()
+        self.course.probed(&self.course.peers[&self.course.names["peer"]])
     }
 
     fn answers(&self) -> Option<bool> {
-        self.probed().overlay[&address("10.244.2.0")].answers()
+        self.probed().overlay[0].and_then(|echoes| echoes.answers())
     }
+}
+
+fn path(largest: u32, wanted: u32) -> Option<Path> {
+    Some(Path { largest, wanted })
 }
 
 #[test]
@@ -60,15 +62,16 @@ fn a_peer_that_answers_is_asked_every_half_minute_and_its_way_every_five() {
     // 100 to 134 rounds of one probe, 10 to 14 of two.
     assert!((120..=165).contains(&sent), "{sent}");
     let probed = play.probed();
-    assert_eq!(probed.path, Some(Path { largest: 1500, wanted: 1500 }));
-    let echoes = probed.overlay[&address("10.244.2.0")];
-    assert_eq!((echoes.loss_percent(), echoes.round_trip), (0, Some(Duration::from_micros(300))));
+    assert_eq!(probed.path, path(1500, 1500));
+    // This node has no IPv6, so the peer is not asked either.
+    let [Some(four), None] = probed.overlay else { panic!("{probed:?}") };
+    assert_eq!((four.loss_percent(), four.round_trip()), (0, Some(300)));
 }
 
 #[test]
 fn a_peer_that_falls_silent_is_known_to_be_within_seconds_of_the_next_probe() {
     let mut play = Play::new();
-    play.run(5, false, 0);
+    play.run(4, false, 0);
     assert_eq!((play.answers(), play.probed().path), (Some(false), None));
     play.run(31, true, 1500);
     assert_eq!(play.answers(), Some(true));
@@ -79,16 +82,16 @@ fn a_peer_that_falls_silent_is_known_to_be_within_seconds_of_the_next_probe() {
 #[test]
 fn pain28_a_way_that_takes_less_than_the_underlay_is_measured_with_a_ladder_of_sizes() {
     let mut play = Play::new();
-    play.run(6, true, 1450);
-    assert_eq!(play.probed().path, Some(Path { largest: 1450, wanted: 1500 }));
-    // Put right, it is known within half a minute and the tries.
-    play.run(32, true, 1500);
-    assert_eq!(play.probed().path, Some(Path { largest: 1500, wanted: 1500 }));
+    play.run(4, true, 1450);
+    assert_eq!(play.probed().path, path(1450, 1500));
+    // Put right, it is known within half a minute.
+    play.run(31, true, 1500);
+    assert_eq!(play.probed().path, path(1500, 1500));
     // Another underlay is another question.
-    play.course.set(play.now, wanted(9000));
-    assert_eq!(play.probed().path, None);
+    play.set(9000, &["peer"]);
+    assert_eq!((play.probed().path, play.answers()), (None, Some(true)));
     play.run(2, true, 9000);
-    assert_eq!(play.probed().path, Some(Path { largest: 9000, wanted: 9000 }));
+    assert_eq!(play.probed().path, path(9000, 9000));
 }
 
 #[test]
@@ -105,19 +108,19 @@ fn one_lost_packet_makes_no_way_smaller() {
     lose(&mut play, &[1500]);
     assert_eq!(play.probed().path, None);
     lose(&mut play, &[]);
-    assert_eq!(play.probed().path, Some(Path { largest: 1500, wanted: 1500 }));
+    assert_eq!(play.probed().path, path(1500, 1500));
 }
 
 #[test]
 fn five_thousand_peers_are_asked_at_no_more_than_the_pace_and_each_comes_to_its_turn() {
-    let mut course = Course::default();
     let mut now = Instant::now();
-    let wanted = (0..5_000_u32).map(|number| {
+    let mut course = Course::new(now);
+    let names: Vec<_> = (0..5_000_u32).map(|number| format!("node-{number}")).collect();
+    let peers = names.iter().zip(0_u32..).map(|(name, number)| {
         let [.., high, low] = number.to_be_bytes();
-        let key = (Arc::from(format!("node-{number}")), Way::Overlay(IpAddr::from([10, high, low, 0])));
-        (key, Question { source: address("10.244.1.0"), mtu: 1450 })
+        (name.as_str(), [Some(IpAddr::from([10, high, low, 0])), None, None])
     });
-    course.set(now, wanted.collect());
+    course.set(now, [address("10.244.1.0"), None, None], 1500, peers);
     let mut asked = BTreeSet::new();
     for _ in 0..100 {
         course.expire(now);
@@ -129,8 +132,8 @@ fn five_thousand_peers_are_asked_at_no_more_than_the_pace_and_each_comes_to_its_
         }
         now += Duration::from_secs(1);
     }
-    assert_eq!(asked.len(), 5_000);
     // Nobody is asked twice before all have been asked once.
+    assert_eq!(asked.len(), 5_000);
     assert_eq!(course.news().len(), 5_000);
     assert!(course.news().is_empty());
 }
@@ -140,11 +143,12 @@ fn who_leaves_is_forgotten_and_answers_to_questions_of_before_count_for_nothing(
     let mut play = Play::new();
     let old = play.course.due(play.now, 50);
     assert_eq!(old.len(), 3);
-    play.course.set(play.now, wanted(1400));
+    play.set(1400, &["peer", "other"]);
     old.iter().for_each(|probe| play.course.answered(play.now, probe.number));
     assert_eq!((play.answers(), play.probed().path), (Some(true), None), "the overlay is asked as before");
     play.course.news();
-    play.course.set(play.now, BTreeMap::new());
+    play.set(1400, &["other"]);
     assert_eq!(play.course.news(), [(Arc::from("peer"), None)]);
-    assert!(play.course.sent.is_empty() && play.course.queue.is_empty());
+    play.set(1400, &[]);
+    assert!(play.course.sent.is_empty() && play.course.queue.is_empty() && play.course.peers.is_empty());
 }
