@@ -3,12 +3,19 @@
 //! same. The plugin's part is [`crate::translation`]'s.
 //!
 //! ```text
-//! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; the overlay is not tracked
+//! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; UDP to the VXLAN port →
+//!                    guard-overlay: of peers that tell the truth it is accepted and not tracked, what else is for this
+//!                    node is dropped
 //! guard-output       raw: what goes to a peer's VXLAN port is not tracked, so that nobody translates it
-//! guard-input        UDP to the VXLAN port → guard-overlay: accepted from peers that tell the truth, else dropped
-//! guard-forward      UDP to the VXLAN port → guard-relayed: a pod's goes to pods only, nobody's goes to a peer but a peer's
+//! guard-input        UDP to the VXLAN port that was translated there is dropped
+//! guard-forward      UDP to the VXLAN port of others → guard-relayed: a pod's goes to pods only, nobody's goes to a peer
+//!                    but a peer's
 //! postrouting        what pods send to the outside leaves under the node's address
 //! ```
+//! The last three look at the first packet of a connection: chains of type `nat` cost the others nothing, and a connection
+//! whose first packet is dropped has none. Without a masquerade there is none of that type, since then there may be nobody
+//! else who has connections tracked: guard-input and guard-forward see every packet, and the overlay is guarded in
+//! guard-input.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -40,16 +47,11 @@ pub const GUARDS: [(&str, &str); 4] = [
 ];
 
 /// The names of chains that are or may have been the daemon's.
-const CHAINS: [&str; 8] = [
-    "guard-prerouting",
-    "guard-output",
-    "guard-input",
-    "guard-forward",
-    "guard-overlay",
-    "guard-relayed",
-    "guard-spoofed",
-    "postrouting",
-];
+const CHAINS: [&str; 8] =
+    ["guard-prerouting", "guard-output", "guard-input", "guard-forward", OVERLAY, RELAYED, SPOOFED, "postrouting"];
+const OVERLAY: &str = "guard-overlay";
+const RELAYED: &str = "guard-relayed";
+const SPOOFED: &str = "guard-spoofed";
 
 /// First letters of the names of the daemon's sets.
 const SETS: &str = "overlay-";
@@ -165,30 +167,29 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
     let at = |kind, hook, priority| Some(Base { kind, hook, priority });
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
     let underlay = IpVersion::of(policy.own);
-    let peers = peer_set(underlay).name;
     let overlay = || Rule::new().to_port(UDP, policy.port);
-    let (from_peer, to_peer) = ([Part::Source(underlay)], [Part::Destination(underlay)]);
+    let mut prerouting = vec![Rule::new().of(IpVersion::V6).in_by(HOST_VETH_PREFIX).not_routed_back().jump(SPOOFED)];
+    let (input, input_base, forward_base) = if policy.masquerade {
+        prerouting.push(overlay().jump(OVERLAY));
+        // What is accepted is not tracked, and never comes here.
+        let refused = refused(overlay).to_vec();
+        let forward_base = at(Kind::Nat, At::Postrouting, SOURCE_NAT - 1);
+        (refused, at(Kind::Nat, At::Input, SOURCE_NAT), forward_base)
+    } else {
+        let guard = vec![overlay().jump(OVERLAY)];
+        (guard, at(Kind::Filter, At::Input, FILTER), at(Kind::Filter, At::Forward, FILTER))
+    };
+    let to_peer = [Part::Destination(underlay)];
+    let untracked = overlay().of(underlay).within(&peer_set(underlay).name, &to_peer).untracked();
     let mut chains = vec![
+        chain("guard-prerouting", at(Kind::Filter, At::Prerouting, RAW), prerouting),
+        chain("guard-output", at(Kind::Filter, At::Output, RAW), vec![untracked]),
+        chain("guard-input", input_base, input),
+        chain("guard-forward", forward_base, vec![overlay().jump(RELAYED)]),
+        chain(OVERLAY, None, guard_overlay(policy, widths)),
+        chain(RELAYED, None, guard_relayed(policy)),
         chain(
-            "guard-prerouting",
-            at(Kind::Filter, At::Prerouting, RAW),
-            vec![
-                Rule::new().of(IpVersion::V6).in_by(HOST_VETH_PREFIX).not_routed_back().jump("guard-spoofed"),
-                overlay().of(underlay).within(&peers, &from_peer).untracked(),
-            ],
-        ),
-        chain(
-            "guard-output",
-            at(Kind::Filter, At::Output, RAW),
-            vec![overlay().of(underlay).within(&peers, &to_peer).untracked()],
-        ),
-        // After routing, and whole again if it came in fragments: nothing reaches the device that does not pass here.
-        chain("guard-input", at(Kind::Filter, At::Input, FILTER), vec![overlay().jump("guard-overlay")]),
-        chain("guard-forward", at(Kind::Filter, At::Forward, FILTER), vec![overlay().jump("guard-relayed")]),
-        chain("guard-overlay", None, guard_overlay(policy, &peers, widths)),
-        chain("guard-relayed", None, guard_relayed(policy, &peers)),
-        chain(
-            "guard-spoofed",
+            SPOOFED,
             None,
             vec![
                 // What a pod says to its link only goes no further than here.
@@ -209,31 +210,41 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
     chains
 }
 
-/// What comes to the VXLAN port of this node.
-fn guard_overlay(policy: &Policy<'_>, peers: &str, widths: &BTreeSet<Width>) -> Vec<Rule> {
+/// What comes to the VXLAN port of this node, and what only passes by on its way to another's.
+fn guard_overlay(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Rule> {
     let underlay = IpVersion::of(policy.own);
     let truthful = |width: &Width| {
         let parts = [Part::Source(underlay), Part::CarriedSource(width.version, width.bits)];
         let rule = Rule::new().of(underlay).carries(policy.vni, width.version);
-        rule.within(&width.set(underlay).name, &parts).accept()
+        rule.within(&width.set(underlay).name, &parts).untracked().accept()
     };
     let mut rules: Vec<_> = widths.iter().map(truthful).collect();
-    rules.push(Rule::new().in_by(HOST_VETH_PREFIX).count(ENCAPSULATION).drop());
-    rules.push(Rule::new().of(underlay).within(peers, &[Part::Source(underlay)]).count(SOURCES).drop());
-    rules.push(Rule::new().count(STRANGERS).drop());
+    // The device hears what is said to everybody, too.
+    rules.push(Rule::new().to_one_elsewhere().back());
+    let [from_pod, from_others] = refused(Rule::new);
+    let from_peer = Rule::new().of(underlay).within(&peer_set(underlay).name, &[Part::Source(underlay)]);
+    rules.extend([from_pod, from_peer.count(SOURCES).drop(), from_others]);
     rules
+}
+
+/// Drops a pod's packets, and all others, each counted.
+fn refused(rule: impl Fn() -> Rule) -> [Rule; 2] {
+    [rule().in_by(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(STRANGERS).drop()]
 }
 
 /// What goes to the VXLAN port of others, as it is after a service or a host port has been translated.
 ///
 /// Of a pod it goes to pods, and else nowhere: under the node's address a peer would take it for the node's own, at every
 /// address that the peer has, of which only one is known here.
-fn guard_relayed(policy: &Policy<'_>, peers: &str) -> Vec<Rule> {
+fn guard_relayed(policy: &Policy<'_>) -> Vec<Rule> {
     let underlay = IpVersion::of(policy.own);
+    let peers = &peer_set(underlay).name;
     let from_pod = || Rule::new().in_by(HOST_VETH_PREFIX);
     let mut rules: Vec<_> = policy.cluster_cidrs.iter().map(|cidr| from_pod().to(*cidr).accept()).collect();
     rules.push(from_pod().count(ENCAPSULATION).drop());
     let to_peer = || Rule::new().of(underlay).within(peers, &[Part::Destination(underlay)]);
+    // What the node itself sends is tracked while guard-output is missing.
+    rules.push(Rule::new().from(family::host(policy.own)).accept());
     rules.push(to_peer().within(peers, &[Part::Source(underlay)]).accept());
     rules.push(to_peer().count(STRANGERS).drop());
     rules
@@ -294,6 +305,6 @@ mod tests {
             let is = |chain: &&Chain| chain.base.is_some_and(|base| base.kind == Kind::Nat);
             firewall.table.chains.iter().filter(is).count()
         };
-        assert_eq!((nat(&on), nat(&off)), (1, 0));
+        assert_eq!((nat(&on), nat(&off)), (3, 0));
     }
 }

@@ -8,7 +8,7 @@ use podwire_conf::hostport::Mapping;
 use podwire_conf::{defaults, masquerade, translation};
 use podwire_kernel::Socket;
 use podwire_kernel::conntrack;
-use podwire_kernel::nft::{self, Chain, Element};
+use podwire_kernel::nft::{self, Chain, Element, Table};
 
 use crate::cni::Failure;
 use crate::ledger::{Ledger, Record};
@@ -107,9 +107,9 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure
         return Ok(Vec::new());
     }
     let mut restored = Vec::new();
-    let table = translation::table(chains_as_found(socket, &pods)?);
+    let (table, whole) = look(socket, &pods)?;
     let name = &table.name;
-    if !nft::read(socket, &table)?.is(&table) {
+    if !whole {
         nft::establish(socket, &table, &[])?;
         restored.push(format!("set the pods' part of table inet {name}"));
     }
@@ -133,9 +133,9 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure
     Ok(restored)
 }
 
-/// The chain of each network. Where pods of one network were made by different configurations, each ADD makes the chain
-/// its own: what is there is right when it is one pod's.
-fn chains_as_found(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<Vec<Chain>, Failure> {
+/// The table that these pods need, and whether it is there. Where pods of one network were made by different
+/// configurations, each ADD makes the network's chain its own: what is there is right when it is one pod's.
+fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(Table, bool), Failure> {
     let all: Vec<&Chain> = pods.iter().flat_map(|(_, _, translation)| &translation.chains).collect();
     let mut chains: Vec<Chain> = Vec::new();
     for chain in &all {
@@ -143,13 +143,15 @@ fn chains_as_found(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) 
             chains.push((*chain).clone());
         }
     }
-    let found = nft::read(socket, &translation::table(chains.clone()))?.table.chains;
+    let found = nft::read(socket, &translation::table(chains.clone()))?;
     for chain in &mut chains {
-        if let Some(found) = found.iter().find(|found| found.name == chain.name && all.contains(found)) {
-            *chain = found.clone();
+        if let Some(there) = found.table.chains.iter().find(|there| there.name == chain.name && all.contains(there)) {
+            chain.clone_from(there);
         }
     }
-    Ok(chains)
+    let table = translation::table(chains);
+    let whole = found.is(&table);
+    Ok((table, whole))
 }
 
 /// Puts back what every pod of every network has there.

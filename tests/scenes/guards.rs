@@ -8,7 +8,7 @@ use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::{Host, SHARED};
 use podwire_tests::lab::membership::{self, Membership, underlay_address};
 use podwire_tests::lab::node::Node;
-use podwire_tests::lab::{SOON, eventually, outside_address, program};
+use podwire_tests::lab::{Lab, SOON, eventually, outside_address, program};
 use serde_json::Value;
 
 use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, scene, state};
@@ -74,10 +74,10 @@ fn unused(number: u16, like: IpAddr) -> IpAddr {
 
 #[test]
 fn pain38_the_overlay_is_for_peers_and_each_speaks_for_itself() {
-    for underlay in FAMILIES {
+    for (underlay, settings) in [(FAMILIES[0], ""), (FAMILIES[1], ""), (FAMILIES[0], "masquerade = false")] {
         scene(3, |lab| {
             lab.write(&over(underlay, 3))?;
-            lab.start()?;
+            lab.nodes.iter_mut().try_for_each(|node| start_with(node, settings))?;
             let pod = lab.nodes[0].add_pod("pod")?;
             let (ear, addresses) = (Ear::open(&pod.host)?, pod.addresses.clone());
             let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
@@ -123,103 +123,117 @@ fn pain38_the_overlay_is_for_peers_and_each_speaks_for_itself() {
 
 #[test]
 fn pain38_a_pod_cannot_encapsulate_by_itself() {
-    cluster(2, |lab| {
-        let near = lab.nodes[0].add_pod("near")?.host.clone();
-        let (beside, beside_addresses) = {
-            let pod = lab.nodes[0].add_pod("beside")?;
-            (pod.host.clone(), pod.addresses.clone())
-        };
-        let (far, addresses) = {
-            let pod = lab.nodes[1].add_pod("far")?;
-            (pod.host.clone(), pod.addresses.clone())
-        };
-        let ear = Ear::open(&far)?;
-        let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
-        // An address of the peer's that is in no membership.
-        peer.run("ip", &["address", "add", "192.168.50.99/24", "dev", "eth0"])?;
-        // A service whose endpoint is the peer's VXLAN port, as anybody can make one who may make services.
-        for line in [
-            "add table ip stranger",
-            "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
-            "add rule ip stranger in ip daddr 10.96.0.1 udp dport 53 dnat to 192.168.50.2:8472",
-            "add rule ip stranger in ip daddr 10.96.0.2 udp dport 53 dnat to 192.168.50.1:8472",
-        ] {
-            node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
+    for settings in ["", "masquerade = false"] {
+        scene(2, |lab| {
+            lab.nodes.iter_mut().try_for_each(|node| start_with(node, settings))?;
+            no_pod_encapsulates(lab)
+        });
+    }
+}
+
+fn no_pod_encapsulates(lab: &mut Lab) -> Outcome {
+    let near = lab.nodes[0].add_pod("near")?.host.clone();
+    let (beside, beside_addresses) = {
+        let pod = lab.nodes[0].add_pod("beside")?;
+        (pod.host.clone(), pod.addresses.clone())
+    };
+    let (far, addresses) = {
+        let pod = lab.nodes[1].add_pod("far")?;
+        (pod.host.clone(), pod.addresses.clone())
+    };
+    let ear = Ear::open(&far)?;
+    let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
+    // An address of the peer's that is in no membership.
+    peer.run("ip", &["address", "add", "192.168.50.99/24", "dev", "eth0"])?;
+    // A service whose endpoint is the peer's VXLAN port, as anybody can make one who may make services.
+    for line in [
+        "add table ip stranger",
+        "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
+        "add rule ip stranger in ip daddr 10.96.0.1 udp dport 53 dnat to 192.168.50.2:8472",
+        "add rule ip stranger in ip daddr 10.96.0.2 udp dport 53 dnat to 192.168.50.1:8472",
+    ] {
+        node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
+    }
+    let device = mac(peer, "podwire.1")?;
+    let [four, six] = [addresses[0], addresses[1]];
+    // As if the pod's own node had sent it: what leaves the pod is masqueraded.
+    let lie = |destination: IpAddr| Forged {
+        vni: 1,
+        device,
+        ethertype: None,
+        source: unused(1, destination),
+        destination,
+        text: "lie".into(),
+    };
+    let to = |address: &str, port: u16| -> SocketAddr { (address.parse::<IpAddr>().unwrap(), port).into() };
+    let targets = [
+        to("192.168.50.2", PORT),
+        to("192.168.50.1", PORT),
+        to("192.168.50.99", PORT),
+        to("10.244.1.0", PORT),
+        to("fd00:192:168:50::2", PORT),
+        to("fd00:10:244:1::", PORT),
+        to("192.168.50.254", PORT),
+        to("10.96.0.1", 53),
+        to("10.96.0.2", 53),
+    ];
+    let mut packets = 0;
+    for target in targets {
+        for destination in [four, six] {
+            send(&near, None, target, &lie(destination).bytes())?;
+            packets += 1;
+            has_refused(node, "pod-encapsulation", packets).map_err(|why| format!("to {target}: {why}"))?;
         }
-        let device = mac(peer, "podwire.1")?;
-        let [four, six] = [addresses[0], addresses[1]];
-        // As if the pod's own node had sent it: what leaves the pod is masqueraded.
-        let lie = |destination: IpAddr| Forged {
-            vni: 1,
-            device,
-            ethertype: None,
-            source: unused(1, destination),
-            destination,
-            text: "lie".into(),
-        };
-        let to = |address: &str, port: u16| -> SocketAddr { (address.parse::<IpAddr>().unwrap(), port).into() };
-        let targets = [
-            to("192.168.50.2", PORT),
-            to("192.168.50.1", PORT),
-            to("192.168.50.99", PORT),
-            to("10.244.1.0", PORT),
-            to("fd00:192:168:50::2", PORT),
-            to("fd00:10:244:1::", PORT),
-            to("192.168.50.254", PORT),
-            to("10.96.0.1", 53),
-            to("10.96.0.2", 53),
-        ];
-        let mut packets = 0;
-        for target in targets {
-            for destination in [four, six] {
-                send(&near, None, target, &lie(destination).bytes())?;
-                packets += 1;
-                has_refused(node, "pod-encapsulation", packets).map_err(|why| format!("to {target}: {why}"))?;
-            }
+    }
+    // By the overlay to the peer's own address there: the peer takes it from no pod.
+    send(&near, None, to("10.244.2.0", PORT), &lie(four).bytes())?;
+    has_refused(peer, "overlay-strangers", 1)?;
+    // A pod's port is a pod's own.
+    let listens = |host: &Host| -> Outcome<std::net::UdpSocket> {
+        let socket = host.enter(|| std::net::UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, PORT)));
+        let socket = socket.map_err(|error| error.to_string())?;
+        socket.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
+        Ok(socket)
+    };
+    for (host, addresses) in [(&beside, beside_addresses), (&far, addresses)] {
+        let socket = listens(host)?;
+        for address in addresses {
+            send(&near, None, (address, PORT).into(), b"hello")?;
+            let heard = socket.recv_from(&mut [0; 16]);
+            heard.map_err(|error| format!("{address} of {}: {error}", host.name))?;
         }
-        // By the overlay to the peer's own address there: the peer takes it from no pod.
-        send(&near, None, to("10.244.2.0", PORT), &lie(four).bytes())?;
-        has_refused(peer, "overlay-strangers", 1)?;
-        // A pod's port is a pod's own.
-        let listens = |host: &Host| -> Outcome<std::net::UdpSocket> {
-            let socket = host.enter(|| std::net::UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, PORT)));
-            let socket = socket.map_err(|error| error.to_string())?;
-            socket.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
-            Ok(socket)
-        };
-        for (host, addresses) in [(&beside, beside_addresses), (&far, addresses)] {
-            let socket = listens(host)?;
-            for address in addresses {
-                send(&near, None, (address, PORT).into(), b"hello")?;
-                let heard = socket.recv_from(&mut [0; 16]);
-                heard.map_err(|error| format!("{address} of {}: {error}", host.name))?;
-            }
-        }
-        forged(peer, unused(1, four), four, "truth")?.send(node, underlay_address(2, FAMILIES[0]), PORT)?;
-        let heard = ear.next()?;
-        check(heard == "truth", || format!("the pod heard {heard:?}"))?;
-        has_refused(node, "pod-encapsulation", packets)
-    });
+    }
+    forged(peer, unused(1, four), four, "truth")?.send(node, underlay_address(2, FAMILIES[0]), PORT)?;
+    let heard = ear.next()?;
+    check(heard == "truth", || format!("the pod heard {heard:?}"))?;
+    has_refused(node, "pod-encapsulation", packets)
 }
 
 #[test]
 fn pain38_nobody_reaches_a_peers_port_through_this_node() {
-    cluster(2, |lab| {
-        let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
-        // Somebody behind this node, whose packets would leave under its address.
-        for line in [
-            "add table ip stranger",
-            "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
-            "add chain ip stranger out { type nat hook postrouting priority 100 ; }",
-            "add rule ip stranger in udp dport 30000 dnat to 192.168.50.2:8472",
-            "add rule ip stranger out udp dport 8472 masquerade",
-        ] {
-            node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
-        }
-        let bytes = forged(peer, unused(1, FAMILIES[0]), unused(2, FAMILIES[0]), "lie")?.bytes();
-        send(&lab.outside, None, (underlay_address(1, FAMILIES[0]), 30_000).into(), &bytes)?;
-        has_refused(node, "overlay-strangers", 1)
-    });
+    for settings in ["", "masquerade = false"] {
+        scene(2, |lab| {
+            lab.nodes.iter_mut().try_for_each(|node| start_with(node, settings))?;
+            nothing_is_relayed(lab)
+        });
+    }
+}
+
+fn nothing_is_relayed(lab: &mut Lab) -> Outcome {
+    let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
+    // Somebody behind this node, whose packets would leave under its address.
+    for line in [
+        "add table ip stranger",
+        "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
+        "add chain ip stranger out { type nat hook postrouting priority 100 ; }",
+        "add rule ip stranger in udp dport 30000 dnat to 192.168.50.2:8472",
+        "add rule ip stranger out udp dport 8472 masquerade",
+    ] {
+        node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
+    }
+    let bytes = forged(peer, unused(1, FAMILIES[0]), unused(2, FAMILIES[0]), "lie")?.bytes();
+    send(&lab.outside, None, (underlay_address(1, FAMILIES[0]), 30_000).into(), &bytes)?;
+    has_refused(node, "overlay-strangers", 1)
 }
 
 #[test]

@@ -255,8 +255,16 @@ fn everything() -> Table {
             Rule::new().of(version).translated().within(&name("pairs"), &[from, to]).back(),
             Rule::new().of(version).follow(&name("roads"), &[from]),
             Rule::new().to_port(17, 8472).of(version).carries(5, version).back(),
-            Rule::new().within(&name("pairs"), &[from, Part::CarriedSource(version, 24)]).count("met").back(),
-            Rule::new().within(&name("pairs"), &[from, Part::CarriedSource(version, whole)]).count("met").back(),
+            Rule::new()
+                .of(version)
+                .within(&name("pairs"), &[from, Part::CarriedSource(version, 24)])
+                .count("met")
+                .back(),
+            Rule::new()
+                .of(version)
+                .within(&name("pairs"), &[from, Part::CarriedSource(version, whole)])
+                .count("met")
+                .back(),
         ]
     };
     let chain = |name: &str, kind, hook, priority, rules| Chain {
@@ -432,13 +440,13 @@ fn sets_and_rules_of_every_sort_are_listed_as_they_were_written() {
         "dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6",
         "ct status dnat ip saddr . ip daddr @pairs4 return",
         "ip6 saddr vmap @roads6",
-        "fib saddr . iif oif 0 drop",
+        "meta nfproto ipv6 fib saddr . iif oif missing drop",
         "notrack",
         "counter met {",
         "counter name \"met\"",
         "type filter hook input priority filter; policy accept;",
-        "type filter hook forward priority -5; policy accept;",
-        "udp dport 8472 @th,96,24 0x5 @th,224,16 0x800 return",
+        "type filter hook forward priority filter - 5; policy accept;",
+        "udp dport 8472 meta nfproto ipv4 @th,96,24 0x5 @th,224,16 0x800 return",
         "ip saddr . @th,336,32 & 0xffffff00 @pairs4 counter name \"met\" return",
         "ip6 saddr . @th,304,128 @pairs6 counter name \"met\" return",
         "oifname \"pw*\" masquerade fully-random",

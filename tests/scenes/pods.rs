@@ -2,20 +2,23 @@
 //! the way of the plugin.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use podwire_kernel::family::{self, IpVersion};
+use podwire_kernel::nft::{self, Content, Set, Type};
+use podwire_kernel::{Socket, conntrack, link, neighbour, route};
 use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
-use podwire_tests::lab::membership::underlay_address;
+use podwire_tests::lab::membership::{Membership, underlay_address};
 use podwire_tests::lab::node::Node;
 use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::{SOON, eventually};
 use serde_json::{Value, json as value};
 
 use crate::attachment::outer;
-use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, state};
+use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, scene, state};
 use crate::guards::by_chain;
 
 /// The port of the node.
@@ -250,25 +253,149 @@ fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
     });
 }
 
+/// How long the daemon may take from a notice to the repair.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// That somebody's work on a host is undone in time, at best of some times: other programs run on the machine too.
+fn promptly(host: &Host, broken: &[&str], is_whole: impl Fn() -> Outcome + Sync) -> Outcome {
+    let mut best = Duration::MAX;
+    for _ in 0..20 {
+        // The node has come to rest: a first damage is repaired at once, one after the other more and more slowly.
+        state(host)?;
+        host.run(broken[0], &broken[1..])?;
+        let start = Instant::now();
+        let repaired = host.enter(|| eventually(SOON, &is_whole));
+        repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
+        best = best.min(start.elapsed());
+        if best < PROMPT {
+            return Ok(());
+        }
+    }
+    Err(format!("after {broken:?} it took {best:?} at best"))
+}
+
 #[test]
-fn pain22_a_pod_is_repaired_within_fifty_milliseconds_among_a_hundred() {
-    cluster(1, |lab| {
+fn pain24_pain46_pods_and_firewall_are_repaired_within_fifty_milliseconds_among_a_hundred_peers() {
+    scene(1, |lab| {
+        let mut membership = Membership::of(1..=100);
+        let numbered = |number: usize| format!("10.244.{number}.0/24").parse().unwrap();
+        for (number, node) in membership.nodes.iter_mut().enumerate() {
+            node.2[0] = numbered(number + 1);
+        }
+        lab.write(&membership)?;
+        lab.start()?;
         let node = &mut lab.nodes[0];
-        for number in 0..30 {
+        let (_pod, _, published) = with_port(node, "published", HOST_PORT)?;
+        for number in 0..20 {
             node.add_pod(&format!("pod-{number}"))?;
         }
-        let (host, address) = (node.host.clone(), node.pod("pod-17").addresses[0].to_string());
-        let mut best = Duration::MAX;
-        for _ in 0..5 {
-            host.run("ip", &["route", "delete", &address])?;
-            let start = Instant::now();
+        let (host, address) = (node.host.clone(), node.pod("pod-17").addresses[0]);
+        let whole = state(&host)?;
+        let route = |address: IpAddr| {
+            let way = route::way(&mut Socket::route().unwrap(), address).map_err(|error| error.to_string())?;
+            let routed = way.is_some_and(|way| way.destination == family::host(address));
+            check(routed, || format!("there is no route to {address}"))
+        };
+        promptly(&host, &["ip", "route", "delete", &address.to_string()], || route(address))?;
+        let device = way_of(&host, address)?;
+        promptly(&host, &["ip", "link", "set", &device, "down"], || route(address))?;
+        promptly(&host, &["ip", "neighbour", "flush", "dev", &device, "nud", "permanent"], || {
+            let index = link::by_name(&mut Socket::route().unwrap(), &device).unwrap().unwrap().index;
+            let found = neighbour::list(&mut Socket::route().unwrap(), index).map_err(|error| error.to_string())?;
+            check(found.len() == 2, || format!("its neighbours are {found:?}"))
+        })?;
+        let set = |name: &str, key: &[Type], content| Set { name: name.into(), key: key.to_vec(), content };
+        let version = Type::Address(IpVersion::V4);
+        let peers = set("overlay-peers4", &[version], Content::Nothing);
+        let has_peers = || {
+            let keys = nft::keys(&mut Socket::netfilter().unwrap(), "podwire", &peers);
+            let found = keys.map_err(|error| error.to_string())?.len();
+            check(found == 99, || format!("there are {found} peers"))
+        };
+        let ports = Content::Values(vec![version, Type::Port]);
+        let ports = set("hostports4", &[Type::Protocol, Type::Port], ports);
+        let has_ports = || {
+            let found = nft::elements(&mut Socket::netfilter().unwrap(), "podwire", &ports);
+            let found = found.map_err(|error| error.to_string())?;
+            let ours = found.iter().filter(|element| element.owner.as_deref() == Some(&*published)).count();
+            check(ours == 2, || format!("there are {found:?}"))
+        };
+        promptly(&host, &["nft", "flush set inet podwire overlay-peers4"], has_peers)?;
+        promptly(&host, &["nft", "flush map inet podwire hostports4"], has_ports)?;
+        promptly(&host, &["nft", "flush ruleset"], || has_peers().and_then(|()| has_ports()))?;
+        eventually(SOON, || same("the node", &by_chain(&whole), &by_chain(&state(&host)?)))
+    });
+}
+
+/// The device that an address is routed to.
+fn way_of(host: &Host, address: IpAddr) -> Outcome<String> {
+    let route = json(host, "ip", &["-j", "route", "get", &address.to_string()])?;
+    Ok(route[0]["dev"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn pain48_a_pod_does_not_reach_the_nodes_own_services_after_a_flush_either() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let (pod, ..) = with_port(node, "pod", HOST_PORT)?;
+        let host = &node.host;
+        let own = host.enter(|| UdpSocket::bind(("127.0.0.1", 5353))).map_err(|error| error.to_string())?;
+        own.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
+        let whole = by_chain(&state(host)?);
+        host.run("nft", &["flush ruleset"])?;
+        eventually(SOON, || same("the node", &whole, &by_chain(&state(host)?)))?;
+        // By a route of its own making; what the node says itself is heard after that, and first.
+        pod.run("ip", &["route", "add", "127.0.0.1", "via", "169.254.1.1", "dev", "eth0", "onlink", "table", "7"])?;
+        pod.run("ip", &["rule", "add", "to", "127.0.0.1", "table", "7", "priority", "0"])?;
+        pod.run("sh", &["-c", "ip rule delete table local priority 0; ip rule add table local priority 9"])?;
+        pod.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"])?;
+        let from = pod.enter(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            socket.send_to(b"pod", ("127.0.0.1", 5353))
+        });
+        from.map_err(|error| format!("the pod cannot even try: {error}"))?;
+        host.enter(|| UdpSocket::bind(("127.0.0.1", 0))?.send_to(b"node", ("127.0.0.1", 5353)))
+            .map_err(|error| error.to_string())?;
+        let mut heard = [0; 16];
+        let (length, _) = own.recv_from(&mut heard).map_err(|error| error.to_string())?;
+        check(&heard[..length] == b"node", || "the pod was heard".into())
+    });
+}
+
+#[test]
+fn pain45_datagrams_follow_a_host_port_that_was_restored() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let (pod, ..) = with_port(node, "pod", HOST_PORT)?;
+        let heard = pod.enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 80))).map_err(|error| error.to_string())?;
+        heard.set_read_timeout(Some(Duration::from_millis(20))).map_err(|error| error.to_string())?;
+        // Somebody who never stops: each datagram belongs to the flow of the one before.
+        let client = lab.outside.enter(|| UdpSocket::bind(("0.0.0.0", 0))).map_err(|error| error.to_string())?;
+        let to = (underlay_address(1, FAMILIES[0]), HOST_PORT);
+        let arrives = || {
             eventually(SOON, || {
-                let route = host.run("ip", &["route", "show", &address])?;
-                check(!route.is_empty(), || "no route".into())
-            })?;
-            best = best.min(start.elapsed());
+                client.send_to(b"?", to).map_err(|error| error.to_string())?;
+                heard.recv_from(&mut [0; 16]).map(drop).map_err(|error| error.to_string())
+            })
+        };
+        arrives()?;
+        for round in 0..5 {
+            node.host
+                .run("nft", &["flush map inet podwire hostports4; flush map inet podwire hostports-by-address4"])?;
+            // A flow that begins now has no translation, and would never have one.
+            let filter = conntrack::Filter {
+                version: IpVersion::V4,
+                protocol: 17,
+                destination: None,
+                destination_port: Some(HOST_PORT),
+                reply_source: None,
+            };
+            let forget = || conntrack::forget(&mut Socket::netfilter()?, &filter);
+            node.host.enter(forget).map_err(|error| error.to_string())?;
+            client.send_to(b"?", to).map_err(|error| error.to_string())?;
+            arrives().map_err(|why| format!("round {round}: {why}"))?;
         }
-        check(best < Duration::from_millis(50), || format!("it took {best:?} at best"))
+        Ok(())
     });
 }
 

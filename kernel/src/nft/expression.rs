@@ -36,7 +36,8 @@ const OBJECT_TYPE: u16 = 1;
 const OBJECT_NAME: u16 = 2;
 /// `ETH_P_IP`, `ETH_P_IPV6` (uapi/linux/if_ether.h).
 const ETHERTYPES: [u16; 2] = [0x0800, 0x86dd];
-/// `RTN_LOCAL` (uapi/linux/rtnetlink.h).
+/// `RTN_UNICAST`, `RTN_LOCAL` (uapi/linux/rtnetlink.h).
+const UNICAST: u32 = 1;
 const LOCAL: u32 = 2;
 /// `NFTA_CT_*`, `NFT_CT_STATUS` (uapi/linux/netfilter/nf_tables.h).
 const CONNECTION_REGISTER: u16 = 1;
@@ -143,13 +144,22 @@ impl Rule {
     }
 
     /// … whose destination is an address of this host, by its routing tables.
-    pub fn to_local(mut self) -> Self {
+    pub fn to_local(self) -> Self {
+        self.destination(LOCAL)
+    }
+
+    /// … whose destination is one address of another host, by the routing tables: neither this host's, nor everybody's.
+    pub fn to_one_elsewhere(self) -> Self {
+        self.destination(UNICAST)
+    }
+
+    fn destination(mut self, kind: u32) -> Self {
         let attributes = vec![
             number(FIB_REGISTER, Register::Reg1.into()),
             number(FIB_RESULT, FIB_ADDRESS_TYPE),
             number(FIB_FLAGS, FIB_OF_DESTINATION),
         ];
-        self.extend([other("fib", attributes), compare(LOCAL.to_ne_bytes().to_vec())]);
+        self.extend([other("fib", attributes), compare(kind.to_ne_bytes().to_vec())]);
         self
     }
 
@@ -184,7 +194,7 @@ impl Rule {
             number(FIB_RESULT, FIB_DEVICE),
             number(FIB_FLAGS, FIB_BACK_AGAIN),
         ];
-        self.extend([other("fib", attributes), compare(vec![0])]);
+        self.extend([other("fib", attributes), compare(vec![0; 4])]);
         self
     }
 
