@@ -19,6 +19,7 @@ pub mod state;
 pub mod view;
 
 mod follow;
+mod log;
 mod only;
 mod pace;
 mod pass;
@@ -37,7 +38,7 @@ use args::{Args, Command};
 pub fn run(args: Args) -> ExitCode {
     let Command::Run(run) = args.command;
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colour).with_target(false).init();
+    tracing_subscriber::fmt().with_writer(|| log::Lines).with_ansi(colour).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(run));

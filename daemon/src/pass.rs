@@ -18,7 +18,7 @@ use crate::diff::{self, DeviceChange};
 use crate::settings::Settings;
 use crate::state::Device;
 use crate::view::View;
-use crate::{conflist, desired, found};
+use crate::{conflist, desired, found, log};
 
 mod change;
 
@@ -176,7 +176,7 @@ impl Worker {
     fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
         let mut count = 0;
         let counted = changes.into_iter().inspect(|_| count += 1);
-        let mut refused = self.route.execute_each(counted, |wish| info!("{wish}"));
+        let mut refused = log::together(|| self.route.execute_each(counted, |wish| info!("{wish}")));
         outcome.changes += count;
         refused.sort_by_key(|(place, _)| *place);
         refused.into_iter().map(|(_, error)| error).collect()

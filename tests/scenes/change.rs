@@ -84,7 +84,7 @@ fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
         let mut round = 0_u16;
         while start.elapsed() < Duration::from_secs(4) {
             round += 1;
-            let present = (2..=60).filter(|number| (number * 7 + round * 13) % 5 != 0);
+            let present = (2..=60).filter(|number| !(number * 7 + round * 13).is_multiple_of(5));
             let mut membership = Membership::of([1].into_iter().chain(present));
             for (_, address, _) in membership.nodes.iter_mut().skip(1).step_by(usize::from(round % 7) + 2) {
                 *address = [192, 168, 51, u8::try_from(round % 200).unwrap_or(0)].into();
