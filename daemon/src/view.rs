@@ -181,7 +181,7 @@ impl Claims {
 
 mod change;
 
-pub use change::Change;
+pub use change::{Change, follow};
 
 #[cfg(test)]
 mod tests;
