@@ -36,6 +36,7 @@ mod health;
 mod http;
 mod install;
 mod kept;
+mod log;
 mod observe;
 mod only;
 mod pace;
@@ -85,7 +86,7 @@ fn once(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
 /// Runs the daemon until it is told to stop.
 fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colour).with_target(false).init();
+    tracing_subscriber::fmt().with_writer(|| log::Lines).with_ansi(colour).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(run));

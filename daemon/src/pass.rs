@@ -26,7 +26,7 @@ use crate::settings::{Overlay, Settings};
 use crate::state::{Device, State};
 use crate::underlay::Underlay;
 use crate::view::View;
-use crate::{conflist, desired, features, found, pods, underlay};
+use crate::{conflist, desired, features, found, log, pods, underlay};
 
 mod change;
 
@@ -302,7 +302,7 @@ impl Worker {
     fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
         let mut subjects = Vec::new();
         let noted = changes.into_iter().inspect(|change| subjects.push(change.message.subject()));
-        let mut refused = self.route.execute_each(noted, |wish| info!("{wish}"));
+        let mut refused = log::together(|| self.route.execute_each(noted, |wish| info!("{wish}")));
         refused.sort_by_key(|(place, _)| *place);
         let mut left = refused.iter().map(|(place, _)| *place).peekable();
         for (place, subject) in subjects.into_iter().enumerate() {

@@ -23,7 +23,7 @@ use crate::pass::{Outcome, Worker};
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::told::Told;
-use crate::view::{Change, View};
+use crate::view::{self, Change, View};
 
 /// A pass is stopped for a change of the membership only while the last one that was not is younger than this.
 const WHOLE_WITHIN: Duration = Duration::from_secs(10);
@@ -43,8 +43,14 @@ pub(crate) async fn run(
     let mut told = Told::default();
     let mut pace = Pace::default();
     let mut last = Instant::now();
+    // What the view was made of.
+    let mut known = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
     loop {
-        let mut view = View::new(&membership.borrow_and_update(), &run.node_name).map(Arc::new);
+        let mut view = {
+            let membership = membership.borrow_and_update();
+            view::follow(&mut known, &membership);
+            View::new(&membership, &run.node_name).map(Arc::new)
+        };
         told.refusals(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
@@ -74,21 +80,17 @@ pub(crate) async fn run(
                 changed = membership.changed() => {
                     changed.map_err(io::Error::other)?;
                     let Ok(before) = &view else { break };
-                    let change = Change::between(before, &membership.borrow_and_update(), &run.node_name);
+                    let start = Instant::now();
+                    let new = membership.borrow_and_update();
+                    let change = Change::between(before, &known, &new, &run.node_name);
                     let Some(change) = change.filter(|_| worker.can_change()) else { break };
-                    if change.is_empty() {
-                        continue;
-                    }
-                    let (before, start) = (before.clone(), Instant::now());
-                    let (after, outcome);
-                    (worker, after, outcome) = spawn_blocking(move || {
-                        let (after, outcome) = worker.change(&before, &change);
-                        (worker, after, outcome)
-                    }).await.map_err(io::Error::other)?;
+                    // On this thread: it takes a millisecond, and another thread would have to be woken first.
+                    let (after, outcome) = worker.change(before, &change);
                     view = Ok(after);
                     if !worker.can_change() {
                         break;
                     }
+                    view::follow(&mut known, &new);
                     report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
                     due = due.min(earliest.max(Instant::now() + VERIFY));
                 }
@@ -140,4 +142,33 @@ fn listen(own: [u32; 2]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
         }
     })?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_makes_room_for_a_change_of_the_membership_which_is_still_to_be_seen_after_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let empty = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
+            let (sender, mut membership) = watch::channel(empty.clone());
+            let stop = Arc::new(AtomicBool::new(false));
+            let told = stop.clone();
+            // Ends only when it is told to.
+            let pass = spawn_blocking(move || {
+                while !told.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            });
+            sender.send(empty.clone()).unwrap();
+            unless_overtaken(pass, Some(&stop), &mut membership).await.unwrap();
+            assert!(!stop.load(Ordering::Relaxed), "the next pass is not told to stop");
+            assert!(membership.has_changed().unwrap());
+            // Where nothing may stop it, it goes on to its end.
+            let pass = spawn_blocking(|| 7);
+            assert_eq!(unless_overtaken(pass, None, &mut membership).await.unwrap(), 7);
+        });
+    }
 }

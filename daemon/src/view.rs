@@ -189,7 +189,7 @@ impl Claims {
 
 mod change;
 
-pub use change::Change;
+pub use change::{Change, follow};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 //! somebody else's, and what others do meanwhile is not missed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use podwire_kernel::nexthop::{Encap, Nexthop};
@@ -179,31 +181,46 @@ fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
 }
 
 #[test]
+fn a_socket_that_was_told_to_stop_makes_no_list_and_goes_on_with_changes() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let stop = Arc::new(AtomicBool::new(true));
+        let mut socket = Socket::route().unwrap();
+        socket.stop_by(stop.clone());
+        let route = blackhole(0);
+        socket.execute(route.replace()).unwrap();
+        let error = podwire_kernel::route::list(&mut socket, 112).unwrap_err().to_string();
+        assert!(error.contains("something else comes first"), "{error}");
+        stop.store(false, Ordering::Relaxed);
+        assert_eq!(podwire_kernel::route::list(&mut socket, 112).unwrap(), [route]);
+    });
+}
+
+fn blackhole(number: u8) -> Route {
+    let destination = format!("10.9.{number}.0/24").parse().unwrap();
+    Route { destination, metric: 0, target: Target::Blackhole, protocol: 112 }
+}
+
+#[test]
 fn what_a_socket_changes_itself_is_no_news_to_it_and_what_others_do_is() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
         let notices = Notices::open([own.port(), 0]).unwrap();
-        let route = |number: u8| Route {
-            destination: format!("10.9.{number}.0/24").parse().unwrap(),
-            metric: 0,
-            target: Target::Blackhole,
-            protocol: 112,
-        };
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
         for number in 0..100 {
-            own.execute(route(number).replace()).unwrap();
+            own.execute(blackhole(number).replace()).unwrap();
         }
         for number in 0..50 {
-            own.execute(route(number).delete()).unwrap();
+            own.execute(blackhole(number).delete()).unwrap();
         }
-        other.execute(route(200).replace()).unwrap();
+        other.execute(blackhole(200).replace()).unwrap();
         receiver.recv_timeout(SOON).unwrap();
         // The one notice was the last change's: whatever came before it had come.
         assert!(receiver.try_recv().is_err());
-        own.execute(route(201).replace()).unwrap();
-        other.execute(route(200).delete()).unwrap();
+        own.execute(blackhole(201).replace()).unwrap();
+        other.execute(blackhole(200).delete()).unwrap();
         receiver.recv_timeout(SOON).unwrap();
         assert!(receiver.try_recv().is_err());
     });

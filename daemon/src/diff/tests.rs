@@ -90,6 +90,16 @@ fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
     assert_eq!(wishes(&changes), expected);
 }
 
+#[test]
+fn a_nexthop_of_ours_is_replaced_and_a_new_one_takes_no_id_that_somebody_has() {
+    let (wanted, mut found) = (wanted(&view()), wanted(&view()));
+    found.nexthops.remove(&11_200_001);
+    found.nexthops.get_mut(&11_200_002).unwrap().encap.as_mut().unwrap().vni = 7;
+    let flags: Vec<_> = state(&wanted, &found).iter().map(|change| change.flags).collect();
+    let (create, replace, exclusive) = (0x400, 0x100, 0x200);
+    assert_eq!(flags, [create | exclusive, create | replace]);
+}
+
 fn link(device: &Device) -> Link {
     Link {
         index: DEVICE,

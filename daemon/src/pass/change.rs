@@ -36,8 +36,11 @@ impl Worker {
 
     /// Makes the kernel follow a change of the view that the last pass was made with: the new view, and what came of it.
     /// Where it was not the whole change, [`Worker::can_change`] says no, and only a whole pass helps.
-    pub(crate) fn change(&mut self, view: &View, change: &Change) -> (Arc<View>, Outcome) {
+    pub(crate) fn change(&mut self, view: &Arc<View>, change: &Change) -> (Arc<View>, Outcome) {
         let mut outcome = Outcome::default();
+        if change.is_empty() {
+            return (view.clone(), outcome);
+        }
         let done = self.left.take().and_then(|left| self.change_overlay(view, change, left, &mut outcome));
         let view = Arc::new(view.with(change));
         let firewall = self.firewall.pass(&view, &self.settings, Path::new(podwire::STATE), &mut outcome);

@@ -1,7 +1,7 @@
 //! What a new membership changes in a view that was right before it, where that is little and plain: a few peers that
 //! came, left or changed. Pure. Whatever is more than that, or gives a reason to refuse anything, is judged as a whole.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use podwire_kernel::family;
 
@@ -21,47 +21,49 @@ pub struct Change {
 }
 
 impl Change {
-    /// What leads from the view that the node called `name` has to the one that it gets by `membership`; `None` where
-    /// that is not a matter of a few peers.
-    pub fn between(view: &View, membership: &Membership, name: &str) -> Option<Self> {
-        if !view.refused.is_empty() || view.cluster_cidrs != membership.cluster_cidrs {
+    /// What leads from `view`, which the node called `name` has by the membership `old`, to the one that it gets by `new`;
+    /// `None` where that is not a matter of a few peers.
+    pub fn between(view: &View, old: &Membership, new: &Membership, name: &str) -> Option<Self> {
+        if !view.refused.is_empty() || old.cluster_cidrs != new.cluster_cidrs {
             return None;
         }
-        let mut change = Self::default();
-        let (mut names, mut new) = (HashSet::with_capacity(membership.nodes.len()), Vec::new());
-        let mut same = 0;
-        for node in &membership.nodes {
-            if !names.insert(node.name.as_str()) {
-                return None;
-            }
-            let known = if node.name == name { Some(&view.own) } else { view.peers.get(&node.name) };
-            match known {
-                Some(peer) if peer.address == node.address && peer.pod_cidrs == node.pod_cidrs => same += 1,
-                _ if node.name == name => return None,
-                Some(peer) => {
-                    change.before.insert(node.name.clone(), peer.clone());
-                    new.push(node);
-                }
-                None => new.push(node),
-            }
-            if new.len() > FEW {
-                return None;
-            }
-        }
-        if same + change.before.len() < view.peers.len() + 1 {
-            for (left, peer) in view.peers.iter().filter(|(known, _)| !names.contains(known.as_str())) {
-                change.before.insert(left.clone(), peer.clone());
-            }
-        }
-        if !names.contains(name) || change.before.len() > FEW {
-            return None;
-        }
-        let mut claims = Claims::default();
+        let (old, new) = differing(&old.nodes, &new.nodes);
+        let mut left: HashMap<&str, &Node> = old.iter().map(|node| (node.name.as_str(), node)).collect();
+        let (mut change, mut come) = (Self::default(), Vec::new());
         for node in new {
+            match left.remove(node.name.as_str()) {
+                Some(same) if same == node => {}
+                // One that is listed twice, or was and is elsewhere in the list.
+                None if node.name == name || view.peers.contains_key(&node.name) => return None,
+                before => {
+                    change.leave(view, before)?;
+                    come.push(node);
+                }
+            }
+            if come.len() > FEW {
+                return None;
+            }
+        }
+        if left.len() > FEW {
+            return None;
+        }
+        left.into_values().try_for_each(|node| change.leave(view, Some(node)))?;
+        let mut claims = Claims::default();
+        for node in come {
             let peer = claims.judge(node, &view.cluster_cidrs).ok()?;
-            change.after.insert(node.name.clone(), change.accept(view, node, peer)?);
+            let twice = change.after.insert(node.name.clone(), change.accept(view, node, peer)?);
+            twice.is_none().then_some(())?;
         }
         Some(change)
+    }
+
+    /// Notes a peer that is not any more what it was, if there was one; this node itself is none.
+    fn leave(&mut self, view: &View, node: Option<&Node>) -> Option<()> {
+        if let Some(node) = node {
+            let (name, peer) = view.peers.get_key_value(&node.name)?;
+            self.before.insert(name.clone(), peer.clone());
+        }
+        Some(())
     }
 
     /// A peer that is nobody's rival among those that stay.
@@ -82,6 +84,23 @@ impl Change {
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
     }
+}
+
+/// What is left of two lists without what they begin and end with alike.
+fn differing<'old, 'new>(old: &'old [Node], new: &'new [Node]) -> (&'old [Node], &'new [Node]) {
+    let begin = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&old[begin..], &new[begin..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    (&old[..old.len() - end], &new[..new.len() - end])
+}
+
+/// Makes a membership equal to a new one, and leaves alone what is equal already.
+pub fn follow(membership: &mut Membership, new: &Membership) {
+    let begin = membership.nodes.iter().zip(&new.nodes).take_while(|(old, new)| old == new).count();
+    let (old, other) = differing(&membership.nodes, &new.nodes);
+    let end = begin + old.len();
+    membership.nodes.splice(begin..end, other.iter().cloned());
+    membership.cluster_cidrs.clone_from(&new.cluster_cidrs);
 }
 
 impl View {

@@ -32,7 +32,7 @@ fn names(peers: &BTreeMap<String, Peer>) -> Vec<&str> {
 }
 
 fn between(before: &Membership, after: &Membership) -> Option<Change> {
-    Change::between(&View::new(before, NAME).unwrap(), after, NAME)
+    Change::between(&View::new(before, NAME).unwrap(), before, after, NAME)
 }
 
 #[test]
@@ -79,8 +79,11 @@ proptest! {
         };
         let (before, after) = (whole(before), whole(after));
         let Ok(view) = View::new(&before, NAME) else { return Ok(()) };
-        if let Some(change) = Change::between(&view, &after, NAME) {
+        if let Some(change) = Change::between(&view, &before, &after, NAME) {
             prop_assert_eq!(Ok(view.with(&change)), View::new(&after, NAME));
         }
+        let mut followed = before;
+        follow(&mut followed, &after);
+        prop_assert_eq!(followed, after);
     }
 }

@@ -19,28 +19,46 @@ use super::program::Podwired;
 /// The VXLAN device of the flannel layout.
 const FLANNEL: &str = "flannel.1";
 
-/// A way that packets take between two nodes.
+/// A way that packets take between two nodes. A node that masquerades what leaves the cluster has every packet tracked,
+/// which costs more than all that the ways differ by: so each overlay is there with masquerade, as it is deployed, and
+/// alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Layout {
     /// What podwired makes.
     Podwire,
-    /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry.
+    /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry; masquerade by nftables, as
+    /// flannel sets it up.
     Flannel,
-    /// A route for each peer, without an overlay.
+    /// What podwired makes, without its table of nftables.
+    PodwireAlone,
+    /// The same as [`Layout::Flannel`], without nftables.
+    FlannelAlone,
+    /// A route for each peer, without an overlay and without nftables.
     Plain,
 }
 
 impl Layout {
     /// In the order of the tables.
-    pub(crate) const ALL: [Self; 3] = [Self::Podwire, Self::Flannel, Self::Plain];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Podwire, Self::Flannel, Self::PodwireAlone, Self::FlannelAlone, Self::Plain];
 
     /// For humans.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Podwire => "podwire",
-            Self::Flannel => "flannel layout",
+            Self::Flannel => "flannel layout with masquerade",
+            Self::PodwireAlone => "podwire's overlay alone",
+            Self::FlannelAlone => "flannel layout alone",
             Self::Plain => "plain routes",
+        }
+    }
+
+    /// The one of ours that is like this one in all but the way.
+    pub(crate) fn ours(self) -> Self {
+        match self {
+            Self::Podwire | Self::Flannel => Self::Podwire,
+            Self::PodwireAlone | Self::FlannelAlone | Self::Plain => Self::PodwireAlone,
         }
     }
 }
@@ -96,12 +114,12 @@ impl Pair {
             let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
             node.run("sh", &["-c", forward])?;
             match layout {
-                Layout::Podwire => {
+                Layout::Podwire | Layout::PodwireAlone => {
                     let daemon = Podwired::start(podwired, node, number)?;
                     daemon.wait_for("ready: ")?;
                     daemons.push(daemon);
                 }
-                Layout::Flannel => drop(flannel(node, number, peers)?),
+                Layout::Flannel | Layout::FlannelAlone => drop(flannel(node, number, peers)?),
                 Layout::Plain => plain(node, number, peers)?,
             }
         }
@@ -109,6 +127,17 @@ impl Pair {
             let [first, second] = &nodes;
             let own = [runtime::configuration(first, CONFLISTS)?, runtime::configuration(second, CONFLISTS)?];
             *configurations = Some(own);
+        }
+        for (number, node) in (1..).zip(&nodes) {
+            match layout {
+                Layout::Flannel => masquerade(node, number)?,
+                Layout::PodwireAlone => {
+                    // Stopping takes nothing away; and nobody puts back what is taken away now.
+                    daemons.clear();
+                    node.run("nft", &["delete", "table", "inet", "podwire"])?;
+                }
+                _ => {}
+            }
         }
         let configurations = configurations.as_ref().ok_or("no configuration")?;
         let attach = |node: &Host, configuration: &Value| -> Result<(Host, IpAddr), String> {
@@ -155,6 +184,22 @@ pub(crate) fn flannel(node: &Host, number: u32, peers: u32) -> Result<Duration, 
     batch(node, "ip", &entries)?;
     batch(node, "bridge", &forwarding)?;
     Ok(start.elapsed())
+}
+
+/// The rules that flannel masquerades by: nothing within the cluster, everything that leaves it.
+fn masquerade(node: &Host, number: u32) -> Result<(), String> {
+    let (own, cluster) = (format!("{}/24", plan::pods(number).0), "10.0.0.0/8");
+    let rules = format!(
+        "add table ip flannel-ipv4
+        add chain ip flannel-ipv4 postrtg {{ type nat hook postrouting priority srcnat; }}
+        add rule ip flannel-ipv4 postrtg ip saddr {own} ip daddr {cluster} return
+        add rule ip flannel-ipv4 postrtg ip saddr {cluster} ip daddr {own} return
+        add rule ip flannel-ipv4 postrtg ip saddr != {cluster} ip daddr {own} return
+        add rule ip flannel-ipv4 postrtg ip saddr {cluster} ip daddr != 224.0.0.0/4 masquerade fully-random"
+    );
+    const FILE: &str = "/run/rules";
+    node.enter(|| fs::write(FILE, rules)).map_err(|error| format!("write {FILE}: {error}"))?;
+    node.run("nft", &["-f", FILE]).map(drop)
 }
 
 fn plain(node: &Host, number: u32, peers: u32) -> Result<(), String> {

@@ -54,10 +54,7 @@ impl Report {
     fn traffic_table(&self) -> String {
         let mut rows = vec![["", "round trip, µs", "", "Gbit/s", ""].map(str::to_owned).to_vec()];
         for one in &self.traffic {
-            let times = |ratio: Option<f64>| match (one.layout, ratio) {
-                (Layout::Podwire, _) | (_, None) => String::new(),
-                (_, Some(ratio)) => format!("({ratio:.2} ×)"),
-            };
+            let times = |ratio: Option<f64>| ratio.map(|ratio| format!("({ratio:.2} ×)")).unwrap_or_default();
             rows.push(vec![
                 one.layout.name().into(),
                 figures(one.round_trip_us),
@@ -106,8 +103,8 @@ impl Report {
             let bar = |one: &super::Traffic| Bar {
                 name: one.layout.name().into(),
                 part: match one.layout {
-                    Layout::Podwire => Part::Ours,
-                    Layout::Flannel => Part::Other,
+                    Layout::Podwire | Layout::PodwireAlone => Part::Ours,
+                    Layout::Flannel | Layout::FlannelAlone => Part::Other,
                     Layout::Plain => Part::Bound,
                 },
                 value: Ok(of(one)),
@@ -177,7 +174,9 @@ pub(crate) mod tests {
             traffic: vec![
                 traffic(Layout::Podwire, 28.0, 9.0),
                 traffic(Layout::Flannel, 35.0, 10.0),
-                traffic(Layout::Plain, 25.0, 12.0),
+                traffic(Layout::PodwireAlone, 24.0, 12.0),
+                traffic(Layout::FlannelAlone, 32.0, 12.0),
+                traffic(Layout::Plain, 20.0, 15.0),
             ],
             scale: vec![scale(100, 0.01, 10.0), scale(1_000, 0.025, 15.0), scale(10_000, 0.5, 39.0)],
             join: Some(Join { peers: 5_000, latency, slowest_ms: 6.0, rest }),
@@ -203,7 +202,9 @@ pub(crate) mod tests {
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(cells("podwire  "), "podwire 28.0 9.00");
-        assert_eq!(cells("flannel layout  "), "flannel layout 35.0 (0.80 ×) 10.0 (0.90 ×)");
+        assert_eq!(cells("flannel layout with"), "flannel layout with masquerade 35.0 (0.80 ×) 10.0 (0.90 ×)");
+        assert_eq!(cells("flannel layout alone"), "flannel layout alone 32.0 (0.75 ×) 12.0 (1.00 ×)");
+        assert_eq!(cells("plain routes"), "plain routes 20.0 (1.20 ×) 15.0 (0.80 ×)");
         assert_eq!(cells("10000  "), "10000 0.50 0.40 0.25 1.50 20.0 39.0 8.00");
         for fact in ["p99 / slowest of 200 in ms: 1.50 / 5.50 / 6.00", "0.20 % of a core", "lacks 10.0.7.0/24"] {
             assert!(text.contains(fact), "no {fact:?} in {text}");
@@ -219,7 +220,7 @@ pub(crate) mod tests {
         assert!(!text.contains("TCP") && text.contains("Peers, dual stack"), "{text}");
         assert_eq!(chart.matches("<rect ").count(), 3);
         let whole = sample().chart();
-        assert_eq!(whole.matches("<rect ").count(), 9);
+        assert_eq!(whole.matches("<rect ").count(), 13);
         assert!(whole.contains("35.0 µs<") && whole.contains("0.50 s<"), "{whole}");
     }
 }

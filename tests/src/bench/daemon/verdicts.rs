@@ -10,10 +10,11 @@ use crate::verdict::Verdict;
 const LINEAR: f64 = 1.3;
 
 impl Report {
-    /// What podwire's traffic is in terms of another layout's.
+    /// What podwire's traffic is in terms of that of another layout, like with like.
     pub(crate) fn ratio(&self, to: Layout, of: impl Fn(&Traffic) -> f64) -> Option<f64> {
         let find = |layout| self.traffic.iter().find(|one| one.layout == layout).map(&of);
-        Some(find(Layout::Podwire)? / find(to)?)
+        (to.ours() != to).then_some(())?;
+        Some(find(to.ours())? / find(to)?)
     }
 }
 
@@ -21,10 +22,13 @@ impl Report {
 pub(super) fn all(report: &Report) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     if !report.traffic.is_empty() {
-        let latency = report.ratio(Layout::Flannel, |one| one.round_trip_us);
-        let throughput = report.ratio(Layout::Flannel, |one| one.gigabits);
-        verdicts.push(Verdict::at_most("TCP round trip against the flannel layout", latency, 0.9));
-        verdicts.push(Verdict::at_least("throughput against the flannel layout", throughput, 0.98));
+        for (what, layout) in [("as deployed", Layout::Flannel), ("without nftables", Layout::FlannelAlone)] {
+            let latency = report.ratio(layout, |one| one.round_trip_us);
+            let throughput = report.ratio(layout, |one| one.gigabits);
+            let against = |measure: &str| format!("{measure} against the flannel layout, both {what}");
+            verdicts.push(Verdict::at_most(&against("TCP round trip"), latency, 0.9));
+            verdicts.push(Verdict::at_least(&against("throughput"), throughput, 0.98));
+        }
     }
     if let [few, .., most] = &report.scale[..] {
         scale(few, most, &report.scale, &mut verdicts);
