@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::membership::Membership;
+use crate::report::{Report, Source};
 
 /// The time between two looks: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -25,7 +26,7 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 ///
 /// # Errors
 /// When the file cannot be read now: a later failure keeps the last membership.
-pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membership>> {
+pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<watch::Receiver<Membership>> {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut seen = None;
     let (stamp, first) = loop {
@@ -41,11 +42,12 @@ pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membershi
         seen = Some(now);
     };
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(async move { follow(&path, stamp, sender).await });
+    report.send_modify(|report| report.feed.comes_from(Source::File));
+    tokio::spawn(async move { follow(&path, stamp, sender, report).await });
     Ok(receiver)
 }
 
-async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
+async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>, report: watch::Sender<Report>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     // What was last seen, and what was last dealt with; a file that is not there is a state as well.
     let mut seen = Some(first);
@@ -66,6 +68,7 @@ async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
             Ok(None) => dealt_with = None,
             Ok(Some(membership)) => {
                 complaint.clear();
+                report.send_modify(|report| report.feed.comes_from(Source::File));
                 let changed = |current: &mut Membership| {
                     let changed = *current != membership;
                     *current = membership;
@@ -77,6 +80,7 @@ async fn follow(path: &Path, first: Stamp, sender: watch::Sender<Membership>) {
             }
             Err(why) if why != complaint => {
                 warn!("{why}; going on with the last membership that could be read");
+                report.send_modify(|report| report.feed.fails(why.clone()));
                 complaint = why;
             }
             Err(_) => {}
