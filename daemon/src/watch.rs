@@ -225,7 +225,7 @@ impl Follower {
         }
         let change = if self.believed { change } else { &Change::All };
         if !self.believed {
-            info!(nodes, unready, "the nodes of Kubernetes are known");
+            info!(nodes, incomplete = unready, "the nodes of Kubernetes are known");
         }
         self.believed = true;
         let changed = self.sender.send_if_modified(|membership| self.roster.apply(change, membership));
@@ -306,7 +306,13 @@ impl Failure {
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else {
-            return Self::away(format!("list nodes in the Kubernetes API: {}", words(&error)));
+            let said = match &error {
+                kube::Error::Service(behind) => words(behind.as_ref()),
+                kube::Error::HyperError(behind) => words(behind),
+                kube::Error::ReadEvents(behind) => words(behind),
+                error => words(error),
+            };
+            return Self::away(format!("list nodes in the Kubernetes API: {said}"));
         };
         let (kind, hint) = match status.code {
             401 => (Kind::Refused, ": it does not accept the token or certificate of this daemon"),
