@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use podwire_conf::defaults;
 
 /// Keeps a node's part of the podwire pod network: the VXLAN overlay to the other nodes, the masquerade, and the
@@ -54,18 +54,35 @@ Example of a membership file; every node reads the same one:
   address = \"192.168.50.1\"
   pod_cidrs = [\"10.244.1.0/24\", \"fd00:10:244:1::/64\"]
 
-A change of the file is seen within a second: replace it by a rename, or edit it in place.";
+A change of the file is seen within a second: replace it by a rename, or edit it in place.
+
+In Kubernetes the nodes are those of the API; the cluster's ranges, which it does not tell, come from the settings file:
+
+  podwired run --node-name node-1 --kubernetes --settings /etc/podwire/podwired.toml";
 
 /// How to run.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group = ArgGroup::new("membership").required(true))]
 pub struct Run {
-    /// Name of this node, as it stands in the membership file
-    #[arg(long, value_name = "NAME")]
+    /// Name of this node, as it stands in the membership file or in Kubernetes
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: String,
 
     /// Membership file: the cluster's ranges, and each node's name, address and pod CIDRs
-    #[arg(long, value_name = "FILE")]
-    pub nodes: PathBuf,
+    #[arg(long, value_name = "FILE", group = "membership")]
+    pub nodes: Option<PathBuf>,
+
+    /// The nodes are those of the Kubernetes API, which is only read (get, list, watch of nodes)
+    #[arg(long, group = "membership")]
+    pub kubernetes: bool,
+
+    /// How to reach the Kubernetes API, instead of the pod's service account
+    #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Directory that the last membership from Kubernetes is kept in, for a start without the API
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::STATE_DIRECTORY)]
+    pub state_directory: PathBuf,
 
     /// Interface that packets to the other nodes leave by, if it is not the one that has this node's address
     #[arg(long, value_name = "NAME")]
@@ -173,10 +190,32 @@ pub struct Completions {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use super::Args;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_nodes_come_from_exactly_one_place() {
+        let parse = |more: &[&str]| {
+            let arguments = ["podwired", "run", "--node-name", "a"].iter().chain(more);
+            Args::try_parse_from(arguments).map(drop).map_err(|error| error.to_string())
+        };
+        parse(&["--nodes", "nodes.toml"]).unwrap();
+        parse(&["--kubernetes"]).unwrap();
+        parse(&["--kubernetes", "--kubeconfig", "admin.conf"]).unwrap();
+        let wrong: [(&[&str], &str); 3] = [
+            (&[], "--nodes <FILE>|--kubernetes"),
+            (&["--nodes", "nodes.toml", "--kubernetes"], "cannot be used with"),
+            (&["--nodes", "nodes.toml", "--kubeconfig", "admin.conf"], "--kubeconfig"),
+        ];
+        for (arguments, said) in wrong {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(said), "{arguments:?}: {error}");
+        }
     }
 }

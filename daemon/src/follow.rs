@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::membership::Membership;
+use crate::report::{Report, Source};
 
 /// The time between two looks: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 ///
 /// # Errors
 /// When the file cannot be read now: a later failure keeps the last membership.
-pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membership>> {
+pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<watch::Receiver<Membership>> {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut reader = Reader { path, hasher: RandomState::new(), last: None };
     let mut seen = None;
@@ -42,11 +43,12 @@ pub(crate) async fn start(path: PathBuf) -> io::Result<watch::Receiver<Membershi
         seen = Some(now);
     };
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(follow(reader, stamp, sender));
+    report.send_modify(|report| report.feed.comes_from(Source::File));
+    tokio::spawn(follow(reader, stamp, sender, report));
     Ok(receiver)
 }
 
-async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membership>) {
+async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membership>, report: watch::Sender<Report>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     // What was last seen, and what was last dealt with; a file that is not there is a state as well.
     let mut seen = Some(first);
@@ -64,9 +66,13 @@ async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membersh
         dealt_with = Some(now);
         match looked.map_err(|error| unreadable(&reader.path, &error)).and_then(|now| reader.read(now)) {
             Ok(Look::Changing) => dealt_with = None,
-            Ok(Look::Same) => complaint.clear(),
+            Ok(Look::Same) => {
+                complaint.clear();
+                report.send_modify(|report| report.feed.comes_from(Source::File));
+            }
             Ok(Look::New(membership)) => {
                 complaint.clear();
+                report.send_modify(|report| report.feed.comes_from(Source::File));
                 let changed = |current: &mut Membership| {
                     let changed = *current != membership;
                     *current = membership;
@@ -78,6 +84,7 @@ async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membersh
             }
             Err(why) if why != complaint => {
                 warn!("{why}; going on with the last membership that could be read");
+                report.send_modify(|report| report.feed.fails(why.clone()));
                 complaint = why;
             }
             Err(_) => {}

@@ -1,10 +1,10 @@
 //! The per-node daemon: one road from what the cluster says to what the kernel has.
 //!
 //! ```text
-//! membership file → view → dirty ─┐
-//! kernel notices ─────────────────┤→ desired (pure) · found (fresh dump) · diff (pure) → apply → conflist
-//! plugin or conflist touched ─────┤
-//! timer ──────────────────────────┘
+//! membership (Kubernetes, file) → view → dirty ─┐
+//! kernel notices ───────────────────────────────┤→ desired (pure) · found (fresh dump) · diff (pure) → apply → conflist
+//! plugin or conflist touched ───────────────────┤
+//! timer ────────────────────────────────────────┘
 //! ```
 //! This file wires the parts and holds the runtime; it decides nothing.
 
@@ -21,6 +21,7 @@ pub mod local;
 pub mod membership;
 pub mod metrics;
 pub mod report;
+pub mod roster;
 pub mod settings;
 pub mod socket;
 pub mod state;
@@ -45,8 +46,10 @@ mod pods;
 mod probe;
 mod reconcile;
 mod sandboxes;
+mod store;
 mod told;
 mod uninstall;
+mod watch;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -54,8 +57,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Args, Command};
+use membership::Membership;
+use report::Report;
+use settings::Settings;
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
@@ -86,7 +95,10 @@ fn once(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
 /// Runs the daemon until it is told to stop.
 fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_writer(|| log::Lines).with_ansi(colour).with_target(false).init();
+    // The libraries say in their own way what is said here once, and in a sentence.
+    let own = filter_fn(|line| line.target().starts_with("podwire"));
+    let lines = tracing_subscriber::fmt().with_writer(|| log::Lines).with_ansi(colour).with_target(false);
+    lines.finish().with(own).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(run));
@@ -109,25 +121,50 @@ async fn serve(run: args::Run) -> io::Result<()> {
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::find_below(root)?;
     }
-    let settings = settings::Settings::read(run.settings.as_deref())?;
+    let settings = Settings::read(run.settings.as_deref())?;
+    settings.go_with(run.kubernetes).map_err(io::Error::other)?;
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
-    let membership = follow::start(run.nodes.clone()).await?;
-    info!(node = run.node_name, nodes = %run.nodes.display(), "podwired {} starts", env!("CARGO_PKG_VERSION"));
-    let (report, _) = tokio::sync::watch::channel(report::Report {
+    let (report, _) = tokio::sync::watch::channel(Report {
         node: run.node_name.clone(),
         settings: settings.clone(),
-        source: format!("file {}", run.nodes.display()),
+        source: run.nodes.as_ref().map_or("kubernetes".into(), |file| format!("file {}", file.display())),
         conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
         started: Some(std::time::Instant::now()),
-        ..report::Report::default()
+        ..Report::default()
     });
     observe::start(&run, &report);
+    let work = async {
+        let membership = membership(&run, &settings, &report).await?;
+        reconcile::run(&run, settings, membership, &report).await
+    };
     tokio::select! {
-        outcome = reconcile::run(&run, settings, membership, &report) => return outcome,
+        outcome = work => return outcome,
         () = garbage::run(garbage_after, run.cri_socket.as_deref(), &report) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     info!("told to stop: the overlay, the routes and the firewall stay as they are");
     Ok(())
+}
+
+/// Who is in the cluster, followed from now on: a first membership is there when this returns.
+async fn membership(
+    run: &args::Run,
+    settings: &Settings,
+    report: &tokio::sync::watch::Sender<Report>,
+) -> io::Result<tokio::sync::watch::Receiver<Membership>> {
+    let nodes = run.nodes.as_ref().map_or("Kubernetes".into(), |file| file.display().to_string());
+    info!(node = run.node_name, nodes, "podwired {} starts", env!("CARGO_PKG_VERSION"));
+    let mut membership = match &run.nodes {
+        Some(file) => follow::start(file.clone(), report.clone()).await?,
+        None => {
+            let membership = watch::start(run, settings, report.clone()).await?;
+            tokio::spawn(store::keep(run.state_directory.clone(), run.node_name.clone(), membership.clone()));
+            membership
+        }
+    };
+    // Without a node there is none to believe yet.
+    let first = membership.wait_for(|membership| run.nodes.is_some() || !membership.nodes.is_empty()).await;
+    first.map(drop).map_err(io::Error::other)?;
+    Ok(membership)
 }

@@ -1,13 +1,13 @@
-//! What the cluster says: its ranges and its nodes, as written by whoever runs it. Believed only after `view` has
-//! looked at it.
+//! What the cluster says: its ranges and its nodes, as written by whoever runs it or listed by the Kubernetes API. Believed
+//! only after `view` has looked at it.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The cluster, from the outside.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {
     /// The ranges that all pods are in.
@@ -18,7 +18,7 @@ pub struct Membership {
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Its name, unique.

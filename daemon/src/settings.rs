@@ -29,6 +29,12 @@ pub struct Settings {
     pub garbage_after_seconds: u32,
     /// Whether peers are probed.
     pub probes: bool,
+    /// The ranges that all pods are in, where the nodes come from Kubernetes, whose API does not tell them. A membership
+    /// file has its own.
+    pub cluster_cidrs: Vec<IpNetwork>,
+    /// Which address of a node that has one of each family in Kubernetes is its own on the underlay; unless said, IPv4
+    /// where this node has one.
+    pub underlay: Option<Underlay>,
 }
 
 /// Which peers' pods are reached through the overlay.
@@ -54,6 +60,16 @@ impl fmt::Display for Overlay {
     }
 }
 
+/// The family of the nodes' own addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Underlay {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -65,6 +81,8 @@ impl Default for Settings {
             not_masqueraded: Vec::new(),
             garbage_after_seconds: 60,
             probes: true,
+            cluster_cidrs: Vec::new(),
+            underlay: None,
         }
     }
 }
@@ -90,6 +108,31 @@ impl Settings {
             return Err(format!("not_masqueraded: {prefix} has host bits set: did you mean {meant}?"));
         }
         Ok(settings)
+    }
+
+    /// Whether these settings go with where the nodes come from: Kubernetes, or a file that says these things itself.
+    ///
+    /// # Errors
+    /// A sentence that names the key that is missing or has no place here.
+    pub fn go_with(&self, kubernetes: bool) -> Result<(), String> {
+        match (kubernetes, self.cluster_cidrs.is_empty(), self.underlay) {
+            (true, true, _) => {
+                Err("cluster_cidrs is missing in the settings file: the Kubernetes API does not tell the \
+                                    ranges that all pods are in (kube-controller-manager has them as --cluster-cidr)"
+                    .into())
+            }
+            (false, false, _) => {
+                Err("cluster_cidrs is set in the settings file, and the membership file has its own: \
+                                      take it out of the settings"
+                    .into())
+            }
+            (false, _, Some(_)) => {
+                Err("underlay is set in the settings file, and the membership file has one address \
+                                        for each node: take it out of the settings"
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the settings file, where there is one.
@@ -139,5 +182,26 @@ mod tests {
         let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err();
         assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
         assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().contains("not_masqueraded"));
+    }
+
+    #[test]
+    fn another_family_than_the_two_is_named() {
+        assert!(Settings::parse("underlay = \"ipv5\"").unwrap_err().contains("ipv5"));
+        assert!(Settings::parse("cluster_cidrs = [\"10.244.0.0/33\"]").is_err());
+    }
+
+    #[test]
+    fn the_clusters_ranges_come_from_one_place() {
+        let none = Settings::default();
+        let ranges = Settings::parse("cluster_cidrs = [\"10.244.0.0/16\"]\nunderlay = \"ipv6\"").unwrap();
+        let underlay = Settings::parse("underlay = \"ipv4\"").unwrap();
+        assert!(none.go_with(false).is_ok() && ranges.go_with(true).is_ok());
+        for (settings, kubernetes, said) in [
+            (&none, true, "cluster_cidrs is missing"),
+            (&ranges, false, "cluster_cidrs"),
+            (&underlay, false, "underlay"),
+        ] {
+            assert!(settings.go_with(kubernetes).unwrap_err().starts_with(said), "{said}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired;
 use crate::local::Local;
-use crate::report::{Echoes, Path, Probed, Report};
+use crate::report::{Echoes, Path, Probed, Report, Source};
 use crate::view::{self, View};
 
 /// Sentences about peers that are listed; the others are counted.
@@ -69,6 +69,10 @@ pub struct Status {
 pub struct Membership {
     /// Where it is read.
     pub source: String,
+    /// Whether it can be read there at present. What was believed last is believed until it can.
+    pub connected: bool,
+    /// Whether it is what was kept on disk before the start.
+    pub stored: bool,
     /// Seconds since it was last found changed.
     pub age_seconds: u64,
     /// The nodes that are believed, this one included.
@@ -199,6 +203,8 @@ impl Status {
             conflist: report.conflist.display().to_string(),
             membership: Membership {
                 source: report.source.clone(),
+                connected: report.feed.connected,
+                stored: report.feed.source == Some(Source::Stored),
                 age_seconds: report.view_since.map_or(0, |then| age(then).as_secs()),
                 nodes: view.map_or(0, |view| view.peers.len() + 1),
             },
@@ -271,8 +277,14 @@ fn state(probed: Option<&Probed>) -> PeerState {
 /// What is wrong: what the passes could not do, who is not believed, and whom the probes do not reach.
 fn wrong(report: &Report, peers: &[Peer], unread: &[String]) -> Vec<String> {
     let mut wrong = report.problems.clone();
+    if let Some(error) = report.feed.error.as_ref() {
+        wrong.push(format!("{error}; what was believed last is kept"));
+    }
     match &report.view {
-        None => wrong.push("the membership has not been read yet".into()),
+        None => wrong.push(match &report.feed.waits_for {
+            Some(lacks) => lacks.clone(),
+            None => "the membership has not been read yet".into(),
+        }),
         Some(Err(own)) => wrong.push(own.to_string()),
         Some(Ok(view)) => wrong.extend(view.refused.iter().map(ToString::to_string)),
     }

@@ -11,6 +11,9 @@ use podwire_kernel::{Mac, family};
 
 use crate::membership::{Membership, Node};
 
+/// How many nodes are named where this one is not among them: there may be ten thousand.
+const NAMED: usize = 8;
+
 /// The cluster from the inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
@@ -77,7 +80,10 @@ impl View {
     pub fn new(membership: &Membership, name: &str) -> Result<Self, Refusal> {
         let refuse = |why: String| Refusal { node: name.into(), why };
         let Some(node) = membership.nodes.iter().find(|node| node.name == name) else {
-            let others: Vec<_> = membership.nodes.iter().map(|node| node.name.as_str()).collect();
+            let mut others: Vec<_> = membership.nodes.iter().take(NAMED).map(|node| node.name.as_str()).collect();
+            if membership.nodes.len() > NAMED {
+                others.push("…");
+            }
             let others = if others.is_empty() { "no node".into() } else { others.join(", ") };
             return Err(refuse(format!("is not in the membership, which lists {others}")));
         };
