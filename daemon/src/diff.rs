@@ -72,9 +72,10 @@ pub fn state(desired: &State, found: &State, device: Option<u32>) -> Vec<Request
     changes.extend(to_set(&desired.addresses, &found.addresses).map(|address| address.replace()));
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
     // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
-    let set = |route: &Route| {
-        let ours = found.routes.contains_key(&(route.destination, route.metric));
-        if ours { route.replace() } else { route.add() }
+    let set = |route: &Route| match found.routes.get(&(route.destination, route.metric)) {
+        Some(altered) if altered.target == Target::Foreign => route.replace_bare(),
+        Some(_) => route.replace(),
+        None => route.add(),
     };
     changes.extend(to_set(&desired.routes, &found.routes).filter(guard).map(set));
     changes.extend(to_set(&desired.neighbours, &found.neighbours).map(|neighbour| neighbour.replace()));
@@ -89,6 +90,12 @@ pub fn state(desired: &State, found: &State, device: Option<u32>) -> Vec<Request
     let surplus_vnis = found.vnis.difference(&desired.vnis).zip(device.into_iter().cycle());
     changes.extend(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
     changes
+}
+
+/// The routes that are not found, each by the wish to add it.
+pub fn routes_to_add<'a>(desired: &'a State, found: &'a State) -> impl Iterator<Item = (String, &'a Route)> {
+    let absent = desired.routes.iter().filter(|(key, _)| !found.routes.contains_key(*key));
+    absent.map(|(_, route)| (route.add().wish, route))
 }
 
 fn to_set<'a, K: Ord, V: PartialEq>(
