@@ -10,7 +10,7 @@ use podwire_tests::lab::{SOON, eventually};
 use crate::expect::{Outcome, check, cluster};
 use crate::repair::run;
 
-/// Longer than the daemon's clock, which looks at the kernel every 30 seconds.
+/// Longer than the daemon's clock, by which it looks at the kernel every 30 seconds where nothing else is announced.
 const A_TICK: Duration = Duration::from_secs(60);
 
 #[test]
@@ -48,7 +48,7 @@ fn pain30_a_damage_whose_notice_was_lost_is_repaired() {
 }
 
 #[test]
-fn what_the_kernel_does_not_announce_is_put_right_by_the_clock() {
+fn what_the_kernel_does_not_announce_is_put_right_by_the_next_look() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let settings = [
