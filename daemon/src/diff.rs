@@ -77,9 +77,10 @@ pub fn state<'a>(
 ) -> impl Iterator<Item = Request<Message>> + use<'a> {
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
     // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
-    let set = |route: &Route| {
-        let ours = found.routes.contains_key(&(route.destination, route.metric));
-        if ours { route.replace() } else { route.add() }
+    let set = |route: &Route| match found.routes.get(&(route.destination, route.metric)) {
+        Some(altered) if altered.target == Target::Foreign => route.replace_bare(),
+        Some(_) => route.replace(),
+        None => route.add(),
     };
     let set_nexthop = |nexthop: &Nexthop| {
         let ours = found.nexthops.contains_key(&nexthop.id);
@@ -103,6 +104,12 @@ pub fn state<'a>(
         .chain(to_remove(&desired.addresses, &found.addresses).map(Address::delete))
         .chain(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
     first.chain(then)
+}
+
+/// The routes that are not found, each by the wish to add it.
+pub fn routes_to_add<'a>(desired: &'a State, found: &'a State) -> impl Iterator<Item = (String, &'a Route)> {
+    let absent = desired.routes.iter().filter(|(key, _)| !found.routes.contains_key(*key));
+    absent.map(|(_, route)| (route.add().wish, route))
 }
 
 fn to_set<'a, K: Ord, V: PartialEq>(

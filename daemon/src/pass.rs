@@ -1,6 +1,7 @@
 //! One pass: look, compare, apply the difference. The only file that changes the kernel; `pass/change.rs` is the short way
 //! of a few peers that came, left or changed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -180,22 +181,31 @@ impl Worker {
         underlay: Underlay,
         outcome: &mut Outcome,
     ) -> Result<State, String> {
-        let mut again = true;
+        let mut first = true;
         loop {
             let (found, mut ids) = found::state(&mut self.route, tunnel).map_err(|error| error.to_string())?;
             let (desired, problems) = desired::state(view, &self.settings, tunnel, &underlay, &ids);
             let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
-            // A list that was made while somebody changed routes may lack one of ours (net/ipv6/ip6_fib.c, `fib6_dump_table`),
-            // which is there already, then. That it is a stranger's is said after a second look.
-            if std::mem::take(&mut again) && refused.iter().any(Error::already_there) {
+            if std::mem::take(&mut first) && !desired.vnis.is_subset(&found.vnis) && !refused.is_empty() {
                 self.reclaim(view, outcome)?;
                 continue;
             }
             outcome.problems.extend(problems);
-            outcome.problems.extend(refused.iter().map(|error| match error.already_there() {
-                true => format!("{error}: it is somebody else's, and is not replaced; remove it if it is of no use"),
-                false => error.to_string(),
-            }));
+            let unseen: BTreeMap<_, _> = match refused.is_empty() {
+                true => BTreeMap::new(),
+                false => diff::routes_to_add(&desired, &found).collect(),
+            };
+            for error in &refused {
+                if !error.already_there() {
+                    outcome.problems.push(error.to_string());
+                    continue;
+                }
+                let ours = unseen.get(error.wish()).map(|route| route::holds(&mut self.route, route));
+                if !ours.transpose().map_err(|error| error.to_string())?.unwrap_or(false) {
+                    let hint = "it is somebody else's, and is not replaced; remove it if it is of no use";
+                    outcome.problems.push(format!("{error}: {hint}"));
+                }
+            }
             ids.replace(&found, &desired);
             self.left = Some(change::Left { tunnel, underlay, ids });
             return Ok(desired);

@@ -42,6 +42,11 @@ impl Error {
         Self { wish: wish.into(), answer: Answer::Unreadable(why.to_string()) }
     }
 
+    /// What was wished, as the request had it.
+    pub fn wish(&self) -> &str {
+        &self.wish
+    }
+
     /// The kernel has said no: what was wanted is not done. Without an answer of its own it may be.
     pub fn is_refusal(&self) -> bool {
         matches!(self.answer, Answer::Kernel { .. })

@@ -48,21 +48,48 @@ fn parts(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// How long the overlay of a host is not `whole` when `damage` is done to it. On a busy machine the damage may come and go
-/// between two looks: zero.
-pub(crate) fn repaired_after(host: &Host, whole: &[String], damage: impl FnOnce() -> Outcome) -> Outcome<Duration> {
+/// How long the overlay of a host was damaged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Damaged {
+    /// By the clock. On a busy machine the damage may come and go between two looks: zero.
+    pub(crate) took: Duration,
+    /// How many times slower than alone on the machine who never waits for anything but the processor was meanwhile: 1 when
+    /// nobody else wanted it.
+    pub(crate) slowed: f64,
+}
+
+impl Damaged {
+    /// Whether it was no longer than a limit for a machine that has nothing else to do.
+    pub(crate) fn within(&self, limit: Duration) -> bool {
+        self.took <= limit.mul_f64(self.slowed)
+    }
+}
+
+/// How long the calling thread has been on a processor.
+fn on_processor() -> Outcome<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").map_err(|error| error.to_string())?;
+    let first = text.split(' ').next().and_then(|text| text.parse().ok());
+    first.map(Duration::from_nanos).ok_or(text)
+}
+
+/// How long the overlay of a host is not `whole` when `damage` is done to it.
+pub(crate) fn repaired_after(host: &Host, whole: &[String], damage: impl FnOnce() -> Outcome) -> Outcome<Damaged> {
     let (looking, done) = (AtomicBool::new(false), AtomicBool::new(false));
     let watch = || {
         let mut socket = Socket::route().map_err(|error| error.to_string())?;
-        let (begin, mut damaged) = (Instant::now(), None);
+        let (begin, cpu, mut damaged) = (Instant::now(), on_processor()?, None);
+        let report = |took| {
+            let (wall, cpu) = (begin.elapsed().as_secs_f64(), on_processor()?.saturating_sub(cpu).as_secs_f64());
+            Ok(Damaged { took, slowed: (wall / cpu).max(1.0) })
+        };
         loop {
             let over = done.load(Ordering::Relaxed);
             let now = look(&mut socket).map_err(|error| error.to_string())?;
             looking.store(true, Ordering::Relaxed);
             match (now == whole, damaged) {
                 (false, None) => damaged = Some(Instant::now()),
-                (true, Some(since)) => return Ok(since.elapsed()),
-                (true, None) if over => return Ok(Duration::ZERO),
+                (true, Some(since)) => return report(since.elapsed()),
+                (true, None) if over => return report(Duration::ZERO),
                 _ if begin.elapsed() < SOON => {}
                 (true, None) => return Err("nobody did any damage".into()),
                 (false, Some(_)) => {

@@ -1,6 +1,7 @@
 //! Values of the overlay and the kernel: plain nexthops, routes of a device, tunnels that are elsewhere, and lists that are
 //! made while others change what is listed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::slice::from_ref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,8 +49,11 @@ fn a_nexthop_without_a_tunnel_is_read_back_and_takes_the_place_of_one_with_it() 
             let plain = Nexthop { id: 7, device, gateway: gateway.parse().unwrap(), encap: None, protocol: OURS };
             let encap = Encap { vni: 1, source: [192, 0, 2, 1].into(), destination: [192, 0, 2, 2].into() };
             let tunnel = Nexthop { gateway: "fe80::2".parse().unwrap(), encap: Some(encap), ..plain.clone() };
+            let route = to(if gateway.contains(':') { "fd00:2::/64" } else { "10.2.0.0/16" }, Target::Nexthop(7));
             for wanted in [&plain, &tunnel, &plain] {
                 socket.execute(wanted.replace()).unwrap();
+                socket.execute(route.replace()).unwrap();
+                assert!(route::holds(&mut socket, &route).unwrap());
                 assert_eq!(nexthop::list(&mut socket, OURS).unwrap(), (vec![wanted.clone()], vec![]));
             }
             socket.execute(plain.delete()).unwrap();
@@ -156,5 +160,43 @@ fn pain31_a_list_that_changes_interrupt_is_never_half_a_list() {
             churn.join().unwrap();
         });
         assert!(socket.interrupted() >= 5, "{} lists were interrupted", socket.interrupted());
+    });
+}
+
+#[test]
+fn a_route_that_a_list_of_ipv6_routes_lacks_is_made_sure_of() {
+    host().enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let device = overlay(&mut socket, "vx");
+        let route = |base: &str, number: u16, protocol| Route {
+            destination: format!("{base}:{number:x}::/64").parse().unwrap(),
+            metric: 0,
+            target: Target::Device(device),
+            protocol,
+        };
+        let mut ours: Vec<_> = (1..2_000).map(|number| route("fd20", number, OURS)).collect();
+        ours.extend([to("fd21::/16", Target::Blackhole), to("fd22::/16", Target::Unreachable)]);
+        let theirs: Vec<_> = (0..300).map(|number| route("fd10", number, OTHERS)).collect();
+        assert!(socket.execute_all(ours.iter().map(Route::replace).collect()).is_empty());
+        assert!(ours.iter().all(|route| route::holds(&mut socket, route).unwrap()));
+        for not in [to("fd20:1::/64", Target::Blackhole), to("fd23::/16", Target::Device(device)), theirs[0].clone()] {
+            assert!(!route::holds(&mut socket, &not).unwrap(), "{not}");
+        }
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut socket = Socket::route().unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    socket.execute_all(theirs.iter().map(Route::replace).collect());
+                    socket.execute_all(theirs.iter().map(Route::delete).collect());
+                }
+            });
+            for _ in 0..20 {
+                let listed: BTreeSet<_> = route::list(&mut socket, OURS).unwrap().into_iter().collect();
+                let lacks: Vec<_> = ours.iter().filter(|route| !listed.contains(route)).collect();
+                assert!(lacks.iter().all(|route| route::holds(&mut socket, route).unwrap()));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     });
 }

@@ -10,7 +10,7 @@ use podwire_tests::lab::{SOON, eventually};
 use crate::expect::{Outcome, check, cluster};
 use crate::repair::run;
 
-/// Longer than the daemon's clock, which looks at the kernel every 30 seconds.
+/// Longer than the daemon's clock, by which it looks at the kernel every 30 seconds where nothing else is announced.
 const A_TICK: Duration = Duration::from_secs(60);
 
 #[test]
@@ -48,7 +48,7 @@ fn pain30_a_damage_whose_notice_was_lost_is_repaired() {
 }
 
 #[test]
-fn what_the_kernel_does_not_announce_is_put_right_by_the_clock() {
+fn what_the_kernel_does_not_announce_is_put_right_by_the_next_look() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let settings = [
@@ -130,5 +130,36 @@ fn a_line_for_each_thing_changed_and_none_where_nothing_is_whatever_strangers_do
             && said[1].contains("INFO")
             && said[1].contains("add route fd00:10:244:2::/64 nhid 11200001");
         check(each, || format!("{said:?}"))
+    });
+}
+
+#[test]
+fn strangers_routes_that_come_and_go_are_never_taken_for_ones_in_the_place_of_ours() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        // So many routes that the kernel lists them in parts.
+        let mut membership = podwire_tests::lab::membership::Membership::of(1..=100);
+        for (number, node) in (0_u32..).zip(&mut membership.nodes) {
+            node.2.extend((0..10).map(|more| {
+                let cidr = format!("fd00:10:244:{:x}::/64", 0x8000 + number * 10 + more);
+                cidr.parse::<ipnetwork::IpNetwork>().unwrap()
+            }));
+        }
+        lab.write(&membership)?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("add route fd00:10:244:8300::/64", SOON)?;
+        // IPv6 routes before ours in the kernel's tree, all of which go and come again while ours are listed.
+        let line = |what: &str| format!("echo route {what} fc00::$i/128 dev eth0");
+        let flood = |what: &str| format!("i=0; while [ $i -lt 300 ]; do {}; i=$((i + 1)); done", line(what));
+        host.run("sh", &["-c", &format!("{{ {}; {}; }} > /run/batch", flood("add"), flood("delete"))])?;
+        let passes = || daemon.said().iter().filter(|line| line.contains("add route 10.244.2.0/24")).count();
+        // Damages of ours meanwhile, so that passes are made.
+        while passes() < 10 {
+            host.run("ip", &["-6", "-batch", "/run/batch"])?;
+            let _gone_already = host.run("ip", &["route", "delete", "10.244.2.0/24"]);
+        }
+        let said = daemon.said();
+        let blamed = said.iter().find(|line| line.contains("somebody else's"));
+        check(blamed.is_none(), || format!("{blamed:?}"))
     });
 }
