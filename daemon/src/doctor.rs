@@ -139,7 +139,10 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
     match ask::ask() {
         Ok(status) => {
             if !status.converged {
-                let of_passes = status.wrong.iter().filter(|sentence| !sentence.starts_with("membership: "));
+                // The membership and the peers are looked at below, with more to say.
+                let looked_at = ["membership: ", "peer ", "the way to "];
+                let of_passes =
+                    status.wrong.iter().filter(|sentence| !looked_at.iter().any(|start| sentence.starts_with(start)));
                 let fix =
                     "put right what the sentence names: podwired tries again by itself, `podwired status` shows when";
                 findings.extend(of_passes.map(|why| Finding::new("daemon", why, fix)));

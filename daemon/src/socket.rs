@@ -102,7 +102,9 @@ pub(crate) async fn now(report: &watch::Receiver<Report>) -> io::Result<Status> 
     let report = report.clone();
     let made = tokio::task::spawn_blocking(move || {
         let local = Local::look();
-        Status::new(&report.borrow(), local, Instant::now())
+        // A copy: whoever enters the next pass must not wait until thousands of peers are written down.
+        let report = report.borrow().clone();
+        Status::new(&report, local, Instant::now())
     });
     made.await.map_err(io::Error::other)
 }

@@ -33,8 +33,8 @@ pub(crate) fn unchanged(what: &str, node: &Host, pods: &[&Host], call: &Call) ->
 
 /// Every file of the ledger that says who holds what, with its content.
 pub(crate) fn ledger(node: &Host) -> Value {
-    /// These say nothing: order, locks, the boot.
-    const MEANS: [&str; 5] = ["free", "turns", "lock", "boot", "podwired.lock"];
+    /// These say nothing: order, locks, the boot, how long it took, the daemon's own.
+    const MEANS: [&str; 7] = ["free", "turns", "lock", "boot", "durations", "podwired.lock", "podwired.sock"];
     let listed = node.enter(|| list(Path::new(STATE)));
     let held = listed.into_iter().filter(|path| !path.iter().any(|part| MEANS.iter().any(|means| part == *means)));
     let content = |path: &Path| match fs::read_link(path) {

@@ -1,12 +1,13 @@
 //! `podwired doctor`: each cause is made on a node, is found, is mended by the command that the finding gives, and is not
 //! found any more; and where nothing is wrong nothing is found.
 
+use podwire_tests::lab::exchange::Responder;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{self, Membership};
 use podwire_tests::lab::{Lab, SOON, eventually, program};
 use serde_json::Value;
 
-use crate::expect::{Outcome, check, cluster, scene};
+use crate::expect::{FAMILIES, Outcome, check, cluster, reaches, scene};
 use crate::podwired::{json, podwired};
 
 /// What the doctor finds on the first node.
@@ -151,6 +152,20 @@ fn pain39_a_filter_that_is_too_loose_or_too_strict_is_found_with_the_value_that_
         sh(host, &fix)?;
         let found = without(without(findings(lab, &[])?, "peer"), "overlay-port");
         check(found.is_empty(), || format!("{found:#?}"))
+    });
+}
+
+#[test]
+fn pain39_a_strict_filter_for_all_devices_is_no_harm_and_no_finding() {
+    cluster(2, |lab| {
+        let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        lab.nodes[0].add_pod("near")?;
+        for node in &lab.nodes {
+            sh(&node.host, "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $file; done")?;
+        }
+        let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+        FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))?;
+        nothing(lab, &[])
     });
 }
 

@@ -69,7 +69,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
     let rows = status
         .ranges
         .iter()
-        .map(|range| [range.range.to_string(), range.used.to_string(), range.free.to_string()].map(Cell::plain).into());
+        .map(|range| [range.range.to_string(), range.used.to_string(), left(range.free)].map(Cell::plain).into());
     table(&mut text, &["range", "used", "free"], rows.collect(), paint);
     let rows =
         status.guards.iter().map(|(name, packets)| vec![Cell::plain(name.clone()), Cell::plain(packets.to_string())]);
@@ -162,4 +162,9 @@ fn duration(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
+}
+
+/// A number of addresses; of a range of IPv6 nobody counts what is left.
+fn left(addresses: u64) -> String {
+    if addresses > 1_000_000_000 { "plenty".into() } else { addresses.to_string() }
 }

@@ -55,6 +55,7 @@ fn a_healthy_node_says_who_it_is_and_that_all_is_well() {
         "node-2  192.168.50.2  10.244.2.0/24, fd00:10:244:2::/64  answers  0.21 ms     0 %   1500",
         "node-3  192.168.50.3  10.244.3.0/24, fd00:10:244:3::/64  unknown  -           -     -",
         "10.244.1.0/24       2     251",
+        "fd00:10:244:1::/64  1     plenty",
         "well  ",
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
