@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use podwire_conf::defaults;
 use podwire_kernel::notice::Notices;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
@@ -19,7 +20,6 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::told::Told;
 use crate::view::View;
-use podwire_conf::defaults;
 
 /// Runs for ever; returns only when the kernel cannot be listened to.
 pub(crate) async fn run(
