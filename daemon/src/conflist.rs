@@ -2,9 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use podwire_conf::{Network, conflist, defaults};
+
+/// The conflist's mode: there is no secret in it, and it is nobody else's to write.
+const MODE: u32 = 0o644;
 
 /// Makes the conflist in `directory` equal to the network: written beside its place under a name that no runtime reads,
 /// synced, renamed. Says whether anything had to be done.
@@ -14,7 +18,8 @@ use podwire_conf::{Network, conflist, defaults};
 pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
     let path = directory.join(defaults::CONFLIST);
     let wanted = conflist::render(network)?;
-    if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+    let right = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.mode() & 0o7777 == MODE);
+    if right && fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
         return Ok(false);
     }
     let beside = directory.join(format!(".{}.new", defaults::CONFLIST));
@@ -22,6 +27,7 @@ pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
         fs::create_dir_all(directory)?;
         let mut file = File::create(&beside)?;
         file.write_all(wanted.as_bytes())?;
+        file.set_permissions(PermissionsExt::from_mode(MODE))?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
         File::open(directory)?.sync_all()

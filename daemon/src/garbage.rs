@@ -103,7 +103,7 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
             warn!("{problem}");
         }
         if outcome.problems.is_empty() && !told.is_empty() {
-            info!("what has been released by nobody is looked for again");
+            info!("what dead pods hold is released again");
         }
         told = outcome.problems;
         report.send_if_modified(|report| {

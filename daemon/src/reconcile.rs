@@ -63,9 +63,9 @@ pub(crate) async fn run(
             });
             (worker, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
         }
-        files.made_right(before, outcome.wrote);
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
         if !outcome.stopped {
+            files.made_right(before, outcome.wrote);
             if view.is_ok() {
                 told.problems(&outcome.problems);
             }

@@ -31,8 +31,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cni::{Code, Del, Failure, Request};
 use podwire_conf::defaults;
+
+use cni::{Code, Del, Failure, Request};
 
 /// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
 pub const STATE: &str = defaults::RUN_DIRECTORY;

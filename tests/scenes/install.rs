@@ -173,7 +173,9 @@ fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second()
             |path: &str| host.enter(|| (fs::read(path).ok(), fs::metadata(path).ok().map(|data| data.mode())));
         for path in [PLUGIN, CONFLIST] {
             let whole = content(path);
-            for damage in ["rm $0", "truncate --size=100 $0", "echo >> $0", "mv $0 $0.old", "rm -r $(dirname $0)"] {
+            for damage in
+                ["rm $0", "truncate --size=100 $0", "echo >> $0", "mv $0 $0.old", "chmod 600 $0", "rm -r $(dirname $0)"]
+            {
                 let mut times = Vec::new();
                 for _ in 0..TRIES {
                     let since = Instant::now();
@@ -195,7 +197,7 @@ fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second()
         eventually(SOON, || {
             let said = process.said();
             let set = |line: &&String| line.contains("set the plugin") || line.contains("set the conflist");
-            check((12..=2 + 10 * TRIES).contains(&said.iter().filter(set).count()), || said.join("\n"))
+            check((14..=2 + 12 * TRIES).contains(&said.iter().filter(set).count()), || said.join("\n"))
         })
     });
 }

@@ -54,6 +54,14 @@ pub fn plug(host: &Host, device: &str, switch: &Host, bridge: &str, addresses: &
     super::eventually(super::SOON, || match operational(host, device)? {
         true => Ok(()),
         false => Err(format!("{device} of {} is not in operation", host.name)),
+    })?;
+    // And an IPv6 address has its own route from a work queue: who looks at the host before would see it come.
+    addresses.iter().filter(|address| address.is_ipv6()).try_for_each(|address| {
+        let address = address.ip().to_string();
+        super::eventually(super::SOON, || match host.run("ip", &["-6", "route", "show", "table", "local", &address]) {
+            Ok(route) if route.is_empty() => Err(format!("{address} of {} is not in use", host.name)),
+            found => found.map(drop),
+        })
     })
 }
 
