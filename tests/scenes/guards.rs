@@ -354,6 +354,37 @@ fn pain36_where_nothing_is_masqueraded_the_pod_itself_is_seen() {
     });
 }
 
+#[test]
+fn pain38_what_began_while_there_was_no_guard_does_not_go_on() {
+    cluster(2, |lab| {
+        let near = lab.nodes[0].add_pod("near")?.host.clone();
+        let node = lab.nodes[0].host.clone();
+        lab.nodes[1].host.run(
+            "nft",
+            &["add table ip watch; add chain ip watch in { type filter hook prerouting priority -400; }; \
+            add rule ip watch in udp dport 8472 udp length < 20 counter"],
+        )?;
+        let socket = near.enter(|| std::net::UdpSocket::bind(("0.0.0.0", 0))).map_err(|error| error.to_string())?;
+        let say = || socket.send_to(b"lie", ("192.168.50.2", PORT)).map(drop).map_err(|error| error.to_string());
+        let mut daemon = lab.nodes[0].daemon.take().ok_or("no daemon")?;
+        daemon.stop(SOON)?;
+        // A masquerade without guards, as between a flush and its repair.
+        node.run("nft", &["flush chain inet podwire guard-forward"])?;
+        let heard = || -> Outcome<bool> {
+            let list = lab.nodes[1].host.run("nft", &["list", "table", "ip", "watch"])?;
+            Ok(!list.contains("counter packets 0"))
+        };
+        eventually(SOON, || {
+            say()?;
+            check(heard()?, || "the pod does not reach the peer even without a guard".into())
+        })?;
+        lab.nodes[0].start()?;
+        lab.nodes[0].wait_ready()?;
+        say()?;
+        has_refused(&node, "pod-encapsulation", 1)
+    });
+}
+
 /// A node's elements of a set, without what else `nft` says of it.
 fn elements(host: &Host, set: &str) -> Outcome<Vec<String>> {
     let list = json(host, "nft", &["-j", "list", "set", "inet", "podwire", set])?;
