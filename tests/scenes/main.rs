@@ -7,6 +7,7 @@ mod attachment;
 mod conformance;
 mod conversation;
 mod expect;
+mod firewall;
 mod forged;
 mod guards;
 mod hostport;

@@ -19,7 +19,7 @@ use serde_json::{Value, json as value};
 
 use crate::attachment::outer;
 use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, scene, state};
-use crate::guards::by_chain;
+use crate::firewall::by_chain;
 
 /// The port of the node.
 const HOST_PORT: u16 = 8080;
