@@ -63,6 +63,11 @@ impl Firewall {
         Ok(Self { socket: Socket::netfilter()?, known: None })
     }
 
+    /// Whether the last pass has left all of it as it should be, as far as this process knows.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// One pass. `state` is where the ledger is.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! One pass: look, compare, apply the difference. The only file that changes the kernel.
+//! One pass: look, compare, apply the difference. This file and its steps, `firewall` and `pods`, are the only ones that
+//! change the kernel.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,18 @@ impl Worker {
 
     /// One pass.
     pub(crate) fn pass(&mut self, view: &View) -> Outcome {
-        let mut outcome = Outcome::default();
+        let (mut outcome, state) = (Outcome::default(), Path::new(podwire::STATE));
+        // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
+        let guarded = self.firewall.is_known();
+        if !guarded {
+            self.firewall(view, state, &mut outcome);
+        }
         match self.overlay(view, &mut outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(device) => {
-                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), &mut outcome);
-                outcome.problems.extend(firewall.err());
+                if guarded {
+                    self.firewall(view, state, &mut outcome);
+                }
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, &device)) {
                         Ok(false) => {}
@@ -64,8 +71,13 @@ impl Worker {
             }
         }
         // Last: a pod that cannot be repaired is no reason to take in no others.
-        pods::pass(&mut self.route, Path::new(podwire::STATE), &mut outcome);
+        pods::pass(&mut self.route, state, &mut outcome);
         outcome
+    }
+
+    fn firewall(&mut self, view: &View, state: &Path, outcome: &mut Outcome) {
+        let made = self.firewall.pass(view, &self.settings, state, outcome);
+        outcome.problems.extend(made.err());
     }
 
     /// The device, then everything on and behind it.
