@@ -8,6 +8,9 @@ use std::path::Path;
 
 use podwire_conf::defaults;
 use podwire_conf::firewall::{self, Firewall as Wanted, GUARDS, Policy};
+use podwire_conf::hostport::Protocol;
+use podwire_kernel::conntrack::{self, Filter};
+use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Found, Keys, Names};
 use podwire_kernel::{Result, Socket};
 use tracing::info;
@@ -66,6 +69,11 @@ impl Firewall {
         self.socket.port()
     }
 
+    /// Whether the last pass has left all of it as it should be, as far as this process knows.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// One pass. `state` is where the ledger is.
     ///
     /// # Errors
@@ -90,12 +98,13 @@ impl Firewall {
                 Some(known) => Has::remembered(known, &wanted),
                 None => Has::look(&mut self.socket, generation, &wanted).map_err(|error| error.to_string())?,
             };
-            let made = match self.apply(&wanted, &has, outcome) {
+            let made = match self.apply(&wanted, &has, settings, outcome) {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
                 made => made.map_err(|error| error.to_string())?,
             };
-            // What pods have is looked at whenever the rest is. If something of it was put back, the next pass looks again.
-            if seen || !self.restore(state, outcome)? {
+            // What pods have is looked at whenever the rest is. If something of it was put back, or had to be left, the
+            // next pass looks again.
+            if seen || self.restore(state, outcome)? {
                 known = made.map(|generation| Known { generation, wanted });
             }
             break;
@@ -105,7 +114,7 @@ impl Firewall {
     }
 
     /// Makes the difference. The number of the transaction that it was, if nobody has made another one since.
-    fn apply(&mut self, wanted: &Wanted, has: &Has, outcome: &mut Outcome) -> Result<Option<u32>> {
+    fn apply(&mut self, wanted: &Wanted, has: &Has, settings: &Settings, outcome: &mut Outcome) -> Result<Option<u32>> {
         let table = &wanted.table;
         let rules = !has.found.is(table) || has.surplus != Names::default();
         let mut requests = if rules { table.replace(&has.found) } else { Vec::new() };
@@ -129,6 +138,9 @@ impl Firewall {
         (0..made).for_each(|_| outcome.made.add(Kind::Firewall));
         if rules {
             info!("set table inet {}", table.name);
+            if settings.masquerade {
+                self.forget_flows(settings.port)?;
+            }
         }
         for (set, more, fewer) in changed {
             info!("set the elements of set {set} of table inet {}: {more} more, {fewer} fewer", table.name);
@@ -138,13 +150,23 @@ impl Firewall {
         Ok((nft::current_generation(&mut self.socket)? == ours).then_some(ours))
     }
 
-    /// Puts back what pods have in the table. Whether anything had to be.
+    /// Some guards look at the first packet of a connection: one that began while they were not there is forgotten.
+    fn forget_flows(&mut self, port: u16) -> Result<()> {
+        IpVersion::BOTH.into_iter().try_for_each(|version| {
+            let protocol = Protocol::Udp.number();
+            let destination_port = Some(port);
+            let flows = Filter { version, protocol, destination: None, destination_port, reply_source: None };
+            conntrack::forget(&mut self.socket, &flows)
+        })
+    }
+
+    /// Puts back what pods have in the table. Whether nothing had to be, and nobody was left out.
     fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, String> {
         let restored = podwire::translation::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
-        restored.iter().for_each(|what| info!("{what}"));
-        outcome.changes += restored.len();
-        restored.iter().for_each(|_| outcome.made.add(Kind::Firewall));
-        Ok(!restored.is_empty())
+        restored.changes.iter().for_each(|what| info!("{what}"));
+        outcome.changes += restored.changes.len();
+        restored.changes.iter().for_each(|_| outcome.made.add(Kind::Firewall));
+        Ok(restored.complete && restored.changes.is_empty())
     }
 }
 

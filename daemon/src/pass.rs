@@ -1,5 +1,5 @@
-//! One pass: look, compare, apply the difference. The only file that changes the kernel; `pass/change.rs` is the short way
-//! of a few peers that came, left or changed.
+//! One pass: look, compare, apply the difference. This file and its steps, `firewall` and `pods`, are the only ones that
+//! change the kernel; `pass/change.rs` is the short way of a few peers that came, left or changed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -107,15 +107,22 @@ impl Worker {
     }
 
     fn look_and_repair(&mut self, view: &View, outcome: &mut Outcome) {
+        let state = Path::new(podwire::STATE);
         // Before the conflist: a runtime that sees a network expects its plugin.
         if let Err(error) = self.plugin(outcome) {
             outcome.problems.push(error.to_string());
         }
+        // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
+        let guarded = self.firewall.is_known();
+        if !guarded {
+            self.firewall(view, state, outcome);
+        }
         match self.overlay(view, outcome) {
             Err(error) => outcome.problems.push(error),
             Ok(mtu) => {
-                let firewall = self.firewall.pass(view, &self.settings, Path::new(podwire::STATE), outcome);
-                outcome.problems.extend(firewall.err());
+                if guarded {
+                    self.firewall(view, state, outcome);
+                }
                 if outcome.problems.is_empty() {
                     match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
                         Ok(false) => {}
@@ -130,7 +137,12 @@ impl Worker {
             }
         }
         // Last: a pod that cannot be repaired is no reason to take in no others.
-        pods::pass(&mut self.route, Path::new(podwire::STATE), outcome);
+        pods::pass(&mut self.route, state, outcome);
+    }
+
+    fn firewall(&mut self, view: &View, state: &Path, outcome: &mut Outcome) {
+        let made = self.firewall.pass(view, &self.settings, state, outcome);
+        outcome.problems.extend(made.err());
     }
 
     /// The plugin in its place, where it is kept.

@@ -252,6 +252,14 @@ impl Ledger {
         self.records_in(&PLACES)
     }
 
+    /// The attachments whose ADD is under way, or was killed.
+    ///
+    /// # Errors
+    /// As [`Ledger::records`].
+    pub fn unfinished(&self) -> Result<Vec<Record>, Failure> {
+        Ok(self.records_in(&["pending"])?.0)
+    }
+
     /// The attachments whose ADD went to its end.
     ///
     /// # Errors

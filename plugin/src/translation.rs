@@ -88,14 +88,28 @@ pub(crate) fn differences(record: &Record) -> Result<Vec<String>, Failure> {
     Ok(differences)
 }
 
-/// Puts back what pods have there and somebody has taken away, for whoever looks after a node. A pod that is attached or
-/// detached just now is left to whoever does that. What was put back, each a sentence.
+/// What [`restore`] has come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// What was put back, each a sentence.
+    pub changes: Vec<String>,
+    /// Whether nobody was left out: a pod that is attached or detached just now is left to whoever does that, and may have
+    /// lost something in the meantime.
+    pub complete: bool,
+}
+
+/// Puts back what pods have there and somebody has taken away, for whoever looks after a node.
 ///
 /// # Errors
 /// What could not be read of the ledger, or what the kernel refused.
-pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure> {
+pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
+    let mut restored = Restored { changes: Vec::new(), complete: true };
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
+        for record in ledger.unfinished()? {
+            // One that nobody is at is a dead one's.
+            restored.complete &= ledger.turn_at_once(&record.attachment)?.is_some();
+        }
         for record in ledger.attachments()? {
             let translation = Translation::of(&ledger.with_own_addresses(record.clone())?);
             if !translation.elements.is_empty() {
@@ -104,14 +118,13 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure
         }
     }
     if pods.is_empty() {
-        return Ok(Vec::new());
+        return Ok(restored);
     }
-    let mut restored = Vec::new();
     let (table, whole) = look(socket, &pods)?;
     let name = &table.name;
     if !whole {
         nft::establish(socket, &table, &[])?;
-        restored.push(format!("set the pods' part of table inet {name}"));
+        restored.changes.push(format!("set the pods' part of table inet {name}"));
     }
     let elements: Vec<_> = pods.iter().flat_map(|(_, _, translation)| translation.elements.clone()).collect();
     let missing: HashSet<_> = nft::missing(socket, &table, &elements)?.into_iter().collect();
@@ -120,7 +133,10 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure
         if !translation.elements.iter().any(|element| missing.contains(element)) {
             continue;
         }
-        let Some(_turn) = ledger.turn_at_once(attachment)? else { continue };
+        let Some(_turn) = ledger.turn_at_once(attachment)? else {
+            restored.complete = false;
+            continue;
+        };
         // It may have gone, or come again as another one.
         if ledger.find(attachment)? != Some((record.clone(), true)) {
             continue;
@@ -128,7 +144,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Vec<String>, Failure
         let done = nft::establish(socket, &table, &translation.elements)?;
         forget_flows(record, socket);
         let owner = plan::host_device(attachment);
-        restored.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
+        restored.changes.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
     }
     Ok(restored)
 }

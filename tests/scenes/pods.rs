@@ -1,11 +1,13 @@
 //! Pods whose place on the host somebody has broken: the daemon puts it back out of the plugin's ledger, and never gets in
 //! the way of the plugin.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{self, Content, Set, Type};
 use podwire_kernel::{Socket, conntrack, link, neighbour, route};
@@ -19,7 +21,7 @@ use serde_json::{Value, json as value};
 
 use crate::attachment::outer;
 use crate::expect::{FAMILIES, Outcome, check, cluster, json, reaches, same, scene, state};
-use crate::guards::by_chain;
+use crate::firewall::by_chain;
 
 /// The port of the node.
 const HOST_PORT: u16 = 8080;
@@ -121,6 +123,45 @@ fn pain46_a_pod_that_ends_while_the_firewall_is_restored_gets_nothing_back() {
             })?;
         }
         answers(&lab.outside, underlay_address(1, FAMILIES[0]))
+    });
+}
+
+#[test]
+fn a_pod_whose_turn_somebody_has_is_left_to_them() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0];
+        let host = &node.host;
+        let (_held, _, held) = with_port(node, "held", HOST_PORT)?;
+        let (_free, _, free) = with_port(node, "free", 8081)?;
+        let whole = by_chain(&state(host)?);
+        let name = host.run("sh", &["-c", "cd /run/podwire/podwire/attachments && grep -l '\"held\"' *"])?;
+        // As an ADD or a DEL has it.
+        let path = format!("/run/podwire/podwire/turns/{name}");
+        let lock = host.enter(|| {
+            let file = File::create(&path).map_err(|error| error.to_string())?;
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.to_string())
+        })?;
+        let routes = |device: &str| host.run("ip", &["route", "show", "dev", device, "proto", "113"]);
+        for device in [&held, &free] {
+            host.run("ip", &["route", "flush", "dev", device, "proto", "113"])?;
+        }
+        host.run("nft", &["flush map inet podwire hostports4"])?;
+        eventually(SOON, || {
+            let list = host.run("nft", &["list", "map", "inet", "podwire", "hostports4"])?;
+            check(list.contains(&free) && !routes(&free)?.is_empty(), || {
+                format!("the free one is not repaired: {list}")
+            })
+        })?;
+        state(host)?;
+        let list = host.run("nft", &["list", "map", "inet", "podwire", "hostports4"])?;
+        check(!list.contains(&held), || format!("the held one has got elements: {list}"))?;
+        let route = routes(&held)?;
+        check(route.is_empty(), || format!("the held one has got a route: {route}"))?;
+        drop(lock);
+        // Something that has nothing to do with it: the next look.
+        host.run("ip", &["route", "add", "10.99.0.1", "dev", "eth0"])?;
+        host.run("ip", &["route", "delete", "10.99.0.1", "dev", "eth0"])?;
+        eventually(SOON, || same("the node", &whole, &by_chain(&state(host)?)))
     });
 }
 

@@ -127,7 +127,8 @@ fn where_the_settings_cannot_be_written_it_says_so_and_where_they_are_right_it_d
         let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
             echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
             cd /proc/sys/net; for name in disable_ipv6 accept_ra accept_redirects; do echo 0 > ipv6/conf/podwire.1/$name; done
-            echo 0 > ipv4/conf/podwire.1/accept_redirects";
+            echo 0 > ipv4/conf/podwire.1/accept_redirects; echo 2 > ipv4/conf/podwire.1/rp_filter
+            echo 1 > ipv4/conf/podwire.1/forwarding";
         node.host.run("sh", &["-ec", settings])?;
         start(node)?;
         node.wait_ready()?;

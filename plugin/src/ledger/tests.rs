@@ -514,3 +514,17 @@ fn a_reservation_that_cannot_be_written_holds_nothing() {
     ledger.attached(&attachment("b")).unwrap();
     assert!(ledger.find(&attachment("b")).unwrap().unwrap().1 && !ledger.find(&attachment("a")).unwrap().unwrap().1);
 }
+
+#[test]
+fn a_link_layer_address_is_noted_and_one_of_an_older_version_or_none_is_no_damage() {
+    let new =
+        r#"{"attachment":{"network":"n","container":"c","interface":"eth0"},"addresses":[],"mac":"02:00:00:00:00:05"}"#;
+    let record: Record = serde_json::from_str(new).unwrap();
+    assert_eq!(record.mac, Some(podwire_kernel::Mac([2, 0, 0, 0, 0, 5])));
+    assert_eq!(serde_json::to_string(&record).unwrap(), new);
+    for older in [new.replace(r#","mac":"02:00:00:00:00:05""#, ""), new.replace("02:00:00:00:00:05", "odd")] {
+        let record: Record = serde_json::from_str(&older).unwrap();
+        assert_eq!(record.mac, None);
+        assert!(!serde_json::to_string(&record).unwrap().contains("mac"));
+    }
+}
