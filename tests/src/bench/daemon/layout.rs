@@ -168,7 +168,8 @@ pub(crate) fn flannel(node: &Host, number: u32, peers: u32) -> Result<Duration, 
         format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
     };
     let create = ["link", "add", FLANNEL, "address", &mac(number), "mtu", "1450", "type", "vxlan", "id", "1"];
-    let how = ["dev", UPLINK, "local", &own, "dstport", "8472", "nolearning"];
+    // As flannel makes it: the outer UDP checksum is off, which is not ip's default.
+    let how = ["dev", UPLINK, "local", &own, "dstport", "8472", "nolearning", "noudpcsum"];
     node.run("ip", &[&create[..], &how[..]].concat())?;
     node.run("ip", &["address", "add", &format!("{pods}/32"), "dev", FLANNEL])?;
     node.run("ip", &["link", "set", FLANNEL, "up"])?;
