@@ -10,7 +10,7 @@ const TICK: Duration = Duration::from_secs(30);
 /// Notices come in crowds: a pass waits this long for the rest of one.
 pub(crate) const GATHER: Duration = Duration::from_millis(5);
 
-/// After a change of a few peers that was made by itself, the pass that looks at everything comes within this time.
+/// After the last change of a few peers that was made by itself, the pass that looks at everything comes after this time.
 pub(crate) const VERIFY: Duration = Duration::from_secs(1);
 
 /// The share of a core that passes may take for long is one of this many, so that a busy namespace of strangers costs a

@@ -74,6 +74,8 @@ pub(crate) async fn run(
             last = Instant::now();
         }
         let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
+        // When the changes that took the short way are looked at, and when the first of them was made.
+        let (mut verify, mut unverified) = (due, None);
         loop {
             tokio::select! {
                 biased;
@@ -92,9 +94,11 @@ pub(crate) async fn run(
                     }
                     view::follow(&mut known, &new);
                     report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
-                    due = due.min(earliest.max(Instant::now() + VERIFY));
+                    // Not in the middle of a crowd of changes, which would have to wait for it.
+                    let first = *unverified.get_or_insert(start);
+                    verify = earliest.max((Instant::now() + VERIFY).min(first + WHOLE_WITHIN));
                 }
-                () = sleep_until(due) => break,
+                () = sleep_until(due.min(verify)) => break,
                 () = files.touched() => due = due.min(earliest.max(Instant::now() + GATHER)),
                 heard = notices.recv() => {
                     heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;

@@ -20,19 +20,19 @@ use super::program::Podwired;
 const FLANNEL: &str = "flannel.1";
 
 /// A way that packets take between two nodes. A node that masquerades what leaves the cluster has every packet tracked,
-/// which costs more than all that the ways differ by: so each overlay is there with masquerade, as it is deployed, and
-/// alone.
+/// which costs more than all that the ways differ by, and a bridge costs as much: so each overlay is there as it is
+/// deployed, and alone, with pods of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Layout {
     /// What podwired makes.
     Podwire,
-    /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry; masquerade by nftables, as
-    /// flannel sets it up.
+    /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry; masquerade by nftables, and
+    /// pods on a bridge: as flannel sets it up.
     Flannel,
     /// What podwired makes, without its table of nftables.
     PodwireAlone,
-    /// The same as [`Layout::Flannel`], without nftables.
+    /// The same device and entries, without nftables, and pods as podwire attaches them.
     FlannelAlone,
     /// A route for each peer, without an overlay and without nftables.
     Plain,
@@ -47,7 +47,7 @@ impl Layout {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Podwire => "podwire",
-            Self::Flannel => "flannel layout with masquerade",
+            Self::Flannel => "flannel as deployed",
             Self::PodwireAlone => "podwire's overlay alone",
             Self::FlannelAlone => "flannel layout alone",
             Self::Plain => "plain routes",
@@ -150,7 +150,10 @@ impl Pair {
             });
             Ok((pod, address.ok_or_else(|| format!("a pod without an IPv4 address: {result}"))?))
         };
-        let (first, second) = (attach(&nodes[0], &configurations[0])?, attach(&nodes[1], &configurations[1])?);
+        let (first, second) = match layout {
+            Layout::Flannel => (on_bridge(&nodes[0], 1)?, on_bridge(&nodes[1], 2)?),
+            _ => (attach(&nodes[0], &configurations[0])?, attach(&nodes[1], &configurations[1])?),
+        };
         let (pods, addresses) = ([first.0, second.0], [first.1, second.1]);
         Ok(Self { layout, pods, addresses, _nodes: nodes, _switch: switch, _daemons: daemons })
     }
@@ -168,7 +171,8 @@ pub(crate) fn flannel(node: &Host, number: u32, peers: u32) -> Result<Duration, 
         format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
     };
     let create = ["link", "add", FLANNEL, "address", &mac(number), "mtu", "1450", "type", "vxlan", "id", "1"];
-    let how = ["dev", UPLINK, "local", &own, "dstport", "8472", "nolearning"];
+    // As flannel makes it: the outer UDP checksum is off, which is not ip's default.
+    let how = ["dev", UPLINK, "local", &own, "dstport", "8472", "nolearning", "noudpcsum"];
     node.run("ip", &[&create[..], &how[..]].concat())?;
     node.run("ip", &["address", "add", &format!("{pods}/32"), "dev", FLANNEL])?;
     node.run("ip", &["link", "set", FLANNEL, "up"])?;
@@ -184,6 +188,25 @@ pub(crate) fn flannel(node: &Host, number: u32, peers: u32) -> Result<Duration, 
     batch(node, "ip", &entries)?;
     batch(node, "bridge", &forwarding)?;
     Ok(start.elapsed())
+}
+
+/// A pod of a node as flannel's CNI configuration has it attached: on the bridge `cni0`, hairpin on.
+fn on_bridge(node: &Host, number: u32) -> Result<(Host, IpAddr), String> {
+    let (network, _) = plan::pods(number);
+    let [gateway, address] = [1, 2].map(|last| std::net::Ipv4Addr::from(u32::from(network) + last));
+    let (pod, _) = node.pod("pod")?;
+    wire::set_up(&pod, "lo")?;
+    let on = |host: &Host, line: &str| host.run("ip", &line.split(' ').collect::<Vec<_>>()).map(drop);
+    on(node, "link add cni0 mtu 1450 type bridge")?;
+    on(node, &format!("address add {gateway}/24 dev cni0"))?;
+    on(node, "link set cni0 up")?;
+    on(node, "link add veth0 mtu 1450 type veth peer name eth0 mtu 1450 netns pod")?;
+    on(node, "link set veth0 master cni0 up")?;
+    node.run("bridge", &["link", "set", "dev", "veth0", "hairpin", "on"])?;
+    on(&pod, &format!("address add {address}/24 dev eth0"))?;
+    on(&pod, "link set eth0 up")?;
+    on(&pod, &format!("route add default via {gateway}"))?;
+    Ok((pod, address.into()))
 }
 
 /// The rules that flannel masquerades by: nothing within the cluster, everything that leaves it.

@@ -202,7 +202,7 @@ pub(crate) mod tests {
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(cells("podwire  "), "podwire 28.0 9.00");
-        assert_eq!(cells("flannel layout with"), "flannel layout with masquerade 35.0 (0.80 ×) 10.0 (0.90 ×)");
+        assert_eq!(cells("flannel as deployed"), "flannel as deployed 35.0 (0.80 ×) 10.0 (0.90 ×)");
         assert_eq!(cells("flannel layout alone"), "flannel layout alone 32.0 (0.75 ×) 12.0 (1.00 ×)");
         assert_eq!(cells("plain routes"), "plain routes 20.0 (1.20 ×) 15.0 (0.80 ×)");
         assert_eq!(cells("10000  "), "10000 0.50 0.40 0.25 1.50 20.0 39.0 8.00");
