@@ -123,6 +123,7 @@ impl Follower {
             match ended {
                 Ok(()) if steady => continue,
                 Ok(()) => {}
+                Err(failure) if failure.kind == Kind::TooOld => self.version = None,
                 Err(failure) => self.away(failure),
             }
             sleep(retry - retry / 1000 * (chance() % 500)).await;
@@ -168,11 +169,7 @@ impl Follower {
         let (least, more) = WATCH_SECONDS;
         let parameters = WatchParams::default().timeout(least + (chance() % more));
         let request = Request::new(NODES).watch(&parameters, version).map_err(kube::Error::BuildRequest)?;
-        let events = within_silence(client.request_events::<Node>(request)).await;
-        let mut events = pin!(match events {
-            Err(failure) if failure.kind == Kind::TooOld => return Ok(self.version = None),
-            events => events?,
-        });
+        let mut events = pin!(within_silence(client.request_events::<Node>(request)).await?);
         self.here();
         // A silence is the end of this watch, and no failure: that the next one cannot be begun would be.
         while let Ok(event) = timeout(SILENCE, events.try_next()).await {
@@ -190,10 +187,7 @@ impl Follower {
                     self.version = Some(bookmark.metadata.resource_version);
                     continue;
                 }
-                WatchEvent::Error(status) => match Failure::from(kube::Error::Api(status)) {
-                    failure if failure.kind == Kind::TooOld => return Ok(self.version = None),
-                    failure => return Err(failure),
-                },
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
             };
             self.publish(&change);
         }

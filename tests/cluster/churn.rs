@@ -131,7 +131,7 @@ fn overlay(host: &Host) -> Outcome<Value> {
 /// A line of `ip` without the index of a device and the id of a nexthop.
 fn without_numbers(line: &str) -> String {
     let mut words: Vec<_> = line.split_whitespace().collect();
-    words.retain(|word| !word.strip_suffix(':').is_some_and(|index| index.parse::<u32>().is_ok()));
+    words.retain(|word| word.strip_suffix(':').is_none_or(|index| index.parse::<u32>().is_err()));
     while let Some(place) = words.windows(2).position(|pair| ["id", "nhid"].contains(&pair[0]) && pair[1].len() == 8) {
         words.drain(place..place + 2);
     }
