@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{AsyncReadExt, TryStreamExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
@@ -34,8 +34,8 @@ use crate::store;
 /// Where the Nodes are.
 const NODES: &str = "/api/v1/nodes";
 
-/// Nodes in one page of a list: some megabytes of them pass through at a time.
-const PAGE: u32 = 250;
+/// Nodes in one page of a list: a megabyte or two of them pass through at a time.
+const PAGE: u32 = 100;
 
 /// How long a connection may take to stand.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -149,9 +149,17 @@ impl Follower {
     /// Lists the Nodes page by page, and believes them when all are there. The point at which the list was true.
     async fn list(&mut self, client: &Client) -> Result<String, Failure> {
         let (mut entries, mut parameters) = (BTreeMap::new(), ListParams::default().limit(PAGE));
+        let mut text = Vec::new();
         let version = loop {
-            let request = Request::new(NODES).list(&parameters).map_err(kube::Error::BuildRequest);
-            let list: List = within_silence(client.request(request?)).await?;
+            let request = Request::new(NODES).list(&parameters).map_err(kube::Error::BuildRequest)?;
+            // Into one buffer for all pages: the text of ten thousand Nodes is a hundred megabytes.
+            let read = async {
+                let mut body = pin!(client.request_stream(request).await?);
+                text.clear();
+                body.read_to_end(&mut text).await.map_err(kube::Error::ReadEvents)
+            };
+            within_silence(read).await?;
+            let list: List = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
             entries.extend(list.items.into_iter().map(|node| (node.name, node.entry)));
             match list.metadata.next.filter(|next| !next.is_empty()) {
                 Some(next) => parameters = parameters.continue_token(&next),
