@@ -40,6 +40,10 @@ const PAGE: u32 = 100;
 /// How long a connection may take to stand.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a start waits for the API before it makes do with what was stored; where the API cannot be reached at all it does
+/// so at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long the API may be silent. During a watch it says once a minute how far it is (a bookmark), so that one that is
 /// silent for longer is not there any more; where it is after all, the watch is taken up again, which costs little.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -70,11 +74,7 @@ pub(crate) async fn start(
     {
         return Err(io::Error::other(failure.why));
     }
-    if let Some(stored) = &stored {
-        info!(nodes = stored.nodes.len(), "begins with the membership that was stored");
-        report.send_modify(|report| report.feed.source = Some(Source::Stored));
-    }
-    let (sender, receiver) = watch::channel(stored.unwrap_or_default());
+    let (sender, mut receiver) = watch::channel(Membership::default());
     let follower = Follower {
         node: run.node_name.clone(),
         kubeconfig: run.kubeconfig.clone(),
@@ -84,10 +84,29 @@ pub(crate) async fn start(
         believed: false,
         complaint: None,
         waits_for: None,
-        sender,
-        report,
+        sender: sender.clone(),
+        report: report.clone(),
     };
     tokio::spawn(follower.follow());
+    let Some(stored) = stored else { return Ok(receiver) };
+    // What was stored may be some seconds older than what the kernel has: where the API answers, it is not needed.
+    let mut reports = report.subscribe();
+    tokio::select! {
+        _ = receiver.wait_for(|membership| !membership.nodes.is_empty()) => {}
+        _ = reports.wait_for(|report| report.feed.error.is_some()) => {}
+        () = sleep(ANSWER_WITHIN) => {}
+    }
+    let begun = sender.send_if_modified(|membership| {
+        let unknown = membership.nodes.is_empty();
+        if unknown {
+            *membership = stored;
+        }
+        unknown
+    });
+    if begun {
+        info!(nodes = receiver.borrow().nodes.len(), "begins with the membership that was stored");
+        report.send_modify(|report| report.feed.source = Some(Source::Stored));
+    }
     Ok(receiver)
 }
 
