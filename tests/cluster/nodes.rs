@@ -37,7 +37,8 @@ fn nodes_of_the_api_are_routes_and_their_pods_reach_one_another() {
         // A start where all is well changes nothing, though what was stored is older than what the kernel has.
         let before = state(&lab.nodes[0].host)?;
         lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
-        let older = r#"{"cluster_cidrs":["10.244.0.0/16"],"node":[{"name":"node-1","address":"192.168.50.1","pod_cidrs":["10.244.1.0/24"]}]}"#;
+        let alone = json!({"name": "node-1", "address": "192.168.50.1", "pod_cidrs": ["10.244.1.0/24"]});
+        let older = json!({"cluster_cidrs": ["10.244.0.0/16"], "node": [alone]});
         lab.nodes[0].host.run("sh", &["-c", &format!("printf %s '{older}' > {STATE}/membership.json")])?;
         start(&mut lab.nodes[0])?;
         lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for("the nodes of Kubernetes are known", SOON)?;
