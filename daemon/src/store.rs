@@ -1,4 +1,4 @@
-//! The last membership that this node could believe, on disk: a node that starts while the Kubernetes API is away has its
+//! The last membership that this node has its place in, on disk: a node that starts while the Kubernetes API is away has its
 //! overlay nevertheless.
 //!
 //! It is written beside its place, synced and renamed, so that a node that loses power has the one or the other, whole;
@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::membership::Membership;
-use crate::view::View;
 
 /// The file's name in the state directory.
 const FILE: &str = "membership.json";
@@ -43,14 +42,18 @@ pub(crate) fn read(directory: &Path) -> Option<Membership> {
     }
 }
 
-/// Keeps the file equal to the last membership that the node called `own` can believe, as long as there are any.
+/// Keeps the file equal to the last membership that the node called `own` has its place in, as long as there are any. One that
+/// leaves this node out (a node that was taken out of the cluster, the API of another cluster) does not take the place of one
+/// that does not.
 pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch::Receiver<Membership>) {
     let mut complaint = String::new();
-    loop {
-        let current = membership.borrow_and_update().clone();
+    membership.mark_changed();
+    while membership.changed().await.is_ok() {
         let start = Instant::now();
-        let (directory, own) = (directory.clone(), own.clone());
-        let stored = spawn_blocking(move || store(&directory, &own, &current));
+        // Written as text at once: a copy of ten thousand nodes would be larger.
+        let Some(text) = text(&membership.borrow_and_update(), &own) else { continue };
+        let directory = directory.clone();
+        let stored = spawn_blocking(move || text.and_then(|text| store(&directory, &text)));
         match stored.await.map_err(io::Error::other).and_then(|stored| stored) {
             Ok(()) if complaint.is_empty() => {}
             Ok(()) => {
@@ -64,20 +67,18 @@ pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch:
             Err(_) => {}
         }
         sleep(PAUSE.max(start.elapsed() * PAUSE_FOR_WRITE)).await;
-        if membership.changed().await.is_err() {
-            return;
-        }
     }
 }
 
-/// Writes a membership in which this node has its place, unless it is there already. One that leaves this node out (a
-/// node that was taken out of the cluster, the API of another cluster) does not take the place of one that does not.
-fn store(directory: &Path, own: &str, membership: &Membership) -> io::Result<()> {
-    if View::new(membership, own).is_err() {
-        return Ok(());
-    }
+/// The file's text, if the node called `own` has its place in the membership.
+fn text(membership: &Membership, own: &str) -> Option<io::Result<Vec<u8>>> {
+    let listed = membership.nodes.iter().any(|node| node.name == own);
+    listed.then(|| Ok(serde_json::to_vec(membership)?))
+}
+
+/// Writes the file, unless it is so already.
+fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
     let path = directory.join(FILE);
-    let text = serde_json::to_vec(membership)?;
     if fs::read(&path).is_ok_and(|found| found == text) {
         return Ok(());
     }
@@ -85,7 +86,7 @@ fn store(directory: &Path, own: &str, membership: &Membership) -> io::Result<()>
     let write = || {
         fs::create_dir_all(directory)?;
         let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
+        file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
         File::open(directory)?.sync_all()
@@ -102,6 +103,12 @@ mod tests {
         Membership::parse(include_str!("../../conf/nodes.toml")).unwrap()
     }
 
+    fn write(directory: &Path, membership: &Membership) {
+        if let Some(text) = text(membership, "node-1") {
+            store(directory, &text.unwrap()).unwrap();
+        }
+    }
+
     fn directory(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("podwired-store-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
@@ -112,10 +119,10 @@ mod tests {
     fn pain44_what_was_stored_is_read_again() {
         let directory = directory("again");
         assert_eq!(read(&directory), None);
-        store(&directory, "node-1", &membership()).unwrap();
+        write(&directory, &membership());
         assert_eq!(read(&directory), Some(membership()));
         let written = fs::metadata(directory.join(FILE)).unwrap().modified().unwrap();
-        store(&directory, "node-1", &membership()).unwrap();
+        write(&directory, &membership());
         assert_eq!(fs::metadata(directory.join(FILE)).unwrap().modified().unwrap(), written, "written without need");
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [FILE]);
@@ -125,11 +132,11 @@ mod tests {
     #[test]
     fn one_that_leaves_this_node_out_is_not_stored() {
         let directory = directory("out");
-        store(&directory, "node-1", &membership()).unwrap();
+        write(&directory, &membership());
         let mut without = membership();
         without.nodes.remove(0);
-        store(&directory, "node-1", &without).unwrap();
-        store(&directory, "node-1", &Membership::default()).unwrap();
+        write(&directory, &without);
+        write(&directory, &Membership::default());
         assert_eq!(read(&directory), Some(membership()));
         fs::remove_dir_all(&directory).unwrap();
     }
@@ -137,7 +144,7 @@ mod tests {
     #[test]
     fn a_damaged_one_is_not_believed() {
         let directory = directory("damaged");
-        store(&directory, "node-1", &membership()).unwrap();
+        write(&directory, &membership());
         let whole = fs::read(directory.join(FILE)).unwrap();
         for length in 0..whole.len() {
             fs::write(directory.join(FILE), &whole[..length]).unwrap();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{AsyncReadExt, TryStreamExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
@@ -34,11 +34,15 @@ use crate::store;
 /// Where the Nodes are.
 const NODES: &str = "/api/v1/nodes";
 
-/// Nodes in one page of a list: some megabytes of them pass through at a time.
-const PAGE: u32 = 250;
+/// Nodes in one page of a list: a megabyte or two of them pass through at a time.
+const PAGE: u32 = 100;
 
 /// How long a connection may take to stand.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the API before it makes do with what was stored; where the API cannot be reached at all it does
+/// so at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the API may be silent. During a watch it says once a minute how far it is (a bookmark), so that one that is
 /// silent for longer is not there any more; where it is after all, the watch is taken up again, which costs little.
@@ -70,11 +74,7 @@ pub(crate) async fn start(
     {
         return Err(io::Error::other(failure.why));
     }
-    if let Some(stored) = &stored {
-        info!(nodes = stored.nodes.len(), "begins with the membership that was stored");
-        report.send_modify(|report| report.feed.source = Some(Source::Stored));
-    }
-    let (sender, receiver) = watch::channel(stored.unwrap_or_default());
+    let (sender, mut receiver) = watch::channel(Membership::default());
     let follower = Follower {
         node: run.node_name.clone(),
         kubeconfig: run.kubeconfig.clone(),
@@ -84,10 +84,29 @@ pub(crate) async fn start(
         believed: false,
         complaint: None,
         waits_for: None,
-        sender,
-        report,
+        sender: sender.clone(),
+        report: report.clone(),
     };
     tokio::spawn(follower.follow());
+    let Some(stored) = stored else { return Ok(receiver) };
+    // What was stored may be some seconds older than what the kernel has: where the API answers, it is not needed.
+    let mut reports = report.subscribe();
+    tokio::select! {
+        _ = receiver.wait_for(|membership| !membership.nodes.is_empty()) => {}
+        _ = reports.wait_for(|report| report.feed.error.is_some()) => {}
+        () = sleep(ANSWER_WITHIN) => {}
+    }
+    let begun = sender.send_if_modified(|membership| {
+        let unknown = membership.nodes.is_empty();
+        if unknown {
+            *membership = stored;
+        }
+        unknown
+    });
+    if begun {
+        info!(nodes = receiver.borrow().nodes.len(), "begins with the membership that was stored");
+        report.send_modify(|report| report.feed.source = Some(Source::Stored));
+    }
     Ok(receiver)
 }
 
@@ -123,6 +142,7 @@ impl Follower {
             match ended {
                 Ok(()) if steady => continue,
                 Ok(()) => {}
+                Err(failure) if failure.kind == Kind::TooOld => self.version = None,
                 Err(failure) => self.away(failure),
             }
             sleep(retry - retry / 1000 * (chance() % 500)).await;
@@ -148,9 +168,17 @@ impl Follower {
     /// Lists the Nodes page by page, and believes them when all are there. The point at which the list was true.
     async fn list(&mut self, client: &Client) -> Result<String, Failure> {
         let (mut entries, mut parameters) = (BTreeMap::new(), ListParams::default().limit(PAGE));
+        let mut text = Vec::new();
         let version = loop {
-            let request = Request::new(NODES).list(&parameters).map_err(kube::Error::BuildRequest);
-            let list: List = within_silence(client.request(request?)).await?;
+            let request = Request::new(NODES).list(&parameters).map_err(kube::Error::BuildRequest)?;
+            // Into one buffer for all pages: the text of ten thousand Nodes is a hundred megabytes.
+            let read = async {
+                let mut body = pin!(client.request_stream(request).await?);
+                text.clear();
+                body.read_to_end(&mut text).await.map_err(kube::Error::ReadEvents)
+            };
+            within_silence(read).await?;
+            let list: List = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
             entries.extend(list.items.into_iter().map(|node| (node.name, node.entry)));
             match list.metadata.next.filter(|next| !next.is_empty()) {
                 Some(next) => parameters = parameters.continue_token(&next),
@@ -168,14 +196,7 @@ impl Follower {
         let (least, more) = WATCH_SECONDS;
         let parameters = WatchParams::default().timeout(least + (chance() % more));
         let request = Request::new(NODES).watch(&parameters, version).map_err(kube::Error::BuildRequest)?;
-        let events = within_silence(client.request_events::<Node>(request)).await;
-        let mut events = pin!(match events {
-            Err(failure) if failure.kind == Kind::TooOld => {
-                self.version = None;
-                return Ok(());
-            }
-            events => events?,
-        });
+        let mut events = pin!(within_silence(client.request_events::<Node>(request)).await?);
         self.here();
         // A silence is the end of this watch, and no failure: that the next one cannot be begun would be.
         while let Ok(event) = timeout(SILENCE, events.try_next()).await {
@@ -193,13 +214,7 @@ impl Follower {
                     self.version = Some(bookmark.metadata.resource_version);
                     continue;
                 }
-                WatchEvent::Error(status) => match Failure::from(kube::Error::Api(status)) {
-                    failure if failure.kind == Kind::TooOld => {
-                        self.version = None;
-                        return Ok(());
-                    }
-                    failure => return Err(failure),
-                },
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
             };
             self.publish(&change);
         }

@@ -26,6 +26,14 @@ fn wait_for(node: &Node, text: &str) -> Outcome {
     node.daemon.as_ref().ok_or("no daemon")?.wait_for(text, SOON * 2).map(drop)
 }
 
+/// Waits until a name is in what a node has stored, which is a little after it was programmed.
+fn stored(node: &Node, name: &str) -> Outcome {
+    eventually(SOON, || {
+        let text = node.host.run("cat", &[&format!("{STATE}/membership.json")])?;
+        check(text.contains(name), || format!("stored: {text}"))
+    })
+}
+
 /// What a reboot leaves of the overlay: nothing.
 fn forget(host: &Host) -> Outcome {
     host.run("ip", &["link", "delete", "podwire.1"])?;
@@ -44,12 +52,7 @@ fn pain17_pain44_without_the_api_pods_start_and_stop_and_a_node_that_reboots_has
         lab.nodes[1].add_pod("far")?;
         let _responder = Responder::start(&lab.nodes[1].pod("far").host)?;
         let before = state(&lab.nodes[0].host)?;
-        // Stored a little after it was programmed.
-        let stored = format!("{STATE}/membership.json");
-        eventually(SOON, || {
-            let text = lab.nodes[0].host.run("cat", &[&stored])?;
-            check(text.contains("node-3"), || format!("stored: {text}"))
-        })?;
+        stored(&lab.nodes[0], "node-3")?;
         api.kill()?;
         lab.nodes.iter().try_for_each(|node| wait_for(node, LOST))?;
         // Pods come and go, and reach one another.
@@ -87,6 +90,7 @@ fn pain9_pain44_a_damaged_store_is_named_and_nothing_is_removed_before_the_nodes
     cluster(1, |lab, api| {
         api.create(NODES, &node(2))?;
         arrive(&lab.nodes[0], &[2])?;
+        stored(&lab.nodes[0], "node-2")?;
         let host = lab.nodes[0].host.clone();
         lab.nodes[0].daemon.take().ok_or("no daemon")?.kill()?;
         host.run("sh", &["-c", &format!("printf '{{\"node\":[{{' > {STATE}/membership.json")])?;
@@ -103,9 +107,6 @@ fn pain9_pain44_a_damaged_store_is_named_and_nothing_is_removed_before_the_nodes
         api.start_again()?;
         wait_for(&lab.nodes[0], "ready: ")?;
         same("the node after all", &before, &state(&host)?)?;
-        eventually(SOON, || {
-            let text = host.run("cat", &[&format!("{STATE}/membership.json")])?;
-            check(text.contains("node-2"), || format!("stored: {text}"))
-        })
+        stored(&lab.nodes[0], "node-2")
     });
 }

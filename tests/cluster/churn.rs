@@ -18,6 +18,9 @@ use crate::stage::{beat, node_with, share, start};
 /// How many nodes there can be beside the one that is looked at.
 const NODES_AT_MOST: u16 = 500;
 
+/// How many do things to them at a time.
+const HANDS: u16 = 4;
+
 /// How long the turmoil lasts, in seconds; another number may be in the environment.
 const LASTS: (&str, u64) = ("PODWIRE_CHURN_SECONDS", 60);
 
@@ -61,44 +64,74 @@ impl Chance {
     }
 }
 
-/// What happens to the nodes, as long as it lasts; who is there at the end, and how much has happened.
+/// Does things to the nodes with several hands, each of which has nodes of its own: all are made first, and then whatever
+/// happens happens as long as it lasts. Who is there at the end, and how much has happened.
 fn turmoil(api: &Api, lasts: Duration) -> Outcome<(BTreeMap<u16, Peer>, usize)> {
-    let (mut chance, mut peers, mut happened) = (Chance(0x5eed_0004), BTreeMap::new(), 0);
-    let mut generations = BTreeMap::<u16, u8>::new();
-    let end = Instant::now() + lasts;
-    while Instant::now() < end {
-        let number = chance.below(NODES_AT_MOST);
-        let path = format!("{NODES}/{}", name(number));
-        let mut address = || Ipv4Addr::from(0x0a00_0000 | u32::from(number) << 8 | u32::from(chance.below(250)));
-        match peers.get(&number).copied() {
-            None => {
-                let generation = generations.entry(number).and_modify(|generation| *generation ^= 1).or_default();
-                let peer = Peer { address: address(), generation: *generation };
+    let done = std::thread::scope(|scope| {
+        let hands: Vec<_> = (0..HANDS).map(|hand| scope.spawn(move || Hand::new(api, hand).work(lasts))).collect();
+        hands.into_iter().map(|hand| hand.join().unwrap()).collect::<Outcome<Vec<_>>>()
+    })?;
+    let happened = done.iter().map(|hand| hand.happened).sum();
+    Ok((done.into_iter().flat_map(|hand| hand.peers).collect(), happened))
+}
+
+/// One of those who do things to the nodes.
+struct Hand<'a> {
+    api: &'a Api,
+    hand: u16,
+    chance: Chance,
+    peers: BTreeMap<u16, Peer>,
+    generations: BTreeMap<u16, u8>,
+    happened: usize,
+}
+
+impl<'a> Hand<'a> {
+    fn new(api: &'a Api, hand: u16) -> Self {
+        let chance = Chance(0x5eed_0004 + u64::from(hand));
+        Self { api, hand, chance, peers: BTreeMap::new(), generations: BTreeMap::new(), happened: 0 }
+    }
+
+    fn work(mut self, lasts: Duration) -> Outcome<Self> {
+        let own = NODES_AT_MOST / HANDS;
+        for number in 0..own {
+            self.happens(number * HANDS + self.hand)?;
+        }
+        let end = Instant::now() + lasts;
+        while Instant::now() < end {
+            let number = self.chance.below(own) * HANDS + self.hand;
+            self.happens(number)?;
+        }
+        Ok(self)
+    }
+
+    /// One thing that happens to a node.
+    fn happens(&mut self, number: u16) -> Outcome {
+        let (api, path) = (self.api, format!("{NODES}/{}", name(number)));
+        let address = Ipv4Addr::from(0x0a00_0000 | u32::from(number) << 8 | u32::from(self.chance.below(250)));
+        match (self.peers.get(&number).copied(), self.chance.below(10)) {
+            (None, _) => {
+                let generation = self.generations.entry(number).and_modify(|generation| *generation ^= 1).or_default();
+                let peer = Peer { address, generation: *generation };
                 api.create(NODES, &node_with(&name(number), &[peer.address.into()], &prefixes(number, peer)))?;
-                peers.insert(number, peer);
+                self.peers.insert(number, peer);
             }
-            Some(peer) => {
-                let address = address();
-                match chance.below(10) {
-                    0 => {
-                        api.delete(&path)?;
-                        peers.remove(&number);
-                    }
-                    1..=2 => {
-                        let addresses = json!([{"type": "InternalIP", "address": address}]);
-                        api.patch(&format!("{path}/status"), &json!({"status": {"addresses": addresses}}))?;
-                        peers.insert(number, Peer { address, ..peer });
-                    }
-                    _ => {
-                        let conditions = json!([beat(happened as u64)]);
-                        api.patch(&format!("{path}/status"), &json!({"status": {"conditions": conditions}}))?;
-                    }
-                }
+            (Some(_), 0) => {
+                api.delete(&path)?;
+                self.peers.remove(&number);
+            }
+            (Some(peer), 1..=2) => {
+                let addresses = json!([{"type": "InternalIP", "address": address}]);
+                api.patch(&format!("{path}/status"), &json!({"status": {"addresses": addresses}}))?;
+                self.peers.insert(number, Peer { address, ..peer });
+            }
+            (Some(_), _) => {
+                let conditions = json!([beat(self.happened as u64)]);
+                api.patch(&format!("{path}/status"), &json!({"status": {"conditions": conditions}}))?;
             }
         }
-        happened += 1;
+        self.happened += 1;
+        Ok(())
     }
-    Ok((peers, happened))
 }
 
 /// The overlay in the kernel, whole, without the ids of nexthops, which depend on who came first: what an id stands for is
