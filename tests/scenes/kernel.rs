@@ -18,6 +18,7 @@ use podwire_kernel::nft::{
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::{Mac, Socket, address, link, neighbour, nexthop, nft, route, tunnel};
 use podwire_tests::lab::host::Host;
+use podwire_tests::lab::{SOON, eventually};
 
 const OURS: u8 = 112;
 const OVERLAY: Vxlan =
@@ -333,6 +334,17 @@ fn sorted(mut elements: Vec<Element>) -> Vec<Element> {
     elements
 }
 
+/// Waits until a set is found to have these keys. The kernel makes room in a set after it was filled, and a list that is made
+/// meanwhile may lack some (lib/rhashtable.c).
+#[track_caller]
+fn settled(socket: &mut Socket, set: &nft::Set, wanted: &Keys) {
+    let same = eventually(SOON, || {
+        let found = nft::keys(socket, "ours", set).unwrap();
+        if found == *wanted { Ok(()) } else { Err(format!("other keys than the wanted in {}", set.name)) }
+    });
+    same.unwrap();
+}
+
 #[test]
 fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
     let host = host();
@@ -354,11 +366,11 @@ fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
             let other = Keys::new(set.clone(), (6_000..13_000).map(pair));
             assert!(nft::keys(&mut socket, "ours", set).unwrap().is_empty());
             socket.transact(many.add("ours")).unwrap();
+            settled(&mut socket, set, &many);
             let found = nft::keys(&mut socket, "ours", set).unwrap();
-            assert_eq!(found, many);
             let changes = [found.without(&other).remove("ours"), other.without(&found).add("ours")].concat();
             socket.transact(changes).unwrap();
-            assert_eq!(nft::keys(&mut socket, "ours", set).unwrap(), other);
+            settled(&mut socket, set, &other);
             let gone = socket.transact(many.remove("ours")).unwrap_err();
             assert!(gone.is_gone(), "{gone}");
         }
