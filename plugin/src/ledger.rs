@@ -601,7 +601,10 @@ impl Ledger {
     fn claimant(&self, address: IpAddr) -> Result<Option<String>, Failure> {
         let claim = self.claim(address);
         match fs::read_link(&claim) {
-            Ok(target) => Ok(target.file_name().and_then(|name| name.to_str()).map(str::to_owned)),
+            Ok(target) => {
+                let name = target.file_name().and_then(|name| name.to_str());
+                Ok(name.filter(|name| is_record_name(name)).map(str::to_owned))
+            }
             // The second one: it is no link.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
             Err(error) => Err(failed("read", &claim, &error)),
@@ -610,7 +613,10 @@ impl Ledger {
 
     /// Who holds an address, for humans.
     fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
-        let Some(name) = self.claimant(address)? else { return Ok(None) };
+        let Some(name) = self.claimant(address)? else {
+            let damaged = self.claim(address).symlink_metadata().is_ok();
+            return Ok(damaged.then(|| "a claim that leads to no record: GC removes it".into()));
+        };
         for place in PLACES {
             let found = disk::read(&self.directory.join(place).join(&name))?;
             if let Some(record) = found.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) {
@@ -796,6 +802,11 @@ fn boot() -> Result<Vec<u8>, Failure> {
 fn hash_name(attachment: &Attachment) -> String {
     let Attachment { network, container, interface } = attachment;
     format!("{:016x}", hash::stable(&[network, container, interface, "record"]))
+}
+
+/// Whether a record could be called so. What is damaged may say anything, and of any length.
+fn is_record_name(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {

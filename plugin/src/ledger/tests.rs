@@ -134,6 +134,21 @@ fn l6_what_a_killed_process_was_writing_goes_with_the_next_release_and_a_turn_of
 }
 
 #[test]
+fn l6_a_claim_that_leads_to_no_possible_record_is_held_until_it_is_swept() {
+    let scratch = Scratch::new("nowhere");
+    let ledger = scratch.ledger();
+    let sets = sets(&["10.0.0.0/29"]);
+    let address: IpAddr = "10.0.0.2".parse().unwrap();
+    symlink(format!("../attachments/{}", "7".repeat(300)), ledger.claim(address)).unwrap();
+    let wanted = Wanted { sets: &sets, addresses: &[address], ..Wanted::default() };
+    let failure = wish(&ledger, "a", &wanted).unwrap_err();
+    assert!(failure.is_of(Code::AddressUnavailable) && failure.to_string().contains("no record"), "{failure}");
+    assert_eq!(text(&reserve(&ledger, "b", &sets).unwrap()), "10.0.0.3");
+    ledger.sweep(&[]).unwrap();
+    assert_eq!(text(&wish(&ledger, "a", &wanted).unwrap()), "10.0.0.2");
+}
+
+#[test]
 fn i3_l10_a_queue_that_is_damaged_or_behind_gives_no_address_twice_and_loses_none() {
     let header =
         |head: u64, tail: u64| [b"podwire1".as_slice(), &head.to_be_bytes(), &tail.to_be_bytes(), &[0; 16]].concat();

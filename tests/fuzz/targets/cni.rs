@@ -142,6 +142,7 @@ fn check_answer(request: &Add) {
     // `IFNAMSIZ` and `IFALIASZ` of uapi/linux/if.h, with the zero at the end.
     assert!(plan.host.name.len() < 16 && plan.alias.len() < 256, "{plan:?}");
     let success = Success {
+        gateways_on_link: plan.gateways_on_link(),
         host: (plan.host.name, plan.host.mac),
         pod: (plan.pod.name, plan.pod.mac),
         sandbox: request.netns.clone(),
