@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args;
 use crate::membership::Membership;
-use crate::settings::Settings;
+use crate::settings::{Overlay, Settings};
 use crate::status::table::Paint;
 use crate::status::{Refused, Status, ask};
 use crate::view::View;
@@ -68,6 +68,8 @@ struct Cluster {
     pod_cidrs: Vec<IpNetwork>,
     cluster_cidrs: Vec<IpNetwork>,
     peers: Vec<Peer>,
+    /// Whether there is to be an overlay at all.
+    has_overlay: bool,
 }
 
 /// Another node.
@@ -129,7 +131,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
         let (cluster, refused) = match View::new(&membership, name) {
             Ok(view) => {
                 let refused = view.refused.clone();
-                (Some(of_view(name, view)), refused)
+                (Some(of_view(name, view, settings.overlay)), refused)
             }
             Err(own) => (None, vec![own]),
         };
@@ -157,7 +159,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
     }
 }
 
-fn of_view(name: &str, view: View) -> Cluster {
+fn of_view(name: &str, view: View, overlay: Overlay) -> Cluster {
     let peer =
         |(name, peer): (String, crate::view::Peer)| Peer { name, address: peer.address, pod_cidrs: peer.pod_cidrs };
     Cluster {
@@ -166,6 +168,7 @@ fn of_view(name: &str, view: View) -> Cluster {
         pod_cidrs: view.own.pod_cidrs,
         cluster_cidrs: view.cluster_cidrs,
         peers: view.peers.into_iter().map(peer).collect(),
+        has_overlay: overlay != Overlay::Never,
     }
 }
 
@@ -178,6 +181,7 @@ fn of_status(status: Status, arguments: &args::Doctor) -> Node {
         pod_cidrs: status.pod_cidrs,
         cluster_cidrs: status.cluster_cidrs,
         peers: status.peers.into_iter().map(peer).collect(),
+        has_overlay: status.mode != Overlay::Never.to_string(),
     });
     Node {
         cluster,

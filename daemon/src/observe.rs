@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::args::Run;
 use crate::report::Report;
+use crate::settings::Overlay;
 use crate::{http, probe, socket};
 
 /// Starts all of it on the runtime that this is called in.
@@ -19,7 +20,9 @@ pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
     if let Some(address) = run.metrics {
         tokio::spawn(http::serve(address, report.subscribe()));
     }
-    if report.borrow().settings.probes {
+    // Without the overlay nobody has an address on it to ask.
+    let asks = |report: &Report| report.settings.probes && report.settings.overlay != Overlay::Never;
+    if asks(&report.borrow()) {
         tokio::spawn(probe::run(report.clone()));
     }
 }

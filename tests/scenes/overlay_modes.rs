@@ -9,6 +9,7 @@ use podwire_tests::lab::{Lab, SOON, eventually};
 
 use crate::expect::{FAMILIES, Outcome, check, reaches, scene};
 use crate::overlay::pods;
+use crate::podwired::json;
 
 /// Where nodes find the settings: the same file on all.
 const SETTINGS: &str = "/run/lab/settings.toml";
@@ -215,5 +216,21 @@ fn another_network_and_another_port_leave_nothing_of_the_ones_before() {
         let nexthops = host.run("ip", &["nexthop"])?;
         check(nexthops.contains("encap ip id 77 ") && nexthops.lines().count() == 1, || nexthops)?;
         eventually(SOON, || pods_reach_pods(lab))
+    });
+}
+
+#[test]
+fn without_an_overlay_nobody_is_told_that_it_is_missing() {
+    scene(2, |lab| {
+        lab.write(&membership_on(FAMILIES[1], 1..=2))?;
+        settle(lab, "overlay = \"never\"\n")?;
+        lab.start()?;
+        let found = json(&lab.nodes[0].host, &["doctor", "--json"])?;
+        let of_overlay =
+            |finding: &serde_json::Value| finding["check"].as_str().is_some_and(|it| it.contains("overlay"));
+        check(!found.as_array().into_iter().flatten().any(of_overlay), || found.to_string())?;
+        // A daemon that asked would have begun by now: it does so at once.
+        let status = json(&lab.nodes[0].host, &["status", "--json"])?;
+        check(status["peers"][0]["state"] == "unknown" && status["mode"] == "never", || status.to_string())
     });
 }

@@ -120,6 +120,7 @@ mod tests {
 
     fn cluster() -> Cluster {
         Cluster {
+            has_overlay: true,
             node: "node-1".into(),
             address: [192, 168, 50, 1].into(),
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],

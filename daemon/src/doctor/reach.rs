@@ -53,7 +53,8 @@ struct Sizes {
 }
 
 pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<Vec<Finding>, String> {
-    if cluster.peers.is_empty() {
+    // Without the overlay nobody has an address on it to ask.
+    if cluster.peers.is_empty() || !cluster.has_overlay {
         return Ok(Vec::new());
     }
     let said = |error: podwire_kernel::Error| error.to_string();

@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn routes_and_nexthops_of_ours_that_no_membership_explains_are_found() {
         let cluster = Cluster {
+            has_overlay: true,
             node: "node-1".into(),
             address: [192, 168, 50, 1].into(),
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
