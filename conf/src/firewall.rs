@@ -10,6 +10,7 @@
 //! guard-input        UDP to the VXLAN port that was translated there is dropped
 //! guard-forward      UDP to the VXLAN port of others → guard-relayed: a pod's goes to pods only, nobody's goes to a peer
 //!                    but a peer's
+//! fast-path          of what goes to a pod or a peer, what the fast path may remember gets a bit into its priority
 //! postrouting        what pods send to the outside leaves under the node's address
 //! ```
 //! The last three look at the first packet of a connection: chains of type `nat` cost the others nothing, and a connection
@@ -24,7 +25,7 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{At, Base, Chain, Content, Field, Keys, Kind, Part, Rule, Set, Table, Type};
 
-use crate::defaults::{HOST_VETH_PREFIX, TABLE};
+use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
 use crate::masquerade::prefix;
 use crate::translation::{RAW, SOURCE_NAT};
 
@@ -47,11 +48,26 @@ pub const GUARDS: [(&str, &str); 4] = [
 ];
 
 /// The names of chains that are or may have been the daemon's.
-const CHAINS: [&str; 8] =
-    ["guard-prerouting", "guard-output", "guard-input", "guard-forward", OVERLAY, RELAYED, SPOOFED, "postrouting"];
+const CHAINS: [&str; 9] = [
+    "guard-prerouting",
+    "guard-output",
+    "guard-input",
+    "guard-forward",
+    OVERLAY,
+    RELAYED,
+    SPOOFED,
+    FAST_PATH,
+    "postrouting",
+];
 const OVERLAY: &str = "guard-overlay";
 const RELAYED: &str = "guard-relayed";
 const SPOOFED: &str = "guard-spoofed";
+const FAST_PATH: &str = "fast-path";
+
+/// The bit in a packet's priority that says: the rules have let it pass, and its connection is established and not
+/// translated. Those who order packets by their priority use the lowest bits, or two halves of a handle (`1:10`), of which
+/// the first is rarely so large; it is taken out before anybody sees it.
+pub const PASSED: i32 = 0x4000_0000;
 
 /// First letters of the names of the daemon's sets.
 const SETS: &str = "overlay-";
@@ -73,6 +89,8 @@ pub struct Policy<'a> {
     pub masquerade: bool,
     /// Where they do not, beside the cluster.
     pub not_masqueraded: &'a [IpNetwork],
+    /// Whether there is a fast path to be told what it may remember.
+    pub fast_path: bool,
 }
 
 /// The firewall: rules and sets, and what is in the sets.
@@ -199,6 +217,11 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
             ],
         ),
     ];
+    if policy.fast_path {
+        let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().out_by(device));
+        let rules = to.map(|rule| rule.established().raise_priority(PASSED.unsigned_abs()));
+        chains.push(chain(FAST_PATH, at(Kind::Filter, At::Forward, FILTER), rules.to_vec()));
+    }
     if policy.masquerade {
         // Nothing that goes to a pod is translated, whoever sent it; what is tunnelled bears the node's own source.
         let stay = policy.cluster_cidrs.iter().chain(policy.not_masqueraded);
@@ -267,6 +290,7 @@ mod tests {
             port: 8472,
             masquerade: true,
             not_masqueraded: &[],
+            fast_path: true,
         }
     }
 

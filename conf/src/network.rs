@@ -20,6 +20,9 @@ pub struct Network {
     /// Whether what pods send out of the network leaves under the node's address.
     #[serde(rename = "ipMasq", skip_serializing_if = "std::ops::Not::not")]
     pub masquerade: bool,
+    /// Whether pods' devices are made ready for the node's fast path, which podwired has.
+    #[serde(rename = "fastPath", skip_serializing_if = "std::ops::Not::not")]
+    pub fast_path: bool,
     /// Where addresses come from.
     pub ipam: Ipam,
 }
@@ -110,6 +113,7 @@ impl Network {
             },
         };
         let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
+        let fast_path = root.get("fastPath")?.map_or(Ok(false), |field| field.flag())?;
         let Some(ipam) = root.get("ipam")? else {
             return invalid("ipam", "is missing: say where pods get addresses from");
         };
@@ -124,7 +128,7 @@ impl Network {
         if let Some(mtu) = mtu.filter(|mtu| has_ipv6 && *mtu < SMALLEST_MTU) {
             return invalid("mtu", format!("{mtu} is below {SMALLEST_MTU}, which IPv6 needs"));
         }
-        Ok(Self { mtu, masquerade, ipam })
+        Ok(Self { mtu, masquerade, fast_path, ipam })
     }
 }
 
@@ -337,6 +341,7 @@ mod tests {
                 resolv_conf: Some("/etc/resolv.conf".into()),
             },
             masquerade: true,
+            fast_path: true,
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
     }

@@ -286,14 +286,14 @@ pub fn ranges(view: &View) -> Vec<Vec<Range>> {
     [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect()
 }
 
-/// The network configuration of this node's pods, whose MTU in bytes is given.
-pub fn network(view: &View, mtu: u32) -> Network {
+/// The network configuration of this node's pods, whose MTU in bytes is given, and whether they have a fast path.
+pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
     let ranges = ranges(view);
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
     // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
-    Network { mtu: Some(mtu), masquerade: false, ipam }
+    Network { mtu: Some(mtu), masquerade: false, fast_path, ipam }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn refused(socket: &mut Socket) -> Result<Vec<(&'static str, u64)>> {
 }
 
 /// What this node should have.
-fn wanted(view: &View, settings: &Settings) -> Wanted {
+fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
     let policy = Policy {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
@@ -55,6 +55,7 @@ fn wanted(view: &View, settings: &Settings) -> Wanted {
         port: settings.port,
         masquerade: settings.masquerade,
         not_masqueraded: &settings.not_masqueraded,
+        fast_path,
     };
     firewall::firewall(&policy, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
 }
@@ -74,7 +75,7 @@ impl Firewall {
         self.known.is_some()
     }
 
-    /// One pass. `state` is where the ledger is.
+    /// One pass. `fast_path` says whether there is one, `state` where the ledger is.
     ///
     /// # Errors
     /// A sentence: what the kernel refused, or what of the ledger could not be read.
@@ -82,10 +83,11 @@ impl Firewall {
         &mut self,
         view: &View,
         settings: &Settings,
+        fast_path: bool,
         state: &Path,
         outcome: &mut Outcome,
     ) -> std::result::Result<(), String> {
-        let wanted = wanted(view, settings);
+        let wanted = wanted(view, settings, fast_path);
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket).map_err(|error| error.to_string())?;

@@ -23,12 +23,14 @@ pub enum Kind {
     Firewall,
     /// The conflist.
     Conflist,
+    /// A program of the fast path.
+    FastPath,
     /// Something else.
     Other,
 }
 
 impl Kind {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 11] = [
         (Self::Link, "link"),
         (Self::Address, "address"),
         (Self::Neighbour, "neighbour"),
@@ -38,6 +40,7 @@ impl Kind {
         (Self::Sysctl, "sysctl"),
         (Self::Firewall, "firewall"),
         (Self::Conflist, "conflist"),
+        (Self::FastPath, "fast-path"),
         (Self::Other, "other"),
     ];
 }

@@ -30,6 +30,7 @@ pub mod underlay;
 pub mod view;
 
 mod command;
+mod fast_path;
 mod features;
 mod follow;
 mod garbage;

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::status::{Peer, PeerState, Status};
+use crate::status::{FAST_PATH_ON, Peer, PeerState, Status};
 
 /// Peers that have series of their own: those that do not answer first. All are counted in `podwire_peers`.
 const PEERS: usize = 500;
@@ -85,6 +85,8 @@ fn convergence(page: &mut Page, status: &Status) {
     let sizes = [("overlay", status.mtu), ("underlay", status.underlay_mtu)];
     let sizes = sizes.into_iter().filter_map(|(device, mtu)| Some((vec![("device", device.to_owned())], mtu?)));
     page.metric("podwire_mtu_bytes", "gauge", "The largest packet, in bytes.", sizes);
+    let fast = u8::from(status.fast_path.starts_with(FAST_PATH_ON));
+    page.gauge("podwire_fast_path", "Whether established connections between pods take the fast path.", fast);
 }
 
 fn peers(page: &mut Page, status: &Status) {

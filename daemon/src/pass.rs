@@ -1,4 +1,4 @@
-//! One pass: look, compare, apply the difference. This file and its steps, `firewall` and `pods`, are the only ones that
+//! One pass: look, compare, apply the difference. This file and its steps, `firewall`, `pods` and `fast_path`, are the only ones that
 //! change the kernel; `pass/change.rs` is the short way of a few peers that came, left or changed.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use podwire_conf::defaults;
 use podwire_kernel::elsewhere::{self, Elsewhere};
+use podwire_kernel::family::IpVersion;
 use podwire_kernel::link::Link;
 use podwire_kernel::message::Message;
 use podwire_kernel::{Error, Request, Socket, forwarding, link, route};
@@ -19,6 +20,7 @@ use tracing::info;
 
 use crate::args::Run;
 use crate::diff::{self, DeviceChange};
+use crate::fast_path::{FastPath, Node};
 use crate::firewall::Firewall;
 use crate::install::Plugin;
 use crate::kind::{Counts, Kind};
@@ -53,12 +55,17 @@ pub(crate) struct Outcome {
     pub(crate) made: Counts,
     /// The sizes of the largest packets, where they are known.
     pub(crate) mtu: Option<Mtu>,
+    /// How it is with the fast path.
+    pub(crate) fast_path: String,
 }
 
 /// The sockets, and the passes made with them.
 pub(crate) struct Worker {
     route: Socket,
     firewall: Firewall,
+    fast_path: FastPath,
+    /// When to look at the pods again, where that is soon.
+    again: Option<Duration>,
     settings: Settings,
     interface: Option<String>,
     conflist_directory: PathBuf,
@@ -81,7 +88,18 @@ impl Worker {
         let firewall = Firewall::new().map_err(io::Error::other)?;
         let (interface, conflist_directory) = (run.interface.clone(), run.conflist_directory.clone());
         let plugin = run.plugin_directory.clone().map(|directory| (directory, None));
-        Ok(Self { route, firewall, settings, interface, conflist_directory, plugin, stop, left: None })
+        Ok(Self {
+            route,
+            firewall,
+            fast_path: FastPath::open(settings.fast_path),
+            again: None,
+            settings,
+            interface,
+            conflist_directory,
+            plugin,
+            stop,
+            left: None,
+        })
     }
 
     /// The ports that it changes the kernel by: routes', nftables'.
@@ -94,6 +112,9 @@ impl Worker {
         let mut outcome = Outcome::default();
         let left = self.left.take();
         self.look_and_repair(view, &mut outcome);
+        if outcome.changes > 0 {
+            self.fast_path.forget();
+        }
         if self.stop.load(Ordering::Relaxed) && !outcome.problems.is_empty() {
             outcome.problems.clear();
             outcome.stopped = true;
@@ -124,7 +145,8 @@ impl Worker {
                     self.firewall(view, state, outcome);
                 }
                 if outcome.problems.is_empty() {
-                    match conflist::write(&self.conflist_directory, &desired::network(view, mtu)) {
+                    let network = desired::network(view, mtu, self.fast_path.is_on());
+                    match conflist::write(&self.conflist_directory, &network) {
                         Ok(false) => {}
                         Ok(true) => {
                             outcome.wrote = true;
@@ -137,11 +159,35 @@ impl Worker {
             }
         }
         // Last: a pod that cannot be repaired is no reason to take in no others.
-        pods::pass(&mut self.route, state, outcome);
+        self.pods(view, state, outcome);
+    }
+
+    /// What pods have on the host, and the fast path between them.
+    fn pods(&mut self, view: &View, state: &Path, outcome: &mut Outcome) {
+        self.again = None;
+        let pods = pods::pass(&mut self.route, state, outcome);
+        if let (Some(pods), Some(mtu)) = (pods, outcome.mtu) {
+            let tunnel = self.left.as_ref().and_then(|left| left.tunnel);
+            let node = Node { tunnel, version: IpVersion::of(view.own.address), mtu: mtu.overlay };
+            self.again = self.fast_path.pass(&mut self.route, node, &pods, outcome);
+        }
+        outcome.fast_path = self.fast_path.told();
+    }
+
+    /// When the pods are to be looked at again, where that is soon.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// Looks at the pods again, after the pass that has left this view and these sizes.
+    pub(crate) fn pods_again(&mut self, view: &View, mtu: Option<Mtu>) -> Outcome {
+        let mut outcome = Outcome { mtu, ..Outcome::default() };
+        self.pods(view, Path::new(podwire::STATE), &mut outcome);
+        outcome
     }
 
     fn firewall(&mut self, view: &View, state: &Path, outcome: &mut Outcome) {
-        let made = self.firewall.pass(view, &self.settings, state, outcome);
+        let made = self.firewall.pass(view, &self.settings, self.fast_path.is_on(), state, outcome);
         outcome.problems.extend(made.err());
     }
 
@@ -269,7 +315,12 @@ impl Worker {
                 link => link,
             };
             let changes = match (diff::device(wanted, link.as_ref()), link) {
-                (DeviceChange::Keep, Some(link)) => return Ok(link),
+                (DeviceChange::Keep, Some(link)) => {
+                    if made {
+                        self.fast_path.prepare(&mut self.route, link.index);
+                    }
+                    return Ok(link);
+                }
                 (DeviceChange::Keep, None) => Vec::new(),
                 (DeviceChange::Recreate(_), _) if made => {
                     // The kernel takes no notice of an attribute that it does not know.

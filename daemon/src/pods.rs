@@ -40,18 +40,25 @@ struct Found {
     missing: Vec<Neighbour>,
 }
 
-/// One pass. `state` is where the ledger is.
-pub(crate) fn pass(socket: &mut Socket, state: &Path, outcome: &mut Outcome) {
+/// One pass. `state` is where the ledger is. Answers with the devices of the pods; with nothing, and a problem, where they
+/// are not known.
+pub(crate) fn pass(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Option<Vec<u32>> {
     let pods = match pods(state) {
         Ok(pods) => pods,
-        Err(failure) => return outcome.problems.push(failure.to_string()),
+        Err(failure) => {
+            outcome.problems.push(failure.to_string());
+            return None;
+        }
     };
     if pods.is_empty() {
-        return;
+        return Some(Vec::new());
     }
     let found = match look(socket, &pods) {
         Ok(found) => found,
-        Err(error) => return outcome.problems.push(error.to_string()),
+        Err(error) => {
+            outcome.problems.push(error.to_string());
+            return None;
+        }
     };
     for pod in pods {
         // A pod whose device has gone is dead.
@@ -66,6 +73,7 @@ pub(crate) fn pass(socket: &mut Socket, state: &Path, outcome: &mut Outcome) {
             Err(failure) => outcome.problems.push(failure.to_string()),
         }
     }
+    Some(found.ports.values().map(|port| port.link.index).collect())
 }
 
 /// The attachments whose ADD went to its end.

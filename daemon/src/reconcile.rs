@@ -76,6 +76,7 @@ pub(crate) async fn run(
         let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
         // When the changes that took the short way are looked at, and when the first of them was made.
         let (mut verify, mut unverified) = (due, None);
+        let mut pods = worker.again().map(|again| Instant::now() + again);
         loop {
             tokio::select! {
                 biased;
@@ -99,6 +100,15 @@ pub(crate) async fn run(
                     verify = earliest.max((Instant::now() + VERIFY).min(first + WHOLE_WITHIN));
                 }
                 () = sleep_until(due.min(verify)) => break,
+                () = sleep_until(pods.unwrap_or(due)), if pods.is_some() => {
+                    let Ok(view) = &view else { break };
+                    // On this thread: it is a millisecond or two.
+                    let outcome = worker.pods_again(view, report.borrow().mtu);
+                    pods = worker.again().map(|again| Instant::now() + again);
+                    if outcome.changes > 0 || !outcome.problems.is_empty() {
+                        break;
+                    }
+                }
                 () = files.touched() => due = due.min(earliest.max(Instant::now() + GATHER)),
                 heard = notices.recv() => {
                     heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;

@@ -84,6 +84,8 @@ pub struct Report {
     pub view_since: Option<Instant>,
     /// The sizes of the largest packets, once the underlay has been found.
     pub mtu: Option<Mtu>,
+    /// "on", or why there is no fast path; empty before the first pass.
+    pub fast_path: String,
     /// What could not be made as it should be, each a sentence.
     pub problems: Vec<String>,
     /// Whether the last pass has left everything as it should be.
@@ -209,6 +211,9 @@ impl Report {
         self.converged = view.is_ok() && outcome.problems.is_empty();
         self.view = Some(view);
         self.mtu = outcome.mtu.or(self.mtu);
+        if !outcome.fast_path.is_empty() {
+            self.fast_path.clone_from(&outcome.fast_path);
+        }
         self.problems.clone_from(&outcome.problems);
         self.last_pass = Some(now);
         self.pass_took = took;

@@ -25,6 +25,8 @@ pub struct Settings {
     pub masquerade: bool,
     /// Prefixes outside of the cluster to which it does not.
     pub not_masqueraded: Vec<IpNetwork>,
+    /// Whether what belongs to established connections between pods takes the fast path, where the kernel has it.
+    pub fast_path: bool,
     /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
     pub garbage_after_seconds: u32,
     /// Whether peers are probed.
@@ -79,6 +81,7 @@ impl Default for Settings {
             mtu: None,
             masquerade: true,
             not_masqueraded: Vec::new(),
+            fast_path: true,
             garbage_after_seconds: 60,
             probes: true,
             cluster_cidrs: Vec::new(),
@@ -160,6 +163,7 @@ mod tests {
         assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().contains("-1"));
         assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
         assert!(Settings::parse("probes = 1").is_err());
+        assert!(Settings::default().fast_path && !Settings::parse("fast_path = false").unwrap().fast_path);
         for (text, said) in [
             ("vni = 0", "vni = 0"),
             ("vni = 16777216", "vni = 16777216"),

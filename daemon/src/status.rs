@@ -19,6 +19,9 @@ use crate::view::{self, View};
 /// Sentences about peers that are listed; the others are counted.
 const PEERS_NAMED: usize = 5;
 
+/// What [`Status::fast_path`] is where there is one.
+pub const FAST_PATH_ON: &str = "on";
+
 /// The state of a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -42,6 +45,8 @@ pub struct Status {
     pub mtu: Option<u32>,
     /// The largest packet of the underlay's device, in bytes.
     pub underlay_mtu: Option<u32>,
+    /// "on", or why established connections take no fast path.
+    pub fast_path: String,
     /// The conflist's place.
     pub conflist: String,
     /// Who says who the nodes are.
@@ -200,6 +205,7 @@ impl Status {
             port: report.settings.port,
             mtu: report.mtu.map(|mtu| mtu.overlay),
             underlay_mtu: report.mtu.map(|mtu| mtu.underlay),
+            fast_path: report.fast_path.clone(),
             conflist: report.conflist.display().to_string(),
             membership: Membership {
                 source: report.source.clone(),

@@ -28,7 +28,8 @@ const NAMED: usize = 10;
 
 /// What stays, and why.
 const STAYS: &str = "left as they are, since others may count on them: net.ipv4.ip_forward, \
-                     net.ipv6.conf.all.forwarding, and accept_ra of devices with an advertised default route";
+                     net.ipv6.conf.all.forwarding, net.netfilter.nf_conntrack_tcp_be_liberal, and accept_ra of \
+                     devices with an advertised default route";
 
 /// What was done and what could not be.
 struct Course<'a> {

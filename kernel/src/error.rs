@@ -79,6 +79,11 @@ impl Error {
         self.errno() == Some(Errno::EOPNOTSUPP)
     }
 
+    /// Whoever asked may not.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
+    }
+
     /// Another socket or device has the port.
     pub fn address_in_use(&self) -> bool {
         self.errno() == Some(Errno::EADDRINUSE)

@@ -8,6 +8,8 @@
 
 pub mod address;
 mod attribute;
+pub mod bpf;
+pub mod classifier;
 pub mod conntrack;
 pub mod elsewhere;
 pub mod error;

@@ -11,8 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{Error, Result};
 
 /// Multicast groups of uapi/linux/rtnetlink.h (`RTNLGRP_*`): links, neighbours, addresses, routes, per-device
-/// settings, nexthops, VNI filters.
-const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 9, 11, 24, 25, 32, 35];
+/// settings, nexthops, VNI filters; and traffic control.
+const ROUTE_GROUPS: [u32; 11] = [1, 3, 4, 5, 7, 9, 11, 24, 25, 32, 35];
 
 /// `NFNLGRP_NFTABLES` of uapi/linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUPS: [u32; 1] = [7];

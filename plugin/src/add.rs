@@ -105,7 +105,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         });
         shaper.apply(&record.bandwidth, &mut host, outer, plan.mtu, &plan.alias)?;
     }
-    execute(&mut host, plan.outside(outer))?;
+    bring_up(&mut host, &plan, outer)?;
     wait_operational(&mut host, outer, SETTLED_WITHIN)?;
     wait_operational(&mut inside, inner, SETTLED_WITHIN)?;
     for address in plan.addresses.iter().filter(|address| address.is_ipv6()) {
@@ -329,6 +329,15 @@ fn wait(
         pause = (pause * 2).min(PAUSES.1);
     }
     Ok(())
+}
+
+/// The host's side. Of the fast path's hooks whatever the kernel says is fine: podwired leaves out a device without them.
+fn bring_up(host: &mut Socket, plan: &Plan, device: u32) -> Result<(), Failure> {
+    let hooks = plan.hooks(device);
+    let optional = usize::from(hooks.is_some());
+    let refused = host.execute_all(hooks.into_iter().chain(plan.outside(device)).collect());
+    let refused = refused.into_iter().find(|(place, _)| *place >= optional);
+    refused.map_or(Ok(()), |(_, error)| Err(error.into()))
 }
 
 /// Executes requests, and fails with the first refusal.

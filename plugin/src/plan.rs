@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwire_conf::{Route as PodRoute, defaults, hash};
+use podwire_conf::{Bandwidth, Route as PodRoute, defaults, hash};
 use podwire_kernel::address::Address;
 use podwire_kernel::link::Ipv4Setting;
 use podwire_kernel::message::Message;
@@ -11,7 +11,7 @@ use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::rule::Rule;
 use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::{Mac, Request, family, link};
+use podwire_kernel::{Mac, Request, classifier, family, link};
 
 use crate::cni::{Add, Attachment};
 use crate::outer::Outer;
@@ -41,6 +41,8 @@ pub struct Plan {
     pub has_ports: bool,
     /// What a human reads beside the host's end.
     pub alias: String,
+    /// Whether the host's end is made ready for the node's fast path.
+    pub fast_path: bool,
 }
 
 /// The table of a pod's second interface is this and the interface's index; so is its metric in the main table.
@@ -130,6 +132,8 @@ impl Plan {
             mtu: request.network.mtu.unwrap_or(way_out),
             routes: routes.iter().filter(families).cloned().collect(),
             has_ports: !request.wishes.ports.is_empty(),
+            // What a queue holds would be passed by.
+            fast_path: request.network.fast_path && request.wishes.bandwidth == Bandwidth::default(),
             alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
             addresses,
         }
@@ -244,6 +248,12 @@ impl Plan {
     fn route(&self, route: &PodRoute, device: u32, metric: u32) -> Route {
         let target = Target::Gateway { gateway: Self::gateway(route.destination.ip()), device };
         Route { destination: route.destination, metric, target, protocol: INSIDE_PROTOCOL }
+    }
+
+    /// What the node's fast path needs, before the host's end comes up: to give hooks to a device that carries packets
+    /// costs some of them. The pod can do without.
+    pub fn hooks(&self, device: u32) -> Option<Request<Message>> {
+        self.fast_path.then(|| classifier::add_hooks(device))
     }
 
     /// The host's side, once the pair exists: after this the pod is reachable.

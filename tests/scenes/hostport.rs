@@ -482,6 +482,8 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             port: 8472,
             masquerade: true,
             not_masqueraded: &[],
+            // Where the kernel lets it.
+            fast_path: node.run("nft", &["list", "chain", "inet", "podwire", "fast-path"]).is_ok(),
         };
         let of_daemon = firewall::firewall(&policy, [].into_iter()).table;
         let of_plugin = translation::table(Vec::new());

@@ -9,6 +9,7 @@ mod conformance;
 mod conversation;
 mod doctor;
 mod expect;
+mod fast_path;
 mod firewall;
 mod forged;
 mod garbage;

@@ -165,6 +165,6 @@ fn a_node_whose_pod_cidr_is_the_whole_cluster_keeps_its_pods_reachable() {
 
 #[test]
 fn the_network_of_the_sample_node_is_the_shipped_conflist() {
-    let conflist = podwire_conf::conflist::render(&network(&view(), 1450)).unwrap();
+    let conflist = podwire_conf::conflist::render(&network(&view(), 1450, true)).unwrap();
     assert_eq!(conflist, include_str!("../../../conf/10-podwire.conflist"));
 }

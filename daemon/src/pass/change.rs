@@ -42,8 +42,11 @@ impl Worker {
             return (view.clone(), outcome);
         }
         let done = self.left.take().and_then(|left| self.change_overlay(view, change, left, &mut outcome));
+        self.fast_path.forget();
         let view = Arc::new(view.with(change));
-        let firewall = self.firewall.pass(&view, &self.settings, Path::new(podwire::STATE), &mut outcome);
+        let fast_path = self.fast_path.is_on();
+        let state = Path::new(podwire::STATE);
+        let firewall = self.firewall.pass(&view, &self.settings, fast_path, state, &mut outcome);
         self.left = done.filter(|_| match firewall {
             Ok(()) => true,
             Err(error) => {

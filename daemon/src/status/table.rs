@@ -44,6 +44,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
     let overlay =
         format!("{}, VNI {}, UDP port {}, MTU {mtu} (underlay {underlay})", status.mode, status.vni, status.port);
     line(&mut text, "overlay", overlay);
+    if !status.fast_path.is_empty() {
+        line(&mut text, "fast path", status.fast_path.clone());
+    }
     let membership = &status.membership;
     let since = duration(membership.age_seconds);
     line(&mut text, "membership", format!("{}: {} nodes, as it is for {since}", membership.source, membership.nodes));

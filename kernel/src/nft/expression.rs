@@ -43,8 +43,11 @@ const LOCAL: u32 = 2;
 const CONNECTION_REGISTER: u16 = 1;
 const CONNECTION_KEY: u16 = 2;
 const CONNECTION_STATUS: u32 = 2;
-/// `IPS_DST_NAT` (uapi/linux/netfilter/nf_conntrack_common.h).
+/// `IPS_*` (uapi/linux/netfilter/nf_conntrack_common.h): answered and acknowledged; translated by source, by destination,
+/// or with other sequence numbers; on its way out; looked into by a helper.
+const ASSURED: u32 = 1 << 2;
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
+const OUT_OF_THE_ORDINARY: u32 = 1 << 4 | DESTINATION_TRANSLATED | 1 << 6 | 1 << 9 | 1 << 13;
 /// `NFTA_NAT_*`, `NFT_NAT_DNAT` (uapi/linux/netfilter/nf_tables.h).
 const NAT_TYPE: u16 = 1;
 const NAT_FAMILY: u16 = 2;
@@ -177,6 +180,26 @@ impl Rule {
                 Cmp::Op(Operator::NotEqual),
                 Cmp::Data(DataAttribute::Value(none)),
             ]),
+        ]);
+        self
+    }
+
+    /// … that belongs to a connection in which both sides have spoken, and which nobody translates or looks into.
+    pub fn established(mut self) -> Self {
+        let attributes =
+            vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
+        let bits = (ASSURED | OUT_OF_THE_ORDINARY).to_ne_bytes().to_vec();
+        self.extend([other("ct", attributes), mask(Register::Reg1, bits), compare(ASSURED.to_ne_bytes().to_vec())]);
+        self
+    }
+
+    /// … gets bits into its priority, which it has beside its others until somebody takes them out.
+    pub fn raise_priority(mut self, bits: u32) -> Self {
+        let keep = (!bits).to_ne_bytes().to_vec();
+        self.extend([
+            Expressions::Meta(vec![Meta::Key(MetaKey::Priority), Meta::DestinationRegister(Register::Reg1)]),
+            bitwise(Register::Reg1, keep, bits.to_ne_bytes().to_vec()),
+            Expressions::Meta(vec![Meta::Key(MetaKey::Priority), Meta::SourceRegister(Register::Reg1)]),
         ]);
         self
     }
@@ -348,14 +371,20 @@ fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
 
 /// Keeps some of the bits that are in a register.
 pub(super) fn mask(register: Register, bits: Vec<u8>) -> Expressions {
-    let length = bits.len();
+    let none = vec![0; bits.len()];
+    bitwise(register, bits, none)
+}
+
+/// Keeps some of the bits that are in a register, and turns over others.
+fn bitwise(register: Register, keep: Vec<u8>, turn: Vec<u8>) -> Expressions {
+    let length = keep.len();
     Expressions::Bitwise(vec![
         Bitwise::SourceRegister(register),
         Bitwise::DestinationRegister(register),
         Bitwise::Length(u32::try_from(length).unwrap_or(u32::MAX)),
         Bitwise::Op(0),
-        Bitwise::Mask(DataAttribute::Value(bits)),
-        Bitwise::Xor(DataAttribute::Value(vec![0; length])),
+        Bitwise::Mask(DataAttribute::Value(keep)),
+        Bitwise::Xor(DataAttribute::Value(turn)),
     ])
 }
 

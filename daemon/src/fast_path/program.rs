@@ -1,0 +1,314 @@
+//! The programs of the fast path, and the form of what they remember. Pure: programs are values here.
+//!
+//! `remember` is where packets leave a pod's or the overlay's device. Of one that the host's rules have let pass, and that
+//! belongs to a connection which is established and not translated (the rules say so in its priority), it keeps for a
+//! second how it left: by which device, with which link-layer addresses, to which peer. `forward` is where packets come in
+//! by these devices. One that is like a remembered one leaves in the same way at once; every other one goes on to the
+//! host's own network, and so does what begins or ends a connection, a fragment, and whatever has options.
+//!
+//! So all that is forwarded has been allowed by the host's routes and rules no longer than a second ago.
+
+use podwire_conf::firewall::PASSED;
+use podwire_kernel::bpf::{Code, Condition, Label, Map, Number, Register, Width};
+use podwire_kernel::family::IpVersion;
+
+use Condition::{Above, Bit, Different, Equal};
+use Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
+use Width::{Byte, Double, Half, Word};
+
+/// How long a way is remembered, in nanoseconds.
+pub(super) const LIFE: i32 = 1_000_000_000;
+
+/// The key: the device that the packet came in by, its version of IP, its protocol, both addresses (16 bytes each; the
+/// first four where it is IPv4), both ports, and four bytes of nothing. Below the end of the stack.
+pub(super) const KEY: u32 = 48;
+const DEVICE: i16 = -48;
+const VERSION: i16 = -44;
+const PROTOCOL: i16 = -43;
+const ADDRESSES: i16 = -40;
+const PORTS: i16 = -8;
+
+/// The value: until when it holds, the device to leave by, whether that is the overlay's, the two link-layer addresses,
+/// and the tunnel (`struct bpf_tunnel_key`, uapi/linux/bpf.h). Below the key.
+pub(super) const VALUE: u32 = 72;
+const VALUE_ON_STACK: i16 = -120;
+const UNTIL: i16 = 0;
+const LEAVES_BY: i16 = 8;
+const IN_TUNNEL: i16 = 12;
+const LINK_ADDRESSES: i16 = 16;
+const TUNNEL: i16 = 28;
+/// The length of a tunnel's key; where in it are the remote and the local address, 16 bytes each.
+const TUNNEL_LENGTH: i32 = 44;
+const REMOTE: i16 = 4;
+const LOCAL: i16 = 28;
+
+/// Fields of a packet's context (`struct __sk_buff`, uapi/linux/bpf.h).
+const LENGTH: i16 = 0;
+const TYPE: i16 = 4;
+const ETHERTYPE: i16 = 16;
+const VLAN: i16 = 20;
+const PRIORITY: i16 = 32;
+const CAME_BY: i16 = 36;
+const IS_AT: i16 = 40;
+const DATA: i16 = 76;
+const DATA_END: i16 = 80;
+const SEGMENT: i16 = 176;
+
+/// Helpers (`enum bpf_func_id`, uapi/linux/bpf.h).
+const LOOK_UP: i32 = 1;
+const UPDATE: i32 = 2;
+const WRITE: i32 = 9;
+const READ_TUNNEL: i32 = 20;
+const SET_TUNNEL: i32 = 21;
+const REDIRECT: i32 = 23;
+const REDIRECT_TO_POD: i32 = 155;
+const NOW: i32 = 160;
+/// `BPF_F_TUNINFO_IPV6`, `BPF_F_ZERO_CSUM_TX` (uapi/linux/bpf.h).
+const TUNNEL_IPV6: i32 = 1;
+const NO_CHECKSUM: i32 = 2;
+
+/// `TC_ACT_UNSPEC` (uapi/linux/pkt_cls.h): as if this program were not there.
+const GO_ON: i32 = -1;
+
+/// Lengths of headers in bytes: Ethernet (IEEE 802.3), IPv4 without options (RFC 791), IPv6 (RFC 8200), and as much of
+/// what is above as is looked at, up to the flags of TCP (RFC 9293).
+const ETHERNET: i16 = 14;
+const IPV4: i16 = 20;
+const IPV6: i16 = 40;
+const TRANSPORT: i16 = 14;
+const UDP_HEADER: i32 = 8;
+/// IP protocols.
+const TCP: i32 = 6;
+const UDP: i32 = 17;
+/// FIN, SYN and RST among TCP's flags (RFC 9293, section 3.1).
+const BEGINS_OR_ENDS: i32 = 0x07;
+
+/// What the programs of a node are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Underlay {
+    /// The version of IP between nodes.
+    pub(super) version: IpVersion,
+    /// The largest packet of pods, in bytes: what is larger gets the kernel's own answer.
+    pub(super) mtu: u32,
+}
+
+impl Underlay {
+    fn tunnel_flags(self) -> i32 {
+        match self.version {
+            IpVersion::V4 => 0,
+            IpVersion::V6 => TUNNEL_IPV6,
+        }
+    }
+}
+
+/// The program where packets leave; `tunnel` where that is the overlay's device.
+pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
+    let mut code = Code::new();
+    let end = code.label();
+    code.copy(R6, R1);
+    code.load(Word, R2, R6, PRIORITY);
+    let passed = code.label();
+    code.jump_if(Bit, R2, PASSED, passed);
+    code.jump(end);
+    code.place(passed);
+    // Nobody else is to see the mark: others order packets by their priorities.
+    code.and(R2, !PASSED);
+    code.store(Word, R6, PRIORITY, R2);
+    // What this node sends itself came in nowhere.
+    code.load(Word, R9, R6, CAME_BY);
+    code.jump_if(Equal, R9, 0, end);
+    key(&mut code, end);
+    code.load(Word, R9, R6, CAME_BY);
+    code.store(Word, R10, DEVICE, R9);
+    for place in (VALUE_ON_STACK..DEVICE).step_by(8) {
+        code.store_number(Double, R10, place, 0);
+    }
+    let at = |field: i16| VALUE_ON_STACK + field;
+    packet(&mut code, ETHERNET, end);
+    // Both addresses are 12 bytes, and lie where a load of 8 may begin.
+    code.load(Word, R2, R7, 0);
+    code.store(Word, R10, at(LINK_ADDRESSES), R2);
+    code.load(Word, R2, R7, 4);
+    code.store(Word, R10, at(LINK_ADDRESSES + 4), R2);
+    code.load(Word, R2, R7, 8);
+    code.store(Word, R10, at(LINK_ADDRESSES + 8), R2);
+    code.load(Word, R2, R6, IS_AT);
+    code.store(Word, R10, at(LEAVES_BY), R2);
+    if let Some(underlay) = tunnel {
+        code.store_number(Word, R10, at(IN_TUNNEL), 1);
+        code.copy(R1, R6);
+        code.copy(R2, R10);
+        code.add(R2, at(TUNNEL).into());
+        code.set(R3, TUNNEL_LENGTH);
+        code.set(R4, underlay.tunnel_flags());
+        code.call(READ_TUNNEL);
+        code.jump_if(Different, R0, 0, end);
+        // It is told as a receiver sees it: the source as the remote address.
+        for word in [0, 4, 8, 12] {
+            code.load(Word, R2, R10, at(TUNNEL + REMOTE + word));
+            code.load(Word, R3, R10, at(TUNNEL + LOCAL + word));
+            code.store(Word, R10, at(TUNNEL + REMOTE + word), R3);
+            code.store(Word, R10, at(TUNNEL + LOCAL + word), R2);
+        }
+    }
+    code.call(NOW);
+    code.add(R0, LIFE);
+    code.store(Double, R10, at(UNTIL), R0);
+    code.map(R1, flows);
+    code.copy(R2, R10);
+    code.add(R2, DEVICE.into());
+    code.copy(R3, R10);
+    code.add(R3, VALUE_ON_STACK.into());
+    code.set(R4, 0);
+    code.call(UPDATE);
+    go_on(&mut code, end);
+    code
+}
+
+/// The program where packets come in. What holds until `forgotten` or earlier is forgotten.
+pub(super) fn forward(flows: &Map, forgotten: &Number, underlay: Underlay) -> Code {
+    let mut code = Code::new();
+    let end = code.label();
+    code.copy(R6, R1);
+    // 0: for this host, by its link-layer address.
+    code.load(Word, R2, R6, TYPE);
+    code.jump_if(Different, R2, 0, end);
+    key(&mut code, end);
+    fits(&mut code, underlay.mtu, end);
+    code.load(Word, R2, R6, IS_AT);
+    code.store(Word, R10, DEVICE, R2);
+    code.map(R1, flows);
+    code.copy(R2, R10);
+    code.add(R2, DEVICE.into());
+    code.call(LOOK_UP);
+    code.jump_if(Equal, R0, 0, end);
+    code.copy(R8, R0);
+    code.call(NOW);
+    code.load(Double, R1, R8, UNTIL);
+    code.jump_if_registers(Above, R0, R1, end);
+    code.number(R2, forgotten);
+    code.jump_if_registers(Above, R2, R1, end);
+    code.load(Word, R9, R8, IN_TUNNEL);
+    let addressed = code.label();
+    code.jump_if(Equal, R9, 0, addressed);
+    code.copy(R1, R6);
+    code.copy(R2, R8);
+    code.add(R2, TUNNEL.into());
+    code.set(R3, TUNNEL_LENGTH);
+    code.set(R4, NO_CHECKSUM | underlay.tunnel_flags());
+    code.call(SET_TUNNEL);
+    code.jump_if(Different, R0, 0, end);
+    code.place(addressed);
+    code.copy(R1, R6);
+    code.set(R2, 0);
+    code.copy(R3, R8);
+    code.add(R3, LINK_ADDRESSES.into());
+    code.set(R4, 12);
+    code.set(R5, 0);
+    code.call(WRITE);
+    code.jump_if(Different, R0, 0, end);
+    code.load(Word, R1, R8, LEAVES_BY);
+    code.set(R2, 0);
+    let to_pod = code.label();
+    code.jump_if(Equal, R9, 0, to_pod);
+    code.call(REDIRECT);
+    code.exit();
+    code.place(to_pod);
+    code.call(REDIRECT_TO_POD);
+    code.exit();
+    go_on(&mut code, end);
+    code
+}
+
+fn go_on(code: &mut Code, end: Label) {
+    code.place(end);
+    code.set(R0, GO_ON);
+    code.exit();
+}
+
+/// R7 = the packet, of which so many bytes can be looked at; R8 = its end.
+fn packet(code: &mut Code, length: i16, end: Label) {
+    code.load(Word, R7, R6, DATA);
+    code.load(Word, R8, R6, DATA_END);
+    code.copy(R2, R7);
+    code.add(R2, length.into());
+    code.jump_if_registers(Above, R2, R8, end);
+}
+
+/// Writes the key, without the device. R4 is then the length of the headers above Ethernet in bytes.
+fn key(code: &mut Code, end: Label) {
+    let ethertype = |number: u16| i32::from(number.to_be());
+    let (ipv6, transport, ports) = (code.label(), code.label(), code.label());
+    code.load(Word, R2, R6, VLAN);
+    code.jump_if(Different, R2, 0, end);
+    for place in (DEVICE..0).step_by(8) {
+        code.store_number(Double, R10, place, 0);
+    }
+    code.load(Word, R9, R6, ETHERTYPE);
+    code.jump_if(Equal, R9, ethertype(0x86dd), ipv6);
+    code.jump_if(Different, R9, ethertype(0x0800), end);
+
+    packet(code, ETHERNET + IPV4 + TRANSPORT, end);
+    // Version 4, five words of header: no options.
+    code.load(Byte, R2, R7, ETHERNET);
+    code.jump_if(Different, R2, 0x45, end);
+    // A fragment, the first one included: more fragments, or an offset.
+    code.load(Half, R2, R7, ETHERNET + 6);
+    code.and(R2, i32::from(0x3fff_u16.to_be()));
+    code.jump_if(Different, R2, 0, end);
+    code.store_number(Byte, R10, VERSION, 4);
+    code.load(Byte, R9, R7, ETHERNET + 9);
+    for (from, to) in [(12, 0), (16, 4)] {
+        code.load(Word, R2, R7, ETHERNET + from);
+        code.store(Word, R10, ADDRESSES + to, R2);
+    }
+    code.set(R4, IPV4.into());
+    code.add(R7, i32::from(ETHERNET + IPV4));
+    code.jump(transport);
+
+    code.place(ipv6);
+    packet(code, ETHERNET + IPV6 + TRANSPORT, end);
+    code.store_number(Byte, R10, VERSION, 6);
+    // The next header: an extension header is none of the two that follow.
+    code.load(Byte, R9, R7, ETHERNET + 6);
+    for word in (0..32).step_by(4) {
+        code.load(Word, R2, R7, ETHERNET + 8 + word);
+        code.store(Word, R10, ADDRESSES + word, R2);
+    }
+    code.set(R4, IPV6.into());
+    code.add(R7, i32::from(ETHERNET + IPV6));
+
+    code.place(transport);
+    let udp = code.label();
+    code.store(Byte, R10, PROTOCOL, R9);
+    code.jump_if(Equal, R9, UDP, udp);
+    code.jump_if(Different, R9, TCP, end);
+    code.load(Byte, R2, R7, 13);
+    code.and(R2, BEGINS_OR_ENDS);
+    code.jump_if(Different, R2, 0, end);
+    // Its length in words is in the upper half of the byte.
+    code.load(Byte, R3, R7, 12);
+    code.shift_right(R3, 4);
+    code.shift_left(R3, 2);
+    code.add_register(R4, R3);
+    code.jump(ports);
+    code.place(udp);
+    code.add(R4, UDP_HEADER);
+    code.place(ports);
+    code.load(Word, R2, R7, 0);
+    code.store(Word, R10, PORTS, R2);
+}
+
+/// Whether the packet, or each segment that it is to be cut into, is small enough for pods. R4 is as [`key`] leaves it.
+fn fits(code: &mut Code, mtu: u32, end: Label) {
+    let (whole, judged) = (code.label(), code.label());
+    code.load(Word, R2, R6, SEGMENT);
+    code.jump_if(Equal, R2, 0, whole);
+    code.add_register(R2, R4);
+    code.jump(judged);
+    code.place(whole);
+    code.load(Word, R2, R6, LENGTH);
+    code.add(R2, -i32::from(ETHERNET));
+    code.place(judged);
+    code.jump_if(Above, R2, mtu.try_into().unwrap_or(i32::MAX), end);
+}
