@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::node::CONFLISTS;
 use podwire_tests::lab::runtime::{self, Call};
-use podwire_tests::lab::{UPLINK, wire};
+use podwire_tests::lab::{self, UPLINK, wire};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,18 +19,22 @@ use super::program::Podwired;
 /// The VXLAN device of the flannel layout.
 const FLANNEL: &str = "flannel.1";
 
-/// A way that packets take between two nodes. A node that masquerades what leaves the cluster has every packet tracked,
-/// which costs more than all that the ways differ by, and a bridge costs as much: so each overlay is there as it is
-/// deployed, and alone, with pods of the same kind.
+/// A way that packets take between two nodes. A node that masquerades what leaves the cluster has packets tracked, which
+/// costs more than all that the ways differ by, and a bridge costs as much: so each overlay is there as it is deployed,
+/// flannel's with pods of our kind as well, and each alone, without nftables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Layout {
     /// What podwired makes.
     Podwire,
+    /// What podwired makes with `fast_path = false`.
+    PodwireOrdinary,
     /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry; masquerade by nftables, and
     /// pods on a bridge: as flannel sets it up.
     Flannel,
-    /// What podwired makes, without its table of nftables.
+    /// The same, with pods as podwire attaches them.
+    FlannelSamePods,
+    /// What podwired makes, without its table of nftables, and so without the fast path.
     PodwireAlone,
     /// The same device and entries, without nftables, and pods as podwire attaches them.
     FlannelAlone,
@@ -40,14 +44,23 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// In the order of the tables.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Podwire, Self::Flannel, Self::PodwireAlone, Self::FlannelAlone, Self::Plain];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Podwire,
+        Self::Flannel,
+        Self::FlannelSamePods,
+        Self::PodwireOrdinary,
+        Self::PodwireAlone,
+        Self::FlannelAlone,
+        Self::Plain,
+    ];
 
     /// For humans.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Podwire => "podwire",
             Self::Flannel => "flannel as deployed",
+            Self::FlannelSamePods => "flannel, podwire's pods",
+            Self::PodwireOrdinary => "podwire, no fast path",
             Self::PodwireAlone => "podwire's overlay alone",
             Self::FlannelAlone => "flannel layout alone",
             Self::Plain => "plain routes",
@@ -57,7 +70,7 @@ impl Layout {
     /// The one of ours that is like this one in all but the way.
     pub(crate) fn ours(self) -> Self {
         match self {
-            Self::Podwire | Self::Flannel => Self::Podwire,
+            Self::Podwire | Self::PodwireOrdinary | Self::Flannel | Self::FlannelSamePods => Self::Podwire,
             Self::PodwireAlone | Self::FlannelAlone | Self::Plain => Self::PodwireAlone,
         }
     }
@@ -114,12 +127,14 @@ impl Pair {
             let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
             node.run("sh", &["-c", forward])?;
             match layout {
-                Layout::Podwire | Layout::PodwireAlone => {
-                    let daemon = Podwired::start(podwired, node, number)?;
+                Layout::Podwire | Layout::PodwireOrdinary | Layout::PodwireAlone => {
+                    let fast_path = layout == Layout::Podwire;
+                    let settings = format!("fast_path = {fast_path}\n");
+                    let daemon = Podwired::start_with(podwired, node, number, &settings)?;
                     daemon.wait_for("ready: ")?;
                     daemons.push(daemon);
                 }
-                Layout::Flannel | Layout::FlannelAlone => drop(flannel(node, number, peers)?),
+                Layout::Flannel | Layout::FlannelSamePods | Layout::FlannelAlone => drop(flannel(node, number, peers)?),
                 Layout::Plain => plain(node, number, peers)?,
             }
         }
@@ -130,7 +145,7 @@ impl Pair {
         }
         for (number, node) in (1..).zip(&nodes) {
             match layout {
-                Layout::Flannel => masquerade(node, number)?,
+                Layout::Flannel | Layout::FlannelSamePods => masquerade(node, number)?,
                 Layout::PodwireAlone => {
                     // Stopping takes nothing away; and nobody puts back what is taken away now.
                     daemons.clear();
@@ -139,7 +154,11 @@ impl Pair {
                 _ => {}
             }
         }
-        let configurations = configurations.as_ref().ok_or("no configuration")?;
+        let mut configurations = configurations.clone().ok_or("no configuration")?;
+        for configuration in &mut configurations {
+            // Of no use to the others.
+            configuration["fastPath"] = (layout == Layout::Podwire).into();
+        }
         let attach = |node: &Host, configuration: &Value| -> Result<(Host, IpAddr), String> {
             let (pod, netns): (Host, PathBuf) = node.pod("pod")?;
             wire::set_up(&pod, "lo")?;
@@ -154,6 +173,9 @@ impl Pair {
             Layout::Flannel => (on_bridge(&nodes[0], 1)?, on_bridge(&nodes[1], 2)?),
             _ => (attach(&nodes[0], &configurations[0])?, attach(&nodes[1], &configurations[1])?),
         };
+        if layout == Layout::Podwire {
+            nodes.iter().try_for_each(wait_for_fast_path)?;
+        }
         let (pods, addresses) = ([first.0, second.0], [first.1, second.1]);
         Ok(Self { layout, pods, addresses, _nodes: nodes, _switch: switch, _daemons: daemons })
     }
@@ -223,6 +245,21 @@ fn masquerade(node: &Host, number: u32) -> Result<(), String> {
     const FILE: &str = "/run/rules";
     node.enter(|| fs::write(FILE, rules)).map_err(|error| format!("write {FILE}: {error}"))?;
     node.run("nft", &["-f", FILE]).map(drop)
+}
+
+/// Waits until the fast path is at the overlay and at the pod.
+fn wait_for_fast_path(node: &Host) -> Result<(), String> {
+    lab::eventually(lab::SOON, || {
+        let links = node.run("ip", &["-o", "link"])?;
+        let names = links.lines().filter_map(|line| line.split([':', '@']).nth(1)).map(str::trim);
+        for name in names.filter(|name| name.starts_with("pw") || name.starts_with("podwire")) {
+            let found = node.run("tc", &["filter", "show", "dev", name, "ingress"])?;
+            if !found.contains("podwire-forward") {
+                return Err(format!("{name} has no fast path: {found}"));
+            }
+        }
+        Ok(())
+    })
 }
 
 fn plain(node: &Host, number: u32, peers: u32) -> Result<(), String> {

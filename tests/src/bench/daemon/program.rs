@@ -46,9 +46,19 @@ impl Podwired {
     /// # Errors
     /// When it cannot be executed.
     pub(crate) fn start(program: &Path, host: &Host, number: u32) -> Result<Self, String> {
+        Self::start_with(program, host, number, "")
+    }
+
+    /// Starts it so, with the text of a settings file.
+    ///
+    /// # Errors
+    /// As with [`Podwired::start`], and when the file cannot be written.
+    pub(crate) fn start_with(program: &Path, host: &Host, number: u32, settings: &str) -> Result<Self, String> {
+        const SETTINGS: &str = "/run/settings.toml";
+        host.enter(|| fs::write(SETTINGS, settings)).map_err(|error| format!("write {SETTINGS}: {error}"))?;
         let mut command = Command::new(program);
         let nodes: PathBuf = [SHARED, plan::FILE].iter().collect();
-        command.args(["run", "--node-name", &plan::name(number), "--nodes"]).arg(nodes);
+        command.args(["run", "--settings", SETTINGS, "--node-name", &plan::name(number), "--nodes"]).arg(nodes);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child =

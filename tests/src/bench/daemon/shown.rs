@@ -103,8 +103,8 @@ impl Report {
             let bar = |one: &super::Traffic| Bar {
                 name: one.layout.name().into(),
                 part: match one.layout {
-                    Layout::Podwire | Layout::PodwireAlone => Part::Ours,
-                    Layout::Flannel | Layout::FlannelAlone => Part::Other,
+                    Layout::Podwire | Layout::PodwireOrdinary | Layout::PodwireAlone => Part::Ours,
+                    Layout::Flannel | Layout::FlannelSamePods | Layout::FlannelAlone => Part::Other,
                     Layout::Plain => Part::Bound,
                 },
                 value: Ok(of(one)),
@@ -174,6 +174,7 @@ pub(crate) mod tests {
             traffic: vec![
                 traffic(Layout::Podwire, 28.0, 9.0),
                 traffic(Layout::Flannel, 35.0, 10.0),
+                traffic(Layout::FlannelSamePods, 31.0, 9.5),
                 traffic(Layout::PodwireAlone, 24.0, 12.0),
                 traffic(Layout::FlannelAlone, 32.0, 12.0),
                 traffic(Layout::Plain, 20.0, 15.0),
@@ -220,7 +221,7 @@ pub(crate) mod tests {
         assert!(!text.contains("TCP") && text.contains("Peers, dual stack"), "{text}");
         assert_eq!(chart.matches("<rect ").count(), 3);
         let whole = sample().chart();
-        assert_eq!(whole.matches("<rect ").count(), 13);
+        assert_eq!(whole.matches("<rect ").count(), 15);
         assert!(whole.contains("35.0 µs<") && whole.contains("0.50 s<"), "{whole}");
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::layout::{Layout, Pair};
@@ -94,13 +96,19 @@ fn connect(pair: &Pair) -> Result<(TcpStream, TcpStream), String> {
     connect().map_err(|error| format!("connect pods over {}: {error}", pair.layout.name()))
 }
 
-/// The median time of a byte to and fro, in microseconds.
+/// The median time of a byte to and fro, in microseconds. Both ends are on one core: what is measured is then the work
+/// that is done for a packet, and not how long an idle core takes to wake up, which is longer and differs from run to run.
 fn round_trip(pair: &Pair, slice: Duration) -> Result<f64, String> {
     let (mut far, mut near) = connect(pair)?;
     let echo = thread::spawn(move || {
+        on_one_core()?;
         let mut byte = [0];
         while far.read_exact(&mut byte).and_then(|()| far.write_all(&byte)).is_ok() {}
+        Ok::<_, String>(())
     });
+    let before =
+        sched_getaffinity(Pid::from_raw(0)).map_err(|errno| format!("ask for this thread's cores: {errno}"))?;
+    on_one_core()?;
     let mut trip = || {
         let start = Instant::now();
         let mut byte = [1];
@@ -113,8 +121,19 @@ fn round_trip(pair: &Pair, slice: Duration) -> Result<f64, String> {
         times.push(took.as_secs_f64() * 1e6);
     }
     drop(near);
-    echo.join().map_err(|_| "the echo panicked")?;
+    echo.join().map_err(|_| "the echo panicked")??;
+    sched_setaffinity(Pid::from_raw(0), &before).map_err(|errno| format!("go back to all cores: {errno}"))?;
     Ok(median(&times).map(rounded).unwrap_or_default())
+}
+
+/// Keeps this thread on the machine's last core, where it is least in the way of others.
+fn on_one_core() -> Result<(), String> {
+    let cores = sched_getaffinity(Pid::from_raw(0)).map_err(|errno| format!("ask for this thread's cores: {errno}"))?;
+    let last = (0..CpuSet::count()).rev().find(|core| cores.is_set(*core) == Ok(true)).unwrap_or_default();
+    let mut one = CpuSet::new();
+    one.set(last)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &one))
+        .map_err(|errno| format!("stay on core {last}: {errno}"))
 }
 
 /// What arrives in the second pod, in Gbit/s.

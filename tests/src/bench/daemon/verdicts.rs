@@ -22,10 +22,10 @@ impl Report {
 pub(super) fn all(report: &Report) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     if !report.traffic.is_empty() {
-        for (what, layout) in [("as deployed", Layout::Flannel), ("alone, same pods", Layout::FlannelAlone)] {
+        for (what, layout) in [("as deployed", Layout::Flannel), ("with the same pods", Layout::FlannelSamePods)] {
             let latency = report.ratio(layout, |one| one.round_trip_us);
             let throughput = report.ratio(layout, |one| one.gigabits);
-            let against = |measure: &str| format!("{measure} against flannel's, both {what}");
+            let against = |measure: &str| format!("{measure} against flannel's, {what}");
             verdicts.push(Verdict::at_most(&against("TCP round trip"), latency, 0.9));
             verdicts.push(Verdict::at_least(&against("throughput"), throughput, 0.98));
         }
