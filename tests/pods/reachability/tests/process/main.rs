@@ -1,6 +1,11 @@
 //! The program as a pod starts it. The one pod of these tests is its own only fellow: by `localhost`, over the loopback. Scenes
 //! with several are those of the shipped manifests.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the stage of the tests may stop at the first surprise, as the tests themselves"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
