@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::stage::{Directory, fails, script, succeeds};
+use crate::stage::{Directory, fails, script, succeeds, text};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What an image's configuration calls a machine of this kind.
@@ -133,6 +133,38 @@ fn the_archive_is_an_image_under_the_name_that_the_manifests_have() {
         // localhost is in the pod's own file, and nothing else says so to a static program.
         assert_eq!(layer[Path::new("etc/nsswitch.conf")].1, b"hosts: files dns\n");
     }
+}
+
+#[test]
+fn docker_makes_the_same_image() {
+    let file = text("Dockerfile");
+    let stages: Vec<_> = file.split("\nFROM ").collect();
+    for (name, programs, more) in [
+        ("podwired", DAEMON.as_slice(), "ENTRYPOINT [\"/bin/podwired\"]"),
+        ("test-pods", TEST_PODS.as_slice(), "USER 65534:65534"),
+    ] {
+        let stage = |from: &str| *stages.iter().find(|stage| stage.starts_with(from)).unwrap();
+        let built = stage(&format!("source AS {name}-built\n"));
+        let line = built.lines().find_map(|line| line.strip_prefix("RUN scripts/build ")).unwrap();
+        let mut words: Vec<_> = line.trim_end_matches(" \\").split(' ').collect();
+        words.sort_unstable();
+        assert_eq!(words, programs);
+        assert!(
+            built.contains("strip /image/bin/*")
+                && built.contains("echo \"hosts: files dns\" > /image/etc/nsswitch.conf")
+        );
+        let shipped = stage(&format!("scratch AS {name}\n"));
+        for line in [&format!("COPY --from={name}-built /image /"), "ENV PATH=/bin", more] {
+            assert!(shipped.lines().any(|found| found == line), "{shipped}");
+        }
+    }
+    // What is made where no stage is named.
+    assert!(stages.last().unwrap().starts_with("scratch AS podwired\n"));
+    let toolchain = text("rust-toolchain.toml");
+    let release = toolchain.lines().find_map(|line| line.strip_prefix("channel = \"")).unwrap();
+    let (release, _) = release.rsplit_once('.').unwrap();
+    assert!(file.contains(&format!("\nFROM docker.io/library/rust:{release}-bookworm AS source\n")), "{release}");
+    assert!(file.contains(&format!("podwire/podwired:{VERSION} ")) && file.contains(&format!("test-pods:{VERSION} ")));
 }
 
 #[test]
