@@ -16,6 +16,7 @@ mod glance;
 mod guards;
 mod hostport;
 mod install;
+mod installer;
 mod kernel;
 mod kernel_overlay;
 mod membership;
