@@ -15,6 +15,7 @@ use podwire_tests::lab::membership::{self, Membership};
 use podwire_tests::lab::{Lab, SOON, eventually};
 
 use crate::expect::{Outcome, check, cluster};
+use crate::podwired::json;
 
 /// What a node has of ours, without the ids of nexthops, which depend on who came first.
 fn ours(host: &Host) -> Outcome<BTreeSet<String>> {
@@ -76,6 +77,38 @@ fn whoever_comes_leaves_or_changes_the_node_is_as_after_a_fresh_start() {
         as_a_fresh_start(lab, "two have changed their pod CIDRs for one another's")?;
         lab.write(&Membership::of([1]))?;
         as_a_fresh_start(lab, "all leave")
+    });
+}
+
+/// The daemon's passes since its start: those that looked at a few changed peers only, and the whole ones.
+fn passes(host: &Host) -> Outcome<(u64, u64)> {
+    let status = json(host, &["status", "--json"])?;
+    let count = |name: &str| status["daemon"][name].as_u64().ok_or_else(|| status.to_string());
+    let (all, short) = (count("passes")?, count("short_passes")?);
+    Ok((short, all - short))
+}
+
+#[test]
+fn a_change_of_a_few_peers_is_made_without_a_whole_pass_and_one_comes_after_it() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        check(passes(&host)?.0 == 0, || "the start was a short pass".into())?;
+        for count in 1..=10 {
+            // Two come, one of the last two leaves.
+            let number = u16::try_from(count).unwrap() + 1;
+            lab.write(&Membership::of([1, number, number + 1]))?;
+            eventually(SOON, || {
+                let (short, whole) = passes(&host)?;
+                check(short == count, || format!("{short} short passes and {whole} whole ones for {count} changes"))
+            })?;
+            // Whatever there is of it was made by that pass.
+            let routes = host.run("ip", &["route", "show", "proto", "112"])?;
+            let arrived = routes.contains(&format!("10.244.{}.0/24 nhid", number + 1));
+            check(arrived && routes.matches(" nhid ").count() == 2, || routes)?;
+        }
+        let (_, whole) = passes(&host)?;
+        eventually(SOON, || check(passes(&host)?.1 > whole, || "no whole pass comes after it".into()))?;
+        as_a_fresh_start(lab, "after ten changes")
     });
 }
 
