@@ -179,23 +179,30 @@ fn a_change_of_a_few_peers_is_made_without_a_whole_pass_and_one_comes_after_it()
 fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
-        for round in 1..=16_u16 {
+        // The next ones come while the daemon still looks at what has become of the last ones.
+        let follow = |membership: &Membership| {
             let (short, whole) = passes(&host)?;
+            lab.write(membership)?;
+            eventually(SOON, || {
+                let now = passes(&host)?;
+                check(now.0 + now.1 > short + whole, || "the daemon does not take notice".into())
+            })
+        };
+        let mut membership = Membership::of([1]);
+        for round in 1..=16_u16 {
             let present = (2..=60).filter(|number| !(number * 7 + round * 13).is_multiple_of(5));
-            let mut membership = Membership::of([1].into_iter().chain(present));
+            membership = Membership::of([1].into_iter().chain(present));
             // Some have another address in each round.
             for (number, (_, address, _)) in
                 (1..).zip(membership.nodes.iter_mut().skip(1).step_by(usize::from(round % 7) + 2))
             {
                 *address = [192, 168, 50 + u8::try_from(round).unwrap(), number].into();
             }
-            lab.write(&membership)?;
-            // The next ones come while the daemon still looks at what has become of these.
-            eventually(SOON, || {
-                let now = passes(&host)?;
-                check(now.0 + now.1 > short + whole, || "the daemon does not take notice".into())
-            })?;
+            follow(&membership)?;
         }
+        // Few at last: what came of them is looked at as a whole, too.
+        membership.nodes.truncate(20);
+        follow(&membership)?;
         as_a_fresh_start(lab, "after the crowd")
     });
 }
