@@ -3,25 +3,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::callers::{self, Bounds};
 use crate::report::Report;
 use crate::{health, metrics, socket};
 
 /// The longest request, in bytes: more than any scraper or probe sends.
 const LONGEST: usize = 8 * 1024;
 
-/// How long a caller may take for all of it.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Callers at once; more wait.
-const CALLERS: usize = 16;
+/// How much is given to callers.
+const CALLERS: Bounds = Bounds { at_once: 16, patience: Duration::from_secs(10) };
 
 /// An address that cannot be had now may be had later: it is tried again after this long.
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -43,31 +40,14 @@ pub(crate) async fn serve(address: SocketAddr, report: watch::Receiver<Report>) 
         tokio::time::sleep(RECOVERY).await;
     };
     info!("metrics and health are at http://{address}");
-    let room = Arc::new(Semaphore::new(CALLERS));
-    loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let report = report.clone();
-                tokio::spawn(async move {
-                    // A caller that goes away or takes too long gets no answer.
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &report)).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                warn!("accept a caller of the metrics: {error}");
-                tokio::time::sleep(RECOVERY).await;
-            }
-        }
-    }
+    callers::serve("the metrics", CALLERS, listener, |stream| answer(stream, report.clone())).await;
 }
 
-async fn answer(mut stream: TcpStream, report: &watch::Receiver<Report>) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, report: watch::Receiver<Report>) -> io::Result<()> {
     let request = read(&mut stream).await?;
     let page = match asked(&request) {
         Err(refusal) => refusal,
-        Ok((_, path)) => page(path, report).await?,
+        Ok((_, path)) => page(path, &report).await?,
     };
     let Page { status, kind, body } = page;
     let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
@@ -79,11 +59,7 @@ async fn answer(mut stream: TcpStream, report: &watch::Receiver<Report>) -> io::
     if !matches!(asked(&request), Ok(("HEAD", _))) {
         stream.write_all(body.as_bytes()).await?;
     }
-    stream.shutdown().await?;
-    // What the caller still sends is taken in, so that closing does not take the answer away from it.
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
+    callers::part(stream).await
 }
 
 /// The head of a request, as far as there is room for it.

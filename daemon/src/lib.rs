@@ -29,6 +29,7 @@ pub mod status;
 pub mod underlay;
 pub mod view;
 
+mod callers;
 mod command;
 mod fast_path;
 mod features;

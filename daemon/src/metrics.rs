@@ -68,6 +68,8 @@ pub fn render(status: &Status) -> String {
 fn convergence(page: &mut Page, status: &Status) {
     let daemon = &status.daemon;
     page.metric("podwire_passes_total", "counter", "Passes since the start.", [(Vec::new(), daemon.passes)]);
+    let short = "Those of them that looked at a few changed peers only.";
+    page.metric("podwire_short_passes_total", "counter", short, [(Vec::new(), daemon.short_passes)]);
     if let Some(age) = daemon.last_pass_age_seconds {
         page.gauge("podwire_last_pass_age_seconds", "Time since the last pass ended.", age);
         page.gauge("podwire_last_pass_seconds", "How long the last pass took.", daemon.last_pass_seconds);

@@ -94,7 +94,7 @@ pub(crate) async fn run(
                         break;
                     }
                     view::follow(&mut known, &new);
-                    report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
+                    report.send_modify(|report| report.add_short(view.clone(), &outcome, start.elapsed()));
                     // Not in the middle of a crowd of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);
                     verify = earliest.max((Instant::now() + VERIFY).min(first + WHOLE_WITHIN));

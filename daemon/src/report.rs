@@ -96,6 +96,8 @@ pub struct Report {
     pub pass_took: Duration,
     /// Passes since the start.
     pub passes: u64,
+    /// Those of them that looked at a few changed peers only.
+    pub short_passes: u64,
     /// Changes asked for since the start.
     pub changes: u64,
     /// Attachments of dead pods that were released since the start.
@@ -224,6 +226,12 @@ impl Report {
             self.repaired.add_all(&outcome.made);
         }
         self.settled |= self.converged;
+    }
+
+    /// The same for one that looked at a few changed peers only.
+    pub(crate) fn add_short(&mut self, view: Result<Arc<View>, Refusal>, outcome: &Outcome, took: Duration) {
+        self.add(view, outcome, took);
+        self.short_passes += 1;
     }
 }
 

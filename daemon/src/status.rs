@@ -95,6 +95,9 @@ pub struct Daemon {
     pub last_pass_seconds: f64,
     /// Passes since the start.
     pub passes: u64,
+    /// Those of them that looked at a few changed peers only.
+    #[serde(default)]
+    pub short_passes: u64,
     /// Changes made since the start, by kind.
     pub changes: BTreeMap<String, u64>,
     /// Those of them that put right what had been right before.
@@ -221,6 +224,7 @@ impl Status {
                 last_pass_age_seconds: report.last_pass.map(|then| age(then).as_secs_f64()),
                 last_pass_seconds: report.pass_took.as_secs_f64(),
                 passes: report.passes,
+                short_passes: report.short_passes,
                 changes: counts(&report.made),
                 repairs: counts(&report.repaired),
             },

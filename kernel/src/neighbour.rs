@@ -93,6 +93,36 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<Neighbour>> {
     Ok(neighbours)
 }
 
+/// How many neighbours of this host, IPv4 and IPv6, the limits of the kernel's tables do not count: the permanent ones and
+/// those that somebody else keeps (`neigh_update_gc_list` in net/core/neighbour.c, since Linux 5.0).
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn uncounted(socket: &mut Socket) -> Result<[u64; 2]> {
+    let mut count = |family| {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family;
+        message.header.kind = RouteType::Unspec;
+        let message = Message::from(RouteNetlinkMessage::GetNeighbour(message));
+        let found = socket.dump_some(Request::new("list neighbours", message, 0), |Uncounted(is)| is.then_some(()))?;
+        Ok(found.len() as u64)
+    };
+    Ok([count(family::BOTH[0])?, count(family::BOTH[1])?])
+}
+
+/// Whether the limits do not count a neighbour.
+struct Uncounted(bool);
+
+impl NetlinkDeserializable for Uncounted {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let (header, _) = payload.split_first_chunk::<HEADER>().ok_or("a neighbour shorter than its header")?;
+        let [.., s0, s1, flags, _] = *header;
+        Ok(Self(u16::from_ne_bytes([s0, s1]) & NUD_PERMANENT != 0 || flags & NTF_EXT_LEARNED != 0))
+    }
+}
+
 /// What the kernel tells of a neighbour, read in place (`struct ndmsg`, uapi/linux/neighbour.h). `None` for an entry that
 /// is not permanent: those come and go by themselves.
 struct Answer(Option<Neighbour>);
@@ -101,6 +131,7 @@ const HEADER: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
+const NTF_EXT_LEARNED: u8 = 0x10;
 
 impl NetlinkDeserializable for Answer {
     type Error = DecodeError;

@@ -17,10 +17,18 @@ const ROUTE_GROUPS: [u32; 11] = [1, 3, 4, 5, 7, 9, 11, 24, 25, 32, 35];
 /// `NFNLGRP_NFTABLES` of uapi/linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUPS: [u32; 1] = [7];
 
-/// Length of a message's header (`struct nlmsghdr`), and the places of its length and of the port of who made the change.
+/// Length of a message's header (`struct nlmsghdr`), and the places of its length, its type and the port of who made the
+/// change.
 const HEADER: usize = 16;
 const LENGTH: usize = 0;
+const TYPE: usize = 4;
 const PORT: usize = 12;
+
+/// `RTM_NEWNEIGH`, `RTM_DELNEIGH` (uapi/linux/rtnetlink.h).
+const NEIGHBOURS: [u16; 2] = [28, 29];
+
+/// The port of what the kernel does by itself.
+const KERNEL: u32 = 0;
 
 /// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
 /// opened in.
@@ -97,13 +105,20 @@ fn drain(socket: &netlink_sys::Socket, own: u32) -> io::Result<bool> {
     }
 }
 
-/// Whether any message of a datagram is not about a change that was made by way of the port `own`.
+/// Whether any message of a datagram is news: about a change that was made neither by way of the port `own` nor to a
+/// neighbour by the kernel itself. The kernel learns, doubts and forgets neighbours all the time, on a link with many peers
+/// many times a second; a permanent one it takes away only with its device, or when that goes down or changes its address,
+/// which is announced as well.
 fn by_others(mut datagram: &[u8], own: u32) -> bool {
     let number = |bytes: &[u8], place: usize| {
         bytes.get(place..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes))
     };
+    let kind = |bytes: &[u8]| {
+        bytes.get(TYPE..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u16::from_ne_bytes(*bytes))
+    };
     while datagram.len() >= HEADER {
-        if number(datagram, PORT) != Some(own) {
+        let port = number(datagram, PORT);
+        if port != Some(own) && !(port == Some(KERNEL) && NEIGHBOURS.contains(&kind(datagram))) {
             return true;
         }
         let length = number(datagram, LENGTH).map_or(0, |length| length as usize).max(HEADER);
@@ -118,15 +133,19 @@ mod tests {
 
     #[test]
     fn a_datagram_counts_when_anything_in_it_is_anothers() {
-        let message = |port: u32, payload: usize| {
+        let of = |kind: u32, port: u32, payload: usize| {
             let length = u32::try_from(HEADER + payload).unwrap();
-            let header = [length.to_ne_bytes(), [0; 4], [0; 4], port.to_ne_bytes()].concat();
+            let header = [length.to_ne_bytes(), kind.to_ne_bytes(), [0; 4], port.to_ne_bytes()].concat();
             [header, vec![0xff; payload.next_multiple_of(4)]].concat()
         };
+        let message = |port, payload| of(24, port, payload);
         assert!(!by_others(&message(7, 3), 7));
         assert!(by_others(&message(8, 0), 7) && by_others(&message(0, 0), 7));
         assert!(!by_others(&[message(7, 5), message(7, 12)].concat(), 7));
         assert!(by_others(&[message(7, 5), message(9, 12)].concat(), 7));
+        // What the kernel does by itself is no news of neighbours; what others do to them is.
+        assert!(!by_others(&[of(28, 0, 12), of(29, 0, 12)].concat(), 7));
+        assert!(by_others(&[of(28, 0, 12), of(24, 0, 12)].concat(), 7) && by_others(&of(28, 9, 12), 7));
         // Nonsense is an end, not a loop.
         assert!(!by_others(&[[0; 12].to_vec(), 7_u32.to_ne_bytes().to_vec()].concat(), 7));
     }

@@ -117,10 +117,14 @@ fn a_node_without_a_pod_cidr_takes_part_when_it_has_one_and_is_no_warning_before
 #[test]
 fn pain57_what_the_api_says_is_judged_and_of_two_nodes_the_older_one_is_believed() {
     cluster(1, |lab, api| {
-        api.create(NODES, &node(3))?;
+        let older = api.create(NODES, &node(3))?;
         arrive(&lab.nodes[0], &[3])?;
-        // Its name comes first, and it came later. (The API tells times by the second.)
-        std::thread::sleep(std::time::Duration::from_millis(1100));
+        // Its name comes first, and it came later. The API tells times by the second: who comes in the same one is not.
+        eventually(SOON, || {
+            let now = lab.outside.run("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?;
+            let made = older["metadata"]["creationTimestamp"].as_str().ok_or_else(|| older.to_string())?;
+            check(now.as_str() > made, || format!("it is still {now}"))
+        })?;
         api.create(NODES, &node_with("a", &[underlay(7)[0].ip()], &pod_cidrs(3)))?;
         api.create(NODES, &node_with("b", &[underlay(1)[0].ip()], &pod_cidrs(8)))?;
         api.create(NODES, &node_with("c", &[[127, 0, 0, 1].into()], &pod_cidrs(9)))?;

@@ -1,8 +1,9 @@
 //! Stopping the daemon takes nothing away; starting it again where all is well changes nothing.
 
-use podwire_tests::lab::SOON;
+use podwire_tests::lab::{SOON, eventually};
 
 use crate::expect::{Outcome, check, cluster, same, scene, state};
+use crate::podwired::json;
 
 /// What a daemon that finds all as it should be says.
 const SAID_AT_START: [&str; 3] = [" starts ", "asked what the kernel has", "ready: "];
@@ -75,8 +76,11 @@ fn what_the_kernel_does_not_announce_is_tried_again() {
         lab.nodes[0].start()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         daemon.wait_for("write /etc/cni/net.d/10-podwire.conflist: ", SOON)?;
-        // Some passes go by, of which there is nothing to be seen: they warn of nothing new.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        // Some passes go by, which warn of nothing new.
+        eventually(SOON, || {
+            let status = json(&host, &["status", "--json"])?;
+            check(status["daemon"]["passes"].as_u64() >= Some(4), || status["daemon"].to_string())
+        })?;
         host.run("rm", &["/etc/cni/net.d"])?;
         lab.nodes[0].wait_ready()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;

@@ -80,6 +80,19 @@ impl Lab {
     /// A sentence that says what was refused.
     pub fn add_node(&mut self, number: u16) -> Result<(), String> {
         let host = Host::new(&membership::name(number), &self.shared)?;
+        self.take_in(number, host)
+    }
+
+    /// Adds the machine itself as one, where that is a virtual one.
+    ///
+    /// # Errors
+    /// A sentence that says what was refused.
+    pub fn add_machine(&mut self, number: u16) -> Result<(), String> {
+        let host = Host::machine(&membership::name(number), &self.shared)?;
+        self.take_in(number, host)
+    }
+
+    fn take_in(&mut self, number: u16, host: Host) -> Result<(), String> {
         wire::plug(&host, UPLINK, &self.switch, BRIDGE, &membership::underlay(number))?;
         for address in membership::underlay(OUTSIDE) {
             wire::default_route(&host, address.ip())?;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults;
@@ -17,7 +16,8 @@ use crate::echo::{self, Echo, Echoer, Heard};
 const ATTEMPTS: usize = 3;
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// So many are asked, and then there is a short pause: thousands of answers at once would overrun a buffer.
+/// So many are asked, and then their answers are taken in: those of thousands at once would overrun a buffer. Who has not
+/// answered after a breath, which is longer than a way through a cluster, does not keep the others waiting.
 const CROWD: usize = 100;
 const BREATH: Duration = Duration::from_millis(10);
 
@@ -281,18 +281,22 @@ impl Asker {
                 asked.insert(self.number, *place);
             }
             if count % CROWD == 0 {
-                thread::sleep(BREATH);
-                self.hear(&mut asked, answered)?;
+                self.listen(&mut asked, answered, BREATH)?;
             }
         }
-        let deadline = Instant::now() + PATIENCE;
+        self.listen(&mut asked, answered, PATIENCE)
+    }
+
+    /// Takes answers in until nobody is left who was asked, or the time is over.
+    fn listen(&self, asked: &mut BTreeMap<u16, usize>, answered: &mut [bool], within: Duration) -> std::io::Result<()> {
+        let deadline = Instant::now() + within;
         while !asked.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             echo::wait(std::iter::once(&self.four).chain(&self.six), Some(left))?;
-            self.hear(&mut asked, answered)?;
+            self.hear(asked, answered)?;
         }
         Ok(())
     }

@@ -19,7 +19,9 @@ use podwire_kernel::{Socket, link};
 use super::{Cluster, Finding, Node};
 use crate::local::LEDGERS;
 
-/// Pods and peers come and go while one looks: what is stale is so after this pause, too.
+/// Pods and peers come and go while one looks, and nothing says when whoever is at it has done: what is stale is so after
+/// this pause, too. A pod is between its record and its device for some milliseconds, a pass over thousands of peers takes
+/// some hundred, and who calls the doctor does not mind them.
 const PAUSE: Duration = Duration::from_millis(300);
 
 pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {

@@ -22,6 +22,9 @@ pub const SHARED: &str = "/run/lab";
 /// Where the machine's /etc is on a host, to be read.
 const MACHINE_ETC: &str = "/run/machine/etc";
 
+/// The network namespace that the machine has begun with; `podwire-isolate` keeps the way to it.
+const MACHINE_NETWORK: &str = "/run/machine/proc/1/ns/net";
+
 /// A namespace of the network, and one of mounts. It lives as long as somebody holds this.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -43,6 +46,25 @@ impl Host {
             Self::current(name)
         });
         made.map_err(|why| format!("make host {name}: {why}"))
+    }
+
+    /// The machine itself as a host, with a /run and an /etc of its own: for what the kernel has only once, and in its first
+    /// namespace. Only a virtual machine (`podwire-stock`) can be had so.
+    ///
+    /// # Errors
+    /// A sentence that says which step was refused.
+    pub fn machine(name: &str, shared: &Path) -> Result<Self, String> {
+        if std::env::var_os("PODWIRE_STOCK").is_none() {
+            return Err("this would touch the machine's own network: scripts/test plays it in a virtual machine".into());
+        }
+        let made = on_thread(|| {
+            let network = File::open(MACHINE_NETWORK).map_err(|error| step(MACHINE_NETWORK, error))?;
+            setns(network, CloneFlags::CLONE_NEWNET).map_err(|errno| step("enter the first namespace", errno))?;
+            unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| step("leave", errno))?;
+            furnish(shared)?;
+            Self::current(name)
+        });
+        made.map_err(|why| format!("take the machine for host {name}: {why}"))
     }
 
     /// A pod of this host: a network namespace at /run/netns/NAME, the host's mounts. As a container runtime does it.
