@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -100,46 +100,30 @@ fn connect(pair: &Pair) -> Result<(TcpStream, TcpStream), String> {
 /// that is done for a packet, and not how long an idle core takes to wake up, which is longer and differs from run to run.
 fn round_trip(pair: &Pair, slice: Duration) -> Result<f64, String> {
     let (mut far, mut near) = connect(pair)?;
-    let echo = thread::spawn(move || {
-        on_one_core()?;
+    let echo = on(Core::Last, move || {
         let mut byte = [0];
         while far.read_exact(&mut byte).and_then(|()| far.write_all(&byte)).is_ok() {}
-        Ok::<_, String>(())
+        Ok(())
     });
-    let before =
-        sched_getaffinity(Pid::from_raw(0)).map_err(|errno| format!("ask for this thread's cores: {errno}"))?;
-    on_one_core()?;
-    let mut trip = || {
-        let start = Instant::now();
-        let mut byte = [1];
-        near.write_all(&byte).and_then(|()| near.read_exact(&mut byte)).map(|()| start.elapsed())
-    };
-    let mut times = Vec::new();
-    let end = Instant::now() + slice;
-    while Instant::now() < end {
-        let took = trip().map_err(|error| format!("a byte over {}: {error}", pair.layout.name()))?;
-        times.push(took.as_secs_f64() * 1e6);
-    }
-    drop(near);
-    echo.join().map_err(|_| "the echo panicked")??;
-    sched_setaffinity(Pid::from_raw(0), &before).map_err(|errno| format!("go back to all cores: {errno}"))?;
+    let trips = on(Core::Last, move || {
+        let (mut times, end) = (Vec::new(), Instant::now() + slice);
+        while Instant::now() < end {
+            let (start, mut byte) = (Instant::now(), [1]);
+            near.write_all(&byte).and_then(|()| near.read_exact(&mut byte))?;
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(times)
+    });
+    let name = pair.layout.name();
+    let times = done(trips).map_err(|error| format!("a byte over {name}: {error}"))?;
+    done(echo).map_err(|error| format!("a byte back over {name}: {error}"))?;
     Ok(median(&times).map(rounded).unwrap_or_default())
 }
 
-/// Keeps this thread on the machine's last core, where it is least in the way of others.
-fn on_one_core() -> Result<(), String> {
-    let cores = sched_getaffinity(Pid::from_raw(0)).map_err(|errno| format!("ask for this thread's cores: {errno}"))?;
-    let last = (0..CpuSet::count()).rev().find(|core| cores.is_set(*core) == Ok(true)).unwrap_or_default();
-    let mut one = CpuSet::new();
-    one.set(last)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &one))
-        .map_err(|errno| format!("stay on core {last}: {errno}"))
-}
-
-/// What arrives in the second pod, in Gbit/s.
+/// What arrives in the second pod, in Gbit/s. Each end has a core of its own, as if each node were a machine.
 fn throughput(pair: &Pair, slice: Duration) -> Result<f64, String> {
     let (mut far, mut near) = connect(pair)?;
-    let sink = thread::spawn(move || {
+    let sink = on(Core::First, move || {
         let (mut buffer, mut count) = (vec![0; BLOCK], 0_u64);
         let start = Instant::now();
         loop {
@@ -151,15 +135,49 @@ fn throughput(pair: &Pair, slice: Duration) -> Result<f64, String> {
             }
         }
     });
-    let (block, end) = (vec![0; BLOCK], Instant::now() + slice);
+    let source = on(Core::Last, move || {
+        let (block, end) = (vec![0; BLOCK], Instant::now() + slice);
+        while Instant::now() < end {
+            near.write_all(&block)?;
+        }
+        Ok(())
+    });
     let name = pair.layout.name();
-    while Instant::now() < end {
-        near.write_all(&block).map_err(|error| format!("send over {name}: {error}"))?;
-    }
-    drop(near);
-    let outcome = sink.join().map_err(|_| "the sink panicked")?;
-    let (count, took) = outcome.map_err(|error| format!("receive over {name}: {error}"))?;
+    done(source).map_err(|error| format!("send over {name}: {error}"))?;
+    let (count, took) = done(sink).map_err(|error| format!("receive over {name}: {error}"))?;
     #[expect(clippy::cast_precision_loss, reason = "bytes of a second or two")]
     let bits = count as f64 * 8.0;
     Ok(rounded(bits / took.as_secs_f64() / 1e9))
+}
+
+/// One of the machine's cores. Where the kernel puts two threads decides more than what is compared.
+#[derive(Clone, Copy)]
+enum Core {
+    First,
+    Last,
+}
+
+/// Does work on a thread that stays on a core.
+fn on<T: Send + 'static>(
+    core: Core,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> JoinHandle<std::io::Result<T>> {
+    thread::spawn(move || {
+        let own = Pid::from_raw(0);
+        let cores = sched_getaffinity(own)?;
+        let mut all = (0..CpuSet::count()).filter(|core| cores.is_set(*core) == Ok(true));
+        let chosen = match core {
+            Core::First => all.next(),
+            Core::Last => all.next_back(),
+        };
+        let mut one = CpuSet::new();
+        one.set(chosen.unwrap_or_default())?;
+        sched_setaffinity(own, &one)?;
+        work()
+    })
+}
+
+/// What a thread has come to.
+fn done<T>(thread: JoinHandle<std::io::Result<T>>) -> Result<T, String> {
+    thread.join().map_err(|_| "it panicked")?.map_err(|error| error.to_string())
 }
