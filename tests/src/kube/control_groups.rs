@@ -45,7 +45,8 @@ pub(crate) fn enter(group: &str) -> Result<(), String> {
         }
         fs::write(own.join("cgroup.procs"), "0").map_err(step)?;
     }
-    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| format!("make {group} the root of control groups: {errno}"))?;
+    unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(|errno| format!("make {group} the root of control groups: {errno}"))?;
     let attach = |kind: &str, place: &Path, data: Option<&str>| {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         fs::create_dir_all(place).map_err(|error| format!("create {}: {error}", place.display()))?;

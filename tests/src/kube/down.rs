@@ -21,7 +21,8 @@ pub(crate) fn down(place: &Place) -> Result<(), String> {
         return Ok(());
     }
     if let Some(world) = world(place) {
-        kill(Pid::from_raw(world), Signal::SIGKILL).map_err(|errno| format!("end the world, process {world}: {errno}"))?;
+        kill(Pid::from_raw(world), Signal::SIGKILL)
+            .map_err(|errno| format!("end the world, process {world}: {errno}"))?;
         let process = Path::new("/proc").join(world.to_string());
         eventually(END, || if process.exists() { Err(format!("process {world} does not end")) } else { Ok(()) })?;
     }

@@ -13,8 +13,8 @@ use podwire_tests::lab::kube::{self, DNS, PODS, Place};
 use podwire_tests::lab::{eventually, image};
 use serde_json::json;
 
-use crate::service::{self, Service, write};
 use crate::control_groups;
+use crate::service::{self, Service, write};
 
 /// containerd's socket.
 const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -47,7 +47,8 @@ pub(crate) fn machine(place: &Place, name: &str) -> Result<ExitCode, String> {
         return Err("this is the first process of a node, which `podwire-kube up` starts".into());
     }
     furnish(place, name)?;
-    let number: u16 = kube::read(&place.number(name))?.parse().map_err(|error| format!("the node's number: {error}"))?;
+    let number: u16 =
+        kube::read(&place.number(name))?.parse().map_err(|error| format!("the node's number: {error}"))?;
     configure(place, name)?;
     let mut containerd = Service::of_command(place, name, containerd());
     containerd.keep();
@@ -76,7 +77,8 @@ fn furnish(place: &Place, name: &str) -> Result<(), String> {
         bind(&on_disk, Path::new(directory))?;
     }
     for (setting, value) in SETTINGS {
-        let (as_wanted, path) = (Path::new(CONFIGURATION).join("settings").join(setting), Path::new("/proc/sys").join(setting));
+        let (as_wanted, path) =
+            (Path::new(CONFIGURATION).join("settings").join(setting), Path::new("/proc/sys").join(setting));
         let parent = as_wanted.parent().unwrap_or(Path::new("/"));
         let written = fs::create_dir_all(parent).and_then(|()| fs::write(&as_wanted, value));
         written.map_err(|error| format!("{}: {error}", as_wanted.display()))?;

@@ -73,12 +73,16 @@ pub(crate) fn up(place: &Place, wanted: &Up) -> Result<(), String> {
         if wanted.manifest.is_some() {
             for node in &nodes {
                 let node_of = format!("node/{node}");
-                wait(place, || ask(place, &["wait", "--for=condition=Ready", &node_of, "--timeout=5s"], None).map(drop))?;
+                wait(place, || {
+                    ask(place, &["wait", "--for=condition=Ready", &node_of, "--timeout=5s"], None).map(drop)
+                })?;
                 say(&format!("{node} is Ready"));
             }
-            let dns = ["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=5s"];
-            wait(place, || ask(place, &dns, None).map(drop))?;
-            say("the cluster's DNS is ready");
+            for (namespace, what) in [("podwire", "daemonset/podwired"), ("kube-system", "deployment/coredns")] {
+                let rollout = ["rollout", "status", "--namespace", namespace, what, "--timeout=5s"];
+                wait(place, || ask(place, &rollout, None).map(drop))?;
+                say(&format!("{what} is ready"));
+            }
         }
         Ok(())
     };

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::kube::{self, Place};
-use podwire_tests::lab::{require_isolation, wire};
 use podwire_tests::lab::process::machine_id;
+use podwire_tests::lab::{require_isolation, wire};
 
 use crate::service::{self, Service};
 use crate::{control_plane, credentials, node};
