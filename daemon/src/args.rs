@@ -135,6 +135,14 @@ pub struct Uninstall {
     #[arg(long)]
     pub pods: bool,
 
+    /// Where it is refused or fails, try again until all is gone
+    #[arg(long)]
+    pub wait: bool,
+
+    /// As --wait, and then stay until SIGTERM: for a container that must not end
+    #[arg(long)]
+    pub stay: bool,
+
     /// Directory that the plugin was installed in
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::PLUGIN_DIRECTORY)]
     pub plugin_directory: PathBuf,

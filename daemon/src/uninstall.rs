@@ -16,12 +16,16 @@ use podwire_conf::defaults;
 use podwire_kernel::nft::Table;
 use podwire_kernel::route::Target;
 use podwire_kernel::{Socket, link, nexthop, removal, route};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Uninstall;
 use crate::{garbage, install, only};
 
 /// How long an ADD or a DEL that is under way may take to come to its end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How soon what was refused is tried again (`--wait`).
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How many pods are named one by one.
 const NAMED: usize = 10;
@@ -37,12 +41,48 @@ struct Course<'a> {
     failures: Vec<String>,
 }
 
+/// Takes podwire from this node, as often and as long as the options say.
+///
+/// # Errors
+/// As [`take`]; where that is to be waited out, when it is told to stop before.
+pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+    match options.wait || options.stay {
+        true => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(insist(options, say)),
+        false => take(options, say),
+    }
+}
+
+/// Tries again until all is gone, and stays where that is wished. As the first process of a container it gets no default
+/// action for a signal, so both are handled by name.
+async fn insist(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told = String::new();
+    while let Err(why) = take(options, say).map_err(|error| error.to_string()) {
+        if why != told {
+            writeln!(say, "not yet: {why}")?;
+            told = why;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN_AFTER) => {}
+            _ = terminate.recv() => return Err(io::Error::other("told to stop before all was gone")),
+            _ = interrupt.recv() => return Err(io::Error::other("told to stop before all was gone")),
+        }
+    }
+    if options.stay {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    Ok(())
+}
+
 /// Takes podwire from this node.
 ///
 /// # Errors
 /// When a podwired runs, when pods are attached and `--pods` does not say that they may go, and when something could not be
 /// taken away: all else is then gone, unless it was what a pod holds.
-pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+fn take(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     let state = Path::new(defaults::RUN_DIRECTORY);
     let has_run = state.exists();
     let _only = only::Only::claim()?;
