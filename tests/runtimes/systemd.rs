@@ -20,7 +20,7 @@ const LOG: &str = "[Service]\nStandardOutput=append:/run/podwired.log\nStandardE
 const FURNISH: &str = "for place in /opt /var/lib /usr/local/bin; do mount -t tmpfs tmpfs $place; done
     rm -f /etc/hostname; echo node-1 > /etc/hostname
     cp $0 $1 /usr/local/bin; mkdir -p /etc/podwire /run/units/podwired.service.d /run/units/multi-user.target.wants
-    ln -s /run/lab/nodes.toml /etc/podwire/nodes.toml; ln -s /run/units/podwired.service /run/units/multi-user.target.wants
+    touch /etc/podwire/podwired.toml; ln -s /run/lab/nodes.toml /etc/podwire/nodes.toml; ln -s /run/units/podwired.service /run/units/multi-user.target.wants
     cd /lib/systemd/system; cp sysinit.target basic.target multi-user.target shutdown.target /run/units
     sed -i '/^\\(Requires\\|Wants\\|Conflicts\\|After\\)=/d' /run/units/*.target";
 

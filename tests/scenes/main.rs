@@ -43,3 +43,4 @@ mod restart_streams;
 mod safe;
 mod shaping;
 mod status;
+mod uninstall_wait;
