@@ -9,7 +9,10 @@ mod examples;
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod expect;
 mod kubectl;
+mod nodes;
 mod pods;
 mod reach;
 mod ready;
 mod stage;
+mod survive;
+mod uninstall;

@@ -30,7 +30,7 @@ pub(crate) fn reaches_all(stage: &Stage, number: u16) -> Outcome {
 }
 
 /// What kubelet says of a node's network.
-fn is_ready(stage: &Stage, number: u16) -> Outcome<String> {
+pub(crate) fn is_ready(stage: &Stage, number: u16) -> Outcome<String> {
     let path = "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
     stage.kubectl(&["get", "node", &name(number), path])
 }
@@ -45,7 +45,8 @@ fn a_node_is_ready_only_when_its_overlay_works() {
             let local = kube::addresses(2)[0].ip().to_string();
             // Gone if this is not the first attempt.
             let _ = node.run("ip", &["link", "delete", "strange"]);
-            let device = ["link", "add", "strange", "up", "type", "vxlan", "id", "1", "dstport", "8472", "local", &local];
+            let device =
+                ["link", "add", "strange", "up", "type", "vxlan", "id", "1", "dstport", "8472", "local", &local];
             node.run("ip", &device)
         })?;
         node.run("rm", &["-f", CONFLIST])?;

@@ -59,7 +59,7 @@ pub(crate) fn scene(namespace: &str, body: impl FnOnce(&Stage) -> Outcome) {
 
 impl Stage {
     /// What every scene begins with.
-    fn begins(&self) -> Outcome {
+    pub(crate) fn begins(&self) -> Outcome {
         self.all_ready()?;
         self.kubectl(&["rollout", "status", "--namespace=podwire", "daemonset/podwired", "--timeout=240s"])?;
         self.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=240s"])
