@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
+mod crowd;
 mod examples;
 #[path = "../scenes/expect.rs"]
 #[allow(dead_code, reason = "the scenes use the rest")]

@@ -195,10 +195,15 @@ fn a_node_made_anew_with_other_pod_cidrs_is_reached_within_a_second() {
 fn a_node_made_anew_with_another_address_is_reached_within_a_second() {
     scene("other-address", |stage| {
         let before = of_now(stage)?;
-        for number in [MOVING + 10, MOVING] {
+        // There and back; from where one that has failed has left it, too.
+        let there = if before.address == addresses(MOVING)[0].ip().to_string() { MOVING + 10 } else { MOVING };
+        for number in [there, MOVING] {
+            let path = stage.place.number(&name(MOVING));
+            if kube::read(&path)? == number.to_string() {
+                continue;
+            }
             let change = || {
                 stage.kubectl(&["delete", "node", &name(MOVING), "--timeout=240s"])?;
-                let path = stage.place.number(&name(MOVING));
                 fs::write(&path, number.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
                 cut(stage, MOVING)
             };

@@ -58,12 +58,16 @@ pub(crate) fn scene(namespace: &str, body: impl FnOnce(&Stage) -> Outcome) {
 }
 
 impl Stage {
-    /// What every scene begins with.
+    /// What every scene begins with, whatever one that failed has left.
     pub(crate) fn begins(&self) -> Outcome {
+        let manifest = |name: &str| repository(&format!("conf/kubernetes/{name}")).display().to_string();
+        let say = |arguments: &[&str]| self.place.ask(arguments).map(drop);
+        say(&["delete", "daemonset", "--namespace=podwire", "podwire-uninstall", "--ignore-not-found"])?;
+        say(&["apply", "--filename", &manifest("podwire.yaml")])?;
+        say(&["uncordon", "--selector=kubernetes.io/os=linux"])?;
         self.all_ready()?;
-        self.kubectl(&["rollout", "status", "--namespace=podwire", "daemonset/podwired", "--timeout=240s"])?;
-        self.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=240s"])
-            .map(drop)
+        say(&["rollout", "status", "--namespace=podwire", "daemonset/podwired", "--timeout=240s"])?;
+        say(&["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=240s"])
     }
 
     /// Waits until every node is Ready.

@@ -51,28 +51,15 @@ fn uninstalling_by_its_manifest_leaves_nothing_and_installing_again_makes_all_no
         for node in stage.nodes()? {
             check(!marks(&node)?.is_empty(), || format!("{} has nothing of podwire's to begin with", node.name))?;
         }
-        stage.kubectl(&["--namespace=podwire", "delete", "daemonset", "podwired", "--timeout=240s"])?;
+        let say = |arguments: &[&str]| stage.place.ask(arguments);
+        say(&["--namespace=podwire", "delete", "daemonset", "podwired", "--timeout=240s"])?;
         let nodes: Vec<_> = (1..=NODES).map(name).collect();
         let names: Vec<_> = nodes.iter().map(String::as_str).collect();
         let options = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s"];
-        stage.kubectl(&[&["drain"], &names[..], &options].concat())?;
-        stage.kubectl(&["apply", "--filename", &uninstall])?;
-        stage.kubectl(&[
-            "--namespace=podwire",
-            "rollout",
-            "status",
-            "daemonset/podwire-uninstall",
-            "--timeout=240s",
-        ])?;
-        stage.kubectl(&[
-            "delete",
-            "--ignore-not-found",
-            "--filename",
-            &uninstall,
-            "--filename",
-            &install,
-            "--timeout=240s",
-        ])?;
+        say(&[&["drain"], &names[..], &options].concat())?;
+        say(&["apply", "--filename", &uninstall])?;
+        say(&["--namespace=podwire", "rollout", "status", "daemonset/podwire-uninstall", "--timeout=240s"])?;
+        say(&["delete", "--ignore-not-found", "--filename", &uninstall, "--filename", &install, "--timeout=240s"])?;
         for node in stage.nodes()? {
             let marks = marks(&node)?;
             check(marks.is_empty(), || format!("{} still has\n{marks}", node.name))?;
@@ -84,16 +71,15 @@ fn uninstalling_by_its_manifest_leaves_nothing_and_installing_again_makes_all_no
             })?;
         }
 
-        stage.kubectl(&["apply", "--filename", &install])?;
-        stage.kubectl(&[&["uncordon"], &names[..]].concat())?;
-        stage.all_ready()?;
+        say(&["apply", "--filename", &install])?;
+        say(&[&["uncordon"], &names[..]].concat())?;
         back(stage)
     });
 }
 
 /// That all is as it was before.
 fn back(stage: &Stage) -> Outcome {
-    (1..=NODES).try_for_each(|number| reaches_all(stage, number))?;
     stage.begins()?;
+    (1..=NODES).try_for_each(|number| reaches_all(stage, number))?;
     stage.run_server("first", 1).map(drop)
 }

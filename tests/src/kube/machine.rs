@@ -59,7 +59,7 @@ pub(crate) fn machine(place: &Place, name: &str) -> Result<ExitCode, String> {
         Service::of_command(place, name, kubelet(place, name, number)),
         Service::of_command(place, name, kube_proxy(place, name)),
     ];
-    println!("{name} is furnished");
+    eprintln!("{name} is furnished");
     service::keep_all(services)
 }
 

@@ -63,7 +63,7 @@ impl Service {
         }
         self.started = Some(Instant::now());
         if let Err(why) = self.try_start() {
-            println!("{}: {why}", self.name);
+            eprintln!("{}: {why}", self.name);
         }
     }
 
@@ -106,7 +106,7 @@ pub(crate) fn keep_all(mut services: Vec<Service>) -> ! {
             };
             for service in &mut services {
                 if service.ended(process) {
-                    println!("{} has ended: {how}", service.name);
+                    eprintln!("{} has ended: {how}", service.name);
                 }
             }
         }

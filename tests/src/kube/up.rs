@@ -98,11 +98,14 @@ pub(crate) fn up(place: &Place, wanted: &Up) -> Result<(), String> {
 /// Starts the first process of the world, which stays when this one ends.
 fn start_world(place: &Place, nodes: u16) -> Result<(), String> {
     let own = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+    // A copy: nodes are started by it as long as the world lasts, whatever is built meanwhile.
+    let copy = place.root.join("podwire-kube");
+    fs::copy(&own, &copy).map_err(|error| format!("copy {} to {}: {error}", own.display(), copy.display()))?;
     let log = place.root.join("world.log");
     let open = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
     let other = open.try_clone().map_err(|error| error.to_string())?;
     let mut isolate = Command::new(program("podwire-isolate").map_err(|error| error.to_string())?);
-    isolate.arg("--outlive-parent").arg(own).args(["world", "--nodes", &nodes.to_string()]);
+    isolate.arg("--outlive-parent").arg(copy).args(["world", "--nodes", &nodes.to_string()]);
     isolate.env("PODWIRE_KUBE_STATE", &place.root).stdin(Stdio::null()).stdout(open).stderr(other);
     let mut child = isolate.spawn().map_err(|error| format!("start podwire-isolate: {error}"))?;
     eventually(PATIENCE, || match child.try_wait() {
