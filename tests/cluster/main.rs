@@ -12,4 +12,5 @@ mod churn;
 mod expect;
 mod heartbeats;
 mod nodes;
+mod shipped;
 mod stage;

@@ -17,3 +17,4 @@ mod networkd;
 mod podman;
 mod stage;
 mod systemd;
+mod uninstall;

@@ -48,7 +48,7 @@ pub(crate) fn explained(machine: Machine, body: impl FnOnce(&mut Containerd) -> 
 }
 
 /// A conflist of one plugin, named like podwired's.
-fn write_conflist(host: &Host, plugin: &Value) -> Outcome {
+pub(crate) fn write_conflist(host: &Host, plugin: &Value) -> Outcome {
     let conflist = json!({"cniVersion": "1.0.0", "name": "podwire", "plugins": [plugin]});
     let write = || {
         std::fs::create_dir_all(node::CONFLISTS)?;

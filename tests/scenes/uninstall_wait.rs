@@ -20,6 +20,15 @@ fn files(host: &Host) -> Outcome<String> {
     host.run("sh", &["-c", "ls -A /run/cni/bin /etc/cni/net.d /run/podwire/podwire/attachments"])
 }
 
+/// Waits until it has tried twice more: each try takes the daemon's lock, and writes its id into it.
+fn tried_again(host: &Host) -> Outcome {
+    let look = || host.run("stat", &["--format=%.Y", "/run/podwire/podwired.lock"]);
+    (0..2).try_for_each(|_| {
+        let before = look()?;
+        eventually(SOON, || check(look()? != before, || "it does not try again".into()))
+    })
+}
+
 #[test]
 fn uninstalling_waits_for_the_daemon_and_for_pods_and_stays_when_it_is_done() {
     scene(1, |lab| {
@@ -40,6 +49,7 @@ fn uninstalling_waits_for_the_daemon_and_for_pods_and_stays_when_it_is_done() {
         lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
         staying.wait_for("not yet: pods are attached to this node's network", SOON)?;
         staying.wait_for("container pod", SOON)?;
+        tried_again(&host)?;
         untouched()?;
         // One that is told to stop meanwhile has not done it.
         let mut waiting = start(&host, &["--wait"])?;
@@ -59,9 +69,11 @@ fn uninstalling_waits_for_the_daemon_and_for_pods_and_stays_when_it_is_done() {
         check(host.run("ip", &["link", "show", "podwire.1"]).is_err(), || "the overlay is left".into())?;
         let said = staying.said().into_iter().filter(|line| line.starts_with("not yet")).count();
         check(said == 2, || format!("it says the same again and again: {:?}", staying.said()))?;
-        // Done, and a second one finds nothing; the first is there still, and ends when it is told to.
+        // Done, and a second one finds nothing; the first is there still, asleep, and ends when it is told to.
         let again = daemon::once(&host, &[ARGUMENTS.as_slice(), &["--wait"]].concat())?;
         check(again == "nothing of podwire is on this node", || again)?;
+        let status = host.run("cat", &[&format!("/proc/{}/status", staying.id())])?;
+        check(status.contains("State:\tS"), || status)?;
         check(staying.stop(SOON)?.success(), || "its end is a failure".into())
     });
 }

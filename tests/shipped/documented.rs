@@ -111,6 +111,8 @@ fn the_readmes_commands_name_files_that_are_there() {
         }
     }
     assert!(seen > 10);
+    let image = format!(" podwired-{}.tar\n", env!("CARGO_PKG_VERSION"));
+    assert!(readme.contains(&image), "{image}");
 }
 
 #[test]

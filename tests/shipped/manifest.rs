@@ -78,6 +78,9 @@ fn every_container_has_no_more_rights_than_it_needs() {
             assert_eq!(pod[forbidden], Value::Null, "{path}: {forbidden}");
         }
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{path}");
+        // Only who writes to the node may be more than a container, where there is SELinux.
+        let writes = [MANIFEST, UNINSTALL].contains(&path.as_str());
+        assert_eq!(pod["securityContext"]["seLinuxOptions"]["type"].as_str(), writes.then_some("spc_t"), "{path}");
         for container in containers(workload) {
             let security = &container["securityContext"];
             assert_eq!(security["allowPrivilegeEscalation"], false, "{path}");
