@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod exchange;
 pub mod host;
 pub mod image;
+pub mod kube;
 pub mod machine;
 pub mod membership;
 pub mod node;

@@ -119,6 +119,26 @@ impl Host {
         made.map_err(|why| format!("change mounts on {}: {why}", self.name))
     }
 
+    /// Where the calling thread is, as a host.
+    ///
+    /// # Errors
+    /// When /proc is not there.
+    pub fn here(name: &str) -> Result<Self, String> {
+        Self::current(name).map_err(|why| format!("take hold of {name}: {why}"))
+    }
+
+    /// Where a process is, as a host.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_process(name: &str, process: u32) -> Result<Self, String> {
+        let open = |namespace: &str| {
+            let path = format!("/proc/{process}/ns/{namespace}");
+            File::open(&path).map(Arc::new).map_err(|error| format!("enter {name}: {path}: {error}"))
+        };
+        Ok(Self { name: name.into(), network: open("net")?, mounts: open("mnt")? })
+    }
+
     fn current(name: &str) -> Result<Self, String> {
         let open = |path: &str| File::open(path).map(Arc::new).map_err(|error| step(&format!("open {path}"), error));
         let (network, mounts) = (open("/proc/thread-self/ns/net")?, open("/proc/thread-self/ns/mnt")?);

@@ -37,24 +37,31 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// # Errors
 /// When the machine has no busybox.
 pub fn archive() -> io::Result<Vec<u8>> {
+    oci(NAME, &layer()?, &json!({"Env": ["PATH=/bin"], "Cmd": ["/bin/sleep", "infinity"]}))
+}
+
+/// An image of one layer, as an archive: its name, the layer as a tar archive, and what is executed in it, in the words of
+/// image-spec (config.md).
+///
+/// # Errors
+/// None that a buffer in memory has.
+pub fn oci(name: &str, layer: &[u8], executed: &Value) -> io::Result<Vec<u8>> {
     let mut layout = tar::Builder::new(Vec::new());
     append(&mut layout, "oci-layout", 0o644, json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
-    let layer = layer()?;
-    let layer_digest = digest(&layer);
     let configuration = json!({
         // What image-spec calls a machine of this kind, in Go's words.
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sleep", "infinity"]},
-        "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+        "config": executed,
+        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
     });
-    let layer = blob(&mut layout, "application/vnd.oci.image.layer.v1.tar", &layer)?;
+    let layer = blob(&mut layout, "application/vnd.oci.image.layer.v1.tar", layer)?;
     let configuration =
         blob(&mut layout, "application/vnd.oci.image.config.v1+json", configuration.to_string().as_bytes())?;
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": configuration, "layers": [layer]});
     let mut manifest = blob(&mut layout, manifest_type, manifest.to_string().as_bytes())?;
-    manifest["annotations"] = json!({"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": NAME});
+    manifest["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     append(&mut layout, "index.json", 0o644, index.to_string().as_bytes())?;
     layout.into_inner()
@@ -78,7 +85,11 @@ fn layer() -> io::Result<Vec<u8>> {
     layer.into_inner()
 }
 
-fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+/// Adds a file to an archive in memory.
+///
+/// # Errors
+/// When the path is too long for the format.
+pub fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(mode);
