@@ -11,6 +11,8 @@ mod limits;
 mod reach;
 mod stale;
 mod sysctls;
+mod unrest;
+mod verdict;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ use crate::args;
 use crate::membership::Membership;
 use crate::settings::{Overlay, Settings};
 use crate::status::table::Paint;
-use crate::status::{Refused, Status, ask};
+use crate::status::{KEPT, Refused, Status, ask};
 use crate::view::View;
 
 /// Findings of one kind that are listed; the others are counted.
@@ -59,6 +61,8 @@ struct Node {
     source: String,
     /// Entries of it that are not believed.
     refused: Vec<Refused>,
+    /// What the daemon has said, where it has been asked.
+    status: Option<Status>,
 }
 
 /// The cluster as this node believes it.
@@ -117,7 +121,29 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>, String> {
     }
     enter(Socket::netfilter().and_then(|mut socket| forward::look(&node, &mut socket)).map_err(said));
     enter(conflists::look(&node));
-    Ok(shortened(findings))
+    enter(Ok(node.status.as_ref().and_then(unrest::look).into_iter().collect()));
+    Ok(shortened(causes(findings)))
+}
+
+/// Without those that come from another one: whoever mends that has mended them.
+fn causes(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let has = |check: &str| findings.iter().any(|finding| finding.check == check);
+    // What the daemon has not made yet, or is kept from; and what it says of what is told with more detail.
+    let unmade = has("daemon");
+    let way = has("overlap") || has("vxlan-port") || has("unrest") || unmade;
+    let no_directory = findings.iter().any(|finding| finding.cause.contains(conflists::NO_DIRECTORY));
+    let told = [
+        (has("vxlan-port"), "Address already in use"),
+        (has("overlap"), "it is somebody else's, and is not replaced"),
+        (no_directory, defaults::CONFLIST),
+    ];
+    findings.retain(|Finding { check, cause, .. }| match check.as_str() {
+        "daemon" => !told.iter().any(|(is_told, words)| *is_told && cause.contains(words)),
+        "forwarding" => !unmade,
+        "overlay" => !way,
+        _ => true,
+    });
+    findings
 }
 
 /// Who the nodes are: said by the daemon, or by the files that the command line names.
@@ -136,15 +162,24 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
             Err(own) => (None, vec![own]),
         };
         let refused = refused.into_iter().map(|one| Refused { node: one.node, why: one.why }).collect();
-        return Ok(Node { cluster, port: settings.port, conflists, source: file.display().to_string(), refused });
+        let source = file.display().to_string();
+        return Ok(Node { cluster, port: settings.port, conflists, source, refused, status: None });
     }
     match ask::ask() {
         Ok(status) => {
+            for unread in status.wrong.iter().filter(|sentence| sentence.ends_with(KEPT)) {
+                let fix = match status.membership.source.strip_prefix("file ") {
+                    Some(path) => format!("$EDITOR {path}   # podwired reads it again by itself"),
+                    None => "kubectl get --raw /readyz   # podwired asks again by itself".into(),
+                };
+                findings.push(Finding::new("membership", unread, fix));
+            }
             if !status.converged {
                 // The membership and the peers are looked at below, with more to say.
                 let looked_at = ["membership: ", "peer ", "the way to "];
-                let of_passes =
-                    status.wrong.iter().filter(|sentence| !looked_at.iter().any(|start| sentence.starts_with(start)));
+                let of_passes = status.wrong.iter().filter(|sentence| {
+                    !sentence.ends_with(KEPT) && !looked_at.iter().any(|start| sentence.starts_with(start))
+                });
                 let fix =
                     "put right what the sentence names: podwired tries again by itself, `podwired status` shows when";
                 findings.extend(of_passes.map(|why| Finding::new("daemon", why, fix)));
@@ -152,9 +187,11 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
             Ok(of_status(status, arguments))
         }
         Err(why) => {
-            findings.push(Finding::new("daemon", why, "systemctl start podwired; journalctl -u podwired"));
-            let source = String::new();
-            Ok(Node { cluster: None, port: defaults::OVERLAY_PORT, conflists, source, refused: Vec::new() })
+            let fix = "systemctl restart podwired; journalctl -u podwired -n 50   # with --nodes FILE --node-name NAME the \
+                       doctor looks at the peers meanwhile";
+            findings.push(Finding::new("daemon", why, fix));
+            let (source, refused) = (String::new(), Vec::new());
+            Ok(Node { cluster: None, port: defaults::OVERLAY_PORT, conflists, source, refused, status: None })
         }
     }
 }
@@ -173,6 +210,7 @@ fn of_view(name: &str, view: View, overlay: Overlay) -> Cluster {
 }
 
 fn of_status(status: Status, arguments: &args::Doctor) -> Node {
+    let said = status.clone();
     let peer = |peer: crate::status::Peer| Peer { name: peer.name, address: peer.address, pod_cidrs: peer.pod_cidrs };
     let conflists = PathBuf::from(&status.conflist).parent().map(PathBuf::from);
     let cluster = status.address.map(|address| Cluster {
@@ -189,6 +227,7 @@ fn of_status(status: Status, arguments: &args::Doctor) -> Node {
         conflists: conflists.unwrap_or_else(|| arguments.conflist_directory.clone()),
         source: status.membership.source,
         refused: status.refused,
+        status: Some(said),
     }
 }
 
@@ -230,6 +269,23 @@ pub fn render(findings: &[Finding], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_from_another_finding_is_not_told() {
+        let checks = |given: &[(&str, &str)]| {
+            let findings = given.iter().map(|(check, cause)| Finding::new(check, *cause, "")).collect();
+            causes(findings).into_iter().map(|finding| finding.check).collect::<Vec<_>>()
+        };
+        assert_eq!(checks(&[("daemon", "it has ended"), ("forwarding", ""), ("overlay", "")]), ["daemon"]);
+        assert_eq!(checks(&[("daemon", "bring up: Address already in use (98)"), ("vxlan-port", "")]), ["vxlan-port"]);
+        let route = "add route: it is somebody else's, and is not replaced; remove it";
+        assert_eq!(checks(&[("daemon", route), ("overlap", ""), ("overlay", "")]), ["overlap"]);
+        let (write, other) =
+            ("write /a/10-podwire.conflist: no", ("conflist", "05-a sorts before 10-podwire.conflist"));
+        assert_eq!(checks(&[("daemon", write), ("conflist", "/a is not a directory: so")]), ["conflist"]);
+        assert_eq!(checks(&[("daemon", write), other]), ["daemon", "conflist"]);
+        assert_eq!(checks(&[("forwarding", ""), ("overlay", ""), ("peer", "")]), ["forwarding", "overlay", "peer"]);
+    }
 
     #[test]
     fn of_many_findings_of_a_kind_the_first_are_listed_and_the_others_counted() {

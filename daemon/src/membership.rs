@@ -34,8 +34,14 @@ impl Membership {
     ///
     /// # Errors
     /// A sentence with the line and the column, and what was expected there.
-    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let (line, column) =
+                (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count());
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            format!("line {line}, column {}: {what}", column + 1)
+        })
     }
 }
 
@@ -53,7 +59,9 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_named() {
         let text = "cluster_cidrs = []\n[[node]]\nname = \"a\"\nadress = \"10.0.0.1\"\n";
-        let error = Membership::parse(text).unwrap_err().to_string();
-        assert!(error.contains("line 4") && error.contains("adress"), "{error}");
+        let error = Membership::parse(text).unwrap_err();
+        assert!(error.starts_with("line 4, column 1: unknown field `adress`, expected one of"), "{error}");
+        let error = Membership::parse("cluster_cidrs = [").unwrap_err();
+        assert_eq!(error, "line 1, column 18: unclosed array, expected `]`");
     }
 }

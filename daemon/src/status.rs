@@ -284,11 +284,14 @@ fn state(probed: Option<&Probed>) -> PeerState {
     }
 }
 
+/// How a sentence about a membership ends that cannot be read.
+pub(crate) const KEPT: &str = "what was believed last is kept";
+
 /// What is wrong: what the passes could not do, who is not believed, and whom the probes do not reach.
 fn wrong(report: &Report, peers: &[Peer], unread: &[String]) -> Vec<String> {
     let mut wrong = report.problems.clone();
     if let Some(error) = report.feed.error.as_ref() {
-        wrong.push(format!("{error}; what was believed last is kept"));
+        wrong.push(format!("{error}; {KEPT}"));
     }
     match &report.view {
         None => wrong.push(match &report.feed.waits_for {

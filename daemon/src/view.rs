@@ -72,6 +72,9 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How the sentence about a node begins that has no entry.
+pub(crate) const MISSING: &str = "is not in the membership";
+
 impl View {
     /// The view of the node called `name`.
     ///
@@ -85,7 +88,7 @@ impl View {
                 others.push("…");
             }
             let others = if others.is_empty() { "no node".into() } else { others.join(", ") };
-            return Err(refuse(format!("is not in the membership, which lists {others}")));
+            return Err(refuse(format!("{MISSING}, which lists {others}")));
         };
         let (cluster_cidrs, mut refused) = cluster(&membership.cluster_cidrs);
         // In the order of the file, this node's entry too: whoever looks at it comes to the same verdict.
@@ -107,7 +110,7 @@ impl View {
                 Err(why) => refused.push(Refusal { node: entry.name.clone(), why }),
             }
         }
-        let own = own.ok_or_else(|| refuse("is not in the membership".into()))?;
+        let own = own.ok_or_else(|| refuse(MISSING.into()))?;
         Ok(Self { cluster_cidrs, own, peers, refused })
     }
 }

@@ -140,7 +140,12 @@ fn q5_q10_a_damaged_interface_is_told_and_left_as_it_is() {
             "ip link delete eth0; ip link add eth0 up type vxlan id 7 dstport 4789",
             "is a vxlan, not a veth",
         ),
-        ("another pair", IN_POD, "ip link set eth0 name was; ip link add eth0 up type veth peer name x", "one pair"),
+        (
+            "another pair",
+            IN_POD,
+            "ip link set eth0 down; ip link set eth0 name was; ip link add eth0 up type veth peer name x",
+            "one pair",
+        ),
         ("another MAC", IN_POD, "ip link set eth0 address 02:00:00:00:00:99", "link-layer address 02:00:00:00:00:99"),
         ("a larger MTU", IN_POD, "ip link set eth0 mtu 1450", "MTU 1450, not 1400"),
         ("its peer down", ON_HOST, "ip link set OUTER down", "on the host is down"),

@@ -10,6 +10,7 @@ use podwire_kernel::route::{self, Route, Target};
 use podwire_kernel::{Result, Socket, family};
 
 use super::{Cluster, Finding, Node};
+use crate::view;
 
 /// `RTPROT_KERNEL` (uapi/linux/rtnetlink.h): routes that come with an address.
 const BY_ADDRESS: u8 = 2;
@@ -27,12 +28,24 @@ pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
 
 fn membership(name: &str, why: &str, source: &str) -> Finding {
     let whose = if name.is_empty() { "the cluster's ranges".to_owned() } else { format!("the entry of node {name}") };
+    let is_missing = why.starts_with(view::MISSING);
     let cause = match name {
         "" => format!("the membership says of the cluster: {why}"),
+        _ if is_missing => format!("this node, {name}, {why}"),
         _ => format!("node {name} is not believed: {why}"),
     };
     let fix = match source.strip_prefix("file ").unwrap_or(source) {
+        path if path.starts_with('/') && is_missing => {
+            format!(
+                "$EDITOR {path}   # write an entry for {name}; or start podwired by the name that is there (--node-name)"
+            )
+        }
         path if path.starts_with('/') => format!("$EDITOR {path}   # correct {whose}"),
+        _ if is_missing => {
+            format!(
+                "kubectl get node {name}   # kubelet makes it; or podwired is started by another name (--node-name)"
+            )
+        }
         _ if name.is_empty() => "correct `cluster_cidrs` in the settings file of every node".to_owned(),
         _ => format!("kubectl get node {name} -o yaml   # correct its address and its pod CIDRs"),
     };
@@ -178,6 +191,9 @@ mod tests {
     #[test]
     fn a_refused_entry_is_mended_where_it_is_written() {
         assert!(membership("a", "no", "file /etc/nodes.toml").fix.starts_with("$EDITOR /etc/nodes.toml "));
+        let missing = membership("a", "is not in the membership, which lists b", "file /etc/nodes.toml");
+        assert_eq!(missing.cause, "this node, a, is not in the membership, which lists b");
+        assert!(missing.fix.contains("write an entry for a"), "{}", missing.fix);
         assert!(membership("a", "no", "kubernetes").fix.starts_with("kubectl get node a "));
     }
 }

@@ -12,10 +12,22 @@ const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
 pub(super) fn look(node: &Node) -> Result<Vec<Finding>, String> {
     let entries = match std::fs::read_dir(&node.conflists) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Ok(vec![no_directory(&node.conflists)]);
+        }
         entries => entries.map_err(|error| format!("list {}: {error}", node.conflists.display()))?,
     };
     let names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
     Ok(judge(&node.conflists, names.collect()))
+}
+
+/// What is said of something else in the place of the directory.
+pub(super) const NO_DIRECTORY: &str = "is not a directory";
+
+fn no_directory(place: &Path) -> Finding {
+    let place = place.display();
+    let cause = format!("{place} {NO_DIRECTORY}: the container runtime finds no network");
+    Finding::new("conflist", cause, format!("mv {place} {place}.was && mkdir {place}"))
 }
 
 fn judge(directory: &Path, mut names: Vec<String>) -> Vec<Finding> {

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults;
-use podwire_kernel::{Socket, address, link};
+use podwire_kernel::link::Link;
+use podwire_kernel::{Socket, address, link, route};
 
+use super::verdict::{self, Here, Seen, Sizes};
 use super::{Cluster, Finding, Peer};
 use crate::echo::{self, Echo, Echoer, Heard};
 
@@ -30,28 +32,6 @@ const SIZES_AT_ONCE: usize = 16;
 /// A question: from where, to whom, how large in bytes.
 type Question = (IpAddr, IpAddr, usize);
 
-/// What a peer has answered.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    /// Its node's address.
-    underlay: bool,
-    /// Its overlay addresses.
-    overlay: BTreeMap<IpAddr, bool>,
-    /// Those of them that were asked with the largest packet of the overlay.
-    large: BTreeMap<IpAddr, bool>,
-    /// The largest packet that came through the underlay whole, in bytes; nothing where it was not tried.
-    path: Option<usize>,
-    /// Overlay addresses that answer echoes, and neither TCP nor UDP.
-    deaf: Vec<IpAddr>,
-}
-
-/// The sizes of the largest packets here, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    overlay: usize,
-    underlay: usize,
-}
-
 pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<Vec<Finding>, String> {
     // Without the overlay nobody has an address on it to ask.
     if cluster.peers.is_empty() || !cluster.has_overlay {
@@ -65,9 +45,22 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     };
     let addresses = address::list(socket, None).map_err(said)?;
     let Some(own) = addresses.iter().find(|found| found.address.ip() == cluster.address) else { return Ok(Vec::new()) };
-    let underlay = link::by_index(socket, own.device).map_err(said)?;
-    let underlay = underlay.map_or(defaults::MTU, |link| if link.loopback { defaults::MTU } else { link.mtu });
-    let sizes = Sizes { overlay: size(device.mtu), underlay: size(underlay) };
+    let underlay = link::by_index(socket, own.device).map_err(said)?.filter(|link| !link.loopback);
+    // What is not there cannot be asked by.
+    for (check, link, whose) in
+        [("underlay", underlay.as_ref(), ", which has this node's address,"), ("overlay", Some(&device), "")]
+    {
+        let Some(Link { name, .. }) = link.filter(|link| !link.up) else { continue };
+        let cause = format!("device {name}{whose} is down: no pod on another node is reached");
+        return Ok(vec![Finding::new(
+            check,
+            cause,
+            format!("ip link set dev {name} up; ip -brief link show dev {name}"),
+        )]);
+    }
+    let interface = underlay.as_ref().map_or("INTERFACE", |link| link.name.as_str());
+    let sizes =
+        Sizes { overlay: size(device.mtu), underlay: size(underlay.as_ref().map_or(defaults::MTU, |link| link.mtu)) };
     let mut seen = ask(cluster, sizes).map_err(|error| error.to_string())?;
     // Who answers takes a moment, who does not a second: of those a few are enough.
     let mut deaf = 0;
@@ -80,8 +73,17 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
             }
         }
     }
-    let judged = cluster.peers.iter().zip(seen).filter_map(|(peer, seen)| judge(peer, &seen, sizes, port));
-    Ok(judged.collect())
+    // Where a packet to those who are silent leaves, if it does. Some of them are enough.
+    let unanswered = |seen: &Seen| seen.overlay.iter().find(|(_, answers)| !**answers).map(|(address, _)| *address);
+    let silent = cluster.peers.iter().zip(&mut seen).filter_map(|(peer, seen)| Some((peer, unanswered(seen)?, seen)));
+    for (peer, address, seen) in silent.take(super::LISTED) {
+        if !seen.underlay {
+            seen.unrouted = route::way(socket, peer.address).map_err(said)?.is_none();
+        }
+        let way = route::way(socket, address).map_err(said)?;
+        seen.astray = (way.and_then(|way| way.device) != Some(device.index)).then_some(address);
+    }
+    Ok(verdict::judge(&cluster.peers, &seen, Here { sizes, port, interface }))
 }
 
 /// The overlay addresses of this node and of a peer, as in `view::Peer::overlay_addresses`.
@@ -96,7 +98,6 @@ fn overlay_addresses(cluster: &Cluster, peer: &Peer) -> Vec<(IpAddr, IpAddr)> {
 /// Asks all peers, each kind of question of all at once.
 fn ask(cluster: &Cluster, sizes: Sizes) -> std::io::Result<Vec<Seen>> {
     let mut asker = Asker::open()?;
-    let small = |address: IpAddr| echo::smallest(address) + 36;
     let own = cluster.address;
     let mut seen = vec![Seen::default(); cluster.peers.len()];
 
@@ -132,26 +133,51 @@ fn ask(cluster: &Cluster, sizes: Sizes) -> std::io::Result<Vec<Seen>> {
             narrow.push(place);
         }
     }
-    for place in narrow.into_iter().take(super::LISTED) {
-        let to = cluster.peers[place].address;
-        seen[place].path = Some(measure(&mut asker, own, to, small(to), sizes.underlay)?);
-    }
+    narrow.truncate(super::LISTED);
+    measure(&mut asker, cluster, &narrow, sizes.underlay, &mut seen)?;
     Ok(seen)
 }
 
-/// The largest packet that comes through, in bytes: more than one that does, less than one that does not. Many sizes are
-/// asked at once, since what is lost has to be waited for.
-fn measure(asker: &mut Asker, own: IpAddr, to: IpAddr, mut through: usize, mut lost: usize) -> std::io::Result<usize> {
-    while lost - through > 1 {
-        let step = ((lost - through) / SIZES_AT_ONCE).max(1);
-        let sizes: Vec<_> = (1..).map(|count| through + count * step).take_while(|size| *size < lost).collect();
-        let questions: Vec<_> = sizes.iter().map(|size| (own, to, *size)).collect();
-        let answered = asker.ask(&questions)?;
-        let first_lost = answered.iter().rposition(|answered| *answered).map_or(0, |place| place + 1);
-        lost = sizes.get(first_lost).copied().unwrap_or(lost);
-        through = first_lost.checked_sub(1).map_or(through, |place| sizes[place]);
+/// Finds the largest packets that come through to some peers, in bytes: more than those that do, less than one that does not.
+/// Many sizes are asked at once, and all peers, since what is lost has to be waited for.
+fn measure(
+    asker: &mut Asker,
+    cluster: &Cluster,
+    places: &[usize],
+    largest: usize,
+    seen: &mut [Seen],
+) -> std::io::Result<()> {
+    let to = |place: usize| cluster.peers[place].address;
+    // For each peer what comes through and what is lost.
+    let mut bounds: Vec<_> = places.iter().map(|place| (*place, small(to(*place)), largest)).collect();
+    loop {
+        let sizes = |(place, through, lost): &(usize, usize, usize)| {
+            let step = ((lost - through) / SIZES_AT_ONCE).max(1);
+            let (place, through, lost) = (*place, *through, *lost);
+            (1..).map(move |count| (place, through + count * step)).take_while(move |(_, size)| *size < lost)
+        };
+        let asked: Vec<_> = bounds.iter().flat_map(sizes).collect();
+        if asked.is_empty() {
+            break;
+        }
+        let questions: Vec<_> = asked.iter().map(|(place, size)| (cluster.address, to(*place), *size)).collect();
+        let answered: Vec<_> = asked.into_iter().zip(asker.ask(&questions)?).collect();
+        for (place, through, lost) in &mut bounds {
+            let own = || answered.iter().filter(|((whose, _), _)| whose == place);
+            *through = own().filter(|(_, answered)| *answered).map(|((_, size), _)| *size).max().unwrap_or(*through);
+            let larger = own().map(|((_, size), _)| *size).filter(|size| size > through);
+            *lost = larger.min().unwrap_or(*lost);
+        }
     }
-    Ok(through)
+    for (place, through, _) in bounds {
+        seen[place].path = Some(through);
+    }
+    Ok(())
+}
+
+/// The size of a packet that passes everywhere, in bytes.
+fn small(address: IpAddr) -> usize {
+    echo::smallest(address) + 36
 }
 
 /// Whether TCP or UDP comes through to an address and back. Nobody has to listen there: a refusal is an answer. Unlike those
@@ -170,71 +196,6 @@ fn answers_transport(address: IpAddr) -> bool {
         socket.recv(&mut [0; 64])
     };
     ask().map_or_else(|error| error.kind() == ErrorKind::ConnectionRefused, |_| true)
-}
-
-fn judge(peer: &Peer, seen: &Seen, sizes: Sizes, port: u16) -> Option<Finding> {
-    let Peer { name, address, .. } = peer;
-    let list = |which: &BTreeMap<IpAddr, bool>| {
-        let silent: Vec<_> =
-            which.iter().filter(|(_, answers)| !**answers).map(|(address, _)| address.to_string()).collect();
-        silent.join(", ")
-    };
-    let silent = list(&seen.overlay);
-    if !silent.is_empty() && !seen.underlay && seen.overlay.values().all(|answers| !answers) {
-        let cause = format!(
-            "{name} does not answer at all, neither at {address} nor over the overlay: it is down, \
-             or there is no way to it"
-        );
-        return Some(Finding::new("peer", cause, format!("ip route get {address}; ping {address}")));
-    }
-    if !silent.is_empty() {
-        let underlay = if seen.underlay { format!("{name} answers at {address}, but ") } else { format!("{name} ") };
-        let verb = if seen.underlay { "not over the overlay" } else { "does not answer over the overlay" };
-        let cause = format!(
-            "{underlay}{verb} ({silent}): UDP port {port} is blocked between the nodes, or podwired does not run on \
-             {name}, or does not have this node in its membership"
-        );
-        let fix = format!(
-            "on both nodes: iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall; if the \
-             network itself eats this port, another `port` in the settings of every node"
-        );
-        return Some(Finding::new("overlay-port", cause, fix));
-    }
-    let overhead = sizes.underlay.saturating_sub(sizes.overlay);
-    let narrow = seen.path.filter(|path| *path < sizes.underlay);
-    let lost = list(&seen.large);
-    let fix = |path: usize| {
-        format!("on every node: ip link set dev INTERFACE mtu {path}   # or raise it on the way to {name}")
-    };
-    if !lost.is_empty() {
-        let path = narrow.unwrap_or(sizes.underlay);
-        let cause = format!(
-            "{name} answers small packets over the overlay, but none of {} bytes ({lost}): the way to {address} takes \
-             packets of {path} bytes at most, and the overlay needs {}",
-            sizes.overlay,
-            sizes.overlay + overhead
-        );
-        return Some(Finding::new("mtu", cause, fix(path)));
-    }
-    if !seen.deaf.is_empty() {
-        let deaf: Vec<_> = seen.deaf.iter().map(ToString::to_string).collect();
-        let cause = format!(
-            "{name} answers echoes over the overlay, but neither TCP nor UDP ({}): a network card writes wrong checksums into \
-             tunnelled packets, or a firewall on {name} drops what comes by {}",
-            deaf.join(", "),
-            defaults::OVERLAY_DEVICE
-        );
-        let fix = format!("on both nodes: ethtool -K {} tx-checksum-ip-generic off", defaults::OVERLAY_DEVICE);
-        return Some(Finding::new("checksum", cause, fix));
-    }
-    narrow.map(|path| {
-        let cause = format!(
-            "the way to {name} ({address}) takes packets of {path} bytes at most, although the MTU here is {}: large \
-             packets of the overlay are taken apart on the way",
-            sizes.underlay
-        );
-        Finding::new("mtu", cause, fix(path))
-    })
 }
 
 /// Asks echoes and waits for the answers.
@@ -318,53 +279,5 @@ impl Asker {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZES: Sizes = Sizes { overlay: 1450, underlay: 1500 };
-
-    fn judged(underlay: bool, overlay: [bool; 2], large: &[bool], path: Option<usize>) -> Option<Finding> {
-        let peer = Peer { name: "node-2".into(), address: [192, 168, 50, 2].into(), pod_cidrs: Vec::new() };
-        let addresses = ["10.244.2.0", "fd00:10:244:2::"].map(|text| text.parse().unwrap());
-        let seen = Seen {
-            underlay,
-            overlay: addresses.into_iter().zip(overlay).collect(),
-            large: addresses.into_iter().zip(large.iter().copied()).collect(),
-            path,
-            deaf: Vec::new(),
-        };
-        judge(&peer, &seen, SIZES, 8472)
-    }
-
-    #[test]
-    fn pain27_28_what_comes_through_and_what_does_not_tells_the_cause() {
-        assert_eq!(judged(true, [true, true], &[true, true], Some(1500)), None);
-        // Whoever answers no ping on the underlay may still be reached by the overlay.
-        assert_eq!(judged(false, [true, true], &[true, true], None), None);
-        let check = |finding: Option<Finding>| finding.map(|finding| finding.check).unwrap_or_default();
-        assert_eq!(check(judged(false, [false, false], &[], None)), "peer");
-        let blocked = judged(true, [false, false], &[], Some(1500)).unwrap();
-        assert!(
-            blocked.cause.starts_with(
-                "node-2 answers at 192.168.50.2, but not over the overlay (10.244.2.0, \
-                 fd00:10:244:2::): UDP port 8472 is blocked"
-            ),
-            "{}",
-            blocked.cause
-        );
-        assert_eq!(check(judged(true, [true, false], &[true], Some(1500))), "overlay-port");
-        let lost = judged(true, [true, true], &[false, true], Some(1400)).unwrap();
-        assert!(
-            lost.cause.contains("none of 1450 bytes (10.244.2.0): the way to 192.168.50.2 takes packets of 1400 bytes"),
-            "{}",
-            lost.cause
-        );
-        assert!(lost.fix.contains("mtu 1400"), "{}", lost.fix);
-        let apart = judged(true, [true, true], &[true, true], Some(1492)).unwrap();
-        assert!(apart.check == "mtu" && apart.cause.ends_with("are taken apart on the way"), "{}", apart.cause);
     }
 }

@@ -22,11 +22,13 @@ pub fn ask() -> Result<Status, String> {
 fn from(place: &Path) -> Result<Status, String> {
     let why = |error: io::Error| {
         let way_out = match error.kind() {
-            ErrorKind::NotFound => "no podwired has been started here since the boot: `systemctl start podwired`",
-            ErrorKind::ConnectionRefused => "podwired has ended: `systemctl start podwired`, and its log says why",
+            ErrorKind::NotFound => {
+                "no podwired has been started here since the boot, or somebody has removed its socket: `systemctl restart podwired`"
+            }
+            ErrorKind::ConnectionRefused => "podwired has ended: `systemctl restart podwired`, and its log says why",
             ErrorKind::PermissionDenied => "the socket is root's: ask as root",
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                "podwired is there and does not answer: `systemctl restart podwired`; pods keep their network"
+                "it is there and stands still: `systemctl restart podwired`; pods keep their network"
             }
             _ => "see the log of podwired",
         };
@@ -55,7 +57,7 @@ mod tests {
     fn a_daemon_that_does_not_answer_is_told_with_the_way_out() {
         let none = from(Path::new("/nonexistent/podwired.sock")).unwrap_err();
         assert!(none.starts_with("podwired does not answer at /nonexistent/podwired.sock: No such file"), "{none}");
-        assert!(none.ends_with("`systemctl start podwired`"), "{none}");
+        assert!(none.ends_with("`systemctl restart podwired`"), "{none}");
         let place = std::env::temp_dir().join(format!("podwired-ask-{}.sock", std::process::id()));
         drop(std::os::unix::net::UnixListener::bind(&place).unwrap());
         let refused = from(&place).unwrap_err();

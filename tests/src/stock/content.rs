@@ -16,8 +16,10 @@ const INIT: &str = include_str!("init.sh");
 const OWN: [&str; 6] = ["podwire", "podwired", "podwire-isolate", "irc-server", "weather-bot", "weather-service"];
 
 /// The machine's programs that scenes use and busybox has not, or has otherwise. busybox itself is static and has the rest.
-const TOOLS: [&str; 13] =
-    ["sh", "busybox", "ip", "bridge", "nft", "tc", "ss", "ping", "unshare", "nsenter", "flock", "setpriv", "sysctl"];
+const TOOLS: [&str; 18] = [
+    "sh", "busybox", "ip", "bridge", "nft", "tc", "ss", "ping", "unshare", "nsenter", "flock", "setpriv", "sysctl",
+    "mount", "umount", "setsid", "truncate", "strace",
+];
 
 /// What they read: names of protocols.
 const DATA: [&str; 3] = ["/etc/iproute2", "/usr/share/iproute2", "/etc/protocols"];

@@ -2,7 +2,7 @@
 # The first process of the virtual machine: makes it fit for a program, runs that to its end, says its exit code and
 # switches the machine off. The lines that begin with "podwire-stock:" are for whoever reads the console.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-/bin/busybox mkdir -p /proc /sys /dev /run /tmp
+/bin/busybox mkdir -p /proc /sys /dev /run /tmp /var
 /bin/busybox --install -s /bin 2>/dev/null
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -13,6 +13,7 @@ for place in /run /dev/shm; do mount -t tmpfs tmpfs "$place"; done
 # The kernel asks this program for the modules that it lacks, as on every machine.
 ln -s /bin/busybox /sbin/modprobe
 depmod
+ln -s /run /var/run
 ip link set lo up
 PODWIRE_STOCK=$(uname -r)
 export PODWIRE_STOCK
