@@ -296,7 +296,7 @@ impl Loaded {
             if ours && found.hooks && !found.is_bare() {
                 self.at.remove(device);
                 for hook in Hook::BOTH {
-                    if classifier::attached(socket, *device, hook)?.0 {
+                    if classifier::attached(socket, *device, hook)? {
                         socket.execute(classifier::detach(*device, hook))?;
                         info!("the fast path leaves out device {device}, whose packets are queued");
                     }
@@ -316,8 +316,8 @@ impl Loaded {
         for device in &self.at {
             for hook in Hook::BOTH {
                 match classifier::attached(socket, *device, hook) {
-                    Ok((true, _)) => {}
-                    Ok((false, _)) => _ = lost.insert(*device),
+                    Ok(true) => {}
+                    Ok(false) => _ = lost.insert(*device),
                     Err(error) if error.is_gone() => _ = lost.insert(*device),
                     Err(error) => return Err(error),
                 }
@@ -345,25 +345,16 @@ impl Loaded {
     }
 }
 
-/// Takes what an earlier daemon has left off all devices.
+/// Takes what an earlier daemon has left off all devices. The hooks stay: to take them away costs packets, and they go with
+/// their devices.
 fn clean(socket: &mut Socket) -> Result<()> {
     let queues = classifier::queues(socket)?;
     for device in queues.into_iter().filter_map(|(device, queues)| queues.hooks.then_some(device)) {
-        let (mut ours, mut others) = (false, false);
         for hook in Hook::BOTH {
-            let (own, other) = classifier::attached(socket, device, hook)?;
-            (ours, others) = (ours | own, others | other);
-        }
-        if !ours {
-            continue;
-        }
-        info!("the fast path is taken off device {device}");
-        let requests = match others {
-            false => vec![classifier::remove_hooks(device)],
-            true => Hook::BOTH.map(|hook| classifier::detach(device, hook)).into(),
-        };
-        for (_, error) in socket.execute_all(requests) {
-            debug!("{error}");
+            if classifier::attached(socket, device, hook)? {
+                info!("the fast path is taken off device {device}");
+                socket.execute(classifier::detach(device, hook))?;
+            }
         }
     }
     Ok(())

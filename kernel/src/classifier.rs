@@ -113,12 +113,6 @@ pub fn add_hooks(device: u32) -> Request<Message> {
     Request::new(format!("give device {device} hooks for classifiers"), request, NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Takes the two hooks from a device, with all that is attached to them.
-pub fn remove_hooks(device: u32) -> Request<Message> {
-    let request = RouteNetlinkMessage::DelQueueDiscipline(hooks(device)).into();
-    Request::removal(format!("take the hooks for classifiers from device {device}"), request)
-}
-
 fn hooks(device: u32) -> TcMessage {
     let mut message = TcMessage::with_index(device.cast_signed());
     message.header.parent = TcHandle { major: HOOKS, minor: 0xfff1 };
@@ -151,11 +145,11 @@ pub fn detach(device: u32, hook: Hook) -> Request<Message> {
     Request::removal(format!("detach what is ours from what goes {} at device {device}", hook.name()), request)
 }
 
-/// Whether something of ours is attached to a hook of a device, and whether something of others is.
+/// Whether something of ours is attached to a hook of a device.
 ///
 /// # Errors
 /// When the kernel refuses to tell.
-pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<(bool, bool)> {
+pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<bool> {
     let mut ask = TcMessage::with_index(device.cast_signed());
     ask.header.parent = hook.parent();
     let ask = Message::from(RouteNetlinkMessage::GetTrafficFilter(ask));
@@ -167,11 +161,12 @@ pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<(bool, b
             _ => None,
         }
     })?;
-    let is_ours =
-        |message: &TcMessage| message.header.info >> 16 == u32::from(PRIORITY) && kind(message) == Some("bpf");
-    // A filter is listed twice: as the list of its priority, and by itself.
-    let ours = found.iter().any(|message| is_ours(message) && message.header.handle == HANDLE);
-    Ok((ours, found.iter().any(|message| !is_ours(message))))
+    // Those that are the list of a priority have no handle.
+    let is_ours = |message: &TcMessage| {
+        let ours = message.header.info >> 16 == u32::from(PRIORITY) && message.header.handle == HANDLE;
+        ours && kind(message) == Some("bpf")
+    };
+    Ok(found.iter().any(is_ours))
 }
 
 /// A message about the filters of our priority, for all protocols, at a hook of a device.
