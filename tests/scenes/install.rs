@@ -173,9 +173,9 @@ fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second()
             |path: &str| host.enter(|| (fs::read(path).ok(), fs::metadata(path).ok().map(|data| data.mode())));
         for path in [PLUGIN, CONFLIST] {
             let whole = content(path);
-            for damage in
-                ["rm $0", "truncate --size=100 $0", "echo >> $0", "mv $0 $0.old", "chmod 600 $0", "rm -r $(dirname $0)"]
-            {
+            // The directory in one step: the daemon puts the file back while one file goes after the other.
+            let directory = "mv $(dirname $0) /run/gone.$$";
+            for damage in ["rm $0", "truncate --size=100 $0", "echo >> $0", "mv $0 $0.old", "chmod 600 $0", directory] {
                 let mut times = Vec::new();
                 for _ in 0..TRIES {
                     let since = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::thread;
 
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::node::CONFLISTS;
@@ -9,6 +10,7 @@ use podwire_tests::lab::runtime::{Answer, Call, configuration};
 use podwire_tests::lab::{Lab, exchange::Responder, wire};
 use serde_json::{Value, json};
 
+use crate::attachment::changed;
 use crate::expect::{FAMILIES, Outcome, check, field, json as look, reaches, same, scene, state};
 
 /// A configuration as a user without a daemon writes it.
@@ -42,6 +44,31 @@ pub(crate) fn held(host: &Host) -> Vec<String> {
 /// The code and the message of a call that failed.
 fn failure(answer: &Answer) -> Outcome<(u64, String)> {
     answer.failure()
+}
+
+/// All calls at once; their answers in the same order.
+pub(crate) fn at_once(host: &Host, calls: &[Call]) -> Outcome<Vec<Answer>> {
+    thread::scope(|scope| {
+        let running: Vec<_> = calls.iter().map(|call| scope.spawn(|| call.execute(host))).collect();
+        running.into_iter().map(|call| call.join().map_err(|_| "a thread panicked".to_owned())?).collect()
+    })
+}
+
+/// A host on which an ADD has been already: what the first one makes for all is there.
+pub(crate) fn warm(host: &Host, path: &Path) -> Outcome {
+    let add = Call::new("ADD", "warm", path, &alone("1.0.0"));
+    add.execute(host)?.result()?;
+    add.verb("DEL").execute(host)?.silent()
+}
+
+/// The configuration with other ranges.
+pub(crate) fn ranges(ranges: Value) -> Value {
+    changed(&alone("1.1.0"), "/ipam/ranges", ranges)
+}
+
+/// A setting of the kernel's network.
+pub(crate) fn setting(host: &Host, path: &str) -> Outcome<String> {
+    host.run("cat", &[&format!("/proc/sys/net/{path}")])
 }
 
 #[test]

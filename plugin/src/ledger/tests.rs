@@ -1,6 +1,11 @@
 mod properties;
 
+use std::os::unix::fs::symlink;
+
+use podwire_conf::{Port, Range};
+
 use super::*;
+use crate::ipam;
 
 /// A ledger in a directory of its own, gone with the test.
 struct Scratch(PathBuf);

@@ -1,0 +1,106 @@
+//! Claims: which address is whose. A claim is a link to the record of its holder.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+
+use podwire_conf::Bandwidth;
+
+use super::disk::{self, failed};
+use super::free::Free;
+use super::record::{Held, Record};
+use super::{Ledger, PLACES, hash_name, is_record_name};
+use crate::cni::{Attachment, Failure};
+use crate::ipam;
+
+impl Ledger {
+    /// Whether an address of a family is held.
+    ///
+    /// # Errors
+    /// When the claims cannot be listed.
+    pub fn has_claims(&self, ipv4: bool) -> Result<bool, Failure> {
+        Ok(self.claimed()?.iter().any(|address| address.is_ipv4() == ipv4))
+    }
+
+    pub(super) fn by_claims(&self, attachment: &Attachment) -> Result<Record, Failure> {
+        let held = |address| Held { address, set: Some(String::new()) };
+        let addresses = self.claims_of(&hash_name(attachment))?.into_iter().map(held).collect();
+        let attachment = attachment.clone();
+        Ok(Record {
+            attachment,
+            addresses,
+            ports: Vec::new(),
+            masquerade: Vec::new(),
+            bandwidth: Bandwidth::default(),
+            mac: None,
+            sandbox: false,
+            beside: None,
+        })
+    }
+
+    /// The addresses that are claimed.
+    ///
+    /// # Errors
+    /// When the claims cannot be listed.
+    pub fn claimed(&self) -> Result<Vec<IpAddr>, Failure> {
+        let names = disk::list(&self.directory.join("claims"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    pub(super) fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+        let mut addresses = Vec::new();
+        for address in self.claimed()? {
+            if self.claimant(address)?.is_some_and(|holder| holder == name) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// The name of the record that a claim leads to; `None` when there is no claim, or one that leads nowhere.
+    pub(super) fn claimant(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let claim = self.claim(address);
+        match fs::read_link(&claim) {
+            Ok(target) => {
+                let name = target.file_name().and_then(|name| name.to_str());
+                Ok(name.filter(|name| is_record_name(name)).map(str::to_owned))
+            }
+            // The second one: it is no link.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(failed("read", &claim, &error)),
+        }
+    }
+
+    /// Who holds an address, for humans.
+    pub(super) fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let Some(name) = self.claimant(address)? else {
+            let damaged = self.claim(address).symlink_metadata().is_ok();
+            return Ok(damaged.then(|| "a claim that leads to no record: GC removes it".into()));
+        };
+        for place in PLACES {
+            let found = disk::read(&self.directory.join(place).join(&name))?;
+            if let Some(record) = found.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) {
+                return Ok(Some(format!("container {}", record.attachment.container)));
+            }
+        }
+        Ok(Some(format!("record {name}")))
+    }
+
+    /// Whether an attachment has a claim on an address.
+    ///
+    /// # Errors
+    /// When the claim cannot be read.
+    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool, Failure> {
+        Ok(self.claimant(address)?.is_some_and(|holder| holder == hash_name(attachment)))
+    }
+
+    pub(super) fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Failure> {
+        // Without a name, or damaged: a name that leads to another directory is none.
+        if set.is_empty() || !set.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(());
+        }
+        let Some(mut queue) = Free::open(&self.free(set))? else { return Ok(()) };
+        queue.put(ipam::bits(address))?;
+        queue.commit(&self.beside())
+    }
+}
