@@ -44,6 +44,7 @@ mod tests {
                 resolv_conf: None,
             },
             masquerade: false,
+            daemon: true,
         };
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }

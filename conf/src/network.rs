@@ -20,6 +20,10 @@ pub struct Network {
     /// Whether what pods send out of the network leaves under the node's address.
     #[serde(rename = "ipMasq", skip_serializing_if = "std::ops::Not::not")]
     pub masquerade: bool,
+    /// Whether podwired keeps the network: then no pod is attached while the node is not prepared for its ranges, as after
+    /// a reboot, which the conflist outlives.
+    #[serde(rename = "podwired", skip_serializing_if = "std::ops::Not::not")]
+    pub daemon: bool,
     /// Where addresses come from.
     pub ipam: Ipam,
 }
@@ -110,6 +114,7 @@ impl Network {
             },
         };
         let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
+        let daemon = root.get("podwired")?.map_or(Ok(false), |field| field.flag())?;
         let Some(ipam) = root.get("ipam")? else {
             return invalid("ipam", "is missing: say where pods get addresses from");
         };
@@ -124,7 +129,7 @@ impl Network {
         if let Some(mtu) = mtu.filter(|mtu| has_ipv6 && *mtu < SMALLEST_MTU) {
             return invalid("mtu", format!("{mtu} is below {SMALLEST_MTU}, which IPv6 needs"));
         }
-        Ok(Self { mtu, masquerade, ipam })
+        Ok(Self { mtu, masquerade, daemon, ipam })
     }
 }
 
@@ -337,6 +342,7 @@ mod tests {
                 resolv_conf: Some("/etc/resolv.conf".into()),
             },
             masquerade: true,
+            daemon: true,
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
     }

@@ -36,6 +36,7 @@ mod plugin_status;
 mod plugin_wishes;
 mod pods;
 mod podwired;
+mod prepared;
 mod reachability;
 mod repair;
 mod repair_links;
