@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire::cni::Failure;
+use podwire::plan;
 use podwire::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::nft::Table;
@@ -90,7 +91,7 @@ fn take(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     let mut host = Socket::route().map_err(io::Error::other)?;
     let pods = Pods::on(&mut host).map_err(told)?;
     if !options.pods && !pods.is_empty() {
-        return Err(io::Error::other(pods.refusal()));
+        return Err(io::Error::other(pods.refusal(&mut host)));
     }
     let conflists = &options.conflist_directory;
     course.file(&conflists.join(defaults::CONFLIST))?;
@@ -133,12 +134,12 @@ impl Pods {
         self.living.is_empty() && self.unknown.is_empty()
     }
 
-    fn refusal(&self) -> String {
+    fn refusal(&self, host: &mut Socket) -> String {
         let devices = self.unknown.iter().map(|name| format!("device {name}, which is on no record"));
-        let mut pods: Vec<_> = self.living.iter().map(garbage::describe).chain(devices).collect();
-        let count = pods.len();
+        let living = self.living.iter().map(|attached| described(attached, host));
+        let count = self.living.len() + self.unknown.len();
+        let mut pods: Vec<_> = living.chain(devices).take(NAMED).collect();
         if count > NAMED {
-            pods.truncate(NAMED);
             pods.push(format!("and {} more", count - NAMED));
         }
         format!(
@@ -147,6 +148,17 @@ impl Pods {
              their host ports: podwired uninstall --pods",
             pods.join("\n  ")
         )
+    }
+}
+
+/// A pod as whoever is to end it looks for it: by the name that the runtime has given it, where it has.
+fn described(attached: &Attached, host: &mut Socket) -> String {
+    let device = plan::host_device(&attached.record.attachment);
+    let alias = link::by_name(host, &device).ok().flatten().and_then(|link| link.alias).unwrap_or_default();
+    // `network: namespace/name`
+    match alias.split_once(": ") {
+        Some((_, pod)) => format!("pod {pod}: {}", garbage::describe(attached)),
+        None => garbage::describe(attached),
     }
 }
 
@@ -200,7 +212,7 @@ impl Course<'_> {
         loop {
             let pods = Pods::on(host).map_err(told)?;
             if !all && !pods.is_empty() {
-                return Err(io::Error::other(format!("a pod came meanwhile: {}", pods.refusal())));
+                return Err(io::Error::other(format!("a pod came meanwhile: {}", pods.refusal(host))));
             }
             let state = Path::new(defaults::RUN_DIRECTORY);
             let (mut failed, mut busy) = (Vec::new(), None);
