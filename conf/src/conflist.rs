@@ -45,6 +45,7 @@ mod tests {
             },
             masquerade: false,
             fast_path: true,
+            daemon: true,
         };
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }

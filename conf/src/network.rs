@@ -23,6 +23,10 @@ pub struct Network {
     /// Whether pods' devices are made ready for the node's fast path, which podwired has.
     #[serde(rename = "fastPath", skip_serializing_if = "std::ops::Not::not")]
     pub fast_path: bool,
+    /// Whether podwired keeps the network: then no pod is attached while the node is not prepared for its ranges, as after
+    /// a reboot, which the conflist outlives.
+    #[serde(rename = "podwired", skip_serializing_if = "std::ops::Not::not")]
+    pub daemon: bool,
     /// Where addresses come from.
     pub ipam: Ipam,
 }
@@ -114,6 +118,7 @@ impl Network {
         };
         let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
         let fast_path = root.get("fastPath")?.map_or(Ok(false), |field| field.flag())?;
+        let daemon = root.get("podwired")?.map_or(Ok(false), |field| field.flag())?;
         let Some(ipam) = root.get("ipam")? else {
             return invalid("ipam", "is missing: say where pods get addresses from");
         };
@@ -128,7 +133,7 @@ impl Network {
         if let Some(mtu) = mtu.filter(|mtu| has_ipv6 && *mtu < SMALLEST_MTU) {
             return invalid("mtu", format!("{mtu} is below {SMALLEST_MTU}, which IPv6 needs"));
         }
-        Ok(Self { mtu, masquerade, fast_path, ipam })
+        Ok(Self { mtu, masquerade, fast_path, daemon, ipam })
     }
 }
 
@@ -342,6 +347,7 @@ mod tests {
             },
             masquerade: true,
             fast_path: true,
+            daemon: true,
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
     }

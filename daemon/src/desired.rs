@@ -293,7 +293,7 @@ pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
     // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
-    Network { mtu: Some(mtu), masquerade: false, fast_path, ipam }
+    Network { mtu: Some(mtu), masquerade: false, fast_path, daemon: true, ipam }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
 use kube::{Client, Config};
+use podwire::ledger::Ledger;
+use podwire_conf::defaults;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -43,6 +45,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a start waits for the API before it makes do with what was stored; where the API cannot be reached at all it does
 /// so at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The same on a node that has no pods, whether the API can be reached or not: after a reboot the way to it may come some
+/// seconds later (who serves its ClusterIP starts, too).
+const ANSWER_WITHIN_WITHOUT_PODS: Duration = Duration::from_secs(5);
 
 /// How long the API may be silent. During a watch it says once a minute how far it is (a bookmark), so that one that is
 /// silent for longer is not there any more; where it is after all, the watch is taken up again, which costs little.
@@ -91,10 +97,12 @@ pub(crate) async fn start(
     let Some(stored) = stored else { return Ok(receiver) };
     // What was stored may be some seconds older than what the kernel has: where the API answers, it is not needed.
     let mut reports = report.subscribe();
+    // Without pods, as after a reboot, nobody waits for the overlay; and a Node that was made anew meanwhile has other pod CIDRs.
+    let has_pods = has_pods();
     tokio::select! {
         _ = receiver.wait_for(|membership| !membership.nodes.is_empty()) => {}
-        _ = reports.wait_for(|report| report.feed.error.is_some()) => {}
-        () = sleep(ANSWER_WITHIN) => {}
+        _ = reports.wait_for(|report| report.feed.error.is_some()), if has_pods => {}
+        () = sleep(if has_pods { ANSWER_WITHIN } else { ANSWER_WITHIN_WITHOUT_PODS }) => {}
     }
     let begun = sender.send_if_modified(|membership| {
         let unknown = membership.nodes.is_empty();
@@ -108,6 +116,15 @@ pub(crate) async fn start(
         report.send_modify(|report| report.feed.source = Some(Source::Stored));
     }
     Ok(receiver)
+}
+
+/// Whether pods of this boot are attached here; one that cannot be read may be one.
+fn has_pods() -> bool {
+    match Ledger::of_this_boot(Path::new(defaults::RUN_DIRECTORY), defaults::NETWORK) {
+        Ok(None) => false,
+        Ok(Some(ledger)) => ledger.attachments().map_or(true, |attachments| !attachments.is_empty()),
+        Err(_) => true,
+    }
 }
 
 /// Follows the Nodes, and holds what it knows of them.

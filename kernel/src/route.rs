@@ -281,7 +281,12 @@ pub fn way(socket: &mut Socket, asked: IpAddr) -> Result<Option<Way>> {
 /// many as it has sent; nothing tells (net/ipv6/ip6_fib.c, `fib6_dump_table`; measured: most lists of 3,000 beside a stranger
 /// who adds and removes 300).
 pub fn holds(socket: &mut Socket, route: &Route) -> Result<bool> {
-    match socket.get_all(vec![asking(route.destination.broadcast())]) {
+    holds_for(socket, route, route.destination.broadcast())
+}
+
+/// Whether a packet to an address in a route's destination takes it.
+pub fn holds_for(socket: &mut Socket, route: &Route, asked: IpAddr) -> Result<bool> {
+    match socket.get_all(vec![asking(asked)]) {
         Ok(answers) => {
             let found: Option<Answer> = answers.into_iter().flatten().next();
             Ok(found.and_then(|answer| answer.route).is_some_and(|found| found.is_like(route)))

@@ -135,6 +135,8 @@ pub struct Status {
     pub name: String,
     /// The version of the protocol that the answer is in.
     pub version: &'static str,
+    /// The plugin's own part of the configuration.
+    pub network: Network,
     /// Where addresses come from, when not from here.
     pub delegate: Option<Delegate>,
 }
@@ -211,8 +213,8 @@ impl Call<'_> {
                 Request::Gc(Box::new(Gc { network: name, valid, version, delegate }))
             }
             "STATUS" => {
-                Network::parse(self.document)?;
-                Request::Status(Box::new(Status { name, version, delegate: self.delegate()? }))
+                let network = Network::parse(self.document)?;
+                Request::Status(Box::new(Status { name, version, network, delegate: self.delegate()? }))
             }
             _ => {
                 let netns = (self.variable)("CNI_NETNS");

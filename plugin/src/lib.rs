@@ -21,6 +21,7 @@ mod check;
 mod del;
 mod delegate;
 mod gc;
+mod prepared;
 mod reclaim;
 mod shaping;
 mod status;

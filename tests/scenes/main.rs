@@ -43,6 +43,7 @@ mod plugin_version;
 mod plugin_wishes;
 mod pods;
 mod podwired;
+mod prepared;
 mod reachability;
 mod repair;
 mod repair_links;
