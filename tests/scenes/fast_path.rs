@@ -34,6 +34,7 @@ impl Conversation {
         let listener = other.enter(|| TcpListener::bind((any, port))).map_err(failed)?;
         let echo = thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
+            drop(listener);
             stream.set_nodelay(true).unwrap();
             let mut byte = [0];
             while stream.read_exact(&mut byte).is_ok() {
@@ -168,6 +169,7 @@ fn a_translated_connection_goes_the_ordinary_way() {
     cluster(2, |lab| {
         three_pods(lab)?;
         let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+        near.host.run("sh", &["-c", "echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range"])?;
         for (like, service) in FAMILIES.into_iter().zip(["10.96.0.10", "fd00:96::10"]) {
             let service: IpAddr = service.parse().unwrap();
             // As kube-proxy does it.
@@ -186,9 +188,18 @@ fn a_translated_connection_goes_the_ordinary_way() {
             talk.go_on(MANY)?;
             let ordinary = counted(node, "forwarded")? - before;
             check(ordinary >= 2 * MANY, || format!("{ordinary} packets of {MANY} exchanges with {service}"))?;
-            talk.go_on_for(Duration::from_millis(1_500))?;
-            let seen = talk.end()?;
-            check(seen == near.address(like), || format!("{service} saw {seen}"))?;
+            // One to the pod itself, from the only port there is: to the node both are one, until it has given this one
+            // another port.
+            let mut direct = Conversation::start(&near.host, &far.host, pod)?;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1_500) {
+                talk.go_on(20).map_err(|error| format!("by {service}: {error}"))?;
+                direct.go_on(20).map_err(|error| format!("beside {service}: {error}"))?;
+            }
+            for (talk, to) in [(talk, service), (direct, pod)] {
+                let seen = talk.end()?;
+                check(seen == near.address(like), || format!("{to} saw {seen}"))?;
+            }
         }
         Ok(())
     });
