@@ -191,11 +191,14 @@ fn a_translated_connection_goes_the_ordinary_way() {
             // One to the pod itself, from the only port there is: to the node both are one, until it has given this one
             // another port.
             let mut direct = Conversation::start(&near.host, &far.host, pod)?;
-            let start = Instant::now();
+            let (start, mut rounds) = (Instant::now(), 0);
             while start.elapsed() < Duration::from_millis(1_500) {
+                rounds += 1;
                 talk.go_on(20).map_err(|error| format!("by {service}: {error}"))?;
                 direct.go_on(20).map_err(|error| format!("beside {service}: {error}"))?;
             }
+            // There are hundreds, and less than ten where each packet has to be sent again.
+            check(rounds >= 20, || format!("{rounds} rounds of 40 exchanges by {service} and beside it"))?;
             for (talk, to) in [(talk, service), (direct, pod)] {
                 let seen = talk.end()?;
                 check(seen == near.address(like), || format!("{to} saw {seen}"))?;
