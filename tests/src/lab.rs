@@ -36,8 +36,9 @@ const BRIDGE: &str = "underlay";
 /// The device of every host on the underlay.
 pub const UPLINK: &str = "eth0";
 
-/// How long things may take that take milliseconds on a machine with nothing else to do.
-pub const SOON: Duration = Duration::from_secs(10);
+/// How long things may take that take milliseconds on a machine with nothing else to do: that may be an emulated one, with
+/// others beside it.
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// The number of the outside host on the underlay; nodes are 1, 2, 3, ….
 const OUTSIDE: u16 = 254;

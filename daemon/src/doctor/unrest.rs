@@ -8,10 +8,10 @@ use super::Finding;
 use crate::status::{Status, ask};
 
 /// With fewer repairs since its start nobody is suspected.
-const MANY: u64 = 20;
+const MANY: u64 = 10;
 
-/// A little longer than the longest pause that the daemon makes between repairs: within this time there is another one.
-const WITHIN: Duration = Duration::from_millis(2500);
+/// Twice the longest pause that the daemon makes between repairs: within this time there is another one.
+const WITHIN: Duration = Duration::from_secs(4);
 
 /// How often the daemon is asked meanwhile.
 const BETWEEN: Duration = Duration::from_millis(100);
