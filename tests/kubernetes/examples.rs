@@ -8,6 +8,7 @@ use std::process::Command;
 use podwire_tests::irc::User;
 use podwire_tests::lab::kube::{addresses, name, world_addresses};
 use podwire_tests::lab::process::Process;
+use podwire_tests::lab::runtime::converse as converse_with;
 use podwire_tests::lab::{SOON, program};
 use serde_json::json;
 
@@ -17,11 +18,11 @@ use crate::stage::{NODES, Stage, repository, scene, until};
 /// The port of the weather service, outside of the cluster.
 const WEATHER: u16 = 8088;
 
-/// The weather service, and its address as the bot is told.
-fn weather(stage: &Stage) -> Outcome<(Process, String)> {
+/// The weather service, which takes this key or any, and its address as the bot is told.
+fn weather(stage: &Stage, key: Option<&str>) -> Outcome<(Process, String)> {
     let address = SocketAddr::new(world_addresses()[0].ip(), WEATHER);
     let mut command = Command::new(program("weather-service").map_err(|error| error.to_string())?);
-    command.args([&address.to_string(), "--key", "the-key"]);
+    command.arg(address.to_string()).args(key.map(|key| ["--key", key]).into_iter().flatten());
     let service = stage.world.start("weather-service", &mut command)?;
     service.wait_for("listening on", SOON)?;
     Ok((service, format!("http://{address}/v1/current.json")))
@@ -70,7 +71,7 @@ fn answer_to(user: &mut User, city: &str) -> Outcome<Vec<String>> {
 #[test]
 fn the_bot_waits_for_the_servers_name_and_answers_from_outside_of_the_cluster() {
     scene("irc", |stage| {
-        let (service, url) = weather(stage)?;
+        let (service, url) = weather(stage, Some("the-key"))?;
         let whole = with_weather(&example("irc.yaml"), &url);
         let documents: Vec<&str> = whole.split("\n---\n").collect();
         let of = |wanted: &[&str]| -> String {
@@ -132,7 +133,7 @@ fn between_pods(stage: &Stage) -> Outcome {
 #[test]
 fn a_sidecar_shares_its_pods_network() {
     scene("sidecar", |stage| {
-        let (_service, url) = weather(stage)?;
+        let (_service, url) = weather(stage, Some("the-key"))?;
         stage.apply_text(&with_weather(&example("sidecar.yaml"), &url))?;
         stage.kubectl(&["rollout", "status", "deployment/irc-with-bot", "--timeout=240s"])?;
         converse(stage, "deployment/irc-with-bot", "ada")?;
@@ -152,5 +153,30 @@ fn a_sidecar_shares_its_pods_network() {
             ])?;
             check(codes == "1", || format!("exit codes {codes:?}"))
         })
+    });
+}
+
+/// The check of a kind cluster, which cannot be made here, in this one.
+#[test]
+fn what_is_checked_of_a_cluster_of_kinds_holds() {
+    scene("check", |stage| {
+        let (_service, url) = weather(stage, None)?;
+        // It plays in the namespace `default`.
+        let examples =
+            ["irc.yaml", "reachability.yaml"].map(|name| repository(&format!("conf/kubernetes/examples/{name}")));
+        let mut check = Command::new(repository("scripts/check-cluster"));
+        check.arg(url).env("KUBECTL", stage.place.program("kubectl"));
+        for (name, value) in stage.place.kubectl().get_envs() {
+            check.env(name, value.unwrap_or_default());
+        }
+        let answer = converse_with(&mut check, "").map_err(|error| format!("scripts/check-cluster: {error}"))?;
+        for example in &examples {
+            let example = example.display().to_string();
+            let gone =
+                ["delete", "--namespace=default", "--ignore-not-found", "--timeout=240s", "--filename", &example];
+            stage.place.ask(&gone)?;
+        }
+        let works = answer.code == Some(0) && answer.output.contains("everything works");
+        crate::expect::check(works, || format!("{}{}", answer.output, answer.log))
     });
 }
