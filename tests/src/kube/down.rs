@@ -20,6 +20,10 @@ pub(crate) fn down(place: &Place) -> Result<(), String> {
         eprintln!("No cluster is up.");
         return Ok(());
     }
+    // It is removed with all that is in it: nobody else's directory, whatever the environment says.
+    if !place.programs().is_symlink() {
+        return Err(format!("{} is there, and is not a cluster's: remove it yourself", place.root.display()));
+    }
     if let Some(world) = world(place) {
         kill(Pid::from_raw(world), Signal::SIGKILL)
             .map_err(|errno| format!("end the world, process {world}: {errno}"))?;

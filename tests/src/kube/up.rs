@@ -1,6 +1,7 @@
 //! The beginning of a cluster, as far as it is done from outside of its world, each step with what it waits for.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -53,7 +54,7 @@ pub(crate) fn up(place: &Place, wanted: &Up) -> Result<(), String> {
     fs::create_dir_all(&place.root).map_err(|error| format!("{}: {error}", place.root.display()))?;
     let binaries = fs::canonicalize(&wanted.binaries);
     let binaries = binaries.map_err(|error| format!("{}: {error}", wanted.binaries.display()))?;
-    symlink(binaries, place.root.join("bin")).map_err(|error| format!("{}: {error}", place.root.display()))?;
+    symlink(binaries, place.programs()).map_err(|error| format!("{}: {error}", place.root.display()))?;
     images::make(place, &wanted.images)?;
     start_world(place, wanted.nodes)?;
     let nodes: Vec<_> = (1..=wanted.nodes).map(kube::name).collect();
@@ -155,8 +156,8 @@ pub(crate) fn logs(place: &Place, owner: &str, lines: usize) -> Result<(), Strin
     if files.is_empty() {
         return Err(format!("{} has no logs: node-1, node-2, … and {} have", owner, control_plane::OWNER));
     }
-    files.iter().for_each(|log| eprint!("{}", last_words(log, lines)));
-    Ok(())
+    let text: String = files.iter().map(|log| last_words(log, lines)).collect();
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn log_files(place: &Place, owner: &str) -> Vec<PathBuf> {

@@ -38,7 +38,9 @@ pub struct Place {
 impl Place {
     /// The one that PODWIRE_KUBE_STATE names, or the one place for all who say nothing.
     pub fn named() -> Self {
-        Self { root: env::var_os("PODWIRE_KUBE_STATE").map_or_else(|| DIRECTORY.into(), PathBuf::from) }
+        let named = env::var_os("PODWIRE_KUBE_STATE").map_or_else(|| DIRECTORY.into(), PathBuf::from);
+        // Whoever is told of it is in another directory.
+        Self { root: std::path::absolute(&named).unwrap_or(named) }
     }
 
     /// The file with the process id of the world's first process, as the machine has it.
@@ -92,9 +94,14 @@ impl Place {
         self.credentials().join(format!("{who}.kubeconfig"))
     }
 
+    /// The link to the directory with the programs of Kubernetes: the first thing of a cluster that is there.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("bin")
+    }
+
     /// A program of Kubernetes.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.root.join("bin").join(name)
+        self.programs().join(name)
     }
 
     /// The group of processes that everything with containers is below, in every hierarchy of control groups.
