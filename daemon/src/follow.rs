@@ -2,14 +2,14 @@
 //!
 //! The file's metadata is looked at a few times a second. That sees a rename, an edit in place, a swapped symbolic link
 //! (a mounted ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only.
-//! A change is believed when two looks in a row agree: a file that is being written is not read half. A file that was
-//! written again as it was is read and not parsed.
+//! A change is believed when two looks in a row agree: a file that is being written is not read half. At the start one look
+//! is enough at a file that has been as it is for a while. A file that was written again as it was is read and not parsed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -19,6 +19,9 @@ use crate::report::{Report, Source};
 
 /// The time between two looks: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Nobody is in the middle of writing a file that was last changed so long ago.
+const AT_REST: Duration = Duration::from_secs(1);
 
 /// What tells one state of a file from another: device, inode, size, and times of modification and change in seconds
 /// and nanoseconds.
@@ -35,7 +38,7 @@ pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::R
     let (stamp, first) = loop {
         ticks.tick().await;
         let now = stamp(&reader.path).map_err(|error| io::Error::other(unreadable(&reader.path, &error)))?;
-        if seen == Some(now)
+        if (seen == Some(now) || is_at_rest(now, SystemTime::now()))
             && let Look::New(first) = reader.read(now).map_err(io::Error::other)?
         {
             break (now, first);
@@ -137,6 +140,27 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     Ok((data.dev(), data.ino(), data.size(), modified, changed))
 }
 
+/// Whether a file has not been changed for a while. One from the future is not known to be.
+fn is_at_rest((.., (seconds, nanoseconds)): Stamp, now: SystemTime) -> bool {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
+    let age = changed.and_then(|(seconds, nanoseconds)| since.checked_sub(Duration::new(seconds, nanoseconds)));
+    age.is_some_and(|age| age >= AT_REST)
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("read the membership file {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_at_rest_a_second_after_its_change_and_one_from_the_future_is_not() {
+        let at =
+            |seconds| is_at_rest((1, 2, 3, (0, 0), (1_000, 500_000_000)), UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!([999, 1_000, 1_001, 1_002].map(at), [false, false, false, true]);
+        assert!(!is_at_rest((1, 2, 3, (0, 0), (-1, 0)), UNIX_EPOCH));
+    }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Scale {
     pub(crate) repairs_ms: Vec<f64>,
 }
 
+/// After this the file is not looked at twice.
+const OLD_ENOUGH: Duration = Duration::from_millis(1_100);
+
 /// Measures a number of peers, each try on a host of its own.
 ///
 /// # Errors
@@ -48,6 +51,8 @@ pub(crate) fn measure(peers: u32, tries: usize, podwired: &Path, shared: &Path) 
     for _ in 0..tries {
         let (_switch, host) = layout::lonely("node", 1, &directory)?;
         plan::write(&directory, &plan::text(&(1..=peers + 1).map(Entry::of).collect::<Vec<_>>()))?;
+        // As a node finds its file when it comes up: not written this very moment.
+        thread::sleep(OLD_ENOUGH);
         let mut start = || -> Result<(Podwired, Duration, Duration), String> {
             let daemon = Podwired::start(podwired, &host, 1)?;
             let (first, _) = daemon.wait_for(" starts")?;
