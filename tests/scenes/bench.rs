@@ -82,7 +82,9 @@ fn the_bench_of_the_daemon_measures_every_layout_and_ends_in_the_right_state() {
     let list = |name: &str| report[name].as_array().unwrap().clone();
     let positive = |value: &Value| value.as_f64().unwrap() > 0.0;
     let layouts: Vec<_> = list("traffic").iter().map(|one| one["layout"].clone()).collect();
-    assert_eq!(layouts, ["podwire", "flannel", "podwire-alone", "flannel-alone", "plain"]);
+    let all =
+        ["podwire", "flannel", "flannel-same-pods", "podwire-ordinary", "podwire-alone", "flannel-alone", "plain"];
+    assert_eq!(layouts, all);
     assert!(
         list("traffic").iter().all(|one| positive(&one["round_trip_us"]) && positive(&one["gigabits"])),
         "{report:#}"
