@@ -39,7 +39,7 @@ fn nothing_is_lost(stage: &Stage, changes: impl FnOnce(&dyn Fn() -> Outcome) -> 
 }
 
 /// Ends one of a node's own programs at once; the node's first process starts it again.
-fn kill_program(stage: &Stage, number: u16, program: &str) -> Outcome {
+pub(crate) fn kill_program(stage: &Stage, number: u16, program: &str) -> Outcome {
     let process = stage.place.process_id(&name(number), program)?;
     kill_process(stage, number, process)?;
     until("it runs again", || {
