@@ -6,7 +6,7 @@ use std::process::Command;
 use podwire_tests::lab::cgroup::Cgroup;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::process::Process;
-use podwire_tests::lab::{Lab, SOON, eventually, program};
+use podwire_tests::lab::{Lab, SOON, daemon, eventually, program};
 
 use crate::expect::{Outcome, check, same, scene, state};
 use crate::stage::held;
@@ -86,8 +86,11 @@ fn play(lab: &mut Lab, systemd: &Systemd) -> Outcome {
         [ \"$(readlink $process/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && grep -qx podwired $process/comm &&
         cat $process/status; done; true";
     let status = host.run("sh", &["-c", own])?;
-    let confined = ["CapEff:\t0000000000003000", "NoNewPrivs:\t1", "Seccomp:\t2"];
+    let confined = ["CapEff:\t0000008000003000", "NoNewPrivs:\t1", "Seccomp:\t2"];
     check(confined.iter().all(|line| status.contains(line)), || status.clone())?;
+    // What the unit lets through is enough for it.
+    let said = daemon::once(&host, &["status"])?;
+    check(said.contains("fast path   on"), || said)?;
 
     lab.nodes[0].add_pod("pod")?;
     let whole = (state(&host)?, held(&host));
