@@ -209,8 +209,6 @@ fn a_node_made_anew_with_another_address_is_reached_within_a_second() {
             let wanted = address.clone();
             let after = measured(stage, change, move |new| new.address == wanted)?;
             check(after.address == address, || format!("{before:?} became {after:?}"))?;
-            // One that has looked for its Node (to note its CSI drivers) before it has made it waits two minutes to look again.
-            kill_program(stage, MOVING, "kubelet")?;
             is_back(stage, &format!("new-{number}"))?;
         }
         check(kube::read(&stage.place.number(&name(MOVING)))? == MOVING.to_string(), || "it has not come back".into())

@@ -34,6 +34,8 @@ pub(crate) fn enter(group: &str) -> Result<(), String> {
         let (root, own) = (directory(controllers), directory(controllers).join(group));
         let step = |error: io::Error| format!("{}: {error}", own.display());
         fs::create_dir_all(&own).map_err(step)?;
+        // What was there before a power cut is not there after it; kubelet would ask for each of these containers for seconds.
+        list(&own).iter().for_each(|below| remove_below(below));
         // A group of cpuset without processors or memory takes no process in (cgroups v1, cpusets).
         for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| controllers == "cpuset") {
             let mut below = root.clone();
@@ -75,12 +77,14 @@ pub(crate) fn remove(group: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The groups directly below one.
+fn list(group: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().filter_map(Result::ok);
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
 fn remove_below(group: &Path) {
-    for entry in fs::read_dir(group).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_below(&entry.path());
-        }
-    }
+    list(group).iter().for_each(|below| remove_below(below));
     // One that a process is in stays; the caller looks.
     let _ = fs::remove_dir(group);
 }
