@@ -41,13 +41,15 @@ fn a_node_is_ready_only_when_its_overlay_works() {
         let node = stage.node(2)?;
         // A stranger's device takes the overlay's port, and the conflist goes: as on a node that has never been Ready.
         until("the stranger is faster than the daemon", || {
-            node.run("ip", &["link", "delete", "podwire.1"])?;
             let local = kube::addresses(2)[0].ip().to_string();
             // Gone if this is not the first attempt.
             let _ = node.run("ip", &["link", "delete", "strange"]);
-            let device =
-                ["link", "add", "strange", "up", "type", "vxlan", "id", "1", "dstport", "8472", "local", &local];
-            node.run("ip", &device)
+            let line = format!("link add strange type vxlan id 1 dstport 8472 local {local}");
+            node.run("ip", &line.split(' ').collect::<Vec<_>>())?;
+            // By one process, since the daemon needs some milliseconds; to delete a device takes longer than that.
+            let swap = "printf 'link set podwire.1 down\nlink set strange up\n' | ip -batch -";
+            node.run("sh", &["-c", swap])?;
+            node.run("ip", &["link", "delete", "podwire.1"]).map(drop)
         })?;
         node.run("rm", &["-f", CONFLIST])?;
         until("the node has noticed", || {
