@@ -158,6 +158,8 @@ impl Pair {
         for configuration in &mut configurations {
             // Of no use to the others.
             configuration["fastPath"] = (layout == Layout::Podwire).into();
+            // Nobody prepares the others' nodes.
+            configuration["podwired"] = false.into();
         }
         let attach = |node: &Host, configuration: &Value| -> Result<(Host, IpAddr), String> {
             let (pod, netns): (Host, PathBuf) = node.pod("pod")?;
