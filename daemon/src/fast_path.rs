@@ -22,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info, warn};
 
 use self::program::Underlay;
+use crate::features;
 use crate::kind::Kind;
 use crate::pass::Outcome;
 use crate::status::FAST_PATH_ON;
@@ -99,6 +100,10 @@ impl FastPath {
     pub(crate) fn open(wanted: bool) -> Self {
         if !wanted {
             return Self::Off("off: fast_path = false in the settings".into(), false);
+        }
+        // An older one takes the programs in, and then tells them nothing of a tunnel.
+        if features::is_before(6) {
+            return Self::off("this kernel does not tell a program the own address of a tunnel: Linux does since 6.0");
         }
         match Loaded::new() {
             Ok(loaded) => Self::On(Box::new(loaded)),

@@ -29,6 +29,16 @@ pub(crate) fn without(what: &str, since: &str) -> String {
     format!("this kernel ({}) has no {what}, which the overlay needs: Linux has them since {since}", release())
 }
 
+/// Whether the kernel is older than the first of a major version; one of unknown release is not.
+pub(crate) fn is_before(major: u32) -> bool {
+    is_release_before(&release(), major)
+}
+
+fn is_release_before(release: &str, major: u32) -> bool {
+    let found = release.split('.').next().and_then(|found| found.parse::<u32>().ok());
+    found.is_some_and(|found| found < major)
+}
+
 /// The kernel's release, as `uname -r` says it.
 fn release() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease");
@@ -48,6 +58,12 @@ mod tests {
     use podwire_kernel::Error;
 
     use super::*;
+
+    #[test]
+    fn a_release_is_compared_by_its_number_and_not_by_its_letters() {
+        assert!(is_release_before("5.19.0-50-generic", 6));
+        assert!(!["6.0.0", "10.1", "of unknown release"].iter().any(|release| is_release_before(release, 6)));
+    }
 
     #[test]
     fn what_the_kernel_does_not_know_it_does_not_have_and_other_refusals_are_errors() {
