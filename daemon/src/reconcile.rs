@@ -3,16 +3,17 @@
 //! for it.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use podwire_conf::defaults;
 use podwire_kernel::notice::Notices;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
@@ -38,6 +39,7 @@ pub(crate) async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut worker = Worker::new(settings, run, stop.clone())?;
     let mut notices = listen(worker.ports())?;
+    let passes = Passes::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
@@ -57,10 +59,7 @@ pub(crate) async fn run(
         let before = files.look();
         if let Ok(view) = view.clone() {
             let may_stop = worker.can_change() && last.elapsed() < WHOLE_WITHIN;
-            let pass = spawn_blocking(move || {
-                let outcome = worker.pass(&view);
-                (worker, outcome)
-            });
+            let pass = passes.make(worker, view);
             (worker, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
         }
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
@@ -122,10 +121,11 @@ pub(crate) async fn run(
 /// Waits for a pass. Where `stop` may be set for it, a change of the membership that comes meanwhile does so, and is left
 /// for the caller to see.
 async fn unless_overtaken<T>(
-    mut pass: JoinHandle<T>,
+    pass: impl Future<Output = io::Result<T>>,
     stop: Option<&Arc<AtomicBool>>,
     membership: &mut watch::Receiver<Membership>,
 ) -> io::Result<T> {
+    let mut pass = pin!(pass);
     let done = tokio::select! {
         done = &mut pass => done,
         changed = membership.changed(), if stop.is_some() => {
@@ -136,7 +136,38 @@ async fn unless_overtaken<T>(
         }
     };
     stop.inspect(|stop| stop.store(false, Ordering::Relaxed));
-    done.map_err(io::Error::other)
+    done
+}
+
+/// The thread that makes the passes. Always the same one: the C library gives each thread memory of its own and keeps for it
+/// what is freed, so that passes on several threads hold the memory of several.
+struct Passes {
+    ask: Sender<Ask>,
+}
+
+/// A pass that is asked for: by what, of what, and who is told of its end.
+type Ask = (Worker, Arc<View>, oneshot::Sender<(Worker, Outcome)>);
+
+impl Passes {
+    fn start() -> io::Result<Self> {
+        let (ask, asked) = channel::<Ask>();
+        thread::Builder::new().name("passes".into()).spawn(move || {
+            for (mut worker, view, done) in asked {
+                let outcome = worker.pass(&view);
+                // Nobody waits any more when the daemon is told to stop.
+                let _ = done.send((worker, outcome));
+            }
+        })?;
+        Ok(Self { ask })
+    }
+
+    /// Has a pass made; it is under way when this returns.
+    fn make(&self, worker: Worker, view: Arc<View>) -> impl Future<Output = io::Result<(Worker, Outcome)>> + use<> {
+        let (done, waits) = oneshot::channel();
+        // A thread that has ended drops what it is asked, which whoever waits is told.
+        let _ = self.ask.send((worker, view, done));
+        async { waits.await.map_err(|_| io::Error::other("the thread of the passes has ended")) }
+    }
 }
 
 /// Listens on a thread of its own, to what others change: the socket of the notices is one that blocks. One notice in the
@@ -160,6 +191,8 @@ fn listen(own: [u32; 2]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::spawn_blocking;
+
     use super::*;
 
     #[test]
@@ -176,12 +209,13 @@ mod tests {
                     thread::yield_now();
                 }
             });
+            let pass = async { pass.await.map_err(io::Error::other) };
             sender.send(empty.clone()).unwrap();
             unless_overtaken(pass, Some(&stop), &mut membership).await.unwrap();
             assert!(!stop.load(Ordering::Relaxed), "the next pass is not told to stop");
             assert!(membership.has_changed().unwrap());
             // Where nothing may stop it, it goes on to its end.
-            let pass = spawn_blocking(|| 7);
+            let pass = async { Ok(7) };
             assert_eq!(unless_overtaken(pass, None, &mut membership).await.unwrap(), 7);
         });
     }
