@@ -175,8 +175,8 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
                 findings.push(Finding::new("membership", unread, fix));
             }
             if !status.converged {
-                // The membership and the peers are looked at below, with more to say.
-                let looked_at = ["membership: ", "peer ", "the way to "];
+                // The membership, the peers and the pods are looked at below, with more to say.
+                let looked_at = ["membership: ", "peer ", "the way to ", "pod "];
                 let of_passes = status.wrong.iter().filter(|sentence| {
                     !sentence.ends_with(KEPT) && !looked_at.iter().any(|start| sentence.starts_with(start))
                 });

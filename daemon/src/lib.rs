@@ -49,6 +49,7 @@ mod probe;
 mod reconcile;
 mod sandboxes;
 mod store;
+mod stray;
 mod told;
 mod uninstall;
 mod watch;
@@ -129,7 +130,7 @@ async fn serve(run: args::Run) -> io::Result<()> {
     let (report, _) = tokio::sync::watch::channel(Report {
         node: run.node_name.clone(),
         settings: settings.clone(),
-        source: run.nodes.as_ref().map_or("kubernetes".into(), |file| format!("file {}", file.display())),
+        source: run.nodes.as_ref().map_or(report::KUBERNETES.into(), |file| format!("file {}", file.display())),
         conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
         started: Some(std::time::Instant::now()),
         ..Report::default()

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use podwire::ledger::Ledger;
+use podwire::cni::Failure;
+use podwire::ledger::{Ledger, Record};
 use podwire_conf::defaults;
 use podwire_kernel::Socket;
 
@@ -20,6 +21,8 @@ pub(crate) const LEDGERS: &str = "/run/podwire";
 pub struct Local {
     /// The addresses that attachments of podwire's network hold.
     pub held: Vec<IpAddr>,
+    /// Those whose ADD went to its end.
+    pub attachments: Vec<Record>,
     /// Packets that each guard has refused, by its name.
     pub guards: BTreeMap<String, u64>,
     /// How long ADDs took.
@@ -33,10 +36,8 @@ impl Local {
     pub fn look() -> Self {
         let mut local = Self::default();
         let state = Path::new(LEDGERS);
-        match Ledger::of_this_boot(state, defaults::NETWORK)
-            .and_then(|ledger| ledger.map_or(Ok(Vec::new()), |it| it.claimed()))
-        {
-            Ok(held) => local.held = held,
+        match attached(state) {
+            Ok((held, attachments)) => (local.held, local.attachments) = (held, attachments),
             Err(failure) => local.unread.push(failure.to_string()),
         }
         local.adds = durations(state);
@@ -46,6 +47,12 @@ impl Local {
         }
         local
     }
+}
+
+/// Which addresses of podwire's network are held, and by whom.
+fn attached(state: &Path) -> Result<(Vec<IpAddr>, Vec<Record>), Failure> {
+    let Some(ledger) = Ledger::of_this_boot(state, defaults::NETWORK)? else { return Ok(Default::default()) };
+    Ok((ledger.claimed()?, ledger.attachments()?))
 }
 
 /// How long the ADDs of podwire's network took, as the plugin has noted it.

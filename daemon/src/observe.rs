@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use tokio::sync::watch;
-use tracing::warn;
 
 use crate::args::Run;
 use crate::report::Report;
@@ -13,10 +12,7 @@ use crate::{http, probe, socket};
 
 /// Starts all of it on the runtime that this is called in.
 pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
-    match socket::open(Path::new(socket::SOCKET)) {
-        Ok(listener) => _ = tokio::spawn(socket::serve(listener, report.subscribe())),
-        Err(error) => warn!("{error}; `podwired status` will have no answer"),
-    }
+    tokio::spawn(socket::serve(Path::new(socket::SOCKET), report.subscribe()));
     if let Some(address) = run.metrics {
         tokio::spawn(http::serve(address, report.subscribe()));
     }

@@ -150,6 +150,9 @@ pub struct Path {
     pub wanted: u32,
 }
 
+/// What [`Report::source`] is where the membership comes from the Kubernetes API.
+pub(crate) const KUBERNETES: &str = "kubernetes";
+
 /// So many probes in a row without an answer make a peer silent.
 pub const SILENT_AFTER: u32 = 3;
 

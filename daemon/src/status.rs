@@ -11,13 +11,14 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::desired;
 use crate::local::Local;
 use crate::report::{Echoes, Path, Probed, Report, Source};
+use crate::stray::Stray;
 use crate::view::{self, View};
+use crate::{desired, stray};
 
-/// Sentences about peers that are listed; the others are counted.
-const PEERS_NAMED: usize = 5;
+/// Sentences of one kind that are listed; the others are counted.
+const NAMED: usize = 5;
 
 /// What [`Status::fast_path`] is where there is one.
 pub const FAST_PATH_ON: &str = "on";
@@ -218,7 +219,7 @@ impl Status {
                 nodes: view.map_or(0, |view| view.peers.len() + 1),
             },
             converged: report.converged,
-            wrong: wrong(report, &peers, &local.unread),
+            wrong: wrong(report, &peers, &local),
             daemon: Daemon {
                 age_seconds: report.started.map_or(0, |then| age(then).as_secs()),
                 last_pass_age_seconds: report.last_pass.map(|then| age(then).as_secs_f64()),
@@ -287,8 +288,9 @@ fn state(probed: Option<&Probed>) -> PeerState {
 /// How a sentence about a membership ends that cannot be read.
 pub(crate) const KEPT: &str = "what was believed last is kept";
 
-/// What is wrong: what the passes could not do, who is not believed, and whom the probes do not reach.
-fn wrong(report: &Report, peers: &[Peer], unread: &[String]) -> Vec<String> {
+/// What is wrong: what the passes could not do, who is not believed, whom the probes do not reach, and which pods no peer
+/// reaches.
+fn wrong(report: &Report, peers: &[Peer], local: &Local) -> Vec<String> {
     let mut wrong = report.problems.clone();
     if let Some(error) = report.feed.error.as_ref() {
         wrong.push(format!("{error}; {KEPT}"));
@@ -331,13 +333,17 @@ fn wrong(report: &Report, peers: &[Peer], unread: &[String]) -> Vec<String> {
         ))
     };
     listed(&mut wrong, peers.iter().filter_map(smaller), "more peers are behind a way that takes less than the MTU");
-    wrong.extend_from_slice(unread);
+    if let Some(Ok(view)) = &report.view {
+        let strays = stray::of(&local.attachments, &view.own.pod_cidrs);
+        listed(&mut wrong, strays.iter().map(Stray::sentence), "more pods have addresses that no other node reaches");
+    }
+    wrong.extend_from_slice(&local.unread);
     wrong
 }
 
 /// The first few sentences, and the number of the others.
 fn listed(wrong: &mut Vec<String>, mut sentences: impl Iterator<Item = String>, others: &str) {
-    wrong.extend(sentences.by_ref().take(PEERS_NAMED));
+    wrong.extend(sentences.by_ref().take(NAMED));
     let left = sentences.count();
     if left > 0 {
         wrong.push(format!("{left} {others}"));

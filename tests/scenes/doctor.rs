@@ -1,7 +1,9 @@
 //! `podwired doctor`: each cause is made on a node, is found, is mended by the command that the finding gives, and is not
 //! found any more; and where nothing is wrong nothing is found.
 
-use podwire_tests::lab::exchange::Responder;
+use std::net::IpAddr;
+
+use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{self, Membership};
 use podwire_tests::lab::{Lab, SOON, eventually, program};
@@ -360,6 +362,50 @@ fn what_has_outlived_its_reason_is_found() {
         nothing(lab, &of_files)?;
         let left = host.run("ip", &["route", "show", "proto", "112"])?;
         check(left.lines().count() == 2, || left)
+    });
+}
+
+#[test]
+fn a_pod_whose_node_has_got_other_pod_cidrs_is_found() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let stray = lab.nodes[0].add_pod("stray")?;
+        let (_answers, stray) = (Responder::start(&stray.host)?, stray.addresses.clone());
+        let far = lab.nodes[1].add_pod("far")?.host.clone();
+        let all_reached = |from: &Host, addresses: &[IpAddr]| {
+            eventually(SOON, || addresses.iter().try_for_each(|address| exchange(from, *address).map(drop)))
+        };
+        all_reached(&far, &stray)?;
+        let mut changed = Membership::of(1..=2);
+        changed.nodes[0].2 = membership::pod_cidrs(7);
+        lab.write(&changed)?;
+        let said = eventually(SOON, || {
+            let said = json(&host, &["status", "--json"])?;
+            check(said["pod_cidrs"][0] == "10.244.7.0/24" && said["converged"] == true, || said.to_string())
+                .map(|()| said)
+        })?;
+        let [ipv4, ipv6] = stray.as_slice() else { return Err(format!("{stray:?}")) };
+        let sentence = format!(
+            "pod {ipv4} and {ipv6} (container stray) has got its address from pod CIDRs that are this node's no longer, so \
+             that no other node reaches it: make the pod anew"
+        );
+        check(said["wrong"] == serde_json::json!([sentence]), || format!("{:#}", said["wrong"]))?;
+        let fix = only(&findings(lab, &[])?, "stale", &[&sentence])?;
+        check(fix.starts_with("podman restart stray "), || fix)?;
+        let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
+        only(&findings(lab, &of_files)?, "stale", &[&sentence])?;
+        // It is as they say: a pod that comes now is reached, this one is not.
+        let home = lab.nodes[0].add_pod("home")?;
+        let _answers = Responder::start(&home.host)?;
+        all_reached(&far, &home.addresses)?;
+        for address in &stray {
+            check(exchange(&far, *address).is_err(), || format!("{address} is reached from another node"))?;
+        }
+        all_reached(&home.host, &stray)?;
+        lab.nodes[0].remove_pod("stray")?;
+        nothing(lab, &[])?;
+        let said = json(&host, &["status", "--json"])?;
+        check(said["wrong"] == serde_json::json!([]), || format!("{:#}", said["wrong"]))
     });
 }
 

@@ -126,6 +126,29 @@ fn the_socket_is_roots_and_wrong_questions_are_answered_with_the_right_one() {
 }
 
 #[test]
+fn a_socket_that_somebody_removes_or_replaces_is_made_again() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let others = format!("rm {SOCKET}; echo > {SOCKET}");
+        for damage in [format!("rm {SOCKET}"), "rm -r /run/podwire".into(), others, format!("mv {SOCKET} {SOCKET}.old")]
+        {
+            host.run("sh", &["-ec", &damage])?;
+            check(podwired(&host, &["status"])?.code == Some(2), || format!("{damage} does no harm"))?;
+            eventually(SOON, || {
+                let answer = podwired(&host, &["status"])?;
+                check(answer.code == Some(0), || answer.said + &answer.complaint)
+            })
+            .map_err(|why| format!("{damage}: {why}"))?;
+            let found = host.run("stat", &["--format=%F %a", SOCKET])?;
+            check(found.trim() == "socket 600", || format!("{damage}: {found}"))?;
+        }
+        let said = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.said();
+        let said = said.iter().filter(|line| line.contains("set the status socket /run/podwire/podwired.sock")).count();
+        check(said == 4, || format!("said {said} times"))
+    });
+}
+
+#[test]
 fn pain27_a_peer_that_does_not_answer_over_the_overlay_is_named_within_seconds() {
     scene(2, |lab| {
         // The network between the nodes eats the overlay's port.

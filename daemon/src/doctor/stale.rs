@@ -1,5 +1,5 @@
-//! What has outlived its reason: attachments whose device has gone, devices that nobody knows, ledgers of another boot,
-//! routes and nexthops of ours that no membership explains.
+//! What has outlived its reason: attachments whose device has gone or whose addresses are no longer the node's, devices that
+//! nobody knows, ledgers of another boot, routes and nexthops of ours that no membership explains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,6 +18,8 @@ use podwire_kernel::{Socket, link};
 
 use super::{Cluster, Finding, Node};
 use crate::local::LEDGERS;
+use crate::report::KUBERNETES;
+use crate::stray::{self, Stray};
 
 /// Pods and peers come and go while one looks, and nothing says when whoever is at it has done: what is stale is so after
 /// this pause, too. A pod is between its record and its device for some milliseconds, a pass over thousands of peers takes
@@ -49,6 +51,13 @@ fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
             }
             Some(ledger) => {
                 let (records, _) = ledger.records().map_err(|failure| failure.to_string())?;
+                if let Some(cluster) = node.cluster.as_ref().filter(|_| network == defaults::NETWORK) {
+                    let found = |stray: Stray| {
+                        let fix = stray.fix(cluster.address, node.source == KUBERNETES);
+                        Finding::new("stale", stray.sentence(), fix)
+                    };
+                    findings.extend(stray::of(&records, &cluster.pod_cidrs).into_iter().map(found));
+                }
                 attachments.extend(records.into_iter().map(|record| record.attachment));
             }
         }

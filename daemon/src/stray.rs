@@ -1,0 +1,98 @@
+//! Pods whose addresses are the node's no longer: it has got other pod CIDRs while they ran, and no peer sends to the old
+//! ones. Pure.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire::ledger::Record;
+
+/// A pod with addresses from outside of the node's pod CIDRs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stray {
+    container: String,
+    /// All of its addresses.
+    addresses: Vec<IpAddr>,
+    /// Those from outside.
+    outside: Vec<IpAddr>,
+}
+
+/// The strays among the pods of podwire's network. Addresses that another plugin gives are not the node's to begin with.
+pub(crate) fn of(attachments: &[Record], pod_cidrs: &[IpNetwork]) -> Vec<Stray> {
+    let stray = |record: &Record| {
+        let own = record.addresses.iter().filter(|held| held.set.is_some()).map(|held| held.address);
+        let outside: Vec<_> = own.filter(|address| !pod_cidrs.iter().any(|cidr| cidr.contains(*address))).collect();
+        let (container, addresses) = (record.attachment.container.clone(), record.addresses());
+        (!outside.is_empty()).then_some(Stray { container, addresses, outside })
+    };
+    attachments.iter().filter_map(stray).collect()
+}
+
+impl Stray {
+    /// What is wrong with it, a sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let outside: Vec<_> = self.outside.iter().map(ToString::to_string).collect();
+        format!(
+            "pod {} (container {}) has got its address from pod CIDRs that are this node's no longer, so that no other node \
+             reaches it: make the pod anew",
+            outside.join(" and "),
+            self.container
+        )
+    }
+
+    /// The command that mends it. Kubernetes knows a pod by its address of the family of its node's.
+    pub(crate) fn fix(&self, node: IpAddr, in_kubernetes: bool) -> String {
+        let of_family = self.addresses.iter().find(|address| address.is_ipv4() == node.is_ipv4());
+        match of_family.or(self.addresses.first()) {
+            Some(address) if in_kubernetes => {
+                format!("kubectl delete pods --all-namespaces --field-selector status.podIP={address}")
+            }
+            _ => format!("podman restart {}   # or with whatever has started it", self.container),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podwire::cni::Attachment;
+    use podwire::ledger::Held;
+
+    use super::*;
+
+    fn record(container: &str, addresses: &[(&str, bool)]) -> Record {
+        let held = |(address, own): &(&str, bool)| Held {
+            address: address.parse().unwrap(),
+            set: own.then(|| "10.244.1.0/24".to_owned()),
+        };
+        Record {
+            attachment: Attachment { network: "podwire".into(), container: container.into(), interface: "eth0".into() },
+            addresses: addresses.iter().map(held).collect(),
+            ports: Vec::new(),
+            masquerade: Vec::new(),
+            bandwidth: podwire_conf::Bandwidth::default(),
+            mac: None,
+            sandbox: false,
+            beside: None,
+        }
+    }
+
+    #[test]
+    fn a_pod_with_an_address_from_outside_of_the_nodes_ranges_is_a_stray() {
+        let cidrs: Vec<IpNetwork> = ["10.244.1.0/24", "fd00:1::/64"].map(|cidr| cidr.parse().unwrap()).to_vec();
+        let records = [
+            record("at-home", &[("10.244.1.5", true), ("fd00:1::5", true)]),
+            record("old", &[("10.244.7.5", true), ("fd00:7::5", true)]),
+            record("half", &[("10.244.1.6", true), ("fd00:7::6", true)]),
+            record("given-by-others", &[("192.0.2.7", false)]),
+        ];
+        let strays = of(&records, &cidrs);
+        let said: Vec<_> = strays.iter().map(Stray::sentence).collect();
+        assert_eq!(said.len(), 2, "{said:#?}");
+        assert!(said[0].starts_with("pod 10.244.7.5 and fd00:7::5 (container old) has got"), "{said:#?}");
+        assert!(said[1].starts_with("pod fd00:7::6 (container half) has got"), "{said:#?}");
+        let (ipv4, ipv6) = ("192.168.50.1".parse().unwrap(), "fd50::1".parse().unwrap());
+        assert!(strays[1].fix(ipv4, true).ends_with(" status.podIP=10.244.1.6"));
+        assert!(strays[1].fix(ipv6, true).ends_with(" status.podIP=fd00:7::6"));
+        assert!(strays[1].fix(ipv6, false).starts_with("podman restart half "));
+        assert_eq!(of(&records[..1], &cidrs), []);
+    }
+}
