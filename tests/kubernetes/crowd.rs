@@ -133,18 +133,14 @@ fn a_full_node_starts_and_stops_and_gets_every_address_back() {
 
 /// Waits until containerd has taken the new conflist in, which it does a moment later.
 fn reference_is_used(stage: &Stage) -> Outcome {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
+    until("containerd takes the reference plugins", || {
         stage.apply(&crowd("first", 1))?;
         stage.kubectl(&["rollout", "status", "deployment/first", "--timeout=240s"])?;
         let held = reference_held(stage)?;
         stage.kubectl(&["delete", "deployment", "first", "--timeout=240s"])?;
-        if held > 0 {
-            return until("the first one is gone", || check(reference_held(stage)? == 0, || "it is held still".into()));
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    Err("containerd does not take the reference plugins".into())
+        check(held > 0, || "they have given no address".into())
+    })?;
+    until("the first one is gone", || check(reference_held(stage)? == 0, || "it is held still".into()))
 }
 
 /// How many addresses host-local has given.

@@ -177,6 +177,7 @@ fn a_rebooted_node_has_its_pods_again_and_leaks_no_address() {
 fn a_node_made_anew_with_other_pod_cidrs_is_reached_within_a_second() {
     scene("other-cidrs", |stage| {
         let before = of_now(stage)?;
+        let stray = stage.run_server("stray", MOVING)?;
         let change = || {
             stage.kubectl(&["delete", "node", &name(MOVING), "--timeout=240s"])?;
             // kubelet makes a Node when it starts.
@@ -185,8 +186,31 @@ fn a_node_made_anew_with_other_pod_cidrs_is_reached_within_a_second() {
         let old = before.clone();
         let after = measured(stage, change, move |new| new.pod_cidrs != old.pod_cidrs)?;
         check(after.address == before.address, || format!("{before:?} became {after:?}"))?;
-        is_back(stage, "new")
+        is_back(stage, "new")?;
+        // A pod that the node has kept has an address which is nobody's now: that is told, with the way out.
+        let pod = stage.pod("stray")?;
+        check(pod.addresses == stray.addresses, || format!("{stray:?} became {pod:?}"))?;
+        let says =
+            format!("mend it: kubectl delete pods --all-namespaces --field-selector status.podIP={}", pod.addresses[0]);
+        let said = doctor(stage, MOVING)?;
+        let fix = said.lines().find_map(|line| line.trim().strip_prefix("mend it: kubectl "));
+        check(said.contains(&says), || said.clone())?;
+        stage.place.ask(&fix.unwrap_or_default().split(' ').collect::<Vec<_>>())?;
+        until("the doctor finds nothing", || {
+            let said = doctor(stage, MOVING)?;
+            check(said == "well  nothing found", || said)
+        })
     });
+}
+
+/// What the doctor says on a node.
+fn doctor(stage: &Stage, number: u16) -> Outcome<String> {
+    let here = format!("--field-selector=spec.nodeName={}", name(number));
+    let selected = ["--selector=app.kubernetes.io/name=podwired", &here, "--output=name"];
+    let pod = stage.place.ask(&[&["get", "pods", "--namespace=podwire"], &selected[..]].concat())?;
+    let asked = stage.place.ask(&["exec", "--namespace=podwire", &pod, "--", "podwired", "doctor"]);
+    // With findings its exit code is 1.
+    Ok(asked.unwrap_or_else(|said| said))
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! TCP between pods on two nodes: one byte to and fro, and as much as goes.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde::Serialize;
 
@@ -18,6 +20,9 @@ const PEERS: u32 = 100;
 
 /// How long one connection may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Linux's own choice. A machine may have another default: one that paces by its own clock (BBR) measures that.
+const CONGESTION: &str = "cubic";
 
 /// What is sent at once when it is as much as goes.
 const BLOCK: usize = 128 * 1024;
@@ -89,6 +94,7 @@ fn connect(pair: &Pair) -> Result<(TcpStream, TcpStream), String> {
         let (accepted, _) = listener.accept()?;
         for end in [&stream, &accepted] {
             end.set_nodelay(true)?;
+            setsockopt(end, sockopt::TcpCongestion, &OsString::from(CONGESTION))?;
             end.set_read_timeout(Some(PATIENCE))?;
         }
         Ok((accepted, stream))
