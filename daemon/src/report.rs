@@ -1,7 +1,7 @@
 //! What the daemon knows of itself and of the node, for whoever asks: status, metrics, health. Values only; nothing here
 //! looks at the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -106,6 +106,8 @@ pub struct Report {
     pub made: Counts,
     /// Those of them that put right what had been right before.
     pub repaired: Counts,
+    /// When the last passes were that put right what had been right before: [`UNREST`] at most.
+    pub(crate) repaired_at: VecDeque<Instant>,
     /// What the probes have found, by the peer's name.
     pub probes: BTreeMap<Arc<str>, Probed>,
     /// Whether the present view has been in the kernel as a whole.
@@ -152,6 +154,11 @@ pub struct Path {
 
 /// What [`Report::source`] is where the membership comes from the Kubernetes API.
 pub(crate) const KUBERNETES: &str = "kubernetes";
+
+/// So many passes with repairs within [`UNREST_WITHIN`] are somebody who undoes them. One who restarts a node's network takes
+/// a few.
+const UNREST: usize = 10;
+const UNREST_WITHIN: Duration = Duration::from_secs(60);
 
 /// So many probes in a row without an answer make a peer silent.
 pub const SILENT_AFTER: u32 = 3;
@@ -227,8 +234,19 @@ impl Report {
         self.made.add_all(&outcome.made);
         if self.settled {
             self.repaired.add_all(&outcome.made);
+            if outcome.changes > 0 {
+                self.repaired_at.push_back(now);
+                let surplus = self.repaired_at.len().saturating_sub(UNREST);
+                self.repaired_at.drain(..surplus);
+            }
         }
         self.settled |= self.converged;
+    }
+
+    /// Whether somebody undoes what the passes repair, again and again.
+    pub(crate) fn is_unrest(&self, now: Instant) -> bool {
+        let first = self.repaired_at.front().filter(|_| self.repaired_at.len() == UNREST);
+        first.is_some_and(|first| now.saturating_duration_since(*first) < UNREST_WITHIN)
     }
 
     /// The same for one that looked at a few changed peers only.
@@ -259,6 +277,24 @@ mod tests {
         // Another view has to be brought into the kernel first.
         report.add(View::new(&membership, "node-2").map(Arc::new), &outcome, Duration::ZERO);
         assert_eq!((report.repaired, report.changes), (outcome.made, 3));
+    }
+
+    #[test]
+    fn many_passes_with_repairs_in_a_short_time_are_unrest() {
+        let membership = Membership::parse(include_str!("../../conf/nodes.toml")).unwrap();
+        let mut report = Report::default();
+        let mut pass = |changes| {
+            let outcome = Outcome { changes, ..Outcome::default() };
+            report.add(View::new(&membership, "node-1").map(Arc::new), &outcome, Duration::ZERO);
+            let now = Instant::now();
+            (report.is_unrest(now), report.is_unrest(now + UNREST_WITHIN))
+        };
+        // The first one makes all of it; those that find all well are none.
+        assert_eq!(pass(100), (false, false));
+        (0..20).for_each(|_| assert_eq!(pass(0), (false, false)));
+        (1..UNREST).for_each(|_| assert_eq!(pass(1), (false, false)));
+        assert_eq!(pass(1), (true, false));
+        assert_eq!(pass(1), (true, false));
     }
 
     #[test]

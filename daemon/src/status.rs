@@ -219,7 +219,7 @@ impl Status {
                 nodes: view.map_or(0, |view| view.peers.len() + 1),
             },
             converged: report.converged,
-            wrong: wrong(report, &peers, &local),
+            wrong: wrong(report, &peers, &local, now),
             daemon: Daemon {
                 age_seconds: report.started.map_or(0, |then| age(then).as_secs()),
                 last_pass_age_seconds: report.last_pass.map(|then| age(then).as_secs_f64()),
@@ -290,7 +290,7 @@ pub(crate) const KEPT: &str = "what was believed last is kept";
 
 /// What is wrong: what the passes could not do, who is not believed, whom the probes do not reach, and which pods no peer
 /// reaches.
-fn wrong(report: &Report, peers: &[Peer], local: &Local) -> Vec<String> {
+fn wrong(report: &Report, peers: &[Peer], local: &Local, now: Instant) -> Vec<String> {
     let mut wrong = report.problems.clone();
     if let Some(error) = report.feed.error.as_ref() {
         wrong.push(format!("{error}; {KEPT}"));
@@ -302,6 +302,15 @@ fn wrong(report: &Report, peers: &[Peer], local: &Local) -> Vec<String> {
         }),
         Some(Err(own)) => wrong.push(own.to_string()),
         Some(Ok(view)) => wrong.extend(view.refused.iter().map(ToString::to_string)),
+    }
+    if report.is_unrest(now) {
+        let kinds = report.repaired.named().filter(|(_, count)| *count > 0);
+        let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind}: {count}")).collect();
+        wrong.push(format!(
+            "somebody undoes again and again what podwired puts right (repairs so far: {}), and packets are lost meanwhile: \
+             `podwired doctor` looks for the cause",
+            kinds.join(", ")
+        ));
     }
     let silent = |peer: &Peer| {
         let probed = report.probes.get(peer.name.as_str());

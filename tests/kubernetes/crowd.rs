@@ -2,7 +2,7 @@
 //! plugins, on the same node.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fs};
 
 use podwire_tests::lab::image::NAME;
@@ -10,7 +10,7 @@ use podwire_tests::lab::kube::name;
 use serde_json::{Value, json};
 
 use crate::expect::{Outcome, check};
-use crate::stage::{PATIENCE, Stage, scene, until};
+use crate::stage::{Stage, scene, until};
 use crate::survive::claims;
 
 /// How many pods kubelet takes at most unless it is told otherwise: with those of DaemonSets a node is full.

@@ -157,6 +157,12 @@ fn somebody_who_undoes_every_repair_is_found() {
         // It may be seen at work meanwhile.
         let found = without(without(found, "overlay-port"), "mtu");
         only(&found, "unrest", &["again and again what podwired puts right (repairs so far: route: "])?;
+        // The daemon says it by itself, too.
+        let said = json(&lab.nodes[0].host, &["status", "--json"])?["wrong"].to_string();
+        check(
+            said.contains("somebody undoes again and again what podwired puts right (repairs so far: route: "),
+            || said,
+        )?;
         drop(vandal);
         nothing(lab, &[])
     });

@@ -116,7 +116,7 @@ pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
     let shared = Path::new("/run/bench");
     fs::create_dir_all(shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
     let own = machine::version(&podwired.display().to_string(), &["--version"])?;
-    let machine = Machine::with(own, machine::version("ip", &["-V"])?, &arguments.revision)?;
+    let machine = Machine::with(own, machine::iproute2()?, &arguments.revision)?;
     let wanted = |section| arguments.only.is_none_or(|only| only == section);
 
     let mut report = Report {

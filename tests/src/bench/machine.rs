@@ -108,6 +108,16 @@ pub(crate) fn version(program: &str, arguments: &[&str]) -> Result<String, Strin
     Ok(word.to_owned())
 }
 
+/// The version of `ip`, which names its libraries as well.
+///
+/// # Errors
+/// What could not be executed.
+pub(crate) fn iproute2() -> Result<String, String> {
+    let said = said("ip", &["-V"])?;
+    let word = said.split([' ', ',']).find_map(|word| word.trim().strip_prefix("iproute2-"));
+    Ok(format!("iproute2 {}", word.unwrap_or(said.trim())))
+}
+
 /// What a program says on either stream.
 fn said(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).env_remove("CNI_COMMAND").output();
