@@ -88,6 +88,23 @@ impl Cluster {
     fn has_family(&self, ipv4: bool) -> bool {
         self.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4)
     }
+
+    /// Two nodes, of which this is the first.
+    #[cfg(test)]
+    fn example() -> Self {
+        Self {
+            has_overlay: true,
+            node: "node-1".into(),
+            address: [192, 168, 50, 1].into(),
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            peers: vec![Peer {
+                name: "node-2".into(),
+                address: [192, 168, 50, 2].into(),
+                pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
+            }],
+        }
+    }
 }
 
 /// Examines the node.

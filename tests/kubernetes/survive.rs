@@ -9,7 +9,7 @@ use podwire_tests::lab::stream::Stream;
 use podwire_tests::lab::{SOON, eventually};
 
 use crate::expect::{FAMILIES, Outcome, check};
-use crate::pods::Pod;
+use crate::pods::{Pod, server};
 use crate::ready::reaches_all;
 use crate::stage::{NODES, Stage, scene, until};
 
@@ -234,6 +234,21 @@ fn without_an_api_server_sandboxes_are_made_anew_and_podwired_starts_from_what_i
             away.end()?;
             reaches_all(stage, 3)?;
             stage.all_ready()
-        })
+        })?;
+        the_scheduler_follows(stage)
     });
+}
+
+/// That the scheduler has heard of the nodes since the API is back. It asks ever more rarely (half a minute at most) and
+/// meanwhile goes by what it knew: it would give a pod to a node that is being drained.
+fn the_scheduler_follows(stage: &Stage) -> Outcome {
+    stage.kubectl(&["cordon", &name(3)])?;
+    until("the scheduler knows that a node takes no pods", || {
+        stage.apply(&server("refused", 3))?;
+        let refused = ["wait", "--for=condition=PodScheduled=False", "pod/refused", "--timeout=5s"];
+        let refused = stage.kubectl(&refused);
+        stage.kubectl(&["delete", "pod", "refused", "--timeout=240s"])?;
+        refused
+    })?;
+    stage.kubectl(&["uncordon", &name(3)]).map(drop)
 }

@@ -19,6 +19,7 @@ mod hostport;
 mod install;
 mod installer;
 mod kernel;
+mod kernel_nftables;
 mod kernel_overlay;
 mod membership;
 mod metrics;

@@ -129,22 +129,6 @@ fn strangers(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Peer;
-
-    fn cluster() -> Cluster {
-        Cluster {
-            has_overlay: true,
-            node: "node-1".into(),
-            address: [192, 168, 50, 1].into(),
-            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-            peers: vec![Peer {
-                name: "node-2".into(),
-                address: [192, 168, 50, 2].into(),
-                pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
-            }],
-        }
-    }
 
     fn address(device: u32, text: &str) -> Address {
         Address { device, address: text.parse().unwrap() }
@@ -154,13 +138,13 @@ mod tests {
     fn pain29_an_address_that_no_interface_has_is_named_with_those_that_are_there() {
         let links = BTreeMap::new();
         let has = [address(1, "127.0.0.1/8"), address(2, "10.0.2.15/24"), address(2, "fe80::1/64")];
-        let found = own(&cluster(), "file /nodes", &has, &links).unwrap();
+        let found = own(&Cluster::example(), "file /nodes", &has, &links).unwrap();
         assert!(
             found.cause.ends_with("has address 192.168.50.1, which is on none of its interfaces: it has 10.0.2.15"),
             "{}",
             found.cause
         );
-        assert_eq!(own(&cluster(), "", &[address(2, "192.168.50.1/24")], &links), None);
+        assert_eq!(own(&Cluster::example(), "", &[address(2, "192.168.50.1/24")], &links), None);
     }
 
     #[test]
@@ -179,8 +163,12 @@ mod tests {
             route("10.0.0.0/8", 4),
             route("0.0.0.0/0", 4),
         ];
-        let found =
-            strangers(&cluster(), &[address(3, "10.244.1.1/24"), address(2, "10.0.0.1/8")], &routes, &BTreeMap::new());
+        let found = strangers(
+            &Cluster::example(),
+            &[address(3, "10.244.1.1/24"), address(2, "10.0.0.1/8")],
+            &routes,
+            &BTreeMap::new(),
+        );
         let fixes: Vec<_> = found.iter().map(|finding| finding.fix.as_str()).collect();
         let wanted = ["ip address delete 10.244.1.1/24 dev number 3", "ip -4 route delete 10.244.2.0/25 proto 4"];
         assert_eq!(fixes, wanted);

@@ -130,7 +130,6 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Peer;
     use podwire_kernel::nexthop::Encap;
     use podwire_kernel::route::Target;
 
@@ -157,18 +156,7 @@ mod tests {
 
     #[test]
     fn routes_and_nexthops_of_ours_that_no_membership_explains_are_found() {
-        let cluster = Cluster {
-            has_overlay: true,
-            node: "node-1".into(),
-            address: [192, 168, 50, 1].into(),
-            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-            peers: vec![Peer {
-                name: "node-2".into(),
-                address: [192, 168, 50, 2].into(),
-                pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
-            }],
-        };
+        let cluster = Cluster::example();
         let route = |text: &str| Route {
             destination: text.parse().unwrap(),
             metric: 0,
