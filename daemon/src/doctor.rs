@@ -193,7 +193,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
             }
             if !status.converged {
                 // The membership, the peers and the pods are looked at below, with more to say.
-                let looked_at = ["membership: ", "peer ", "the way to ", "pod ", "somebody undoes "];
+                let looked_at = ["membership: ", "peer ", "the way to ", "pod ", "within the last minute "];
                 let of_passes = status.wrong.iter().filter(|sentence| {
                     !sentence.ends_with(KEPT) && !looked_at.iter().any(|start| sentence.starts_with(start))
                 });

@@ -307,8 +307,8 @@ fn wrong(report: &Report, peers: &[Peer], local: &Local, now: Instant) -> Vec<St
         let kinds = report.repaired.named().filter(|(_, count)| *count > 0);
         let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind}: {count}")).collect();
         wrong.push(format!(
-            "somebody undoes again and again what podwired puts right (repairs so far: {}), and packets are lost meanwhile: \
-             `podwired doctor` looks for the cause",
+            "within the last minute somebody has undone again and again what podwired puts right (repairs so far: {}), and packets \
+             were lost: `podwired doctor` says whether that goes on",
             kinds.join(", ")
         ));
     }

@@ -160,7 +160,7 @@ fn somebody_who_undoes_every_repair_is_found() {
         // The daemon says it by itself, too.
         let said = json(&lab.nodes[0].host, &["status", "--json"])?["wrong"].to_string();
         check(
-            said.contains("somebody undoes again and again what podwired puts right (repairs so far: route: "),
+            said.contains("somebody has undone again and again what podwired puts right (repairs so far: route: "),
             || said,
         )?;
         drop(vandal);
