@@ -111,7 +111,7 @@ fn the_readmes_commands_name_files_that_are_there() {
         }
     }
     assert!(seen > 10);
-    let image = format!(" podwired-{}.tar\n", env!("CARGO_PKG_VERSION"));
+    let image = format!(" target/podwired-{}.tar ", env!("CARGO_PKG_VERSION"));
     assert!(readme.contains(&image), "{image}");
 }
 
