@@ -295,14 +295,19 @@ fn sets_and_rules_of_every_sort_are_listed_as_they_were_written() {
     }
 }
 
+/// A table with somebody's elements in it; those that are to come beside them, and those.
+fn beside_others() -> (Socket, Table, Vec<Element>, Vec<Element>) {
+    let (mut socket, table) = (socket_of_nftables(), everything());
+    let (mine, others) = (elements(5, "pwmine"), elements(6, "pwother"));
+    nft::establish(&mut socket, &table, &others).unwrap();
+    (socket, table, mine, others)
+}
+
 #[test]
 fn elements_outlive_what_is_done_to_their_table() {
     let host = host();
     host.enter(|| {
-        let mut socket = Socket::netfilter().unwrap();
-        let table = everything();
-        let (mine, others) = (elements(5, "pwmine"), elements(6, "pwother"));
-        nft::establish(&mut socket, &table, &others).unwrap();
+        let (mut socket, table, mine, others) = beside_others();
         let nft = |line: &str| host.run("nft", &line.split(' ').collect::<Vec<_>>()).unwrap();
         // A rule of a stranger in a chain of ours goes, a stranger's chain and set stay.
         nft("add rule inet ours called accept");
@@ -332,10 +337,7 @@ fn elements_outlive_what_is_done_to_their_table() {
 fn a_set_of_other_types_is_made_anew_and_its_neighbours_keep_their_elements() {
     let host = host();
     host.enter(|| {
-        let mut socket = Socket::netfilter().unwrap();
-        let table = everything();
-        let (mine, others) = (elements(5, "pwmine"), elements(6, "pwother"));
-        nft::establish(&mut socket, &table, &others).unwrap();
+        let (mut socket, table, mine, others) = beside_others();
         let nft = |line: &str| host.run("nft", &line.split(' ').collect::<Vec<_>>()).unwrap();
         for wrong in [
             "{ type ipv4_addr . inet_service : ipv4_addr . inet_service ; }",
