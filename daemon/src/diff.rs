@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use podwire_kernel::Request;
 use podwire_kernel::address::Address;
-use podwire_kernel::link::{self, Link, Vxlan};
-use podwire_kernel::message::Message;
+use podwire_kernel::link::{self, Link, Vxlan, vni_filter};
 use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::netlink::message::Message;
 use podwire_kernel::nexthop::Nexthop;
 use podwire_kernel::route::{Route, Target};
-use podwire_kernel::{Request, tunnel};
 
 use crate::state::{Device, State};
 
@@ -89,7 +89,7 @@ pub fn state<'a>(
     let missing_vnis = desired.vnis.difference(&found.vnis).zip(device.into_iter().cycle());
     let surplus_vnis = found.vnis.difference(&desired.vnis).zip(device.into_iter().cycle());
     let first = missing_vnis
-        .map(|(vni, device)| tunnel::add(device, *vni))
+        .map(|(vni, device)| vni_filter::add(device, *vni))
         .chain(to_set(&desired.addresses, &found.addresses).map(Address::replace))
         .chain(to_set(&desired.routes, &found.routes).filter(guard).map(set))
         .chain(to_set(&desired.neighbours, &found.neighbours).map(Neighbour::replace))
@@ -102,7 +102,7 @@ pub fn state<'a>(
         .chain(to_remove(&desired.neighbours, &found.neighbours).map(Neighbour::delete))
         .chain(to_remove(&desired.routes, &found.routes).filter(guard).map(Route::delete))
         .chain(to_remove(&desired.addresses, &found.addresses).map(Address::delete))
-        .chain(surplus_vnis.map(|(vni, device)| tunnel::delete(device, *vni)));
+        .chain(surplus_vnis.map(|(vni, device)| vni_filter::delete(device, *vni)));
     first.chain(then)
 }
 

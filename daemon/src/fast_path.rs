@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use podwire_conf::defaults::HOST_VETH_PREFIX;
 use podwire_kernel::bpf::{Map, Number, Program};
-use podwire_kernel::classifier::{self, Hook, Queues};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::tc::bpf_hook::{self, Hook, Queues};
 use podwire_kernel::{Error, Result, Socket, link};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info, warn};
@@ -119,7 +119,7 @@ impl FastPath {
     /// Gives hooks to the overlay's device, which has just been made.
     pub(crate) fn prepare(&mut self, socket: &mut Socket, device: u32) {
         if self.is_on()
-            && let Err(error) = socket.execute(classifier::add_hooks(device))
+            && let Err(error) = socket.execute(bpf_hook::add_hooks(device))
         {
             *self = Self::off(&why(&error));
         }
@@ -235,13 +235,13 @@ impl Loaded {
                 info!("set sysctl {} to {}", liberal.path, liberal.value);
             }
         }
-        let queues = classifier::queues(socket)?;
+        let queues = bpf_hook::queues(socket)?;
         self.take_off(socket, pods, node.tunnel, &queues)?;
         // Whoever has taken hooks from a device has had it drop packets already.
         let has_lost = |device: &u32| queues.get(device).is_some_and(|queues| !queues.hooks && !queues.ingress);
         let mut lost: BTreeSet<_> = self.at.iter().copied().filter(has_lost).collect();
         for device in &lost {
-            socket.execute(classifier::add_hooks(*device))?;
+            socket.execute(bpf_hook::add_hooks(*device))?;
         }
         self.at.retain(|device| queues.get(device).is_some_and(|queues| queues.hooks));
         lost.extend(self.look(socket)?);
@@ -275,8 +275,8 @@ impl Loaded {
         let Some(programs) = &self.programs else { return Ok(false) };
         let remember = if is_tunnel { &programs.remember_tunnel } else { &programs.remember };
         let requests = vec![
-            classifier::attach(device, Hook::Out, REMEMBER, remember),
-            classifier::attach(device, Hook::In, FORWARD, &programs.forward),
+            bpf_hook::attach(device, Hook::Out, REMEMBER, remember),
+            bpf_hook::attach(device, Hook::In, FORWARD, &programs.forward),
         ];
         match socket.execute_all(requests).into_iter().next() {
             None => {
@@ -301,8 +301,8 @@ impl Loaded {
             if ours && found.hooks && !found.is_bare() {
                 self.at.remove(device);
                 for hook in Hook::BOTH {
-                    if classifier::attached(socket, *device, hook)? {
-                        socket.execute(classifier::detach(*device, hook))?;
+                    if bpf_hook::attached(socket, *device, hook)? {
+                        socket.execute(bpf_hook::detach(*device, hook))?;
                         info!("the fast path leaves out device {device}, whose packets are queued");
                     }
                 }
@@ -320,7 +320,7 @@ impl Loaded {
         let mut lost = BTreeSet::new();
         for device in &self.at {
             for hook in Hook::BOTH {
-                match classifier::attached(socket, *device, hook) {
+                match bpf_hook::attached(socket, *device, hook) {
                     Ok(true) => {}
                     Ok(false) => _ = lost.insert(*device),
                     Err(error) if error.is_gone() => _ = lost.insert(*device),
@@ -353,12 +353,12 @@ impl Loaded {
 /// Takes what an earlier daemon has left off all devices. The hooks stay: to take them away costs packets, and they go with
 /// their devices.
 fn clean(socket: &mut Socket) -> Result<()> {
-    let queues = classifier::queues(socket)?;
+    let queues = bpf_hook::queues(socket)?;
     for device in queues.into_iter().filter_map(|(device, queues)| queues.hooks.then_some(device)) {
         for hook in Hook::BOTH {
-            if classifier::attached(socket, device, hook)? {
+            if bpf_hook::attached(socket, device, hook)? {
                 info!("the fast path is taken off device {device}");
-                socket.execute(classifier::detach(device, hook))?;
+                socket.execute(bpf_hook::detach(device, hook))?;
             }
         }
     }

@@ -4,7 +4,8 @@
 use std::{fs, io};
 
 use podwire_conf::defaults;
-use podwire_kernel::{Socket, nexthop, tunnel};
+use podwire_kernel::link::vni_filter;
+use podwire_kernel::{Socket, nexthop};
 use tracing::info;
 
 /// Asks for nexthop objects and for VNI filters, and says once what the kernel has.
@@ -18,7 +19,7 @@ pub(crate) fn ask(socket: &mut Socket) -> io::Result<()> {
         return Err(io::Error::other(without("nexthop objects", "5.3")));
     }
     // Who answers is the VXLAN driver, which may be a module that comes with the first device.
-    let filters = has(tunnel::list(socket, 0).map(drop))?;
+    let filters = has(vni_filter::list(socket, 0).map(drop))?;
     let filters = if filters { "yes" } else { "told when the device is made" };
     info!(release, nexthop_objects = "yes", vni_filter = filters, "asked what the kernel has");
     Ok(())

@@ -1,7 +1,8 @@
 //! What the kernel has of ours: always a fresh look, never a memory.
 
 use podwire_conf::defaults;
-use podwire_kernel::{Result, Socket, address, neighbour, nexthop, route, tunnel};
+use podwire_kernel::link::vni_filter;
+use podwire_kernel::{Result, Socket, address, neighbour, nexthop, route};
 
 use crate::desired::NexthopIds;
 use crate::state::State;
@@ -14,7 +15,7 @@ use crate::state::State;
 pub fn state(socket: &mut Socket, device: Option<u32>) -> Result<(State, NexthopIds)> {
     let mut state = State::default();
     if let Some(device) = device {
-        state.vnis = tunnel::list(socket, device)?.into_iter().collect();
+        state.vnis = vni_filter::list(socket, device)?.into_iter().collect();
         address::list(socket, Some(device))?.into_iter().for_each(|address| state.with_address(address));
         neighbour::list(socket, device)?.into_iter().for_each(|neighbour| state.with_neighbour(neighbour));
     }

@@ -1,6 +1,6 @@
 //! What a change is of, and how many changes there were of each kind: pure.
 
-use podwire_kernel::message::Subject;
+use podwire_kernel::netlink::message::Subject;
 
 /// What a change is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

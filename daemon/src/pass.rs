@@ -11,11 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults;
-use podwire_kernel::elsewhere::{self, Elsewhere};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::link::Link;
-use podwire_kernel::message::Message;
-use podwire_kernel::{Error, Request, Socket, forwarding, link, route};
+use podwire_kernel::link::moved::{self, Elsewhere};
+use podwire_kernel::link::{self, Link};
+use podwire_kernel::netlink::message::Message;
+use podwire_kernel::{Error, Request, Socket, forwarding, route};
 use tracing::info;
 
 use crate::args::Run;
@@ -273,7 +273,7 @@ impl Worker {
     /// Removes our device from the namespaces that somebody has taken it to: it holds its networks here still, which the one
     /// that we have made since is refused, then.
     fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
-        let taken = elsewhere::list(&mut self.route).map_err(|error| error.to_string())?;
+        let taken = moved::list(&mut self.route).map_err(|error| error.to_string())?;
         let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
         let changes: Vec<_> = ours.map(Elsewhere::delete).collect();
         let refused = self.apply(changes, outcome);

@@ -8,12 +8,13 @@ use podwire::cni::Failure;
 use podwire::ledger::{Ledger, Record};
 use podwire::outer::Outer;
 use podwire_conf::defaults;
-use podwire_kernel::message::Message;
-use podwire_kernel::neighbour::Neighbour;
-use podwire_kernel::port::Port;
-use podwire_kernel::route::Route;
+use podwire_kernel::link::settings::{self, Port};
+use podwire_kernel::link::{self};
+use podwire_kernel::neighbour::{self, Neighbour};
+use podwire_kernel::netlink::message::Message;
+use podwire_kernel::route::{self, Route};
 use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::{Request, Result, Socket, link, neighbour, port, route};
+use podwire_kernel::{Request, Result, Socket};
 use tracing::info;
 
 use crate::kind::Kind;
@@ -90,7 +91,7 @@ fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Failure> {
 
 fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
     let names: Vec<_> = pods.iter().map(|pod| pod.outer.name.as_str()).collect();
-    let ports = port::by_names(socket, &names)?;
+    let ports = settings::by_names(socket, &names)?;
     let neighbours = pods.iter().filter_map(|pod| Some(pod.outer.neighbours(ports.get(&pod.outer.name)?.link.index)));
     let neighbours: Vec<_> = neighbours.flatten().collect();
     let missing = neighbour::missing(socket, &neighbours)?;
@@ -121,7 +122,7 @@ fn repair(outer: &Outer, port: &Port, found: &Found) -> Repair {
         let mut settings = outer.ipv4_settings();
         settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
         if !settings.is_empty() {
-            repair.requests.push(port::set_ipv4(link.index, &link.name, &settings));
+            repair.requests.push(settings::set_ipv4(link.index, &link.name, &settings));
         }
     }
     if let Some(ipv6) = ipv6 {
@@ -183,7 +184,7 @@ fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
 #[cfg(test)]
 mod tests {
     use podwire_kernel::link::Link;
-    use podwire_kernel::port::{Ipv4, Ipv6};
+    use podwire_kernel::link::settings::{Ipv4, Ipv6};
     use podwire_kernel::{Mac, family};
 
     use super::*;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use podwire_conf::defaults;
-use podwire_kernel::notice::Notices;
+use podwire_kernel::netlink::monitor::Notices;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};

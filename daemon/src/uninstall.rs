@@ -14,9 +14,10 @@ use podwire::cni::Failure;
 use podwire::plan;
 use podwire::release::{self, Attached};
 use podwire_conf::defaults;
+use podwire_kernel::link::{self, removal};
 use podwire_kernel::nft::Table;
-use podwire_kernel::route::Target;
-use podwire_kernel::{Socket, link, nexthop, removal, route};
+use podwire_kernel::route::{self, Target};
+use podwire_kernel::{Socket, nexthop};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Uninstall;

@@ -7,7 +7,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Request, Result, Socket, family};
 
 /// An address with its prefix length on the device with an index.

@@ -3,12 +3,12 @@
 //! There is no compiler and no object file: what a program does is in its source here, and a build needs nothing but
 //! Rust. What may not live here: what any one program is for.
 
+mod assembler;
 mod call;
-mod code;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-pub use self::code::{Code, Condition, Label, Register, Width};
+pub use self::assembler::{Code, Condition, Label, Register, Width};
 use crate::{Error, Result};
 
 /// `BPF_MAP_CREATE`, `BPF_MAP_UPDATE_ELEM`, `BPF_PROG_LOAD` (uapi/linux/bpf.h).
@@ -122,7 +122,7 @@ impl AsFd for Program {
 fn load(name: &str, instructions: &[u8], log: &mut [u8]) -> std::io::Result<OwnedFd> {
     // No helper that it calls is reserved to programs under the GPL.
     let licence = c"Apache-2.0";
-    let count = u32::try_from(instructions.len() / code::LENGTH).unwrap_or(u32::MAX);
+    let count = u32::try_from(instructions.len() / assembler::LENGTH).unwrap_or(u32::MAX);
     let mut attributes = Vec::new();
     let number = |attributes: &mut Vec<u8>, value: u32| attributes.extend(value.to_ne_bytes());
     let address = |attributes: &mut Vec<u8>, value: usize| attributes.extend((value as u64).to_ne_bytes());

@@ -1,5 +1,13 @@
 //! A network device: reading one by name or index, making the three kinds we own (veth pairs, the ifb devices beside
 //! them, one VXLAN device), changing one in place, removing one.
+//!
+//! Below it: `settings` (a bridge port's and a device's settings), `vni_filter`, `moved` (devices taken to another
+//! namespace), `removal`. What may not live here: addresses, neighbours and queueing disciplines on a device.
+
+pub mod moved;
+pub mod removal;
+pub mod settings;
+pub mod vni_filter;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -10,7 +18,7 @@ use netlink_packet_route::link::{
     LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Error, Mac, Request, Result, Socket};
 
 const IFLA_INET_CONF: u16 = 1;

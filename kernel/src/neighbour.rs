@@ -7,9 +7,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::RouteType;
 
-use crate::attribute::attributes;
 use crate::family::{self, IpVersion};
-use crate::message::Message;
+use crate::netlink::attribute::attributes;
+use crate::netlink::message::Message;
 use crate::{Mac, Request, Result, Socket};
 
 /// A permanent neighbour.

@@ -14,9 +14,9 @@ use netlink_packet_route::route::{
     RouteIp6Tunnel, RouteIp6TunnelFlags, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
 };
 
-use crate::attribute::{attributes, number};
 use crate::family::{self, IpVersion};
-use crate::message::{DELETE_NEXTHOP, GET_NEXTHOP, Message, NEW_NEXTHOP, Plain};
+use crate::netlink::attribute::{attributes, number};
+use crate::netlink::message::{DELETE_NEXTHOP, GET_NEXTHOP, Message, NEW_NEXTHOP, Plain};
 use crate::{Request, Result, Socket};
 
 const NHA_ID: u16 = 1;

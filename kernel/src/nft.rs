@@ -4,16 +4,16 @@
 //! old rules or the new ones. What rules there should be is said elsewhere. The elements of sets belong to whoever put
 //! them there: they are values of their own ([`Element`]), and outlive the replacement of the table.
 
-mod answer;
 mod counter;
 mod element;
+mod ensure;
 mod expression;
-mod forward;
+mod field;
+mod forward_policy;
 mod keys;
-mod names;
-mod part;
+mod listing;
+mod reply;
 mod set;
-mod skeleton;
 
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, GenMessage, Hook, HookNumber, InetHookNumber, NfTablesMessage, RuleAttribute,
@@ -23,16 +23,16 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
-use self::answer::Answer;
 pub use self::counter::counted;
 pub use self::element::{Data, Element, Field, elements, missing};
+pub use self::ensure::{Established, establish, withdraw};
 pub use self::expression::Rule;
-pub use self::forward::{Dropping, dropping};
+pub use self::field::Part;
+pub use self::forward_policy::{Dropping, dropping};
 pub use self::keys::{Keys, keys};
-pub use self::names::{Names, names};
-pub use self::part::Part;
+pub use self::listing::{Names, names};
+use self::reply::Answer;
 pub use self::set::{Content, Set, Type};
-pub use self::skeleton::{Established, establish, withdraw};
 use crate::{Error, Request, Result, Socket};
 
 /// A table of the `inet` family.
@@ -325,7 +325,7 @@ impl Chain {
             // Whatever other fields of the hook the kernel adds.
             (Some(base), Some(place)) => {
                 let kind = ChainAttribute::Type(base.kind.name().into());
-                found.has(&kind) && base.place().iter().all(|field| answer::has(place, field))
+                found.has(&kind) && base.place().iter().all(|field| reply::has(place, field))
             }
             (None, None) => true,
             _ => false,

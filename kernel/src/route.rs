@@ -13,9 +13,9 @@ use netlink_packet_route::route::{
 };
 use nix::errno::Errno;
 
-use crate::attribute::{attributes, number};
 use crate::family::{self, IpVersion};
-use crate::message::Message;
+use crate::netlink::attribute::{attributes, number};
+use crate::netlink::message::Message;
 use crate::{Error, Request, Result, Socket};
 
 /// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.

@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Request, family};
 
 /// Packets from an address are routed by a table.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use podwire_conf::{Bandwidth, Dns};
-use podwire_kernel::link::{self, End, Veth};
-use podwire_kernel::message::Message;
+use podwire_kernel::link::{self, End, Veth, removal};
+use podwire_kernel::netlink::message::Message;
 use podwire_kernel::netns::Namespace;
 use podwire_kernel::sysctl::{Proc, Tree};
-use podwire_kernel::{Request, Socket, family, forwarding, removal, route};
+use podwire_kernel::{Request, Socket, family, forwarding, route};
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::delegate::{self, Given};

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use podwire_kernel::link::removal;
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::{Result as Kernel, Socket, removal};
+use podwire_kernel::{Result as Kernel, Socket};
 
 use crate::cni::{Attachment, Code, Del, Failure};
 use crate::ledger::{Ledger, Record};

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use podwire_conf::defaults;
-use podwire_kernel::{Socket, link, removal};
+use podwire_kernel::Socket;
+use podwire_kernel::link::{self, removal};
 
 use crate::cni::{Attachment, Code, Failure, Gc};
 use crate::ledger::Ledger;

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_conf::{Bandwidth, Route as PodRoute, defaults, hash};
 use podwire_kernel::address::Address;
-use podwire_kernel::link::Ipv4Setting;
-use podwire_kernel::message::Message;
+use podwire_kernel::link::{self, Ipv4Setting};
 use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::netlink::message::Message;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::rule::Rule;
 use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::{Mac, Request, classifier, family, link};
+use podwire_kernel::tc::bpf_hook;
+use podwire_kernel::{Mac, Request, family};
 
 use crate::cni::{Add, Attachment};
 use crate::outer::Outer;
@@ -253,7 +254,7 @@ impl Plan {
     /// What the node's fast path needs, before the host's end comes up: to give hooks to a device that carries packets
     /// costs some of them. The pod can do without.
     pub fn hooks(&self, device: u32) -> Option<Request<Message>> {
-        self.fast_path.then(|| classifier::add_hooks(device))
+        self.fast_path.then(|| bpf_hook::add_hooks(device))
     }
 
     /// The host's side, once the pair exists: after this the pod is reachable.

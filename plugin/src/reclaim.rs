@@ -1,6 +1,7 @@
 //! Taking back what dead pods hold: an attachment is alive while its device on the host exists.
 
-use podwire_kernel::{Socket, link, removal};
+use podwire_kernel::Socket;
+use podwire_kernel::link::{self, removal};
 
 use crate::cni::Failure;
 use crate::ledger::Ledger;

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use podwire_conf::defaults;
-use podwire_kernel::{Socket, link, removal};
+use podwire_kernel::Socket;
+use podwire_kernel::link::{self, removal};
 
 use crate::cni::Failure;
 use crate::ledger::{Ledger, Record};

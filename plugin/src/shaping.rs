@@ -2,7 +2,7 @@
 
 use podwire_conf::{Bandwidth, Bucket};
 use podwire_kernel::link::{Ifb, Link};
-use podwire_kernel::shaping::{self, Rates};
+use podwire_kernel::tc::shaping::{self, Rates};
 use podwire_kernel::{Mac, Socket};
 
 use crate::cni::{Attachment, Code, Failure};

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use podwire_kernel::nexthop::{Encap, Nexthop};
-use podwire_kernel::notice::Notices;
+use podwire_kernel::Socket;
+use podwire_kernel::netlink::monitor::Notices;
+use podwire_kernel::nexthop::{self, Encap, Nexthop};
 use podwire_kernel::route::{Route, Target};
-use podwire_kernel::{Socket, nexthop};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{self, Membership};
 use podwire_tests::lab::{Lab, SOON, daemon, eventually};

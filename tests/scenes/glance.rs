@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_kernel::{Socket, address, link, neighbour, nexthop, route, tunnel};
+use podwire_kernel::link::{self, vni_filter};
+use podwire_kernel::{Socket, address, neighbour, nexthop, route};
 use podwire_tests::lab::SOON;
 use podwire_tests::lab::host::Host;
 
@@ -37,7 +38,7 @@ fn parts(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
     let Some(mut device) = link::by_name(socket, "podwire.1")? else { return Ok(vec!["no device".into()]) };
     let index = std::mem::take(&mut device.index);
     let mut lines = vec![format!("{device:?}")];
-    lines.extend(tunnel::list(socket, index)?.iter().map(|vni| format!("VNI {vni}")));
+    lines.extend(vni_filter::list(socket, index)?.iter().map(|vni| format!("VNI {vni}")));
     lines.extend(address::list(socket, Some(index))?.iter().map(ToString::to_string));
     lines.extend(neighbour::list(socket, index)?.iter().map(ToString::to_string));
     lines.extend(nexthop::list(socket, 112)?.0.iter().map(|nexthop| format!("{nexthop} {}", nexthop.device == index)));

@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 use std::slice::from_ref;
 
-use podwire_kernel::address::Address;
-use podwire_kernel::link::{End, Veth, Vxlan};
-use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::address::{self, Address};
+use podwire_kernel::link::{self, End, Veth, Vxlan, vni_filter};
+use podwire_kernel::neighbour::{self, Neighbour};
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::nexthop::{Encap, Nexthop};
-use podwire_kernel::route::{Route, Target};
-use podwire_kernel::{Mac, Socket, address, link, neighbour, nexthop, route, tunnel};
+use podwire_kernel::nexthop::{self, Encap, Nexthop};
+use podwire_kernel::route::{self, Route, Target};
+use podwire_kernel::{Mac, Socket};
 use podwire_tests::lab::host::Host;
 
 const OURS: u8 = 112;
@@ -38,14 +38,14 @@ fn a_vxlan_device_is_read_back_as_it_was_made() {
         let found = link::by_index(&mut socket, index).unwrap().unwrap();
         assert_eq!((found.vxlan, found.mtu, found.up), (Some(OVERLAY), 1450, true));
         assert_eq!(found.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
-        socket.execute(tunnel::add(index, 1)).unwrap();
-        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [1]);
+        socket.execute(vni_filter::add(index, 1)).unwrap();
+        assert_eq!(vni_filter::list(&mut socket, index).unwrap(), [1]);
         // The kernel lists neighbours as a range.
-        socket.execute(tunnel::add(index, 2)).unwrap();
-        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [1, 2]);
-        socket.execute(tunnel::delete(index, 2)).unwrap();
-        socket.execute(tunnel::delete(index, 1)).unwrap();
-        assert_eq!(tunnel::list(&mut socket, index).unwrap(), [0_u32; 0]);
+        socket.execute(vni_filter::add(index, 2)).unwrap();
+        assert_eq!(vni_filter::list(&mut socket, index).unwrap(), [1, 2]);
+        socket.execute(vni_filter::delete(index, 2)).unwrap();
+        socket.execute(vni_filter::delete(index, 1)).unwrap();
+        assert_eq!(vni_filter::list(&mut socket, index).unwrap(), [0_u32; 0]);
         socket.execute(link::delete("vx")).unwrap();
         socket.execute(link::delete("vx")).unwrap();
         assert_eq!(link::by_name(&mut socket, "vx").unwrap(), None);

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_kernel::address::Address;
-use podwire_kernel::link::Vxlan;
-use podwire_kernel::nexthop::{Encap, Nexthop};
-use podwire_kernel::route::{Route, Target};
-use podwire_kernel::{Mac, Request, Socket, elsewhere, link, nexthop, route, tunnel};
+use podwire_kernel::link::{self, Vxlan, moved, vni_filter};
+use podwire_kernel::nexthop::{self, Encap, Nexthop};
+use podwire_kernel::route::{self, Route, Target};
+use podwire_kernel::{Mac, Request, Socket};
 use podwire_tests::lab::host::Host;
 
 const OURS: u8 = 112;
@@ -101,8 +101,8 @@ fn a_tunnel_that_was_taken_elsewhere_is_found_and_removed_there_and_nobody_elses
     host.enter(|| {
         let mut socket = Socket::route().unwrap();
         let index = overlay(&mut socket, "vx");
-        socket.execute(tunnel::add(index, 1)).unwrap();
-        assert_eq!(elsewhere::list(&mut socket).unwrap(), []);
+        socket.execute(vni_filter::add(index, 1)).unwrap();
+        assert_eq!(moved::list(&mut socket).unwrap(), []);
         host.run("ip", &["netns", "add", "thief"]).unwrap();
         host.run("ip", &["link", "set", "vx", "netns", "thief"]).unwrap();
         // Made there, of the same settings; and one that is here.
@@ -110,12 +110,12 @@ fn a_tunnel_that_was_taken_elsewhere_is_found_and_removed_there_and_nobody_elses
             ["netns", "exec", "thief", "ip", "link", "add", "theirs", "type", "vxlan", "external", "vnifilter"];
         host.run("ip", &theirs).unwrap();
         overlay(&mut socket, "vy");
-        let found = elsewhere::list(&mut socket).unwrap();
+        let found = moved::list(&mut socket).unwrap();
         let names: Vec<_> = found.iter().map(|elsewhere| elsewhere.link.name.as_str()).collect();
         assert_eq!(names, ["vx"]);
         socket.execute(found[0].delete()).unwrap();
         socket.execute(found[0].delete()).unwrap();
-        assert_eq!(elsewhere::list(&mut socket).unwrap(), []);
+        assert_eq!(moved::list(&mut socket).unwrap(), []);
         let left = host.run("ip", &["-n", "thief", "-brief", "link"]).unwrap();
         assert!(left.contains("theirs") && !left.contains("vx"), "{left}");
         host.run("ip", &["netns", "delete", "thief"]).unwrap();

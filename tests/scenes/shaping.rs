@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use podwire_kernel::link::{self, End, Ifb, Veth};
 use podwire_kernel::netns::Namespace;
-use podwire_kernel::shaping::{self, Bucket, Rates};
-use podwire_kernel::{Mac, Result, Socket, qdisc};
+use podwire_kernel::tc::qdisc;
+use podwire_kernel::tc::shaping::{self, Bucket, Rates};
+use podwire_kernel::{Mac, Result, Socket};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::{self, SOON};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 
-use super::answer::{self, Answer};
 use super::message;
+use crate::nft::reply::{self, Answer};
 use crate::{Request, Result, Socket};
 
 /// `NFTA_OBJ_*`, `NFT_OBJECT_COUNTER`, `NFTA_COUNTER_PACKETS` (uapi/linux/netfilter/nf_tables.h).
@@ -46,6 +46,6 @@ pub fn counted(socket: &mut Socket, table: &str, counters: &[&str]) -> Result<Ve
 }
 
 fn packets(found: &Answer) -> Option<u64> {
-    let packets = answer::get(found.get(DATA)?, PACKETS)?;
+    let packets = reply::get(found.get(DATA)?, PACKETS)?;
     packets.try_into().ok().map(u64::from_be_bytes)
 }

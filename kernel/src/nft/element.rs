@@ -10,11 +10,10 @@ use netlink_packet_netfilter::nftables::{
     VerdictAttribute,
 };
 
-use super::answer::{self, Answer};
 use super::set::{Content, Set, Type, WORD};
 use super::{Table, message, sets};
-use crate::family;
-use crate::{Error, Request, Result, Socket};
+use crate::nft::reply::{self, Answer};
+use crate::{Error, Request, Result, Socket, family};
 
 /// An element of a set or of a map.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,7 +200,7 @@ impl Element {
         let Some(answer) = answer else { return Presence::Absent };
         let Some(found) = listed(&answer).next() else { return Presence::Absent };
         let is = |kind, wanted: Option<SetElementAttribute>| {
-            answer::get(found, kind) == wanted.as_ref().map(answer::value).as_deref()
+            reply::get(found, kind) == wanted.as_ref().map(reply::value).as_deref()
         };
         let same = is(KEY, Some(self.key())) && is(DATA, self.data()) && is(USER_DATA, self.comment());
         if same { Presence::Same } else { Presence::Other }
@@ -215,7 +214,7 @@ pub(super) fn named(table: &str, set: &str) -> Vec<SetElementList> {
 /// The elements in a message of the kernel.
 pub(super) fn listed(answer: &Answer) -> impl Iterator<Item = &[u8]> {
     let elements = answer.get(LIST_ELEMENTS).unwrap_or_default();
-    answer::attributes(elements).map(|(_, element)| element)
+    reply::attributes(elements).map(|(_, element)| element)
 }
 
 /// What the kernel has under the keys of elements, in their order. A set that is not among the right ones cannot be asked
@@ -268,16 +267,16 @@ pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Eleme
 
 /// An element of a set; `None` when the set has other types.
 fn read(set: &Set, element: &[u8]) -> Option<Element> {
-    let key = answer::get(answer::get(element, KEY)?, VALUE)?;
+    let key = reply::get(reply::get(element, KEY)?, VALUE)?;
     let data = match &set.content {
         Content::Nothing => Data::Nothing,
-        Content::Values(types) => Data::Value(parse(types, answer::get(answer::get(element, DATA)?, VALUE)?)?),
+        Content::Values(types) => Data::Value(parse(types, reply::get(reply::get(element, DATA)?, VALUE)?)?),
         Content::Verdicts => {
-            let chain = answer::get(answer::get(answer::get(element, DATA)?, VERDICT)?, VERDICT_CHAIN)?;
+            let chain = reply::get(reply::get(reply::get(element, DATA)?, VERDICT)?, VERDICT_CHAIN)?;
             Data::Jump(String::from_utf8_lossy(chain.strip_suffix(&[0])?).into_owned())
         }
     };
-    let owner = answer::get(element, USER_DATA).and_then(read_comment);
+    let owner = reply::get(element, USER_DATA).and_then(read_comment);
     Some(Element { set: set.name.clone(), key: parse(&set.key, key)?, data, owner })
 }
 

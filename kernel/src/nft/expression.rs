@@ -11,10 +11,10 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::counter::COUNTER;
-use super::part::{self, NETWORK_HEADER, Part, TRANSPORT_HEADER, payload};
 use super::set::WORD;
-use super::{ACCEPT, DROP, answer};
 use crate::family::{self, IpVersion};
+use crate::nft::field::{self, NETWORK_HEADER, Part, TRANSPORT_HEADER, payload};
+use crate::nft::{ACCEPT, DROP, reply};
 
 /// `NFTA_EXPR_*` (uapi/linux/netfilter/nf_tables.h).
 const EXPRESSION_NAME: u16 = 1;
@@ -72,8 +72,8 @@ pub struct Rule {
 impl fmt::Debug for Rule {
     /// The names of its expressions, and their data as it is compared.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |expression, kind| answer::get(expression, kind).unwrap_or_default();
-        let expressions = answer::attributes(&self.expressions).map(|(_, expression)| {
+        let part = |expression, kind| reply::get(expression, kind).unwrap_or_default();
+        let expressions = reply::attributes(&self.expressions).map(|(_, expression)| {
             let name = part(expression, EXPRESSION_NAME);
             (String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)), part(expression, EXPRESSION_DATA))
         });
@@ -231,7 +231,7 @@ impl Rule {
             IpVersion::V6 => six,
         };
         let load = |(offset, length)| payload(Register::Reg1, TRANSPORT_HEADER, offset, length);
-        self.part(load(part::VNI), vni.to_vec()).part(load(part::ETHERTYPE), ethertype.to_be_bytes().to_vec())
+        self.part(load(field::VNI), vni.to_vec()).part(load(field::ETHERTYPE), ethertype.to_be_bytes().to_vec())
     }
 
     /// … is counted by a named counter.
@@ -245,7 +245,7 @@ impl Rule {
     pub fn untracked(mut self) -> Self {
         // It has no data, so the kernel lists none.
         let notrack = ListAttribute::Element(vec![ExpressionAttribute::Name("notrack".into())]);
-        self.expressions.extend(answer::listed(&notrack));
+        self.expressions.extend(reply::listed(&notrack));
         self
     }
 
@@ -349,7 +349,7 @@ impl Rule {
     }
 
     fn push(&mut self, expression: Expressions) {
-        self.expressions.extend(answer::listed(&ListAttribute::from(expression)));
+        self.expressions.extend(reply::listed(&ListAttribute::from(expression)));
     }
 
     pub(super) fn emit(&self) -> Vec<u8> {

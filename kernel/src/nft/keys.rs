@@ -5,9 +5,9 @@ use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementList, SetElementMessage};
 
-use super::answer::{self, Answer};
 use super::element::{self, Field, KEY, LIST_ELEMENTS, VALUE};
 use super::{Set, message};
+use crate::nft::reply::{self, Answer};
 use crate::{Error, Request, Result, Socket};
 
 /// The longest key: two addresses of IPv6.
@@ -135,7 +135,7 @@ pub fn keys(socket: &mut Socket, table: &str, set: &Set) -> Result<Keys> {
     let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     let read = |found: Answer| {
         let key = |found: &[u8]| {
-            answer::get(answer::get(found, KEY)?, VALUE).filter(|key| key.len() == length).and_then(padded)
+            reply::get(reply::get(found, KEY)?, VALUE).filter(|key| key.len() == length).and_then(padded)
         };
         element::listed(&found).map(key).collect::<Vec<_>>()
     };

@@ -9,8 +9,9 @@ use netlink_packet_route::tc::{
     TcFilterU32Option, TcHandle, TcMessage, TcMirror, TcMirrorActionType, TcOption, TcU32Selector, TcU32SelectorFlags,
 };
 
-use crate::message::Message;
-use crate::{Request, Result, Socket, qdisc};
+use crate::netlink::message::Message;
+use crate::tc::qdisc;
+use crate::{Request, Result, Socket};
 
 /// Every protocol (`ETH_P_ALL`, uapi/linux/if_ether.h).
 const EVERYTHING: u16 = 3;

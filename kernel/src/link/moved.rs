@@ -9,7 +9,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use crate::link::{self, Link};
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::netns::Namespace;
 use crate::{Request, Result, Socket};
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLM_F_CREATE, Nla, NlaBuffer, NlasIterator, parse_u32};
 use netlink_packet_route::AddressFamily;
 
-use crate::message::{DELETE_TUNNEL, GET_TUNNEL, Message, NEW_TUNNEL, Plain};
+use crate::netlink::message::{DELETE_TUNNEL, GET_TUNNEL, Message, NEW_TUNNEL, Plain};
 use crate::{Error, Request, Result, Socket};
 
 const VXLAN_VNIFILTER_ENTRY: u16 = 1;

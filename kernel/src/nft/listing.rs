@@ -5,8 +5,8 @@ use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetMessage,
 };
 
-use super::answer::Answer;
 use super::message;
+use crate::nft::reply::Answer;
 use crate::{Request, Result, Socket};
 
 /// `NFTA_CHAIN_NAME`, `NFTA_SET_NAME` (uapi/linux/netfilter/nf_tables.h).

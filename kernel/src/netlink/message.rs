@@ -125,7 +125,8 @@ impl NetlinkDeserializable for Message {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Mac, link, tunnel};
+    use crate::Mac;
+    use crate::link::{self, vni_filter};
 
     use super::*;
 
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(link::set_mtu(1, 1500).message.subject(), Subject::Link);
         assert_eq!(link::set_mac(1, Mac::local(1)).message.subject(), Subject::Link);
         assert_eq!(link::delete("a").message.subject(), Subject::Link);
-        assert_eq!(tunnel::add(1, 1).message.subject(), Subject::Network);
+        assert_eq!(vni_filter::add(1, 1).message.subject(), Subject::Network);
         let nexthop = Plain { kind: DELETE_NEXTHOP, header: [0; 8], attributes: Vec::new() };
         assert_eq!(Message::Plain(nexthop).subject(), Subject::Nexthop);
     }

@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkExtentMask, LinkMessage};
 
 use crate::link::{self, Ipv4Setting, Link};
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Error, Request, Result, Socket};
 
 /// A device with its settings.

@@ -11,7 +11,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Error, Request, Result, Socket};
 
 /// The attributes of a token bucket (uapi/linux/pkt_sched.h).

@@ -9,7 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
 use crate::bpf::Program;
-use crate::message::Message;
+use crate::netlink::message::Message;
 use crate::{Request, Result, Socket};
 
 /// `TCA_BPF_*` and `TCA_BPF_FLAG_ACT_DIRECT` (uapi/linux/pkt_cls.h).

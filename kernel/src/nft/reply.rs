@@ -7,7 +7,7 @@ use netlink_packet_core::{
     DecodeError, Emitable, NLA_F_NESTED, NLA_TYPE_MASK, NetlinkDeserializable, NetlinkHeader, Nla,
 };
 
-pub(super) use crate::attribute::attributes;
+pub(super) use crate::netlink::attribute::attributes;
 
 /// `struct nfgenmsg` (uapi/linux/netfilter/nfnetlink.h).
 const NETFILTER_HEADER: usize = 4;

@@ -3,7 +3,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::Message;
+use crate::netlink::message::Message;
 
 /// A message of the kernel: its type, its flags, and what is behind its header.
 fn answer(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {

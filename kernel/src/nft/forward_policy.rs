@@ -3,8 +3,8 @@
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
-use super::answer::{self, Answer};
 use super::{CHAIN_HOOK, DROP, RULE_EXPRESSIONS};
+use crate::nft::reply::{self, Answer};
 use crate::{Request, Result, Socket};
 
 /// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_POLICY`, `NFTA_HOOK_HOOKNUM` (uapi/linux/netfilter/nf_tables.h).
@@ -59,7 +59,7 @@ pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>> {
 
 /// The table and the name of a chain that drops what is forwarded.
 fn chain(answer: Answer) -> Option<(String, String)> {
-    let hook = answer.get(CHAIN_HOOK).and_then(|hook| answer::get(hook, HOOK_NUMBER));
+    let hook = answer.get(CHAIN_HOOK).and_then(|hook| reply::get(hook, HOOK_NUMBER));
     let at = hook.and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
     if at != Some(FORWARD) || answer.number(CHAIN_POLICY) != Some(DROP) {
         return None;

@@ -7,10 +7,10 @@
 
 use std::fmt;
 
-use crate::filter::{self, Redirect};
 use crate::link::{self, Ifb, Link};
-use crate::message::Message;
-use crate::qdisc::{self, Qdisc, TokenBucket};
+use crate::netlink::message::Message;
+use crate::tc::qdisc::{self, Qdisc, TokenBucket};
+use crate::tc::redirect::{self, Redirect};
 use crate::{Error, Request, Result, Socket};
 
 /// How long a packet waits behind a full queue, in milliseconds; later ones are dropped, so that senders notice.
@@ -149,7 +149,7 @@ impl Rates {
 pub fn found(socket: &mut Socket, host: u32, ifb: &str) -> Result<Found> {
     let ifb = link::by_name(socket, ifb)?;
     let ifb_root = ifb.as_ref().map(|ifb| qdisc::root(socket, ifb.index)).transpose()?.flatten();
-    Ok(Found { host: qdisc::root(socket, host)?, redirect: filter::find(socket, host)?, ifb, ifb_root })
+    Ok(Found { host: qdisc::root(socket, host)?, redirect: redirect::find(socket, host)?, ifb, ifb_root })
 }
 
 /// The index of the ifb, which is made where there is none.
