@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Invalid;
-use crate::document::Field;
+use crate::json::Field;
 
 /// What a result says about names (CNI specification, section 5, "dns").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

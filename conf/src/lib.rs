@@ -7,14 +7,11 @@
 pub mod conflist;
 pub mod defaults;
 pub mod dns;
-mod document;
-pub mod firewall;
 pub mod hash;
-pub mod hostport;
-pub mod masquerade;
+mod json;
 mod network;
 mod pod;
-pub mod translation;
+pub mod rules;
 
 pub use dns::Dns;
 pub use network::{Invalid, Ipam, Network, Range, Route};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::defaults::{SMALLEST_IPV4_MTU, SMALLEST_MTU};
-use crate::document::Field;
+use crate::json::Field;
 
 /// A network as the plugin is given it on stdin, the keys that the CNI protocol owns left aside.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Invalid;
-use crate::document::Field;
-use crate::hostport::Protocol;
+use crate::json::Field;
 use crate::network::invalid;
+use crate::rules::host_ports::Protocol;
 
 /// The wishes for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

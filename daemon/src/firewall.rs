@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use podwire_conf::defaults;
-use podwire_conf::firewall::{self, Firewall as Wanted, GUARDS, Policy};
-use podwire_conf::hostport::Protocol;
+use podwire_conf::rules::host_ports::Protocol;
+use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, Policy};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Found, Keys, Names};
@@ -57,7 +57,7 @@ fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
         not_masqueraded: &settings.not_masqueraded,
         fast_path,
     };
-    firewall::firewall(&policy, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
+    node::firewall(&policy, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
 }
 
 impl Firewall {
@@ -213,7 +213,7 @@ impl Has {
 /// What is ours by its name, and not wanted.
 fn surplus(there: Names, wanted: &Wanted) -> Names {
     let Names { mut chains, mut sets } = there;
-    chains.retain(|name| firewall::is_chain(name) && wanted.table.chains.iter().all(|chain| chain.name != *name));
-    sets.retain(|name| firewall::is_set(name) && wanted.table.sets.iter().all(|set| set.name != *name));
+    chains.retain(|name| node::is_chain(name) && wanted.table.chains.iter().all(|chain| chain.name != *name));
+    sets.retain(|name| node::is_set(name) && wanted.table.sets.iter().all(|set| set.name != *name));
     Names { chains, sets }
 }

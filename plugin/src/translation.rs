@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use podwire_conf::hostport::Mapping;
-use podwire_conf::{defaults, masquerade, translation};
-use podwire_kernel::Socket;
-use podwire_kernel::conntrack;
+use podwire_conf::defaults;
+use podwire_conf::rules::host_ports::Mapping;
+use podwire_conf::rules::{masquerade, pods};
 use podwire_kernel::nft::{self, Chain, Element, Table};
+use podwire_kernel::{Socket, conntrack};
 
 use crate::cni::Failure;
 use crate::ledger::{Ledger, Record};
@@ -44,7 +44,7 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let mut socket = Socket::netfilter()?;
-    let done = nft::establish(&mut socket, &translation::table(wanted.chains), &wanted.elements)?;
+    let done = nft::establish(&mut socket, &pods::table(wanted.chains), &wanted.elements)?;
     if done.table {
         make_whole(&mut socket, state)?;
     }
@@ -62,7 +62,7 @@ pub(crate) fn take_away(record: &Record) -> Result<Option<Socket>, Failure> {
         return Ok(None);
     }
     let mut socket = Socket::netfilter()?;
-    nft::withdraw(&mut socket, &translation::table(had.chains), &had.elements)?;
+    nft::withdraw(&mut socket, &pods::table(had.chains), &had.elements)?;
     forget_flows(record, &mut socket);
     Ok(Some(socket))
 }
@@ -74,7 +74,7 @@ pub(crate) fn differences(record: &Record) -> Result<Vec<String>, Failure> {
         return Ok(Vec::new());
     }
     let mut socket = Socket::netfilter()?;
-    let table = translation::table(wanted.chains);
+    let table = pods::table(wanted.chains);
     let mut differences = Vec::new();
     if !nft::read(&mut socket, &table)?.is(&table) {
         differences.push(format!("table inet {} is not as podwire made it", defaults::TABLE));
@@ -159,13 +159,13 @@ fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(
             chains.push((*chain).clone());
         }
     }
-    let found = nft::read(socket, &translation::table(chains.clone()))?;
+    let found = nft::read(socket, &pods::table(chains.clone()))?;
     for chain in &mut chains {
         if let Some(there) = found.table.chains.iter().find(|there| there.name == chain.name && all.contains(there)) {
             chain.clone_from(there);
         }
     }
-    let table = translation::table(chains);
+    let table = pods::table(chains);
     let whole = found.is(&table);
     Ok((table, whole))
 }
@@ -182,7 +182,7 @@ fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
         }
         elements.extend(wanted.elements);
     }
-    nft::establish(socket, &translation::table(chains), &elements)?;
+    nft::establish(socket, &pods::table(chains), &elements)?;
     // Whoever was on record a moment ago may have gone meanwhile.
     sweep(state)
 }
@@ -190,7 +190,7 @@ fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
 /// Takes away what belongs to a pod that is on no record.
 pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
     let mut socket = Socket::netfilter()?;
-    let table = translation::table(Vec::new());
+    let table = pods::table(Vec::new());
     let mut elements = Vec::new();
     for set in &table.sets {
         elements.extend(nft::elements(&mut socket, &table.name, set)?);

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire_conf::hostport::{Mapping, Protocol};
-use podwire_conf::{firewall, masquerade, translation};
+use podwire_conf::rules::host_ports::{Mapping, Protocol};
+use podwire_conf::rules::{masquerade, node, pods};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::Element;
-use podwire_kernel::{Socket, conntrack, nft};
+use podwire_kernel::nft::{self, Element};
+use podwire_kernel::{Socket, conntrack};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{pod_cidrs, underlay_address};
 use podwire_tests::lab::{SOON, UPLINK, eventually, outside_address};
@@ -210,11 +210,11 @@ fn netfilter<T: Send>(host: &Host, work: impl FnOnce(&mut Socket) -> podwire_ker
 }
 
 fn establish(host: &Host, elements: &[Element]) -> Outcome<nft::Established> {
-    netfilter(host, |socket| nft::establish(socket, &translation::table(Vec::new()), elements))
+    netfilter(host, |socket| nft::establish(socket, &pods::table(Vec::new()), elements))
 }
 
 fn withdraw(host: &Host, elements: &[Element]) -> Outcome<usize> {
-    netfilter(host, |socket| nft::withdraw(socket, &translation::table(Vec::new()), elements))
+    netfilter(host, |socket| nft::withdraw(socket, &pods::table(Vec::new()), elements))
 }
 
 /// A node that forwards, with a second address, two pods on it, and the host outside.
@@ -382,7 +382,7 @@ fn pods_that_ask_for_it_leave_their_network_under_the_nodes_address() {
         let _outside = Server::start(outside, "outside", Ipv6Addr::UNSPECIFIED, HOST_PORT)?;
         let long = "n".repeat(253);
         for network in ["podwire", &long] {
-            let table = translation::table(vec![masquerade::chain(network, &pod_cidrs(1))]);
+            let table = pods::table(vec![masquerade::chain(network, &pod_cidrs(1))]);
             let elements: Vec<_> =
                 FAMILIES.iter().map(|family| masquerade::element(network, pod.address(*family), &pod.device)).collect();
             let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
@@ -474,7 +474,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
         let node = &lab.nodes[0].host;
         let pod = Pod::new(node, 5)?;
         let clusters: Vec<_> = ["10.244.0.0/16", "fd00:10:244::/48"].iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let policy = firewall::Policy {
+        let policy = node::Policy {
             own: underlay_address(1, FAMILIES[0]),
             own_pod_cidrs: &pod_cidrs(1),
             cluster_cidrs: &clusters,
@@ -485,8 +485,8 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             // Where the kernel lets it.
             fast_path: node.run("nft", &["list", "chain", "inet", "podwire", "fast-path"]).is_ok(),
         };
-        let of_daemon = firewall::firewall(&policy, [].into_iter()).table;
-        let of_plugin = translation::table(Vec::new());
+        let of_daemon = node::firewall(&policy, [].into_iter()).table;
+        let of_plugin = pods::table(Vec::new());
         let is = |table: &nft::Table| netfilter(node, |socket| Ok(nft::read(socket, table)?.is(table)));
         check(is(&of_daemon)?, || "the daemon has made something else".into())?;
         establish(node, &pod.host_ports())?;

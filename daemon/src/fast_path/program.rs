@@ -8,7 +8,7 @@
 //!
 //! So all that is forwarded has been allowed by the host's routes and rules no longer than a second ago.
 
-use podwire_conf::firewall::PASSED;
+use podwire_conf::rules::node::PASSED;
 use podwire_kernel::bpf::{Code, Condition, Label, Map, Number, Register, Width};
 use podwire_kernel::family::IpVersion;
 

@@ -314,7 +314,7 @@ fn a_queue_that_is_used_for_long_does_not_grow() {
 
 fn port(host_address: Option<&str>, host_port: u16) -> Port {
     let host_address = host_address.map(|address| address.parse().unwrap());
-    Port { protocol: podwire_conf::hostport::Protocol::Tcp, host_address, host_port, pod_port: 80 }
+    Port { protocol: podwire_conf::rules::host_ports::Protocol::Tcp, host_address, host_port, pod_port: 80 }
 }
 
 #[test]

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use podwire::cni::{Attachment, Code};
 use podwire::ipam;
+use podwire::cni::{Attachment, Code};
 use podwire::ledger::{Ledger, Wanted};
-use podwire_conf::hostport::Protocol;
 use podwire_conf::{Port, Range};
+use podwire_conf::rules::host_ports::Protocol;
 
 /// Gives 10.0.0.2 to 10.0.0.6.
 const SUBNET: &str = "10.0.0.0/29";

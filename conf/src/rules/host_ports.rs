@@ -1,4 +1,4 @@
-//! Host ports: a port of the node that leads to a port of a pod, as elements of the sets of [`crate::translation`].
+//! Host ports: a port of the node that leads to a port of a pod, as elements of the sets of [`crate::rules::pods`].
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! `ipMasq`: the pods of a network leave it under the node's address, as a chain of each network and elements of the
-//! maps of [`crate::translation`].
+//! maps of [`crate::rules::pods`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,7 +23,7 @@ pub fn chain(network: &str, prefixes: &[IpNetwork]) -> Chain {
     Chain { name: chain_name(network), base: None, rules }
 }
 
-/// What makes a pod one of those that leave so, owned by `owner` as in [`crate::hostport::Mapping::elements`].
+/// What makes a pod one of those that leave so, owned by `owner` as in [`crate::rules::host_ports::Mapping::elements`].
 pub fn element(network: &str, pod: IpAddr, owner: &str) -> Element {
     Element {
         set: map(IpVersion::of(pod)),

@@ -1,6 +1,6 @@
 //! The daemon's part of table `inet podwire`, that follows from the cluster: guards of the overlay and against pods that
 //! lie about themselves, and the masquerade. A pure function, so that whoever finds it missing or different writes the
-//! same. The plugin's part is [`crate::translation`]'s.
+//! same. The plugin's part is [`crate::rules::pods`]'s.
 //!
 //! ```text
 //! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; UDP to the VXLAN port →
@@ -26,8 +26,8 @@ use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{At, Base, Chain, Content, Field, Keys, Kind, Part, Rule, Set, Table, Type};
 
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
-use crate::masquerade::prefix;
-use crate::translation::{RAW, SOURCE_NAT};
+use crate::rules::masquerade::prefix;
+use crate::rules::pods::{RAW, SOURCE_NAT};
 
 /// `NF_IP_PRI_FILTER` (uapi/linux/netfilter_ipv4.h).
 const FILTER: i32 = 0;

@@ -1,7 +1,7 @@
 //! The plugin's part of table `inet podwire`: what translates for host ports and for networks that ask for `ipMasq`.
 //!
 //! It does not depend on any configuration, so that whoever finds it missing or different writes the same; what a pod
-//! has is elements of its sets ([`crate::hostport`], [`crate::masquerade`]). The daemon owns other chains of the table.
+//! has is elements of its sets ([`crate::rules::host_ports`], [`crate::rules::masquerade`]). The daemon owns other chains of the table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,8 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{At, Base, Chain, Content, Kind, Part, Rule, Set, Table, Type};
 
-use crate::{defaults, hostport, masquerade};
+use crate::defaults;
+use crate::rules::{host_ports, masquerade};
 
 /// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before connections are tracked.
 pub(crate) const RAW: i32 = -300;
@@ -37,9 +38,9 @@ fn sets(version: IpVersion) -> [Set; 4] {
     let address = Address(version);
     let to_pod = || Content::Values(vec![address, Port]);
     [
-        Set { name: hostport::by_address(version), key: vec![Protocol, address, Port], content: to_pod() },
-        Set { name: hostport::any_address(version), key: vec![Protocol, Port], content: to_pod() },
-        Set { name: hostport::hairpin(version), key: vec![address, address], content: Content::Nothing },
+        Set { name: host_ports::by_address(version), key: vec![Protocol, address, Port], content: to_pod() },
+        Set { name: host_ports::any_address(version), key: vec![Protocol, Port], content: to_pod() },
+        Set { name: host_ports::hairpin(version), key: vec![address, address], content: Content::Nothing },
         Set { name: masquerade::map(version), key: vec![address], content: Content::Verdicts },
     ]
 }
@@ -82,7 +83,7 @@ fn output() -> Chain {
 /// A host port of one address goes before one of all addresses.
 fn host_ports() -> Chain {
     let rules = IpVersion::BOTH.into_iter().flat_map(|version| {
-        let (by_address, any_address) = (hostport::by_address(version), hostport::any_address(version));
+        let (by_address, any_address) = (host_ports::by_address(version), host_ports::any_address(version));
         let to = |map: &str, parts: &[Part]| Rule::new().of(version).redirect(version, map, parts);
         [
             to(&by_address, &[Part::Protocol, Part::Destination(version), Part::DestinationPort]),
@@ -98,7 +99,7 @@ fn postrouting() -> Chain {
     let own = Rule::new().from(loopback()).out_by(defaults::HOST_VETH_PREFIX).masquerade();
     let hairpin = |version| {
         let parts = [Part::Source(version), Part::Destination(version)];
-        Rule::new().of(version).translated().within(&hostport::hairpin(version), &parts).masquerade()
+        Rule::new().of(version).translated().within(&host_ports::hairpin(version), &parts).masquerade()
     };
     let network = |version| Rule::new().of(version).follow(&masquerade::map(version), &[Part::Source(version)]);
     Chain {
