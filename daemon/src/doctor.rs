@@ -4,15 +4,15 @@
 //! cause is a file; what is found is judged there by pure functions. Nothing is changed.
 
 mod addresses;
+mod conflict;
 mod conflists;
 mod devices;
-mod forward;
+mod diagnosis;
+mod forward_policy;
+mod leftovers;
 mod limits;
-mod reach;
-mod stale;
+mod reachability;
 mod sysctls;
-mod unrest;
-mod verdict;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,11 +23,11 @@ use podwire_kernel::Socket;
 use serde::{Deserialize, Serialize};
 
 use crate::args;
-use crate::membership::Membership;
-use crate::settings::{Overlay, Settings};
-use crate::status::table::Paint;
-use crate::status::{KEPT, Refused, Status, ask};
-use crate::view::View;
+use crate::cluster::membership::Membership;
+use crate::cluster::settings::{Overlay, Settings};
+use crate::cluster::view::View;
+use crate::observe::status::table::Paint;
+use crate::observe::status::{KEPT, Refused, Status, client};
 
 /// Findings of one kind that are listed; the others are counted.
 const LISTED: usize = 10;
@@ -129,16 +129,16 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>, String> {
             enter(addresses::look(&node, &mut socket).map_err(said));
             enter(devices::look(&node, &mut socket).map_err(said));
             enter(sysctls::look(&node, &mut socket).map_err(said));
-            enter(stale::look(&node, &mut socket));
+            enter(leftovers::look(&node, &mut socket));
             enter(limits::look(&node, &mut socket).map_err(said));
             if let Some(cluster) = &node.cluster {
-                enter(reach::look(cluster, node.port, &mut socket));
+                enter(reachability::look(cluster, node.port, &mut socket));
             }
         }
     }
-    enter(Socket::netfilter().and_then(|mut socket| forward::look(&node, &mut socket)).map_err(said));
+    enter(Socket::netfilter().and_then(|mut socket| forward_policy::look(&node, &mut socket)).map_err(said));
     enter(conflists::look(&node));
-    enter(Ok(node.status.as_ref().and_then(unrest::look).into_iter().collect()));
+    enter(Ok(node.status.as_ref().and_then(conflict::look).into_iter().collect()));
     Ok(shortened(causes(findings)))
 }
 
@@ -182,7 +182,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
         let source = file.display().to_string();
         return Ok(Node { cluster, port: settings.port, conflists, source, refused, status: None });
     }
-    match ask::ask() {
+    match client::ask() {
         Ok(status) => {
             for unread in status.wrong.iter().filter(|sentence| sentence.ends_with(KEPT)) {
                 let fix = match status.membership.source.strip_prefix("file ") {
@@ -214,8 +214,11 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
 }
 
 fn of_view(name: &str, view: View, overlay: Overlay) -> Cluster {
-    let peer =
-        |(name, peer): (String, crate::view::Peer)| Peer { name, address: peer.address, pod_cidrs: peer.pod_cidrs };
+    let peer = |(name, peer): (String, crate::cluster::view::Peer)| Peer {
+        name,
+        address: peer.address,
+        pod_cidrs: peer.pod_cidrs,
+    };
     Cluster {
         node: name.into(),
         address: view.own.address,
@@ -228,7 +231,8 @@ fn of_view(name: &str, view: View, overlay: Overlay) -> Cluster {
 
 fn of_status(status: Status, arguments: &args::Doctor) -> Node {
     let said = status.clone();
-    let peer = |peer: crate::status::Peer| Peer { name: peer.name, address: peer.address, pod_cidrs: peer.pod_cidrs };
+    let peer =
+        |peer: crate::observe::status::Peer| Peer { name: peer.name, address: peer.address, pod_cidrs: peer.pod_cidrs };
     let conflists = PathBuf::from(&status.conflist).parent().map(PathBuf::from);
     let cluster = status.address.map(|address| Cluster {
         node: status.node,

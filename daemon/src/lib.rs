@@ -9,50 +9,17 @@
 //! This file wires the parts and holds the runtime; it decides nothing.
 
 pub mod args;
-pub mod conflist;
-pub mod desired;
-pub mod diff;
+pub mod cluster;
+pub mod datapath;
 pub mod doctor;
-pub mod echo;
-pub mod firewall;
-pub mod found;
-pub mod kind;
-pub mod local;
-pub mod membership;
-pub mod metrics;
+pub mod node;
+pub mod observe;
 pub mod report;
-pub mod roster;
-pub mod settings;
-pub mod socket;
-pub mod state;
-pub mod status;
-pub mod underlay;
-pub mod view;
+pub mod sources;
 
-mod callers;
-mod command;
-mod fast_path;
-mod features;
-mod follow;
-mod garbage;
-mod health;
-mod http;
-mod install;
-mod kept;
-mod log;
-mod observe;
-mod only;
-mod pace;
-mod pass;
-mod pods;
-mod probe;
+mod commands;
+mod logging;
 mod reconcile;
-mod sandboxes;
-mod store;
-mod stray;
-mod told;
-mod uninstall;
-mod watch;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -65,9 +32,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Args, Command};
-use membership::Membership;
+use cluster::membership::Membership;
+use cluster::settings::Settings;
+use node::{garbage, instance_lock, plugin_binary, uninstall};
 use report::Report;
-use settings::Settings;
+use sources::kubernetes::nodes;
+use sources::{checkpoint, file};
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
@@ -75,11 +45,11 @@ pub fn run(args: Args) -> ExitCode {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match args.command {
         Command::Run(run) => daemon(run),
-        Command::Install(options) => once(|say| install::once(options.plugin.as_deref(), &options.to, say)),
+        Command::Install(options) => once(|say| plugin_binary::once(options.plugin.as_deref(), &options.to, say)),
         Command::Uninstall(options) => once(|say| uninstall::run(&options, say)),
-        Command::Status(status) => command::status(&status),
-        Command::Doctor(doctor) => command::doctor(&doctor),
-        Command::Completions(completions) => command::completions(&completions),
+        Command::Status(status) => commands::status(&status),
+        Command::Doctor(doctor) => commands::doctor(&doctor),
+        Command::Completions(completions) => commands::completions(&completions),
     }
 }
 
@@ -100,7 +70,7 @@ fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // The libraries say in their own way what is said here once, and in a sentence.
     let own = filter_fn(|line| line.target().starts_with("podwire"));
-    let lines = tracing_subscriber::fmt().with_writer(|| log::Lines).with_ansi(colour).with_target(false);
+    let lines = tracing_subscriber::fmt().with_writer(|| logging::Lines).with_ansi(colour).with_target(false);
     lines.finish().with(own).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
@@ -120,7 +90,7 @@ fn daemon(run: args::Run) -> ExitCode {
 
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let _only = only::Only::claim()?;
+    let _only = instance_lock::Only::claim()?;
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::find_below(root)?;
     }
@@ -159,10 +129,10 @@ async fn membership(
     let nodes = run.nodes.as_ref().map_or("Kubernetes".into(), |file| file.display().to_string());
     info!(node = run.node_name, nodes, "podwired {} starts", env!("CARGO_PKG_VERSION"));
     let mut membership = match &run.nodes {
-        Some(file) => follow::start(file.clone(), report.clone()).await?,
+        Some(path) => file::start(path.clone(), report.clone()).await?,
         None => {
-            let membership = watch::start(run, settings, report.clone()).await?;
-            tokio::spawn(store::keep(run.state_directory.clone(), run.node_name.clone(), membership.clone()));
+            let membership = nodes::start(run, settings, report.clone()).await?;
+            tokio::spawn(checkpoint::keep(run.state_directory.clone(), run.node_name.clone(), membership.clone()));
             membership
         }
     };

@@ -1,14 +1,25 @@
 //! What can be seen of the daemon from outside is started here: the status socket, the metrics, the probes. None of it is
 //! needed for the daemon's work, and none of it can stop it.
+//!
+//! What may not live here: any change of the kernel's state, and any decision about it.
+
+pub mod metrics;
+pub mod probe;
+pub mod snapshot;
+pub mod socket;
+pub mod status;
+
+mod health;
+mod http;
+mod server;
 
 use std::path::Path;
 
 use tokio::sync::watch;
 
 use crate::args::Run;
+use crate::cluster::settings::Overlay;
 use crate::report::Report;
-use crate::settings::Overlay;
-use crate::{http, probe, socket};
 
 /// Starts all of it on the runtime that this is called in.
 pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {

@@ -2,6 +2,11 @@
 //! came of it. A change of a few peers takes the short way (`pass/change.rs`), and a pass that is under way makes room
 //! for it.
 
+mod backoff;
+mod incremental;
+mod pass;
+mod problem_log;
+
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,14 +22,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
-use crate::kept::Kept;
-use crate::membership::Membership;
-use crate::pace::{GATHER, Pace, VERIFY};
-use crate::pass::{Outcome, Worker};
+use crate::cluster::delta::{self, Change};
+use crate::cluster::membership::Membership;
+use crate::cluster::settings::Settings;
+use crate::cluster::view::View;
+use crate::node::file_watch::Kept;
+use crate::reconcile::backoff::{GATHER, Pace, VERIFY};
+use crate::reconcile::pass::Worker;
+use crate::reconcile::problem_log::Told;
 use crate::report::Report;
-use crate::settings::Settings;
-use crate::told::Told;
-use crate::view::{self, Change, View};
+use crate::report::outcome::Outcome;
 
 /// A pass is stopped for a change of the membership only while the last one that was not is younger than this.
 const WHOLE_WITHIN: Duration = Duration::from_secs(10);
@@ -50,7 +57,7 @@ pub(crate) async fn run(
     loop {
         let mut view = {
             let membership = membership.borrow_and_update();
-            view::follow(&mut known, &membership);
+            delta::follow(&mut known, &membership);
             View::new(&membership, &run.node_name).map(Arc::new)
         };
         told.refusals(&view);
@@ -92,7 +99,7 @@ pub(crate) async fn run(
                     if !worker.can_change() {
                         break;
                     }
-                    view::follow(&mut known, &new);
+                    delta::follow(&mut known, &new);
                     report.send_modify(|report| report.add_short(view.clone(), &outcome, start.elapsed()));
                     // Not in the middle of a crowd of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);

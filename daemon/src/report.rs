@@ -1,15 +1,18 @@
 //! What the daemon knows of itself and of the node, for whoever asks: status, metrics, health. Values only; nothing here
 //! looks at the kernel.
 
+pub mod change_kind;
+pub mod outcome;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::kind::Counts;
-use crate::pass::Outcome;
-use crate::settings::Settings;
-use crate::view::{Refusal, View};
+use crate::cluster::settings::Settings;
+use crate::cluster::view::{Refusal, View};
+use crate::report::change_kind::Counts;
+use crate::report::outcome::{Mtu, Outcome};
 
 /// Where the membership comes from, and how that goes.
 #[derive(Debug, Clone, Default)]
@@ -112,15 +115,6 @@ pub struct Report {
     pub probes: BTreeMap<Arc<str>, Probed>,
     /// Whether the present view has been in the kernel as a whole.
     pub(crate) settled: bool,
-}
-
-/// Sizes of the largest packets, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mtu {
-    /// Of the device that has this node's address.
-    pub underlay: u32,
-    /// Of the overlay device and the pods.
-    pub overlay: u32,
 }
 
 /// What the probes of a peer have found.
@@ -259,8 +253,8 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::Kind;
-    use crate::membership::Membership;
+    use crate::cluster::membership::Membership;
+    use crate::report::change_kind::Kind;
 
     #[test]
     fn what_is_changed_again_for_the_same_view_is_a_repair() {

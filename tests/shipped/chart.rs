@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use podwired::settings::{Overlay, Settings};
+use podwired::cluster::settings::{Overlay, Settings};
 use serde_json::{Value, json};
 
 use crate::stage::{documents, fails, root, succeeds, text, the};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use podwired::settings::Settings;
+use podwired::cluster::settings::Settings;
 use serde_json::Value;
 
 use crate::stage::{documents, manifests, root, text};

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use podwired::args::{Args, Command};
-use podwired::settings::Settings;
+use podwired::cluster::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::stage::{containers, documents, manifests, of_kind, pod, text, texts, the, workloads};

@@ -10,7 +10,7 @@ use podwire_kernel::route::{self, Route, Target};
 use podwire_kernel::{Result, Socket, family};
 
 use super::{Cluster, Finding, Node};
-use crate::view;
+use crate::cluster::view;
 
 /// `RTPROT_KERNEL` (uapi/linux/rtnetlink.h): routes that come with an address.
 const BY_ADDRESS: u8 = 2;

@@ -1,0 +1,67 @@
+//! What the cluster says: its ranges and its nodes, as written by whoever runs it or listed by the Kubernetes API. Believed
+//! only after `view` has looked at it.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+/// The cluster, from the outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// The ranges that all pods are in.
+    pub cluster_cidrs: Vec<IpNetwork>,
+    /// The nodes.
+    #[serde(rename = "node", default)]
+    pub nodes: Vec<Node>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name, unique.
+    pub name: String,
+    /// Its own address, which the others reach it by.
+    pub address: IpAddr,
+    /// The prefixes that its pods' addresses are out of; the first one is what its place on the overlay follows from.
+    pub pod_cidrs: Vec<IpNetwork>,
+}
+
+impl Membership {
+    /// Reads the membership file's text.
+    ///
+    /// # Errors
+    /// A sentence with the line and the column, and what was expected there.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let (line, column) =
+                (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count());
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            format!("line {line}, column {}: {what}", column + 1)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_sample_is_read() {
+        let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
+        let names: Vec<_> = membership.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!((names, membership.cluster_cidrs.len()), (vec!["node-1", "node-2", "node-3"], 2));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let text = "cluster_cidrs = []\n[[node]]\nname = \"a\"\nadress = \"10.0.0.1\"\n";
+        let error = Membership::parse(text).unwrap_err();
+        assert!(error.starts_with("line 4, column 1: unknown field `adress`, expected one of"), "{error}");
+        let error = Membership::parse("cluster_cidrs = [").unwrap_err();
+        assert_eq!(error, "line 1, column 18: unclosed array, expected `]`");
+    }
+}

@@ -1,0 +1,125 @@
+use super::*;
+
+const CLUSTER: &str = "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\n";
+
+fn node(name: &str, address: &str, cidrs: &[&str]) -> String {
+    format!("[[node]]\nname = {name:?}\naddress = {address:?}\npod_cidrs = {cidrs:?}\n")
+}
+
+fn view(entries: &[String]) -> Result<View, Refusal> {
+    View::new(&Membership::parse(&format!("{CLUSTER}{}", entries.concat())).unwrap(), "a")
+}
+
+fn own() -> String {
+    node("a", "192.168.50.1", &["10.244.1.0/24", "fd00:10:244:1::/64"])
+}
+
+#[test]
+fn the_sample_membership_is_believed_whole() {
+    let membership = Membership::parse(include_str!("../../../../conf/nodes.toml")).unwrap();
+    let view = View::new(&membership, "node-2").unwrap();
+    assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["node-1", "node-3"]);
+    assert_eq!(view.refused, []);
+    // What the nodes of one cluster must agree on, whatever version they run.
+    assert_eq!(view.own.mac.to_string(), "0a:2e:00:db:f3:7f");
+    assert_eq!(view.own.link_local().to_string(), "fe80::82e:ff:fedb:f37f");
+}
+
+#[test]
+fn a_wrong_entry_is_refused_by_itself() {
+    let good = node("b", "192.168.50.2", &["10.244.2.0/24"]);
+    let cases = [
+        (node("c", "127.0.0.1", &["10.244.3.0/24"]), "address 127.0.0.1 is no address of a node"),
+        (node("c", "224.0.0.1", &["10.244.3.0/24"]), "address 224.0.0.1 is no address of a node"),
+        (node("c", "0.0.0.0", &["10.244.3.0/24"]), "address 0.0.0.0 is no address of a node"),
+        (node("c", "255.255.255.255", &["10.244.3.0/24"]), "address 255.255.255.255 is no address of a node"),
+        (node("c", "192.168.50.3", &["10.244.3.0/31"]), "pod CIDR 10.244.3.0/31 is too small for pods"),
+        (node("c", "10.244.9.9", &["10.244.3.0/24"]), "address 10.244.9.9 is in the pods' range 10.244.0.0/16"),
+        (node("c", "192.168.50.1", &["10.244.3.0/24"]), "address 192.168.50.1 is that of node a"),
+        (node("c", "192.168.50.2", &["10.244.3.0/24"]), "address 192.168.50.2 is that of node b"),
+        (
+            node("c", "fd00::3", &["10.244.3.0/24"]),
+            "address fd00::3 and this node's 192.168.50.1 are not of one family",
+        ),
+        (node("c", "192.168.50.3", &[]), "has no pod CIDR"),
+        (node("c", "192.168.50.3", &["10.1.0.0/24"]), "pod CIDR 10.1.0.0/24 is outside of the cluster's ranges"),
+        (
+            node("c", "192.168.50.3", &["10.244.3.1/24"]),
+            "pod CIDR 10.244.3.1/24 has host bits set: did you mean 10.244.3.0/24?",
+        ),
+        (node("c", "192.168.50.3", &["10.244.2.128/25"]), "pod CIDR 10.244.2.128/25 overlaps 10.244.2.0/24 of node b"),
+        (node("c", "192.168.50.3", &["10.244.2.0/23"]), "pod CIDR 10.244.2.0/23 overlaps 10.244.2.0/24 of node b"),
+        (node("c", "192.168.50.3", &["10.244.0.0/22"]), "pod CIDR 10.244.0.0/22 overlaps 10.244.1.0/24 of node a"),
+        (node("c", "192.168.50.3", &["10.244.1.0/25"]), "pod CIDR 10.244.1.0/25 overlaps 10.244.1.0/24 of node a"),
+        (
+            node("c", "192.168.50.3", &["10.244.3.0/24", "10.244.3.0/25"]),
+            "pod CIDR 10.244.3.0/25 overlaps its own 10.244.3.0/24",
+        ),
+        (node("b", "192.168.50.3", &["10.244.3.0/24"]), "is listed twice; the first entry counts"),
+        (node("a", "192.168.50.3", &["10.244.3.0/24"]), "is listed twice; the first entry counts"),
+    ];
+    for (wrong, why) in cases {
+        let view = view(&[own(), good.clone(), wrong]).unwrap();
+        assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["b"], "{why}");
+        assert_eq!(view.refused.iter().map(|refusal| refusal.why.as_str()).collect::<Vec<_>>(), [why]);
+    }
+}
+
+#[test]
+fn a_node_that_cannot_take_part_says_why() {
+    let missing = view(&[node("b", "192.168.50.2", &["10.244.2.0/24"])]).unwrap_err();
+    assert_eq!(missing.to_string(), "membership: node a: is not in the membership, which lists b");
+    let wrong = view(&[node("a", "192.168.50.1", &["10.1.0.0/24"])]).unwrap_err();
+    assert_eq!(wrong.to_string(), "membership: node a: pod CIDR 10.1.0.0/24 is outside of the cluster's ranges");
+}
+
+#[test]
+fn a_refused_entry_holds_nothing() {
+    let wrong = node("b", "192.168.50.2", &["10.1.0.0/24"]);
+    let good = node("c", "192.168.50.2", &["10.244.2.0/24"]);
+    let view = view(&[own(), wrong, good]).unwrap();
+    assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn an_ipv6_address_is_judged_as_well() {
+    let own = node("a", "fd00::1", &["10.244.1.0/24"]);
+    for address in ["::", "::1", "ff02::1", "fe80::7"] {
+        let view = view(&[own.clone(), node("b", address, &["10.244.2.0/24"])]).unwrap();
+        assert_eq!(view.refused[0].why, format!("address {address} is no address of a node"));
+    }
+}
+
+#[test]
+fn of_two_nodes_with_one_pod_cidr_all_agree_that_the_first_has_it() {
+    let nodes = [own(), node("b", "192.168.50.2", &["10.244.1.0/24"])];
+    let membership = Membership::parse(&format!("{CLUSTER}{}", nodes.concat())).unwrap();
+    assert_eq!(View::new(&membership, "a").unwrap().refused.len(), 1);
+    let second = View::new(&membership, "b").unwrap_err();
+    assert_eq!(second.to_string(), "membership: node b: pod CIDR 10.244.1.0/24 overlaps 10.244.1.0/24 of node a");
+}
+
+#[test]
+fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_refused() {
+    for (cidr, why) in [
+        ("0.0.0.0/0", "cluster CIDR 0.0.0.0/0 overlaps 0.0.0.0/8, which is never routed"),
+        ("127.0.0.0/8", "cluster CIDR 127.0.0.0/8 overlaps 127.0.0.0/8, which is never routed"),
+        ("fe80::/64", "cluster CIDR fe80::/64 overlaps fe80::/10, which is never routed"),
+        ("10.1.0.1/16", "cluster CIDR 10.1.0.1/16 has host bits set: did you mean 10.1.0.0/16?"),
+    ] {
+        let text =
+            format!("cluster_cidrs = [{cidr:?}, \"10.244.0.0/16\"]\n{}", node("a", "192.168.50.1", &["10.244.1.0/24"]));
+        let view = View::new(&Membership::parse(&text).unwrap(), "a").unwrap();
+        assert_eq!(view.refused[0].why, why);
+        assert_eq!(view.cluster_cidrs.len(), 1);
+    }
+}
+
+#[test]
+fn of_two_cluster_ranges_that_overlap_the_first_counts() {
+    let text =
+        format!("cluster_cidrs = [\"10.0.0.0/8\", \"10.244.0.0/16\"]\n{}", node("a", "192.168.50.1", &["10.1.0.0/24"]));
+    let view = View::new(&Membership::parse(&text).unwrap(), "a").unwrap();
+    assert_eq!(view.cluster_cidrs.len(), 1);
+    assert_eq!(view.refused[0].to_string(), "membership: cluster CIDR 10.244.0.0/16 overlaps 10.0.0.0/8");
+}

@@ -1,0 +1,73 @@
+//! The commands that ask instead of run: what they print, and their exit codes.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::{self, Args};
+use crate::doctor;
+use crate::observe::status::client::ask;
+use crate::observe::status::table::{self, Paint};
+
+/// `podwired status`: 0 well, 1 something is wrong, 2 the daemon does not answer.
+pub(crate) fn status(arguments: &args::Status) -> ExitCode {
+    let status = match ask() {
+        Ok(status) => status,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(2);
+        }
+    };
+    let text = if arguments.json { json(&status) } else { table::render(&status, paint()) };
+    print(&text, if status.is_well() { 0 } else { 1 })
+}
+
+/// `podwired doctor`: 0 nothing found, 1 findings, 2 it could not look.
+pub(crate) fn doctor(arguments: &args::Doctor) -> ExitCode {
+    match doctor::examine(arguments) {
+        Ok(findings) => {
+            let text = if arguments.json { json(&findings) } else { doctor::render(&findings, paint()) };
+            print(&text, if findings.is_empty() { 0 } else { 1 })
+        }
+        Err(why) => {
+            complain(&why);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `podwired completions`.
+pub(crate) fn completions(arguments: &args::Completions) -> ExitCode {
+    let Ok(shell) = arguments.shell.parse::<Shell>() else { return ExitCode::from(2) };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "podwired", &mut script);
+    print(&String::from_utf8_lossy(&script), 0)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).map_or_else(|error| format!("{{\"error\": \"{error}\"}}\n"), |text| text + "\n")
+}
+
+/// Colours on a terminal, unless somebody wants none (no-color.org).
+fn paint() -> Paint {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Paint(io::stdout().is_terminal() && !unwanted)
+}
+
+fn complain(why: &str) {
+    // Where there is no standard error, nobody is left to be told.
+    let _ = writeln!(io::stderr(), "podwired: {why}");
+}
+
+/// Prints, and answers the code; whoever closes the output early has seen enough.
+fn print(text: &str, code: u8) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("write the answer: {error}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(code),
+    }
+}

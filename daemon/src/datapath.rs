@@ -1,0 +1,12 @@
+//! What the daemon keeps in the kernel: the overlay, the firewall, what pods have on the host, the fast path. Each compares
+//! desired and observed state and applies the difference.
+//!
+//! What may not live here: where the membership comes from (`sources`), when a reconcile is due (`reconcile`), what is
+//! shown of it (`observe`).
+
+pub mod firewall;
+pub mod overlay;
+
+pub(crate) mod fast_path;
+pub(crate) mod kernel_support;
+pub(crate) mod pods;

@@ -1,0 +1,219 @@
+//! The firewall's step of a pass: what table `inet podwire` should have of the daemon, what it has, and the difference in
+//! one transaction; then what pods have there, out of the plugin's ledger. The rules themselves are `podwire_conf`'s.
+//!
+//! Ten thousand peers are forty thousand elements. They are listed when somebody has made a transaction since the last
+//! look, and only then: nftables numbers its transactions.
+
+use std::path::Path;
+
+use podwire_conf::defaults;
+use podwire_conf::rules::host_ports::Protocol;
+use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, Policy};
+use podwire_kernel::conntrack::{self, Filter};
+use podwire_kernel::family::IpVersion;
+use podwire_kernel::nft::{self, Found, Keys, Names};
+use podwire_kernel::{Result, Socket};
+use tracing::info;
+
+use crate::cluster::settings::Settings;
+use crate::cluster::view::View;
+use crate::report::change_kind::Kind;
+use crate::report::outcome::Outcome;
+
+/// How often a transaction is tried again that somebody else's has overtaken.
+const ATTEMPTS: usize = 10;
+
+/// The firewall of this node.
+pub(crate) struct Firewall {
+    socket: Socket,
+    known: Option<Known>,
+}
+
+/// What the kernel is known to have, as of a transaction.
+struct Known {
+    generation: u32,
+    wanted: Wanted,
+}
+
+/// How many packets each guard has refused since its counter was made, by the guard's name ([`GUARDS`]).
+///
+/// # Errors
+/// When the kernel refuses to answer.
+pub fn refused(socket: &mut Socket) -> Result<Vec<(&'static str, u64)>> {
+    let names = GUARDS.map(|(name, _)| name);
+    let counted = nft::counted(socket, defaults::TABLE, &names)?;
+    Ok(names.into_iter().zip(counted).filter_map(|(name, packets)| Some((name, packets?))).collect())
+}
+
+/// What this node should have.
+fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
+    let policy = Policy {
+        own: view.own.address,
+        own_pod_cidrs: &view.own.pod_cidrs,
+        cluster_cidrs: &view.cluster_cidrs,
+        vni: settings.vni,
+        port: settings.port,
+        masquerade: settings.masquerade,
+        not_masqueraded: &settings.not_masqueraded,
+        fast_path,
+    };
+    node::firewall(&policy, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
+}
+
+impl Firewall {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { socket: Socket::netfilter()?, known: None })
+    }
+
+    /// The port that it changes the kernel by.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Whether the last pass has left all of it as it should be, as far as this process knows.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// One pass. `fast_path` says whether there is one, `state` where the ledger is.
+    ///
+    /// # Errors
+    /// A sentence: what the kernel refused, or what of the ledger could not be read.
+    pub(crate) fn pass(
+        &mut self,
+        view: &View,
+        settings: &Settings,
+        fast_path: bool,
+        state: &Path,
+        outcome: &mut Outcome,
+    ) -> std::result::Result<(), String> {
+        let wanted = wanted(view, settings, fast_path);
+        let mut known = self.known.take();
+        for attempt in 1.. {
+            let generation = nft::current_generation(&mut self.socket).map_err(|error| error.to_string())?;
+            known = known.filter(|known| known.generation == generation);
+            if known.as_ref().is_some_and(|known| known.wanted == wanted) {
+                break;
+            }
+            let seen = known.is_some();
+            let has = match known.take() {
+                Some(known) => Has::remembered(known, &wanted),
+                None => Has::look(&mut self.socket, generation, &wanted).map_err(|error| error.to_string())?,
+            };
+            let made = match self.apply(&wanted, &has, settings, outcome) {
+                Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
+                made => made.map_err(|error| error.to_string())?,
+            };
+            // What pods have is looked at whenever the rest is. If something of it was put back, or had to be left, the
+            // next pass looks again.
+            if seen || self.restore(state, outcome)? {
+                known = made.map(|generation| Known { generation, wanted });
+            }
+            break;
+        }
+        self.known = known;
+        Ok(())
+    }
+
+    /// Makes the difference. The number of the transaction that it was, if nobody has made another one since.
+    fn apply(&mut self, wanted: &Wanted, has: &Has, settings: &Settings, outcome: &mut Outcome) -> Result<Option<u32>> {
+        let table = &wanted.table;
+        let rules = !has.found.is(table) || has.surplus != Names::default();
+        let mut requests = if rules { table.replace(&has.found) } else { Vec::new() };
+        let mut changed = Vec::new();
+        for (wanted, found) in wanted.keys.iter().zip(&has.keys) {
+            let (more, fewer) = (wanted.without(found), found.without(wanted));
+            if !more.is_empty() || !fewer.is_empty() {
+                requests.extend(fewer.remove(&table.name));
+                requests.extend(more.add(&table.name));
+                changed.push((wanted.set().name.clone(), more.len(), fewer.len()));
+            }
+        }
+        requests.extend(has.surplus.remove(&table.name));
+        let generation = has.found.generation;
+        if requests.is_empty() {
+            return Ok(Some(generation));
+        }
+        self.socket.transact_upon(Some(generation), requests)?;
+        let made = usize::from(rules) + changed.len();
+        outcome.changes += made;
+        (0..made).for_each(|_| outcome.made.add(Kind::Firewall));
+        if rules {
+            info!("set table inet {}", table.name);
+            if settings.masquerade {
+                self.forget_flows(settings.port)?;
+            }
+        }
+        for (set, more, fewer) in changed {
+            info!("set the elements of set {set} of table inet {}: {more} more, {fewer} fewer", table.name);
+        }
+        // The kernel numbers transactions one after the other, leaving out 0.
+        let ours = generation.checked_add(1).unwrap_or(1);
+        Ok((nft::current_generation(&mut self.socket)? == ours).then_some(ours))
+    }
+
+    /// Some guards look at the first packet of a connection: one that began while they were not there is forgotten.
+    fn forget_flows(&mut self, port: u16) -> Result<()> {
+        IpVersion::BOTH.into_iter().try_for_each(|version| {
+            let protocol = Protocol::Udp.number();
+            let destination_port = Some(port);
+            let flows = Filter { version, protocol, destination: None, destination_port, reply_source: None };
+            conntrack::forget(&mut self.socket, &flows)
+        })
+    }
+
+    /// Puts back what pods have in the table. Whether nothing had to be, and nobody was left out.
+    fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, String> {
+        let restored = podwire::translation::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
+        restored.changes.iter().for_each(|what| info!("{what}"));
+        outcome.changes += restored.changes.len();
+        restored.changes.iter().for_each(|_| outcome.made.add(Kind::Firewall));
+        Ok(restored.complete && restored.changes.is_empty())
+    }
+}
+
+/// What the kernel has of what is wanted.
+struct Has {
+    found: Found,
+    /// The keys of the wanted sets, in their order.
+    keys: Vec<Keys>,
+    /// What was wanted once.
+    surplus: Names,
+}
+
+impl Has {
+    /// What was made so by the last transaction of all.
+    fn remembered(known: Known, wanted: &Wanted) -> Self {
+        let Known { generation, wanted: Wanted { table, keys: known } } = known;
+        let chains = table.chains.iter().map(|chain| chain.name.clone()).collect();
+        let sets = table.sets.iter().map(|set| set.name.clone()).collect();
+        let surplus = surplus(Names { chains, sets }, wanted);
+        let keys = wanted.keys.iter().map(|wanted| {
+            let same = known.iter().find(|known| known.set() == wanted.set());
+            same.cloned().unwrap_or_else(|| wanted.none())
+        });
+        let keys = keys.collect();
+        let found = Found { generation, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
+        Self { found, keys, surplus }
+    }
+
+    /// A fresh look, begun after the generation was read: what is done meanwhile outdates it.
+    fn look(socket: &mut Socket, generation: u32, wanted: &Wanted) -> Result<Self> {
+        let found = Found { generation, ..nft::read(socket, &wanted.table)? };
+        let mut keys = Vec::new();
+        for wanted in &wanted.keys {
+            let right = found.table.sets.contains(wanted.set());
+            keys.push(if right { nft::keys(socket, &found.table.name, wanted.set())? } else { wanted.none() });
+        }
+        let surplus = surplus(nft::names(socket, &found.table.name)?, wanted);
+        Ok(Self { found, keys, surplus })
+    }
+}
+
+/// What is ours by its name, and not wanted.
+fn surplus(there: Names, wanted: &Wanted) -> Names {
+    let Names { mut chains, mut sets } = there;
+    chains.retain(|name| node::is_chain(name) && wanted.table.chains.iter().all(|chain| chain.name != *name));
+    sets.retain(|name| node::is_set(name) && wanted.table.sets.iter().all(|set| set.name != *name));
+    Names { chains, sets }
+}

@@ -1,0 +1,300 @@
+//! What the kernel should have, from what the cluster says: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire_conf::{Ipam, Network, Range, Route as PodRoute, defaults};
+use podwire_kernel::address::Address;
+use podwire_kernel::family;
+use podwire_kernel::link::Vxlan;
+use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::nexthop::{Encap, Nexthop};
+use podwire_kernel::route::{Route, Target};
+use podwire_kernel::sysctl::Sysctl;
+
+use crate::cluster::settings::{Overlay, Settings};
+use crate::cluster::view::{Peer, View};
+use crate::datapath::overlay::state::{Device, State};
+use crate::datapath::overlay::underlay::Underlay;
+
+/// What a packet of IP can be at most, in bytes.
+const LARGEST_MTU: u32 = 65_535;
+
+/// Ids of nexthop objects that are in use: those of our own, by gateway, and all others.
+#[derive(Debug, Clone, Default)]
+pub struct NexthopIds {
+    /// The id that the kernel has for a gateway of ours.
+    pub ours: BTreeMap<IpAddr, u32>,
+    /// Every id that is taken, ours included.
+    pub taken: BTreeSet<u32>,
+}
+
+impl NexthopIds {
+    /// Takes note that the nexthops of one state were made those of another.
+    pub fn replace(&mut self, before: &State, after: &State) {
+        for nexthop in before.nexthops.values() {
+            self.ours.remove(&nexthop.gateway);
+            self.taken.remove(&nexthop.id);
+        }
+        for nexthop in after.nexthops.values() {
+            self.ours.insert(nexthop.gateway, nexthop.id);
+            self.taken.insert(nexthop.id);
+        }
+    }
+}
+
+/// What VXLAN adds to a packet, in bytes: the inner Ethernet header, VXLAN, UDP, and the outer IP header (RFC 7348,
+/// section 5).
+fn overhead(view: &View) -> u32 {
+    let outer = if view.own.address.is_ipv4() { 20 } else { 40 };
+    14 + 8 + 8 + outer
+}
+
+/// The MTU of this node's pods in bytes, and where that is too small for them, a sentence about it; it is then as small as
+/// they can do with.
+pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Option<String>) {
+    let overhead = if settings.overlay == Overlay::Never { 0 } else { overhead(view) };
+    let left = underlay.mtu.saturating_sub(overhead).min(LARGEST_MTU);
+    let mtu = settings.mtu.unwrap_or(left);
+    let (smallest, needs) = match view.own.pod_cidrs.iter().any(IpNetwork::is_ipv6) {
+        true => (defaults::SMALLEST_MTU, "IPv6 pods need"),
+        false => (defaults::SMALLEST_IPV4_MTU, "pods need"),
+    };
+    if mtu >= smallest {
+        return (mtu, None);
+    }
+    let why = match settings.mtu {
+        Some(mtu) => format!("the settings have mtu = {mtu}, and {needs} {smallest}"),
+        None => {
+            let (name, found, wanted) = (&underlay.name, underlay.mtu, smallest + overhead);
+            format!(
+                "interface {name} has MTU {found}, which leaves {left} for pods, and {needs} {smallest}: \
+                 set it to {wanted} or more"
+            )
+        }
+    };
+    (smallest, Some(why))
+}
+
+/// The VXLAN device, for pods of this MTU in bytes. The gateways on it are IPv6 addresses, so that it never has less than
+/// those need: what is too large for the underlay then leaves in fragments.
+pub fn device(view: &View, settings: &Settings, mtu: u32) -> Device {
+    Device {
+        name: defaults::OVERLAY_DEVICE.into(),
+        mac: view.own.mac,
+        mtu: mtu.max(defaults::SMALLEST_MTU),
+        vxlan: Vxlan {
+            port: settings.port,
+            external: true,
+            vni_filter: true,
+            learning: false,
+            zero_checksum6_received: true,
+        },
+    }
+}
+
+/// Whether a family is routed here at all.
+pub fn routes_family(view: &View, ipv4: bool) -> bool {
+    view.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4)
+}
+
+/// Settings of the kernel, beside IPv6 forwarding: the node routes, and believes nobody on the overlay about routes.
+pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
+    let device = defaults::OVERLAY_DEVICE;
+    let ipv4 = routes_family(view, true);
+    let mut settings = Vec::new();
+    if overlay != Overlay::Never {
+        settings.extend([
+            // The gateways on the overlay are link-local addresses, so that IPv6 has to work there even where it is off.
+            Sysctl::of_device("ipv6", device, "disable_ipv6", "0"),
+            Sysctl::of_device("ipv6", device, "accept_ra", "0"),
+            Sysctl::of_device("ipv6", device, "accept_redirects", "0"),
+            Sysctl::of_device("ipv4", device, "accept_redirects", "0"),
+            // Loose (RFC 3704, section 2.4), whatever the node has for all: a peer in another mode sends through the overlay
+            // what it gets by a plain route.
+            Sysctl::of_device("ipv4", device, "rp_filter", "2"),
+        ]);
+        if ipv4 {
+            settings.push(Sysctl::of_device("ipv4", device, "forwarding", "1"));
+        }
+    }
+    if ipv4 {
+        // First, since it sets those of all devices.
+        settings.insert(0, Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
+    }
+    settings
+}
+
+/// Everything on and behind the tunnel device with this index (none where there is to be none), and what cannot be, as
+/// sentences.
+///
+/// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
+/// that nobody has.
+pub fn state(
+    view: &View,
+    settings: &Settings,
+    tunnel: Option<u32>,
+    underlay: &Underlay,
+    ids: &NexthopIds,
+) -> (State, Vec<String>) {
+    let mut state = State::default();
+    for cidr in &view.own.pod_cidrs {
+        // An address of this node that no pod has: an error at once, not a packet that leaves by the default route.
+        state.with_route(route(*cidr, Target::Unreachable));
+    }
+    if let Some(device) = tunnel {
+        state.vnis.insert(settings.vni);
+        for cidr in &view.own.pod_cidrs {
+            // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
+            state.with_address(Address { device, address: family::host(cidr.network()) });
+        }
+    }
+    let mut free = defaults::NEXTHOP_IDS.filter(|id| !ids.taken.contains(id));
+    let mut id_of = |gateway: IpAddr| ids.ours.get(&gateway).copied().or_else(|| free.next());
+    let mut without = Without::default();
+    for (name, peer) in &view.peers {
+        let neighbour = settings.overlay != Overlay::Always && underlay.on_link(peer.address);
+        let mut made: [Option<Nexthop>; 2] = [None, None];
+        for cidr in &peer.pod_cidrs {
+            let way = match (neighbour && plain_carries(peer, *cidr), tunnel) {
+                (true, _) => Way::Plain,
+                (false, Some(device)) => Way::Tunnel(device),
+                (false, None) => {
+                    without.no_way(name, neighbour);
+                    continue;
+                }
+            };
+            let made = &mut made[usize::from(way == Way::Plain)];
+            if made.is_none() {
+                *made = id_of(way.gateway(peer)).map(|id| way.nexthop(id, view, settings, peer, underlay));
+            }
+            match made {
+                Some(nexthop) => state.with_route(route(*cidr, Target::Nexthop(nexthop.id))),
+                None => without.no_id(name),
+            }
+        }
+        for nexthop in made.into_iter().flatten() {
+            if nexthop.encap.is_some() {
+                let Nexthop { device, gateway: address, .. } = nexthop;
+                state.with_neighbour(Neighbour { device, address, mac: peer.mac });
+            }
+            state.with_nexthop(nexthop);
+        }
+    }
+    for cidr in &view.cluster_cidrs {
+        // An address of the cluster that no node has: dropped, not sent to whoever is behind the default route.
+        state.with_route(route(*cidr, Target::Blackhole));
+    }
+    (state, without.sentences(underlay))
+}
+
+/// Whether pods of this prefix can be reached by a plain route through the peer's address: a gateway of IPv6 serves both
+/// families, one of IPv4 its own.
+fn plain_carries(peer: &Peer, cidr: IpNetwork) -> bool {
+    peer.address.is_ipv6() || cidr.is_ipv4()
+}
+
+/// How a peer's pods are reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through the peer's address, a neighbour on the underlay.
+    Plain,
+    /// Through the tunnel device with this index.
+    Tunnel(u32),
+}
+
+impl Way {
+    /// The next hop, which tells a peer's nexthops from all others.
+    fn gateway(self, peer: &Peer) -> IpAddr {
+        match self {
+            Self::Plain => peer.address,
+            Self::Tunnel(_) => peer.link_local().into(),
+        }
+    }
+
+    fn nexthop(self, id: u32, view: &View, settings: &Settings, peer: &Peer, underlay: &Underlay) -> Nexthop {
+        let encap = Encap { vni: settings.vni, source: view.own.address, destination: peer.address };
+        let (device, encap) = match self {
+            Self::Plain => (underlay.device, None),
+            Self::Tunnel(device) => (device, Some(encap)),
+        };
+        Nexthop { id, device, gateway: self.gateway(peer), encap, protocol: defaults::OVERLAY_PROTOCOL }
+    }
+}
+
+/// Which peers are not reached, or not by all of their pods' prefixes.
+#[derive(Default)]
+struct Without {
+    off_link: BTreeSet<String>,
+    ipv6: bool,
+    id: BTreeSet<String>,
+}
+
+impl Without {
+    /// There is no overlay, and no plain route: the peer is no neighbour, or is one of IPv4 for IPv6 pods.
+    fn no_way(&mut self, peer: &str, neighbour: bool) {
+        match neighbour {
+            true => self.ipv6 = true,
+            false => _ = self.off_link.insert(peer.into()),
+        }
+    }
+
+    fn no_id(&mut self, peer: &str) {
+        self.id.insert(peer.into());
+    }
+
+    fn sentences(self, underlay: &Underlay) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if !self.off_link.is_empty() {
+            let (who, link) = (some(&self.off_link), &underlay.name);
+            sentences.push(format!(
+                "no neighbour on the link of {link}, so that there is no way to its pods with overlay = \"never\": {who}; \
+                 overlay = \"auto\" reaches them"
+            ));
+        }
+        if self.ipv6 {
+            let why = "IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\": \
+                       overlay = \"auto\" reaches them";
+            sentences.push(why.into());
+        }
+        if !self.id.is_empty() {
+            sentences.push(format!("no nexthop id is left for {}, see `ip nexthop`", some(&self.id)));
+        }
+        sentences
+    }
+}
+
+/// The first of many names, for a sentence that a human reads.
+fn some(names: &BTreeSet<String>) -> String {
+    let first: Vec<_> = names.iter().take(3).map(String::as_str).collect();
+    let more = names.len() - first.len();
+    let first = first.join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
+fn route(destination: IpNetwork, target: Target) -> Route {
+    Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
+}
+
+/// Where this node's pods get their addresses from: out of each set, of one family each, one.
+pub fn ranges(view: &View) -> Vec<Vec<Range>> {
+    let of_family = |ipv4: bool| {
+        let cidrs = view.own.pod_cidrs.iter().filter(move |cidr| cidr.is_ipv4() == ipv4);
+        cidrs.map(|cidr| Range { subnet: *cidr, start: None, end: None, gateway: None }).collect::<Vec<_>>()
+    };
+    [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect()
+}
+
+/// The network configuration of this node's pods, whose MTU in bytes is given, and whether they have a fast path.
+pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
+    let ranges = ranges(view);
+    let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
+    let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
+    let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
+    // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
+    Network { mtu: Some(mtu), masquerade: false, fast_path, daemon: true, ipam }
+}
+
+#[cfg(test)]
+mod tests;

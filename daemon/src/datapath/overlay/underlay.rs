@@ -1,0 +1,107 @@
+//! The underlay as this node has it: the interface that packets to the peers leave by, and who is a neighbour on its link.
+//! What follows from it is for `desired` to say.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire_conf::defaults;
+use podwire_kernel::link::Link;
+use podwire_kernel::route::{self, Route, Target};
+use podwire_kernel::{Result, Socket, address, link};
+
+use crate::cluster::settings::Overlay;
+use crate::cluster::view::View;
+
+/// The interface that packets to the peers leave by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its index.
+    pub device: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes; Ethernet's where it is the loopback device, behind which are all the others.
+    pub mtu: u32,
+    /// Where its routes lead: the destination, and whether what is in it is a neighbour.
+    destinations: Vec<(IpNetwork, bool)>,
+}
+
+impl Underlay {
+    /// An interface with these routes, in whatever order.
+    pub fn new(device: u32, name: &str, mtu: u32, routes: &[Route]) -> Self {
+        let direct = |route: &Route| (route.destination, matches!(route.target, Target::Device(_)));
+        Self { device, name: name.into(), mtu, destinations: routes.iter().map(direct).collect() }
+    }
+
+    /// Whether an address is a neighbour: the most specific of the interface's routes to it has no gateway.
+    pub fn on_link(&self, address: IpAddr) -> bool {
+        let covering = self.destinations.iter().filter(|(destination, _)| destination.contains(address));
+        covering.max_by_key(|(destination, _)| destination.prefix()).is_some_and(|(_, direct)| *direct)
+    }
+}
+
+/// Looks at the interface that has this node's own address, or at the one that is called `interface`. Which addresses are
+/// neighbours is asked only where it matters.
+///
+/// # Errors
+/// A sentence: the kernel refuses to tell, no interface has the node's address, or there is none of that name.
+pub fn look(
+    socket: &mut Socket,
+    view: &View,
+    interface: Option<&str>,
+    overlay: Overlay,
+) -> std::result::Result<Underlay, String> {
+    let own = view.own.address;
+    let holders = holders(socket, own).map_err(|error| error.to_string())?;
+    if holders.is_empty() {
+        return Err(format!("this node's address {own} is on none of its interfaces: see `ip address`"));
+    }
+    let link = match interface {
+        None => holders.into_iter().max_by_key(|link| (link.up, !link.loopback)),
+        Some(name) => link::by_name(socket, name).map_err(|error| error.to_string())?,
+    };
+    let Some(link) = link else {
+        return Err(format!("there is no interface {} (--interface): see `ip link`", interface.unwrap_or_default()));
+    };
+    if link.loopback {
+        return Ok(Underlay::new(link.index, &link.name, defaults::MTU, &[]));
+    }
+    let routes = match overlay {
+        Overlay::Always => Ok(Vec::new()),
+        Overlay::Auto | Overlay::Never => route::list_of_device(socket, link.index, own, defaults::OVERLAY_PROTOCOL),
+    };
+    Ok(Underlay::new(link.index, &link.name, link.mtu, &routes.map_err(|error| error.to_string())?))
+}
+
+/// The interfaces that have an address: one, unless somebody has made a mess.
+fn holders(socket: &mut Socket, own: IpAddr) -> Result<Vec<Link>> {
+    let addresses = address::list(socket, None)?;
+    let devices = addresses.iter().filter(|found| found.address.ip() == own).map(|found| found.device);
+    let links = devices.map(|device| link::by_index(socket, device)).collect::<Result<Vec<_>>>()?;
+    Ok(links.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(destination: &str, target: Target) -> Route {
+        Route { destination: destination.parse().unwrap(), metric: 0, target, protocol: 2 }
+    }
+
+    #[test]
+    fn a_neighbour_is_who_is_in_an_on_link_route_and_in_no_narrower_one_through_a_gateway() {
+        let gateway = Target::Gateway { gateway: "192.168.50.254".parse().unwrap(), device: 2 };
+        let routes = [
+            route("0.0.0.0/0", gateway),
+            route("192.168.50.0/24", Target::Device(2)),
+            route("192.168.50.128/25", gateway),
+            route("192.168.50.200/32", Target::Device(2)),
+            route("fd00:50::/64", Target::Device(2)),
+        ];
+        let underlay = Underlay::new(2, "eth0", 1500, &routes);
+        let neighbours = ["192.168.50.2", "192.168.50.200", "fd00:50::2"];
+        assert!(neighbours.iter().all(|address| underlay.on_link(address.parse().unwrap())));
+        let others = ["192.168.50.129", "192.168.51.2", "10.0.0.1", "fd00:51::2"];
+        assert!(!others.iter().any(|address| underlay.on_link(address.parse().unwrap())));
+    }
+}

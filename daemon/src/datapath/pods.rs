@@ -1,0 +1,271 @@
+//! The pods' step of a pass: what each attachment on the plugin's ledger has on the host, and what of it has to be put
+//! back. A pod that is attached or detached just now is left to the plugin: its turn is taken for a repair, or none is made.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use podwire::cni::Failure;
+use podwire::ledger::{Ledger, Record};
+use podwire::outer::Outer;
+use podwire_conf::defaults;
+use podwire_kernel::link::settings::{self, Port};
+use podwire_kernel::link::{self};
+use podwire_kernel::neighbour::{self, Neighbour};
+use podwire_kernel::netlink::message::Message;
+use podwire_kernel::route::{self, Route};
+use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::{Request, Result, Socket};
+use tracing::info;
+
+use crate::report::change_kind::Kind;
+use crate::report::outcome::Outcome;
+
+/// An attachment of this node.
+struct Pod {
+    ledger: Ledger,
+    record: Record,
+    outer: Outer,
+}
+
+/// What has to happen to a pod's side of the host.
+#[derive(Default)]
+struct Repair {
+    sysctls: Vec<Sysctl>,
+    requests: Vec<Request<Message>>,
+}
+
+/// What the kernel has for all pods.
+struct Found {
+    ports: BTreeMap<String, Port>,
+    routes: Vec<Route>,
+    missing: Vec<Neighbour>,
+}
+
+/// One pass. `state` is where the ledger is. Answers with the devices of the pods; with nothing, and a problem, where they
+/// are not known.
+pub(crate) fn pass(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Option<Vec<u32>> {
+    let pods = match pods(state) {
+        Ok(pods) => pods,
+        Err(failure) => {
+            outcome.problems.push(failure.to_string());
+            return None;
+        }
+    };
+    if pods.is_empty() {
+        return Some(Vec::new());
+    }
+    let found = match look(socket, &pods) {
+        Ok(found) => found,
+        Err(error) => {
+            outcome.problems.push(error.to_string());
+            return None;
+        }
+    };
+    for pod in pods {
+        // A pod whose device has gone is dead.
+        let Some(port) = found.ports.get(&pod.outer.name) else { continue };
+        let repair = repair(&pod.outer, port, &found);
+        if repair.sysctls.is_empty() && repair.requests.is_empty() {
+            continue;
+        }
+        match take_turn(socket, &pod, port) {
+            Ok(None) => {}
+            Ok(Some(_turn)) => apply(socket, repair, outcome),
+            Err(failure) => outcome.problems.push(failure.to_string()),
+        }
+    }
+    Some(found.ports.values().map(|port| port.link.index).collect())
+}
+
+/// The attachments whose ADD went to its end.
+fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Failure> {
+    let mut pods = Vec::new();
+    for ledger in Ledger::all_of_this_boot(state)? {
+        for record in ledger.attachments()? {
+            let outer = Outer::of(&ledger.with_own_addresses(record.clone())?);
+            pods.push(Pod { ledger: ledger.clone(), record, outer });
+        }
+    }
+    Ok(pods)
+}
+
+fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
+    let names: Vec<_> = pods.iter().map(|pod| pod.outer.name.as_str()).collect();
+    let ports = settings::by_names(socket, &names)?;
+    let neighbours = pods.iter().filter_map(|pod| Some(pod.outer.neighbours(ports.get(&pod.outer.name)?.link.index)));
+    let neighbours: Vec<_> = neighbours.flatten().collect();
+    let missing = neighbour::missing(socket, &neighbours)?;
+    Ok(Found { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, ports })
+}
+
+/// Holds off whoever would attach or detach this pod, if nobody does so just now, and the pod is what it was.
+fn take_turn(
+    socket: &mut Socket,
+    pod: &Pod,
+    port: &Port,
+) -> std::result::Result<Option<podwire::ledger::Turn>, Failure> {
+    let turn = pod.ledger.turn_at_once(&pod.record.attachment)?;
+    let same = pod.ledger.find(&pod.record.attachment)? == Some((pod.record.clone(), true))
+        && link::by_name(socket, &pod.outer.name)?.is_some_and(|link| link.index == port.link.index);
+    Ok(turn.filter(|_| same))
+}
+
+/// What differs, in an order in which each step finds what it needs: a device that is down or has another link-layer
+/// address has lost its neighbours, and a device that is down has no routes.
+fn repair(outer: &Outer, port: &Port, found: &Found) -> Repair {
+    let Port { link, ipv4, ipv6 } = port;
+    let mut repair = Repair::default();
+    if link.mac != Some(outer.mac) {
+        repair.requests.push(link::set_mac(link.index, outer.mac));
+    }
+    if let Some(ipv4) = ipv4 {
+        let mut settings = outer.ipv4_settings();
+        settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
+        if !settings.is_empty() {
+            repair.requests.push(settings::set_ipv4(link.index, &link.name, &settings));
+        }
+    }
+    if let Some(ipv6) = ipv6 {
+        if ipv6.accept_advertisements != 0 || ipv6.accept_redirects != 0 {
+            repair.sysctls.extend(outer.distrust());
+        }
+        repair.sysctls.extend(outer.ipv6_on().filter(|_| ipv6.disabled != 0));
+    }
+    let mut flushed = link.mac != Some(outer.mac);
+    if !link.up {
+        repair.requests.push(link::set_up(link.index, &link.name));
+        flushed = true;
+    }
+    let neighbours = outer.neighbours(link.index).into_iter();
+    let neighbours = neighbours.filter(|neighbour| flushed || found.missing.contains(neighbour));
+    repair.requests.extend(neighbours.map(|neighbour| neighbour.replace()));
+    let routes = outer.routes(link.index).into_iter().filter(|route| !found.routes.contains(route));
+    repair.requests.extend(routes.map(|route| {
+        // One of ours that leads elsewhere is replaced; what stands there and is not ours is a stranger's, and stays.
+        let ours = found.routes.iter().any(|other| other.destination == route.destination && other.metric == 0);
+        if ours { route.replace() } else { route.add() }
+    }));
+    repair
+}
+
+fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
+    for setting in repair.sysctls {
+        match setting.set_if_there() {
+            Ok(()) => {
+                outcome.changes += 1;
+                outcome.made.add(Kind::Sysctl);
+                info!("set sysctl {} to {}", setting.path, setting.value);
+            }
+            Err(error) => outcome.problems.push(error.to_string()),
+        }
+    }
+    let wishes: Vec<_> =
+        repair.requests.iter().map(|request| (request.wish.clone(), request.message.subject())).collect();
+    let refused: BTreeMap<_, _> = socket.execute_all(repair.requests).into_iter().collect();
+    for (place, (wish, subject)) in wishes.into_iter().enumerate() {
+        match refused.get(&place) {
+            None => {
+                outcome.changes += 1;
+                outcome.made.add(subject.into());
+                info!("{wish}");
+            }
+            // The pod has ended meanwhile.
+            Some(error) if error.is_gone() => {}
+            Some(error) if error.already_there() => {
+                outcome
+                    .problems
+                    .push(format!("{error}: it is somebody else's, and is not replaced: the pod is cut off"));
+            }
+            Some(error) => outcome.problems.push(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podwire_kernel::link::Link;
+    use podwire_kernel::link::settings::{Ipv4, Ipv6};
+    use podwire_kernel::{Mac, family};
+
+    use super::*;
+
+    fn outer() -> Outer {
+        Outer {
+            name: "pw1".into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            pod_mac: Some(Mac([2, 0, 0, 0, 0, 2])),
+            addresses: vec!["10.244.1.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+            has_ports: false,
+        }
+    }
+
+    fn port() -> Port {
+        let link = Link {
+            index: 7,
+            name: "pw1".into(),
+            up: true,
+            operational: true,
+            mtu: 1450,
+            mac: Some(outer().mac),
+            kind: Some("veth".into()),
+            peer: Some(2),
+            alias: None,
+            vxlan: None,
+            makes_link_local: false,
+            loopback: false,
+            controller: None,
+        };
+        let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
+        let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };
+        Port { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
+    }
+
+    fn wishes(outer: &Outer, port: &Port, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
+        let found = Found { ports: BTreeMap::new(), routes, missing: missing.to_vec() };
+        let repair = repair(outer, port, &found);
+        let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
+        sysctls.chain(repair.requests.into_iter().map(|request| request.wish)).collect()
+    }
+
+    #[test]
+    fn a_pod_that_is_whole_needs_nothing_and_a_broken_one_what_is_broken() {
+        let (outer, whole) = (outer(), port());
+        assert_eq!(wishes(&outer, &whole, &[], outer.routes(7)), [""; 0]);
+        let both = outer.neighbours(7);
+        assert_eq!(wishes(&outer, &whole, &both[1..], outer.routes(7)), ["set neighbour fd00::5 at 02:00:00:00:00:02"]);
+        let mut elsewhere = outer.routes(7);
+        elsewhere[0] = Route { target: podwire_kernel::route::Target::Device(9), ..elsewhere[0].clone() };
+        assert_eq!(wishes(&outer, &whole, &[], elsewhere), ["set route 10.244.1.5/32 dev 7"]);
+        let mut broken = whole.clone();
+        broken.ipv4 = Some(Ipv4 { reverse_path_filter: 0, forwarding: 0, accept_redirects: 0, route_localnet: 1 });
+        let settings = ["set ReversePathFilter 1, Forwarding 1 of pw1"];
+        assert_eq!(wishes(&outer, &broken, &[], outer.routes(7)), settings);
+    }
+
+    #[test]
+    fn a_device_that_was_down_gets_its_neighbours_and_routes_after_it_is_up() {
+        let outer = outer();
+        let mut down = port();
+        down.link.up = false;
+        down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0 });
+        let expected = [
+            "net/ipv6/conf/pw1/disable_ipv6 0",
+            "bring pw1 up",
+            "set neighbour 10.244.1.5 at 02:00:00:00:00:02",
+            "set neighbour fd00::5 at 02:00:00:00:00:02",
+            "add route 10.244.1.5/32 dev 7",
+            "add route fd00::5/128 dev 7",
+        ];
+        assert_eq!(wishes(&outer, &down, &[], Vec::new()), expected);
+    }
+
+    #[test]
+    fn the_neighbours_of_a_record_of_an_older_version_are_left_to_the_kernel() {
+        let outer = Outer { pod_mac: None, ..outer() };
+        let mut down = port();
+        down.link.up = false;
+        let routes = outer.routes(7);
+        assert!(routes.iter().all(|route| route.destination == family::host(route.destination.ip())));
+        assert_eq!(wishes(&outer, &down, &[], routes), ["bring pw1 up"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! What has outlived its reason: attachments whose device has gone or whose addresses are no longer the node's, devices that
+//! nobody knows, ledgers of another boot, routes and nexthops of ours that no membership explains.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use podwire::cni::Attachment;
+use podwire::ledger::Ledger;
+use podwire::plan;
+use podwire_conf::defaults;
+use podwire_kernel::nexthop::{self, Nexthop};
+use podwire_kernel::route::{self, Route};
+use podwire_kernel::{Socket, link};
+
+use super::{Cluster, Finding, Node};
+use crate::node::stale_addresses::{self, Stray};
+use crate::observe::snapshot::LEDGERS;
+use crate::report::KUBERNETES;
+
+/// Pods and peers come and go while one looks, and nothing says when whoever is at it has done: what is stale is so after
+/// this pause, too. A pod is between its record and its device for some milliseconds, a pass over thousands of peers takes
+/// some hundred, and who calls the doctor does not mind them.
+const PAUSE: Duration = Duration::from_millis(300);
+
+pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
+    let first = once(node, socket)?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    thread::sleep(PAUSE);
+    let second = once(node, socket)?;
+    Ok(first.into_iter().filter(|finding| second.contains(finding)).collect())
+}
+
+fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
+    let said = |error: podwire_kernel::Error| error.to_string();
+    let state = Path::new(LEDGERS);
+    // Devices first: a record is there before its device, and a device goes before its record.
+    let devices: BTreeSet<_> = link::list(socket).map_err(said)?.into_iter().map(|link| link.name).collect();
+    let mut findings = Vec::new();
+    let mut attachments = Vec::new();
+    for network in Ledger::networks(state).map_err(|failure| failure.to_string())? {
+        match Ledger::of_this_boot(state, &network).map_err(|failure| failure.to_string())? {
+            None => {
+                let cause = format!("the ledger of network {network} is of another boot, whose pods are all dead");
+                findings.push(Finding::new("stale", cause, format!("rm -r {}", state.join(&network).display())));
+            }
+            Some(ledger) => {
+                let (records, _) = ledger.records().map_err(|failure| failure.to_string())?;
+                if let Some(cluster) = node.cluster.as_ref().filter(|_| network == defaults::NETWORK) {
+                    let found = |stray: Stray| {
+                        let fix = stray.fix(cluster.address, node.source == KUBERNETES);
+                        Finding::new("stale", stray.sentence(), fix)
+                    };
+                    findings.extend(stale_addresses::of(&records, &cluster.pod_cidrs).into_iter().map(found));
+                }
+                attachments.extend(records.into_iter().map(|record| record.attachment));
+            }
+        }
+    }
+    findings.extend(pods(&attachments, &devices));
+    if let Some(cluster) = &node.cluster {
+        let routes = route::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
+        let (nexthops, _) = nexthop::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
+        findings.extend(overlay(cluster, &routes, &nexthops));
+    }
+    Ok(findings)
+}
+
+/// Attachments without a device, and devices without an attachment.
+fn pods(attachments: &[Attachment], devices: &BTreeSet<String>) -> Vec<Finding> {
+    let known: BTreeMap<_, _> = attachments.iter().map(|it| (plan::host_device(it), it)).collect();
+    let dead = known.iter().filter(|(device, _)| !devices.contains(*device)).map(|(device, attachment)| {
+        let Attachment { network, container, interface } = attachment;
+        let cause = format!(
+            "interface {interface} of container {container} holds addresses of network {network}, but its device \
+             {device} has gone"
+        );
+        let fix = format!(
+            "echo '{{\"cniVersion\": \"1.0.0\", \"name\": \"{network}\", \"type\": \"podwire\"}}' | CNI_COMMAND=DEL \
+             CNI_CONTAINERID={container} CNI_IFNAME={interface} CNI_PATH=/opt/cni/bin /opt/cni/bin/podwire"
+        );
+        Finding::new("stale", cause, fix)
+    });
+    let is_pods = |name: &&String| {
+        // The whole of a name that podwire makes, and not the beginning of somebody else's.
+        name.strip_prefix(defaults::HOST_VETH_PREFIX)
+            .is_some_and(|rest| rest.len() == 13 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'v')))
+    };
+    let nobodys = devices.iter().filter(is_pods).filter(|name| !known.contains_key(*name)).map(|name| {
+        let cause = format!("device {name} is named as a pod's, but no ledger knows of its pod");
+        Finding::new("stale", cause, format!("ip link delete {name}"))
+    });
+    dead.chain(nobodys).collect()
+}
+
+/// Routes and nexthops with our mark that lead to nobody in the membership.
+fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Finding> {
+    let wanted: BTreeSet<IpNetwork> = cluster
+        .peers
+        .iter()
+        .flat_map(|peer| &peer.pod_cidrs)
+        .chain(&cluster.pod_cidrs)
+        .chain(&cluster.cluster_cidrs)
+        .copied()
+        .collect();
+    let peers: BTreeSet<IpAddr> = cluster.peers.iter().map(|peer| peer.address).collect();
+    let protocol = defaults::OVERLAY_PROTOCOL;
+    let routes = routes.iter().filter(|route| !wanted.contains(&route.destination)).map(|route| {
+        let destination = route.destination;
+        let version = if destination.is_ipv4() { "-4" } else { "-6" };
+        let cause = format!("a route of podwire's leads to {destination}, which is no node's in the membership");
+        Finding::new("stale", cause, format!("ip {version} route delete {destination} proto {protocol}"))
+    });
+    // A plain one leads to the node itself.
+    let destination = |nexthop: &Nexthop| nexthop.encap.map_or(nexthop.gateway, |encap| encap.destination);
+    let nexthops = nexthops.iter().filter(|nexthop| !peers.contains(&destination(nexthop))).map(|nexthop| {
+        let (id, destination) = (nexthop.id, destination(nexthop));
+        let cause =
+            format!("nexthop {id} of podwire's leads to {destination}, which is no node's address in the membership");
+        Finding::new("stale", cause, format!("ip nexthop delete id {id}"))
+    });
+    routes.chain(nexthops).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwire_kernel::nexthop::Encap;
+    use podwire_kernel::route::Target;
+
+    #[test]
+    fn attachments_without_a_device_and_devices_without_an_attachment_are_found() {
+        let attachment = |container: &str| Attachment {
+            network: "podwire".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        };
+        let (alive, dead) = (attachment("alive"), attachment("dead"));
+        let names = [
+            plan::host_device(&alive),
+            plan::host_device(&attachment("nobody")),
+            "pwnd".into(),
+            "pw0123456789xyz".into(),
+        ];
+        let found = pods(&[alive, dead], &names.clone().into());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].cause.starts_with("interface eth0 of container dead holds addresses of network podwire"));
+        assert!(found[0].fix.contains("CNI_CONTAINERID=dead CNI_IFNAME=eth0 "));
+        assert_eq!(found[1].fix, format!("ip link delete {}", names[1]));
+    }
+
+    #[test]
+    fn routes_and_nexthops_of_ours_that_no_membership_explains_are_found() {
+        let cluster = Cluster::example();
+        let route = |text: &str| Route {
+            destination: text.parse().unwrap(),
+            metric: 0,
+            target: Target::Blackhole,
+            protocol: 112,
+        };
+        let nexthop = |id, last| Nexthop {
+            id,
+            device: 1,
+            gateway: std::net::Ipv6Addr::LOCALHOST.into(),
+            encap: Some(Encap { vni: 1, source: [192, 168, 50, 1].into(), destination: [192, 168, 50, last].into() }),
+            protocol: 112,
+        };
+        let routes = ["10.244.1.0/24", "10.244.2.0/24", "10.244.0.0/16", "10.244.3.0/24"].map(route);
+        let found = overlay(&cluster, &routes, &[nexthop(11_200_001, 2), nexthop(11_200_002, 3)]);
+        let fixes: Vec<_> = found.iter().map(|finding| finding.fix.as_str()).collect();
+        assert_eq!(fixes, ["ip -4 route delete 10.244.3.0/24 proto 112", "ip nexthop delete id 11200002"]);
+    }
+}

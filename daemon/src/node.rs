@@ -1,0 +1,14 @@
+//! The node's own files and its runtime: the conflist, the plugin's program, the lock of the one daemon, pods that the
+//! runtime has forgotten, pods with stale addresses, and uninstalling.
+//!
+//! What may not live here: the overlay, the firewall, and anything about other nodes.
+
+pub mod conflist;
+
+pub(crate) mod cri;
+pub(crate) mod file_watch;
+pub(crate) mod garbage;
+pub(crate) mod instance_lock;
+pub(crate) mod plugin_binary;
+pub(crate) mod stale_addresses;
+pub(crate) mod uninstall;

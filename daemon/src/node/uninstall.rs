@@ -1,0 +1,340 @@
+//! Taking every trace of podwire from a node (`podwired uninstall`), in an order in which no pod is without a network
+//! earlier than it has to be: first nothing new can come, then the pods, last what carries them. It goes to its end
+//! whatever cannot be taken away, and then says what that was; only a pod that cannot be taken away keeps what it needs.
+//!
+//! Only here and in `pass` is the kernel changed.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire::cni::Failure;
+use podwire::plan;
+use podwire::release::{self, Attached};
+use podwire_conf::defaults;
+use podwire_kernel::link::{self, removal};
+use podwire_kernel::nft::Table;
+use podwire_kernel::route::{self, Target};
+use podwire_kernel::{Socket, nexthop};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Uninstall;
+use crate::node::{garbage, instance_lock, plugin_binary};
+
+/// How long an ADD or a DEL that is under way may take to come to its end.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How soon what was refused is tried again (`--wait`).
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How many pods are named one by one.
+const NAMED: usize = 10;
+
+/// What stays, and why.
+const STAYS: &str = "left as they are, since others may count on them: net.ipv4.ip_forward, \
+                     net.ipv6.conf.all.forwarding, net.netfilter.nf_conntrack_tcp_be_liberal, and accept_ra of \
+                     devices with an advertised default route";
+
+/// What was done and what could not be.
+struct Course<'a> {
+    say: &'a mut dyn Write,
+    removed: usize,
+    failures: Vec<String>,
+}
+
+/// Takes podwire from this node, as often and as long as the options say.
+///
+/// # Errors
+/// As [`take`]; where that is to be waited out, when it is told to stop before.
+pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+    match options.wait || options.stay {
+        true => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(insist(options, say)),
+        false => take(options, say),
+    }
+}
+
+/// Tries again until all is gone, and stays where that is wished. As the first process of a container it gets no default
+/// action for a signal, so both are handled by name.
+async fn insist(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told = String::new();
+    while let Err(why) = take(options, say).map_err(|error| error.to_string()) {
+        if why != told {
+            writeln!(say, "not yet: {why}")?;
+            told = why;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN_AFTER) => {}
+            _ = terminate.recv() => return Err(io::Error::other("told to stop before all was gone")),
+            _ = interrupt.recv() => return Err(io::Error::other("told to stop before all was gone")),
+        }
+    }
+    if options.stay {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes podwire from this node.
+///
+/// # Errors
+/// When a podwired runs, when pods are attached and `--pods` does not say that they may go, and when something could not be
+/// taken away: all else is then gone, unless it was what a pod holds.
+fn take(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+    let state = Path::new(defaults::RUN_DIRECTORY);
+    let has_run = state.exists();
+    let _only = instance_lock::Only::claim()?;
+    let mut course = Course { say, removed: 0, failures: Vec::new() };
+    let mut host = Socket::route().map_err(io::Error::other)?;
+    let pods = Pods::on(&mut host).map_err(told)?;
+    if !options.pods && !pods.is_empty() {
+        return Err(io::Error::other(pods.refusal(&mut host)));
+    }
+    let conflists = &options.conflist_directory;
+    course.file(&conflists.join(defaults::CONFLIST))?;
+    course.file(&conflists.join(format!(".{}.new", defaults::CONFLIST)))?;
+    course.pods(options.pods, &mut host)?;
+    if !course.failures.is_empty() {
+        // They are still on record, and whoever ends them needs the plugin.
+        return course.end("all else is left until they are gone");
+    }
+    course.plugin(&options.plugin_directory)?;
+    course.kernel(&mut host)?;
+    course.directory(&options.state_directory, |name| name.contains("membership"))?;
+    match has_run {
+        true => course.directory(state, |_| true)?,
+        // Nothing is there but the lock that was taken above.
+        false => clear(state, |_| true)?,
+    }
+    for other in others(conflists) {
+        writeln!(course.say, "not podwired's, so it stays: {}, which names the plugin podwire", other.display())?;
+    }
+    course.end("all else is gone")
+}
+
+/// The pods of a node: whoever has a device, on record or not.
+struct Pods {
+    living: Vec<Attached>,
+    dead: Vec<Attached>,
+    unknown: Vec<String>,
+}
+
+impl Pods {
+    fn on(host: &mut Socket) -> Result<Self, Failure> {
+        let attached = release::attachments(Path::new(defaults::RUN_DIRECTORY), host)?;
+        let unknown = release::devices_without_record(&attached, host)?;
+        let (living, dead) = attached.into_iter().partition(|attached| attached.has_device);
+        Ok(Self { living, dead, unknown })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.living.is_empty() && self.unknown.is_empty()
+    }
+
+    fn refusal(&self, host: &mut Socket) -> String {
+        let devices = self.unknown.iter().map(|name| format!("device {name}, which is on no record"));
+        let living = self.living.iter().map(|attached| described(attached, host));
+        let count = self.living.len() + self.unknown.len();
+        let mut pods: Vec<_> = living.chain(devices).take(NAMED).collect();
+        if count > NAMED {
+            pods.push(format!("and {} more", count - NAMED));
+        }
+        format!(
+            "pods are attached to this node's network, and could not even be ended in order without the plugin:\n  {}\n\
+             end them first (`kubectl drain`, `crictl rmp --force`, `podman rm`); or take their network away as well, with \
+             their host ports: podwired uninstall --pods",
+            pods.join("\n  ")
+        )
+    }
+}
+
+/// A pod as whoever is to end it looks for it: by the name that the runtime has given it, where it has.
+fn described(attached: &Attached, host: &mut Socket) -> String {
+    let device = plan::host_device(&attached.record.attachment);
+    let alias = link::by_name(host, &device).ok().flatten().and_then(|link| link.alias).unwrap_or_default();
+    // `network: namespace/name`
+    match alias.split_once(": ") {
+        Some((_, pod)) => format!("pod {pod}: {}", garbage::describe(attached)),
+        None => garbage::describe(attached),
+    }
+}
+
+impl Course<'_> {
+    /// How it ends: with what stays, or with what could not be taken away and what has become of `all_else`.
+    fn end(self, all_else: &str) -> io::Result<()> {
+        match (self.failures.len(), self.removed) {
+            (0, 0) => writeln!(self.say, "nothing of podwire is on this node"),
+            (0, _) => writeln!(self.say, "{STAYS}"),
+            _ => {
+                let why = self.failures.join("\n");
+                Err(io::Error::other(format!("not everything could be taken away; {all_else}:\n{why}")))
+            }
+        }
+    }
+
+    fn removed(&mut self, what: &str) -> io::Result<()> {
+        self.removed += 1;
+        writeln!(self.say, "removed {what}")
+    }
+
+    /// What has become of the removal of something that may not be there.
+    fn done(&mut self, what: &str, outcome: Result<bool, String>) -> io::Result<()> {
+        match outcome {
+            Ok(true) => self.removed(what),
+            Ok(false) => Ok(()),
+            Err(why) => {
+                self.failures.push(why);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the kernel has; nothing, and a failure, where it does not tell.
+    fn found<T: Default>(&mut self, found: podwire_kernel::Result<T>) -> T {
+        found.unwrap_or_else(|error| {
+            self.failures.push(error.to_string());
+            T::default()
+        })
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let name = path.display();
+        let removed = plugin_binary::remove(path).map_err(|error| format!("remove {name}: {error}"));
+        self.done(&name.to_string(), removed)
+    }
+
+    /// Releases what pods hold: those that are dead, or all. No new one comes without a conflist, but one may be under way.
+    fn pods(&mut self, all: bool, host: &mut Socket) -> io::Result<()> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let pods = Pods::on(host).map_err(told)?;
+            if !all && !pods.is_empty() {
+                return Err(io::Error::other(format!("a pod came meanwhile: {}", pods.refusal(host))));
+            }
+            let state = Path::new(defaults::RUN_DIRECTORY);
+            let (mut failed, mut busy) = (Vec::new(), None);
+            for attached in pods.dead.iter().chain(&pods.living) {
+                let what = garbage::describe(attached);
+                match release::release(state, attached, host) {
+                    Ok(true) => self.removed(&what)?,
+                    Ok(false) => busy = Some(format!("release {what}: it is being attached or detached")),
+                    Err(failure) => failed.push(format!("release {what}: {failure}")),
+                }
+            }
+            for name in &pods.unknown {
+                let removed = removal::acknowledged(&[name]).map(|()| true).map_err(|error| error.to_string());
+                self.done(&format!("device {name}"), removed)?;
+            }
+            match busy {
+                Some(_) if Instant::now() < deadline => thread::park_timeout(Duration::from_millis(50)),
+                busy => {
+                    self.failures.extend(failed.into_iter().chain(busy));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The plugin, when it is one: somebody else's program of that name is left.
+    fn plugin(&mut self, directory: &Path) -> io::Result<()> {
+        self.file(&directory.join(plugin_binary::BESIDE))?;
+        let place = directory.join(defaults::PLUGIN);
+        let name = place.display();
+        let ours = match File::open(&place).and_then(|file| plugin_binary::is_podwire(&file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return self.done("", Err(format!("read {name}: {error}"))),
+            Ok(ours) => ours,
+        };
+        if ours { self.file(&place) } else { writeln!(self.say, "not podwire, so it stays: {name}") }
+    }
+
+    /// The overlay: routes to peers before the guards behind them, then what they lead to, then the table.
+    fn kernel(&mut self, host: &mut Socket) -> io::Result<()> {
+        let guard = |route: &route::Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
+        let routes = self.found(route::list(host, defaults::OVERLAY_PROTOCOL));
+        let (nexthops, _) = self.found(nexthop::list(host, defaults::OVERLAY_PROTOCOL));
+        let (guards, to_peers): (Vec<_>, Vec<_>) = routes.into_iter().partition(guard);
+        let mut requests: Vec<_> = to_peers.iter().map(route::Route::delete).collect();
+        requests.extend(nexthops.iter().map(nexthop::Nexthop::delete));
+        requests.extend(guards.iter().map(route::Route::delete));
+        let count = requests.len();
+        let refused = host.execute_all(requests);
+        self.failures.extend(refused.iter().map(|(_, error)| error.to_string()));
+        match count - refused.len() {
+            0 => {}
+            gone => self.removed(&format!("{gone} routes and nexthops"))?,
+        }
+        let device = defaults::OVERLAY_DEVICE;
+        let removed = match link::by_name(host, device) {
+            Ok(Some(link)) if link.vxlan.is_some_and(|vxlan| vxlan.external) => {
+                host.execute(link::delete(device)).map(|()| true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.done(&format!("device {device}"), removed.map_err(|error| error.to_string()))?;
+        let table = Table { name: defaults::TABLE.into(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
+        let removed = match Socket::netfilter().and_then(|mut socket| socket.transact(table.delete())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error.to_string()),
+        };
+        self.done(&format!("table inet {}", defaults::TABLE), removed)
+    }
+
+    /// A directory of ours, with what is ours in it: a path that somebody has mistyped loses nothing.
+    fn directory(&mut self, path: &Path, ours: impl Fn(&str) -> bool) -> io::Result<()> {
+        let name = path.display().to_string();
+        let removed = match clear(path, ours) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            // Empty by now. Whoever has mounted it will unmount it.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                return writeln!(self.say, "not podwire's, so it stays: what is in {name}");
+            }
+            Err(error) => Err(format!("remove {name}: {error}")),
+        };
+        self.done(&name, removed)
+    }
+}
+
+fn clear(path: &Path, ours: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if !ours(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Network configurations that name the plugin and were not written by podwired.
+fn others(directory: &Path) -> Vec<PathBuf> {
+    let names_podwire = |path: &PathBuf| {
+        let text: String = fs::read_to_string(path).unwrap_or_default().split_whitespace().collect();
+        text.contains(&format!("\"type\":\"{}\"", defaults::PLUGIN))
+    };
+    let mut others: Vec<_> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(names_podwire)
+        .collect();
+    others.sort();
+    others
+}
+
+fn told(failure: Failure) -> io::Error {
+    io::Error::other(failure.to_string())
+}

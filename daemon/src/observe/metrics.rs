@@ -1,0 +1,216 @@
+//! The status as metrics, in Prometheus' text format (version 0.0.4). Pure. Every name is described in
+//! conf/CONFIGURATION.md.
+
+use std::fmt::{Display, Write};
+
+use crate::observe::status::{FAST_PATH_ON, Peer, PeerState, Status};
+
+/// Peers that have series of their own: those that do not answer first. All are counted in `podwire_peers`.
+const PEERS: usize = 500;
+
+/// The content type of the format.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A text that is being written.
+struct Page(String);
+
+impl Page {
+    /// A metric: its name, type and help, and its series, each with its labels.
+    fn metric<V: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Vec<(&'static str, String)>, V)>,
+    ) {
+        let mut series = series.into_iter().peekable();
+        if series.peek().is_none() {
+            return;
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        series.for_each(|(labels, value)| self.series(name, &labels, value));
+    }
+
+    fn series(&mut self, name: &str, labels: &[(&'static str, String)], value: impl Display) {
+        let labels: Vec<_> = labels.iter().map(|(name, text)| format!("{name}=\"{}\"", escaped(text))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, "gauge", help, [(Vec::new(), value)]);
+    }
+}
+
+/// The text of a label, in which three characters mean something.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+/// The page.
+pub fn render(status: &Status) -> String {
+    let mut page = Page(String::new());
+    let about = vec![("version", status.version.clone()), ("node", status.node.clone())];
+    page.metric("podwire_info", "gauge", "1, with the version and the node's name.", [(about, 1)]);
+    page.gauge(
+        "podwire_converged",
+        "1 while the kernel and the conflist are as the cluster says.",
+        u8::from(status.converged),
+    );
+    page.gauge("podwire_problems", "What is wrong: sentences that `podwired status` says.", status.wrong.len());
+    convergence(&mut page, status);
+    peers(&mut page, status);
+    pods(&mut page, status);
+    page.0
+}
+
+fn convergence(page: &mut Page, status: &Status) {
+    let daemon = &status.daemon;
+    page.metric("podwire_passes_total", "counter", "Passes since the start.", [(Vec::new(), daemon.passes)]);
+    let short = "Those of them that looked at a few changed peers only.";
+    page.metric("podwire_short_passes_total", "counter", short, [(Vec::new(), daemon.short_passes)]);
+    if let Some(age) = daemon.last_pass_age_seconds {
+        page.gauge("podwire_last_pass_age_seconds", "Time since the last pass ended.", age);
+        page.gauge("podwire_last_pass_seconds", "How long the last pass took.", daemon.last_pass_seconds);
+    }
+    let age = status.membership.age_seconds;
+    page.gauge("podwire_membership_age_seconds", "Time since the membership was last found changed.", age);
+    page.gauge("podwire_membership_nodes", "Nodes that are believed, this one included.", status.membership.nodes);
+    page.gauge("podwire_membership_refused", "Entries of the membership that are not believed.", status.refused.len());
+    let by_kind = |counts: &std::collections::BTreeMap<String, u64>| {
+        counts.iter().map(|(kind, count)| (vec![("kind", kind.clone())], *count)).collect::<Vec<_>>()
+    };
+    page.metric("podwire_changes_total", "counter", "Changes made to the node, by kind.", by_kind(&daemon.changes));
+    let repairs = "Changes that put right what had been right before, by kind.";
+    page.metric("podwire_repairs_total", "counter", repairs, by_kind(&daemon.repairs));
+    let sizes = [("overlay", status.mtu), ("underlay", status.underlay_mtu)];
+    let sizes = sizes.into_iter().filter_map(|(device, mtu)| Some((vec![("device", device.to_owned())], mtu?)));
+    page.metric("podwire_mtu_bytes", "gauge", "The largest packet, in bytes.", sizes);
+    let fast = u8::from(status.fast_path.starts_with(FAST_PATH_ON));
+    page.gauge("podwire_fast_path", "Whether established connections between pods take the fast path.", fast);
+}
+
+fn peers(page: &mut Page, status: &Status) {
+    let count = |state: PeerState| status.peers.iter().filter(|peer| peer.state == state).count();
+    let states = PeerState::ALL.map(|(state, name)| (vec![("state", name.to_owned())], count(state)));
+    page.metric("podwire_peers", "gauge", "Other nodes, by whether they answer over the overlay.", states);
+    let smaller = |peer: &&Peer| peer.path_mtu.is_some_and(|mtu| Some(mtu) < status.underlay_mtu);
+    let few = "Other nodes behind a way that takes less than the underlay's MTU.";
+    page.gauge("podwire_peers_path_too_small", few, status.peers.iter().filter(smaller).count());
+
+    let (silent, others): (Vec<&Peer>, Vec<&Peer>) =
+        status.peers.iter().partition(|peer| peer.state == PeerState::Silent);
+    let named: Vec<_> = silent.into_iter().chain(others).take(PEERS).collect();
+    let probes = || {
+        named.iter().flat_map(|peer| {
+            peer.probes
+                .iter()
+                .map(|probe| (vec![("peer", peer.name.clone()), ("address", probe.address.to_string())], probe))
+        })
+    };
+    let round_trips =
+        probes().filter_map(|(labels, probe)| Some((labels, seconds(probe.round_trip_microseconds?.into()))));
+    page.metric(
+        "podwire_probe_round_trip_seconds",
+        "gauge",
+        "The round trip to a peer over the overlay, smoothed.",
+        round_trips,
+    );
+    let losses = probes().map(|(labels, probe)| (labels, f64::from(probe.loss_percent) / 100.0));
+    page.metric("podwire_probe_loss_ratio", "gauge", "The part of the last 16 probes of a peer that was lost.", losses);
+    let paths = named.iter().filter_map(|peer| Some((vec![("peer", peer.name.clone())], peer.path_mtu?)));
+    page.metric("podwire_path_mtu_bytes", "gauge", "The largest packet that came through to a peer's node.", paths);
+}
+
+fn pods(page: &mut Page, status: &Status) {
+    let of = |value: fn(&crate::observe::status::Range) -> u64| {
+        status.ranges.iter().map(move |range| (vec![("range", range.range.to_string())], value(range)))
+    };
+    page.metric("podwire_addresses_used", "gauge", "Addresses that pods hold.", of(|range| range.used));
+    page.metric("podwire_addresses_free", "gauge", "Addresses that could be given.", of(|range| range.free));
+    let guards = status.guards.iter().map(|(guard, packets)| (vec![("guard", guard.clone())], *packets));
+    page.metric("podwire_guard_refused_packets_total", "counter", "Packets that a guard has refused.", guards);
+    let Some(adds) = &status.adds else { return };
+    let name = "podwire_add_duration_seconds";
+
+    let classes = adds.within_microseconds.iter().map(|(limit, count)| (seconds(*limit).to_string(), *count));
+    let _ = writeln!(page.0, "# HELP {name} How long ADDs took.\n# TYPE {name} histogram");
+    for (limit, count) in classes.chain([("+Inf".to_owned(), adds.count)]) {
+        page.series(&format!("{name}_bucket"), &[("le", limit)], count);
+    }
+    page.series(&format!("{name}_sum"), &[], adds.seconds);
+    page.series(&format!("{name}_count"), &[], adds.count);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of microseconds that is too large for it is none")]
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::status::{Adds, Probe, Range};
+
+    fn peer(name: &str, state: PeerState) -> Peer {
+        let probe = Probe { address: [10, 244, 2, 0].into(), round_trip_microseconds: Some(250), loss_percent: 25 };
+        Peer {
+            name: name.into(),
+            address: [192, 168, 50, 2].into(),
+            pod_cidrs: Vec::new(),
+            state,
+            probes: vec![probe],
+            path_mtu: Some(1400),
+        }
+    }
+
+    #[test]
+    fn a_page_has_every_number_under_its_name() {
+        let mut status =
+            Status { node: "a\"b\\c\nd".into(), converged: true, underlay_mtu: Some(1500), ..Status::default() };
+        status.peers = vec![peer("node-2", PeerState::Answers)];
+        status.ranges = vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 2, free: 251 }];
+        status.guards.insert("spoofed".into(), 7);
+        status.daemon.repairs.insert("route".into(), 3);
+        status.adds = Some(Adds { count: 5, seconds: 0.0125, within_microseconds: [(500, 1), (2000, 4)].into() });
+        let page = render(&status);
+        for line in [
+            "podwire_info{version=\"\",node=\"a\\\"b\\\\c\\nd\"} 1",
+            "podwire_converged 1",
+            "podwire_peers{state=\"answers\"} 1",
+            "podwire_peers{state=\"silent\"} 0",
+            "podwire_peers_path_too_small 1",
+            "podwire_probe_round_trip_seconds{peer=\"node-2\",address=\"10.244.2.0\"} 0.00025",
+            "podwire_probe_loss_ratio{peer=\"node-2\",address=\"10.244.2.0\"} 0.25",
+            "podwire_path_mtu_bytes{peer=\"node-2\"} 1400",
+            "podwire_repairs_total{kind=\"route\"} 3",
+            "podwire_addresses_free{range=\"10.244.1.0/24\"} 251",
+            "podwire_guard_refused_packets_total{guard=\"spoofed\"} 7",
+            "podwire_add_duration_seconds_bucket{le=\"0.0005\"} 1",
+            "podwire_add_duration_seconds_bucket{le=\"+Inf\"} 5",
+            "podwire_add_duration_seconds_sum 0.0125",
+            "podwire_add_duration_seconds_count 5",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+        }
+        // Each metric is introduced once, and every line is a comment or a name and a number.
+        let mut introduced: Vec<_> = page.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        introduced.sort_unstable();
+        assert!(introduced.windows(2).all(|two| two[0] != two[1]));
+        let number = |line: &str| line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok());
+        assert!(page.lines().all(|line| line.starts_with('#') || number(line)), "{page}");
+    }
+
+    #[test]
+    fn of_many_peers_those_that_are_silent_have_series_and_all_are_counted() {
+        let peers = (0..600).map(|number| peer(&format!("a-{number}"), PeerState::Answers)).collect();
+        let mut status = Status { peers, ..Status::default() };
+        status.peers.push(peer("z", PeerState::Silent));
+        let page = render(&status);
+        let series = page.lines().filter(|line| line.starts_with("podwire_probe_loss_ratio{")).count();
+        assert_eq!(series, PEERS);
+        assert!(page.contains("podwire_peers{state=\"answers\"} 600\n"));
+        assert!(page.contains("podwire_probe_loss_ratio{peer=\"z\""));
+    }
+}

@@ -1,0 +1,163 @@
+//! Probes: whether every peer answers over the overlay, and how large a packet may be on the way to its node. What is
+//! asked when is `course`'s; here it is sent, heard, and entered into the report.
+
+pub mod icmp;
+mod schedule;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
+
+use crate::cluster::view::{Peer, View};
+use crate::observe::probe::icmp::{Echo, Echoer, Heard};
+use crate::report::Report;
+use crate::report::outcome::Mtu;
+use schedule::{Addresses, Course, Probe};
+
+/// The time between two batches of probes: often enough that nobody waits for long, seldom enough that it costs nothing.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The most probes of a batch (but for a ladder of sizes, which is one measurement).
+const BATCH: usize = 50;
+
+/// Probes for ever. Without the right to open raw sockets there are none, and that is said once.
+pub(crate) async fn run(report: watch::Sender<Report>) {
+    if let Err(error) = probe(&report).await {
+        warn!("no probes: {error}");
+    }
+}
+
+async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
+    let open = |like: &str| like.parse::<IpAddr>().map_err(io::Error::other).and_then(Echoer::open);
+    // A kernel without IPv6 has no such sockets, and no such peers.
+    let (four, six) = (Arc::new(open("0.0.0.0")?), open("::").ok().map(Arc::new));
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let identifier = u16::from_be_bytes([high, low]);
+    let mut heard = listen(identifier, [Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
+    let mut course = Course::new(Instant::now());
+    let mut asked: Option<(Arc<View>, Mtu)> = None;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = heard.recv() => {
+                match heard.unwrap_or_else(|| Err(io::Error::other("nobody listens any more")))? {
+                    (at, number, true) => course.answered(at, number),
+                    (at, number, false) => course.lost(at, number),
+                }
+                continue;
+            }
+            _ = ticks.tick() => {}
+        }
+        course.expire(Instant::now());
+        if let Some((view, mtu)) = believed(report) {
+            if asked.as_ref().is_none_or(|(before, size)| *before != view || *size != mtu) {
+                let peers = view.peers.iter().map(|(name, peer)| (name.as_str(), addresses(&view.own, peer)));
+                course.set(Instant::now(), addresses(&view.own, &view.own), mtu.underlay, peers);
+            }
+            // Every pass makes a view; of two that are equal the later one is kept, so that the other can go.
+            asked = Some((view, mtu));
+        }
+        for Probe { number, source, destination, size } in course.due(Instant::now(), BATCH) {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            let echo = Echo { source, destination, identifier, number, size };
+            let sent = match (destination, &six) {
+                (IpAddr::V4(_), _) => four.send(&echo),
+                (IpAddr::V6(_), Some(six)) => six.send(&echo),
+                (IpAddr::V6(_), None) => Err(io::Error::other("no IPv6")),
+            };
+            if sent.is_err() {
+                course.lost(Instant::now(), number);
+            }
+        }
+        let news = course.news();
+        if !news.is_empty() {
+            // Nobody is woken by it: whoever asks sees the latest.
+            report.send_if_modified(|report| {
+                for (name, probed) in news {
+                    match probed {
+                        Some(probed) => _ = report.probes.insert(name, probed),
+                        None => _ = report.probes.remove(&name),
+                    }
+                }
+                false
+            });
+        }
+    }
+}
+
+/// The view, once the overlay has been made of one.
+fn believed(report: &watch::Sender<Report>) -> Option<(Arc<View>, Mtu)> {
+    let report = report.borrow();
+    let view = report.view.as_ref()?.as_ref().ok()?;
+    Some((view.clone(), report.mtu?))
+}
+
+/// What a peer is asked at, or asks from: the overlay address of each family that both have, and its node's address.
+fn addresses(own: &Peer, peer: &Peer) -> Addresses {
+    let mut addresses = [None, None, Some(peer.address)];
+    for (_, address) in own.overlay_addresses(peer) {
+        addresses[usize::from(address.is_ipv6())] = Some(address);
+    }
+    addresses
+}
+
+/// When it was heard that a probe of this number was answered, or else was too large for the way.
+type News = io::Result<(Instant, u16, bool)>;
+
+/// Listens on a thread of its own, which waits for the sockets. Its news wait in the channel; what finds no room there
+/// counts as lost.
+fn listen(own: u16, echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News>> {
+    let (sender, receiver) = mpsc::channel(4 * BATCH);
+    let hear = move || -> io::Result<()> {
+        loop {
+            icmp::wait(echoers.iter().map(|echoer| &**echoer), None)?;
+            for echoer in &echoers {
+                while let Some(heard) = echoer.hear()? {
+                    let (identifier, number, answered) = match heard {
+                        Heard::Answer { identifier, number } => (identifier, number, true),
+                        Heard::TooLarge { identifier, number, .. } => (identifier, number, false),
+                    };
+                    // Another program's is not for us.
+                    if identifier == own
+                        && let Err(TrySendError::Closed(_)) = sender.try_send(Ok((Instant::now(), number, answered)))
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("probes".into()).spawn(move || {
+        if let Err(error) = hear() {
+            // The channel ends with this thread, and that says as much.
+            warn!("hear the answers to probes: {error}");
+        }
+    })?;
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::membership::Membership;
+
+    #[test]
+    fn every_peer_is_asked_in_each_family_that_both_have_and_on_the_underlay() {
+        let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
+        let mut view = View::new(&membership, "node-1").unwrap();
+        let text = |addresses: Addresses| addresses.map(|address| address.map_or("-".into(), |it| it.to_string()));
+        let two = |view: &View| text(addresses(&view.own, &view.peers["node-2"]));
+        assert_eq!(two(&view), ["10.244.2.0", "fd00:10:244:2::", "192.168.50.2"]);
+        assert_eq!(text(addresses(&view.own, &view.own)), ["10.244.1.0", "fd00:10:244:1::", "192.168.50.1"]);
+        view.own.pod_cidrs.truncate(1);
+        assert_eq!(two(&view), ["10.244.2.0", "-", "192.168.50.2"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! The status socket: root asks it one line and gets one answer, the node's status as JSON. It is made again where somebody
+//! has removed it.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::observe::server::{self, Bounds, Door};
+use crate::observe::snapshot::Local;
+use crate::observe::status::Status;
+use crate::report::Report;
+
+/// Where it is.
+pub const SOCKET: &str = "/run/podwire/podwired.sock";
+
+/// The question that the status is the answer to.
+pub(crate) const QUESTION: &str = "status";
+
+/// The longest question, in bytes.
+const LONGEST: u64 = 64;
+
+/// How much is given to callers.
+const CALLERS: Bounds = Bounds { at_once: 8, patience: Duration::from_secs(10) };
+
+/// How often it is looked whether the socket is still in its place.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The socket, wherever it has been made last.
+struct Entrance {
+    place: PathBuf,
+    /// The listener, and which file it is; `None` while it cannot be made.
+    open: Option<(UnixListener, File)>,
+    look: Interval,
+}
+
+/// A file, whatever its name: its device and inode number.
+type File = (u64, u64);
+
+impl Entrance {
+    /// Makes the socket. Where that does not work, the log says so, and it is tried again.
+    fn new(place: &Path) -> Self {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let open =
+            open(place).inspect_err(|error| warn!("{error}; `podwired status` has no answer until it can be made"));
+        Self { place: place.into(), open: open.ok(), look }
+    }
+
+    /// Makes the socket again where it is not in its place.
+    fn mend(&mut self) {
+        let in_place = fs::symlink_metadata(&self.place).ok().map(|found| identity(&found));
+        if in_place.is_some() && in_place == self.open.as_ref().map(|(_, file)| *file) {
+            return;
+        }
+        match (open(&self.place), &self.open) {
+            (Ok(open), _) => {
+                info!("set the status socket {}", self.place.display());
+                self.open = Some(open);
+            }
+            (Err(error), Some(_)) => {
+                warn!("{error}; `podwired status` has no answer until it can be made");
+                self.open = None;
+            }
+            // Said already.
+            (Err(_), None) => {}
+        }
+    }
+}
+
+impl Door for Entrance {
+    type Caller = UnixStream;
+
+    async fn next(&mut self) -> io::Result<UnixStream> {
+        loop {
+            let caller = async {
+                match &mut self.open {
+                    Some((listener, _)) => listener.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                caller = caller => return caller,
+                _ = self.look.tick() => self.mend(),
+            }
+        }
+    }
+}
+
+fn identity(file: &fs::Metadata) -> File {
+    (file.dev(), file.ino())
+}
+
+/// Makes the socket. One that is there is a dead daemon's: only one daemon runs on a node, and this is it. The new one takes
+/// its place in one step, under its final permissions.
+fn open(place: &Path) -> io::Result<(UnixListener, File)> {
+    let beside = place.with_extension("new");
+    let open = || {
+        if let Some(directory) = place.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&beside)?;
+        fs::set_permissions(&beside, Permissions::from_mode(0o600))?;
+        let file = identity(&fs::symlink_metadata(&beside)?);
+        fs::rename(&beside, place)?;
+        Ok((listener, file))
+    };
+    open().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("make the status socket {}: {error}", place.display()))
+    })
+}
+
+/// Answers for ever at the socket in this place.
+pub(crate) async fn serve(place: &Path, report: watch::Receiver<Report>) {
+    let entrance = Entrance::new(place);
+    server::serve("the status socket", CALLERS, entrance, |stream| answer(stream, report.clone())).await;
+}
+
+async fn answer(mut stream: UnixStream, report: watch::Receiver<Report>) -> io::Result<()> {
+    let mut question = String::new();
+    BufReader::new((&mut stream).take(LONGEST)).read_line(&mut question).await?;
+    let answer = match question.trim_end() {
+        QUESTION => serde_json::to_vec(&now(&report).await?)?,
+        other => {
+            serde_json::to_vec(&serde_json::json!({ "error": format!("{other:?} is no question: ask {QUESTION:?}") }))?
+        }
+    };
+    stream.write_all(&answer).await?;
+    stream.write_all(b"\n").await?;
+    server::part(stream).await
+}
+
+/// The status at this moment.
+pub(crate) async fn now(report: &watch::Receiver<Report>) -> io::Result<Status> {
+    let report = report.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let local = Local::look();
+        // A copy: whoever enters the next pass must not wait until thousands of peers are written down.
+        let report = report.borrow().clone();
+        Status::new(&report, local, Instant::now())
+    });
+    made.await.map_err(io::Error::other)
+}

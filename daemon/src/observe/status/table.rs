@@ -1,0 +1,173 @@
+//! The status as a human reads it. Pure.
+
+use std::fmt::Write;
+
+use crate::observe::status::{Peer, PeerState, Status};
+
+/// How words are marked: on a terminal by colours, elsewhere not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint(pub bool);
+
+impl Paint {
+    /// What is as it should be.
+    pub fn good(self, text: &str) -> String {
+        self.in_colour(text, "32")
+    }
+
+    /// What is not.
+    pub fn bad(self, text: &str) -> String {
+        self.in_colour(text, "31")
+    }
+
+    /// What stands above a table.
+    pub fn head(self, text: &str) -> String {
+        self.in_colour(text, "1")
+    }
+
+    fn in_colour(self, text: &str, code: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    }
+}
+
+/// The whole of it.
+pub fn render(status: &Status, paint: Paint) -> String {
+    let mut text = String::new();
+    let address = status.address.map_or("takes no part".into(), |address| address.to_string());
+    let line = |text: &mut String, name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    line(&mut text, "node", format!("{}  {address}  podwired {}", paint.head(&status.node), status.version));
+    line(&mut text, "pods", joined(&status.pod_cidrs));
+    let size = |mtu: Option<u32>| mtu.map_or("unknown".into(), |mtu| mtu.to_string());
+    let (mtu, underlay) = (size(status.mtu), size(status.underlay_mtu));
+    let overlay =
+        format!("{}, VNI {}, UDP port {}, MTU {mtu} (underlay {underlay})", status.mode, status.vni, status.port);
+    line(&mut text, "overlay", overlay);
+    if !status.fast_path.is_empty() {
+        line(&mut text, "fast path", status.fast_path.clone());
+    }
+    let membership = &status.membership;
+    let since = duration(membership.age_seconds);
+    line(&mut text, "membership", format!("{}: {} nodes, as it is for {since}", membership.source, membership.nodes));
+    let converged = match status.converged {
+        true => paint.good("converged"),
+        false => paint.bad("not converged"),
+    };
+    let daemon = &status.daemon;
+    let last = daemon.last_pass_age_seconds.map_or("no pass yet".into(), |age| {
+        format!("last pass {age:.1} s ago, took {:.1} ms", daemon.last_pass_seconds * 1e3)
+    });
+    line(&mut text, "state", format!("{converged}; {last}"));
+    let (changes, repairs): (u64, u64) = (daemon.changes.values().sum(), daemon.repairs.values().sum());
+    let since = duration(daemon.age_seconds);
+    line(
+        &mut text,
+        "daemon",
+        format!("runs for {since}: {} passes, {changes} changes, {repairs} repairs", daemon.passes),
+    );
+
+    let rows = status.peers.iter().map(|peer| row(peer, paint)).collect();
+    table(&mut text, &["peer", "address", "pod CIDRs", "overlay", "round trip", "loss", "path MTU"], rows, paint);
+    let rows = status
+        .ranges
+        .iter()
+        .map(|range| [range.range.to_string(), range.used.to_string(), left(range.free)].map(Cell::plain).into());
+    table(&mut text, &["range", "used", "free"], rows.collect(), paint);
+    let rows =
+        status.guards.iter().map(|(name, packets)| vec![Cell::plain(name.clone()), Cell::plain(packets.to_string())]);
+    table(&mut text, &["guard", "packets refused"], rows.collect(), paint);
+    let rows = status.refused.iter().map(|refused| {
+        let node = if refused.node.is_empty() { "(the cluster)" } else { &refused.node };
+        vec![Cell::plain(node.into()), Cell::plain(refused.why.clone())]
+    });
+    table(&mut text, &["refused", "why"], rows.collect(), paint);
+
+    text.push('\n');
+    match (status.is_well(), status.wrong.as_slice()) {
+        (true, _) => line(&mut text, &paint.good("well"), "  nothing is wrong".into()),
+        (false, []) => line(&mut text, &paint.bad("wrong"), "  the first pass is not over".into()),
+        (false, wrong) => {
+            for sentence in wrong {
+                let _ = writeln!(text, "{}  {sentence}", paint.bad("wrong"));
+            }
+        }
+    }
+    text
+}
+
+/// A word, and how it looks where there are colours.
+struct Cell {
+    text: String,
+    painted: String,
+}
+
+impl Cell {
+    fn plain(text: String) -> Self {
+        Self { painted: text.clone(), text }
+    }
+}
+
+fn row(peer: &Peer, paint: Paint) -> Vec<Cell> {
+    let state = match peer.state {
+        PeerState::Answers => ("answers", paint.good("answers")),
+        PeerState::Silent => ("silent", paint.bad("silent")),
+        PeerState::Unknown => ("unknown", "unknown".into()),
+    };
+    let state = Cell { text: state.0.into(), painted: state.1 };
+    let slowest = peer.probes.iter().filter_map(|probe| probe.round_trip_microseconds).max();
+    let loss = peer.probes.iter().map(|probe| probe.loss_percent).max();
+    vec![
+        Cell::plain(peer.name.clone()),
+        Cell::plain(peer.address.to_string()),
+        Cell::plain(joined(&peer.pod_cidrs)),
+        state,
+        Cell::plain(slowest.map_or("-".into(), |took| format!("{}.{:02} ms", took / 1000, took % 1000 / 10))),
+        Cell::plain(loss.map_or("-".into(), |loss| format!("{loss} %"))),
+        Cell::plain(peer.path_mtu.map_or("-".into(), |mtu| mtu.to_string())),
+    ]
+}
+
+/// Rows below their heads; nothing where there are none.
+fn table(text: &mut String, heads: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) {
+    if rows.is_empty() {
+        return;
+    }
+    let heads = heads.iter().map(|head| Cell { text: (*head).into(), painted: paint.head(head) }).collect();
+    let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.text.chars().count()));
+    }
+    text.push('\n');
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let padding = " ".repeat(width + 2 - cell.text.chars().count());
+            line.push_str(&cell.painted);
+            line.push_str(&padding);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+fn joined<T: ToString>(list: &[T]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Seconds as a human says them.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A number of addresses; of a range of IPv6 nobody counts what is left.
+fn left(addresses: u64) -> String {
+    if addresses > 1_000_000_000 { "plenty".into() } else { addresses.to_string() }
+}

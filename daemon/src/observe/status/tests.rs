@@ -1,0 +1,125 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::table::{Paint, render};
+use super::*;
+use crate::cluster::membership;
+use crate::cluster::view::Refusal;
+use crate::report::Echoes;
+use crate::report::outcome::{Mtu, Outcome};
+
+fn report() -> Report {
+    let membership = membership::Membership::parse(include_str!("../../../../conf/nodes.toml")).unwrap();
+    let mut report = Report {
+        node: "node-1".into(),
+        source: "file /etc/podwire/nodes.toml".into(),
+        mtu: Some(Mtu { underlay: 1500, overlay: 1450 }),
+        ..Report::default()
+    };
+    report.add(View::new(&membership, "node-1").map(Arc::new), &Outcome::default(), Duration::from_millis(2));
+    report
+}
+
+fn probed(answers: [bool; 2], largest: u32) -> Probed {
+    let mut probed = Probed { path: Some(Path { largest, wanted: 1500 }), ..Probed::default() };
+    for (place, answers) in answers.into_iter().enumerate() {
+        let mut echoes = Echoes::default();
+        echoes.answered(Duration::from_micros(210));
+        (0..3).for_each(|_| if answers { echoes.answered(Duration::from_micros(210)) } else { echoes.unanswered() });
+        probed.overlay[place] = Some(echoes);
+    }
+    probed
+}
+
+fn status(report: &Report) -> Status {
+    Status::new(report, Local::default(), Instant::now())
+}
+
+#[test]
+fn a_healthy_node_says_who_it_is_and_that_all_is_well() {
+    let mut report = report();
+    report.probes.insert("node-2".into(), probed([true, true], 1500));
+    let held = ["10.244.1.2", "10.244.1.3", "fd00:10:244:1::2", "10.244.9.9"].map(|text| text.parse().unwrap());
+    let status = Status::new(&report, Local { held: held.to_vec(), ..Local::default() }, Instant::now());
+    assert!(status.is_well(), "{:?}", status.wrong);
+    let states: Vec<_> = status.peers.iter().map(|peer| (peer.name.as_str(), peer.state)).collect();
+    assert_eq!(states, [("node-2", PeerState::Answers), ("node-3", PeerState::Unknown)]);
+    let ranges: Vec<_> = status.ranges.iter().map(|range| (range.used, range.free)).collect();
+    // The network address, the gateway and the broadcast address are nobody's.
+    assert_eq!(ranges, [(2, 251), (1, (1 << 53) - 1)]);
+    let text = render(&status, Paint(false));
+    for line in [
+        "node        node-1  192.168.50.1  podwired ",
+        "membership  file /etc/podwire/nodes.toml: 3 nodes, as it is for 0 s",
+        "overlay     always, VNI 1, UDP port 8472, MTU 1450 (underlay 1500)",
+        "node-2  192.168.50.2  10.244.2.0/24, fd00:10:244:2::/64  answers  0.21 ms     0 %   1500",
+        "node-3  192.168.50.3  10.244.3.0/24, fd00:10:244:3::/64  unknown  -           -     -",
+        "10.244.1.0/24       2     251",
+        "fd00:10:244:1::/64  1     plenty",
+        "well  ",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}') && render(&status, Paint(true)).contains("\u{1b}[32manswers\u{1b}[0m"));
+}
+
+#[test]
+fn what_is_wrong_is_a_sentence_each() {
+    let mut report = report();
+    report.problems = vec!["add route 10.244.2.0/24: File exists (17)".into()];
+    report.converged = false;
+    report.probes.insert("node-2".into(), probed([true, false], 1500));
+    report.probes.insert("node-3".into(), probed([true, true], 1400));
+    let status = status(&report);
+    assert!(!status.is_well());
+    let wanted = [
+        "add route 10.244.2.0/24: File exists (17)",
+        "peer node-2 (192.168.50.2) does not answer over the overlay (fd00:10:244:2::): \
+         `podwired doctor` looks for the cause",
+        "the way to node-3 (192.168.50.3) takes packets of 1400 bytes at most, although the underlay's MTU here is \
+         1500: set the underlay's MTU to what the way takes, or repair the way",
+    ];
+    assert_eq!(status.wrong, wanted);
+    let text = render(&status, Paint(false));
+    assert!(wanted.iter().all(|sentence| text.contains(&format!("wrong  {sentence}\n"))), "{text}");
+    assert!(text.contains("not converged"));
+}
+
+#[test]
+fn a_node_that_is_not_believed_says_why() {
+    let mut report = report();
+    let own = Refusal { node: "node-1".into(), why: "has no pod CIDR".into() };
+    report.add(Err(own), &Outcome::default(), Duration::ZERO);
+    let status = status(&report);
+    assert_eq!((status.converged, status.address, status.membership.nodes), (false, None, 0));
+    assert_eq!(status.wrong, ["membership: node node-1: has no pod CIDR"]);
+    assert_eq!(status.refused.len(), 1);
+    assert!(render(&status, Paint(false)).contains("node-1   has no pod CIDR"));
+}
+
+#[test]
+fn of_many_silent_peers_a_few_are_named() {
+    let mut report = report();
+    let Some(Ok(view)) = &mut report.view else { panic!("no view") };
+    let mut view = (**view).clone();
+    for number in 10..30 {
+        let peer = view.peers["node-2"].clone();
+        view.peers.insert(format!("node-{number}"), peer);
+        report.probes.insert(format!("node-{number}").into(), probed([false, false], 1500));
+    }
+    report.view = Some(Ok(Arc::new(view)));
+    let status = status(&report);
+    assert_eq!((status.wrong.len(), status.wrong[5].as_str()), (6, "15 more peers do not answer"));
+    assert!(status.converged && !status.is_well());
+}
+
+#[test]
+fn a_status_is_read_as_it_was_written() {
+    let mut report = report();
+    report.probes.insert("node-2".into(), probed([true, false], 1400));
+    let mut status = status(&report);
+    status.adds = Some(Adds { count: 1, seconds: 0.5, within_microseconds: [(1000, 1)].into() });
+    status.guards.insert("spoofed".into(), 3);
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+}

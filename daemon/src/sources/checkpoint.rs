@@ -1,0 +1,155 @@
+//! The last membership that this node has its place in, on disk: a node that starts while the Kubernetes API is away has its
+//! overlay nevertheless.
+//!
+//! It is written beside its place, synced and renamed, so that a node that loses power has the one or the other, whole;
+//! at most once a second, and only when it has changed.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::cluster::membership::Membership;
+
+/// The file's name in the state directory.
+const FILE: &str = "membership.json";
+
+/// The shortest pause after a write.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many times longer than a write the pause after it is: a cluster in turmoil costs a twentieth of a core here.
+const PAUSE_FOR_WRITE: u32 = 20;
+
+/// The stored membership, where there is one that can be read; of one that cannot the log says why.
+pub(crate) fn read(directory: &Path) -> Option<Membership> {
+    let path = directory.join(FILE);
+    let parsed = match fs::read(&path) {
+        Ok(text) => serde_json::from_slice::<Membership>(&text).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => Err(error.to_string()),
+    };
+    match parsed {
+        Ok(membership) => Some(membership),
+        Err(why) => {
+            warn!("stored membership {}: {why}; it is not used, and is written anew", path.display());
+            None
+        }
+    }
+}
+
+/// Keeps the file equal to the last membership that the node called `own` has its place in, as long as there are any. One that
+/// leaves this node out (a node that was taken out of the cluster, the API of another cluster) does not take the place of one
+/// that does not.
+pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch::Receiver<Membership>) {
+    let mut complaint = String::new();
+    membership.mark_changed();
+    while membership.changed().await.is_ok() {
+        let start = Instant::now();
+        // Written as text at once: a copy of ten thousand nodes would be larger.
+        let Some(text) = text(&membership.borrow_and_update(), &own) else { continue };
+        let directory = directory.clone();
+        let stored = spawn_blocking(move || text.and_then(|text| store(&directory, &text)));
+        match stored.await.map_err(io::Error::other).and_then(|stored| stored) {
+            Ok(()) if complaint.is_empty() => {}
+            Ok(()) => {
+                info!("the membership is stored again");
+                complaint.clear();
+            }
+            Err(error) if error.to_string() != complaint => {
+                complaint = error.to_string();
+                warn!("{complaint}: a start without the Kubernetes API would use an older one");
+            }
+            Err(_) => {}
+        }
+        sleep(PAUSE.max(start.elapsed() * PAUSE_FOR_WRITE)).await;
+    }
+}
+
+/// The file's text, if the node called `own` has its place in the membership.
+fn text(membership: &Membership, own: &str) -> Option<io::Result<Vec<u8>>> {
+    let listed = membership.nodes.iter().any(|node| node.name == own);
+    listed.then(|| Ok(serde_json::to_vec(membership)?))
+}
+
+/// Writes the file, unless it is so already.
+fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
+    let path = directory.join(FILE);
+    if fs::read(&path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    let beside = directory.join(format!(".{FILE}.new"));
+    let write = || {
+        fs::create_dir_all(directory)?;
+        let mut file = File::create(&beside)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write()
+        .map_err(|error| io::Error::new(error.kind(), format!("store the membership in {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership() -> Membership {
+        Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap()
+    }
+
+    fn write(directory: &Path, membership: &Membership) {
+        if let Some(text) = text(membership, "node-1") {
+            store(directory, &text.unwrap()).unwrap();
+        }
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("podwired-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        directory
+    }
+
+    #[test]
+    fn pain44_what_was_stored_is_read_again() {
+        let directory = directory("again");
+        assert_eq!(read(&directory), None);
+        write(&directory, &membership());
+        assert_eq!(read(&directory), Some(membership()));
+        let written = fs::metadata(directory.join(FILE)).unwrap().modified().unwrap();
+        write(&directory, &membership());
+        assert_eq!(fs::metadata(directory.join(FILE)).unwrap().modified().unwrap(), written, "written without need");
+        let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE]);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn one_that_leaves_this_node_out_is_not_stored() {
+        let directory = directory("out");
+        write(&directory, &membership());
+        let mut without = membership();
+        without.nodes.remove(0);
+        write(&directory, &without);
+        write(&directory, &Membership::default());
+        assert_eq!(read(&directory), Some(membership()));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_one_is_not_believed() {
+        let directory = directory("damaged");
+        write(&directory, &membership());
+        let whole = fs::read(directory.join(FILE)).unwrap();
+        for length in 0..whole.len() {
+            fs::write(directory.join(FILE), &whole[..length]).unwrap();
+            assert_eq!(read(&directory), None, "{length} bytes of it");
+        }
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

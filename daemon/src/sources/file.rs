@@ -1,0 +1,166 @@
+//! Following the membership file while the daemon runs.
+//!
+//! The file's metadata is looked at a few times a second. That sees a rename, an edit in place, a swapped symbolic link
+//! (a mounted ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only.
+//! A change is believed when two looks in a row agree: a file that is being written is not read half. At the start one look
+//! is enough at a file that has been as it is for a while. A file that was written again as it was is read and not parsed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::cluster::membership::Membership;
+use crate::report::{Report, Source};
+
+/// The time between two looks: a change is seen within twice this.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Nobody is in the middle of writing a file that was last changed so long ago.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// What tells one state of a file from another: device, inode, size, and times of modification and change in seconds
+/// and nanoseconds.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// Reads the membership file, and goes on following it.
+///
+/// # Errors
+/// When the file cannot be read now: a later failure keeps the last membership.
+pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<watch::Receiver<Membership>> {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut reader = Reader { path, hasher: RandomState::new(), last: None };
+    let mut seen = None;
+    let (stamp, first) = loop {
+        ticks.tick().await;
+        let now = stamp(&reader.path).map_err(|error| io::Error::other(unreadable(&reader.path, &error)))?;
+        if (seen == Some(now) || is_at_rest(now, SystemTime::now()))
+            && let Look::New(first) = reader.read(now).map_err(io::Error::other)?
+        {
+            break (now, first);
+        }
+        seen = Some(now);
+    };
+    let (sender, receiver) = watch::channel(first);
+    report.send_modify(|report| report.feed.comes_from(Source::File));
+    tokio::spawn(follow(reader, stamp, sender, report));
+    Ok(receiver)
+}
+
+async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membership>, report: watch::Sender<Report>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    // What was last seen, and what was last dealt with; a file that is not there is a state as well.
+    let mut seen = Some(first);
+    let mut dealt_with = Some(seen);
+    let mut complaint = String::new();
+    loop {
+        ticks.tick().await;
+        let looked = stamp(&reader.path);
+        let now = looked.as_ref().ok().copied();
+        let settled = now == seen;
+        seen = now;
+        if !settled || dealt_with == Some(now) {
+            continue;
+        }
+        dealt_with = Some(now);
+        match looked.map_err(|error| unreadable(&reader.path, &error)).and_then(|now| reader.read(now)) {
+            Ok(Look::Changing) => dealt_with = None,
+            Ok(Look::Same) => {
+                complaint.clear();
+                report.send_modify(|report| report.feed.comes_from(Source::File));
+            }
+            Ok(Look::New(membership)) => {
+                complaint.clear();
+                report.send_modify(|report| report.feed.comes_from(Source::File));
+                let changed = |current: &mut Membership| {
+                    let changed = *current != membership;
+                    *current = membership;
+                    changed
+                };
+                if sender.send_if_modified(changed) {
+                    info!(nodes = sender.borrow().nodes.len(), "the membership has changed");
+                }
+            }
+            Err(why) if why != complaint => {
+                warn!("{why}; going on with the last membership that could be read");
+                report.send_modify(|report| report.feed.fails(why.clone()));
+                complaint = why;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whoever reads the file, and what he remembers of it.
+struct Reader {
+    path: PathBuf,
+    hasher: RandomState,
+    /// Stands for the last text that could be parsed.
+    last: Option<u64>,
+}
+
+/// What a file is found to be.
+enum Look {
+    /// It was changed while it was read: it is looked at again.
+    Changing,
+    /// The same bytes as the last time.
+    Same,
+    /// A text that was not there before.
+    New(Membership),
+}
+
+impl Reader {
+    fn read(&mut self, looked_at: Stamp) -> Result<Look, String> {
+        let path = &self.path;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        if stamp(path).ok() != Some(looked_at) {
+            return Ok(Look::Changing);
+        }
+        let hash = self.hasher.hash_one(&text);
+        if self.last == Some(hash) {
+            return Ok(Look::Same);
+        }
+        let parsed = Membership::parse(&text);
+        let membership = parsed.map_err(|error| format!("membership file {}: {error}", path.display()))?;
+        self.last = Some(hash);
+        Ok(Look::New(membership))
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let data = std::fs::metadata(path)?;
+    if !data.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
+    Ok((data.dev(), data.ino(), data.size(), modified, changed))
+}
+
+/// Whether a file has not been changed for a while. One from the future is not known to be.
+fn is_at_rest((.., (seconds, nanoseconds)): Stamp, now: SystemTime) -> bool {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
+    let age = changed.and_then(|(seconds, nanoseconds)| since.checked_sub(Duration::new(seconds, nanoseconds)));
+    age.is_some_and(|age| age >= AT_REST)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("read the membership file {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_at_rest_a_second_after_its_change_and_one_from_the_future_is_not() {
+        let at =
+            |seconds| is_at_rest((1, 2, 3, (0, 0), (1_000, 500_000_000)), UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!([999, 1_000, 1_001, 1_002].map(at), [false, false, false, true]);
+        assert!(!is_at_rest((1, 2, 3, (0, 0), (-1, 0)), UNIX_EPOCH));
+    }
+}
