@@ -1,5 +1,5 @@
 //! The one road: woken by the membership, by the kernel's notices, or by the clock, it has a pass made, and publishes what
-//! came of it. A change of a few peers takes the short way (`pass/change.rs`), and a pass that is under way makes room
+//! came of it. A change of a few peers takes the short way (`incremental.rs`), and a pass that is under way makes room
 //! for it.
 
 mod backoff;

@@ -17,10 +17,10 @@ use podwire_kernel::{Request, Socket, family, forwarding, route};
 use crate::cni::{Add, Code, Failure, Success};
 use crate::delegate::{self, Given};
 use crate::ledger::{Beside, Ledger, Record, Wanted};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::shaping::Shaper;
 use crate::undo::Undo;
-use crate::{del, durations, plan, prepared, reclaim, translation};
+use crate::{del, durations, node_ready, reclaim, translation};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -41,7 +41,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     refuse_adoption(request)?;
     let Pod { namespace: pod, mut inside, proc, settings } = open_pod(&request.netns, request.may_be_own_netns)?;
     let (mut host, node) = (Socket::route()?, Tree::own(&proc)?);
-    prepared::require(&request.network, Code::TryAgain, &mut host)?;
+    node_ready::require(&request.network, Code::TryAgain, &mut host)?;
     let ledger = Ledger::open(state, &attachment.network)?;
     // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
     let _turn = ledger.turn(attachment)?;

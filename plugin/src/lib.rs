@@ -8,12 +8,13 @@
 
 pub mod cni;
 pub mod durations;
-pub mod input;
+
 pub mod ipam;
 pub mod ledger;
 pub mod outer;
 pub mod plan;
 pub mod release;
+pub mod stdin;
 pub mod translation;
 
 mod add;
@@ -21,7 +22,8 @@ mod check;
 mod del;
 mod delegate;
 mod gc;
-mod prepared;
+mod node_ready;
+
 mod reclaim;
 mod shaping;
 mod status;

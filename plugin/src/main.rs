@@ -3,7 +3,7 @@
 use std::io::{Read, stderr, stdin, stdout};
 use std::process::ExitCode;
 
-use podwire::input::Hurried;
+use podwire::stdin::Hurried;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());

@@ -9,13 +9,13 @@ use podwire_kernel::sysctl::Sysctl;
 
 use crate::cni::{Code, Failure, Status};
 use crate::ledger::Ledger;
-use crate::{delegate, prepared};
+use crate::{delegate, node_ready};
 
 /// Whether podwire is ready.
 pub(crate) fn status(request: &Status, state: &Path) -> Result<(), Failure> {
     Ledger::could_be_written(state, &request.name)
         .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
-    prepared::require(&request.network, Code::Unavailable, &mut Socket::route()?)?;
+    node_ready::require(&request.network, Code::Unavailable, &mut Socket::route()?)?;
     let ledger = Ledger::of_this_boot(state, &request.name)
         .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
     if let Some(ledger) = ledger {

@@ -3,7 +3,7 @@
 //! has left of it is taken off.
 //!
 //! To give hooks to a device that is up costs packets: the kernel stops its queues, and waits for a grace period, while
-//! whatever is sent is dropped. So a device gets them as it is made, by the plugin or by `pass`; one without is left out.
+//! whatever is sent is dropped. So a device gets them as it is made, by the plugin or by `overlay`; one without is left out.
 //!
 //! The programs go on without a daemon. What they remember goes with them: a new daemon's begin with nothing.
 

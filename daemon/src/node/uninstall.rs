@@ -2,7 +2,7 @@
 //! earlier than it has to be: first nothing new can come, then the pods, last what carries them. It goes to its end
 //! whatever cannot be taken away, and then says what that was; only a pod that cannot be taken away keeps what it needs.
 //!
-//! Only here and in `pass` is the kernel changed.
+//! Only here, in `datapath` and in the plugin is the kernel changed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

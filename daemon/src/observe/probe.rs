@@ -1,5 +1,5 @@
 //! Probes: whether every peer answers over the overlay, and how large a packet may be on the way to its node. What is
-//! asked when is `course`'s; here it is sent, heard, and entered into the report.
+//! asked when is `schedule`'s; here it is sent, heard, and entered into the report.
 
 pub mod icmp;
 mod schedule;

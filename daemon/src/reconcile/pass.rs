@@ -1,5 +1,5 @@
 //! One pass: look, compare, apply the difference. This file and its steps, `firewall`, `pods` and `fast_path`, are the only ones that
-//! change the kernel; `pass/change.rs` is the short way of a few peers that came, left or changed.
+//! change the kernel; `incremental.rs` is the short way of a few peers that came, left or changed.
 
 use std::collections::BTreeMap;
 use std::io;

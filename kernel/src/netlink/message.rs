@@ -2,7 +2,7 @@
 //!
 //! Nexthop objects and VXLAN's VNI filter are both an eight-byte header followed by attributes (`struct nhmsg` in
 //! uapi/linux/nexthop.h, `struct tunnel_msg` in uapi/linux/if_link.h); what the bytes mean is said in `nexthop` and
-//! `tunnel`.
+//! `link::vni_filter`.
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,

@@ -1,5 +1,5 @@
 //! The nodes as the Kubernetes API lists them, cut down to what the overlay needs, and the membership that follows from
-//! them. Pure: whoever asks the API is `watch`.
+//! them. Pure: `nodes` asks the API.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
