@@ -8,5 +8,6 @@ pub mod firewall;
 pub mod overlay;
 
 pub(crate) mod fast_path;
+pub(crate) mod inputs;
 pub(crate) mod kernel_support;
 pub(crate) mod pods;

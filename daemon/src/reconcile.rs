@@ -3,8 +3,8 @@
 //! for it.
 
 mod backoff;
+mod full;
 mod incremental;
-mod pass;
 mod problem_log;
 
 use std::io;
@@ -28,7 +28,7 @@ use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::node::file_watch::Kept;
 use crate::reconcile::backoff::{GATHER, Pace, VERIFY};
-use crate::reconcile::pass::Worker;
+use crate::reconcile::full::Reconciler;
 use crate::reconcile::problem_log::Told;
 use crate::report::Report;
 use crate::report::outcome::Outcome;
@@ -44,8 +44,8 @@ pub(crate) async fn run(
     report: &watch::Sender<Report>,
 ) -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut worker = Worker::new(settings, run, stop.clone())?;
-    let mut notices = listen(worker.ports())?;
+    let mut reconciler = Reconciler::new(settings, run, stop.clone())?;
+    let mut notices = listen(reconciler.ports())?;
     let passes = Passes::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
@@ -65,9 +65,9 @@ pub(crate) async fn run(
         let start = Instant::now();
         let before = files.look();
         if let Ok(view) = view.clone() {
-            let may_stop = worker.can_change() && last.elapsed() < WHOLE_WITHIN;
-            let pass = passes.make(worker, view);
-            (worker, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
+            let may_stop = reconciler.can_change() && last.elapsed() < WHOLE_WITHIN;
+            let pass = passes.make(reconciler, view);
+            (reconciler, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
         }
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
         if !outcome.stopped {
@@ -82,7 +82,7 @@ pub(crate) async fn run(
         let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
         // When the changes that took the short way are looked at, and when the first of them was made.
         let (mut verify, mut unverified) = (due, None);
-        let mut pods = worker.again().map(|again| Instant::now() + again);
+        let mut pods = reconciler.pods_again().map(|again| Instant::now() + again);
         loop {
             tokio::select! {
                 biased;
@@ -92,11 +92,11 @@ pub(crate) async fn run(
                     let start = Instant::now();
                     let new = membership.borrow_and_update();
                     let change = Change::between(before, &known, &new, &run.node_name);
-                    let Some(change) = change.filter(|_| worker.can_change()) else { break };
+                    let Some(change) = change.filter(|_| reconciler.can_change()) else { break };
                     // On this thread: it takes a millisecond, and another thread would have to be woken first.
-                    let (after, outcome) = worker.change(before, &change);
+                    let (after, outcome) = reconciler.change(before, &change);
                     view = Ok(after);
-                    if !worker.can_change() {
+                    if !reconciler.can_change() {
                         break;
                     }
                     delta::follow(&mut known, &new);
@@ -109,8 +109,8 @@ pub(crate) async fn run(
                 () = sleep_until(pods.unwrap_or(due)), if pods.is_some() => {
                     let Ok(view) = &view else { break };
                     // On this thread: it is a millisecond or two.
-                    let outcome = worker.pods_again(view, report.borrow().mtu);
-                    pods = worker.again().map(|again| Instant::now() + again);
+                    let outcome = reconciler.sync_pods(view, report.borrow().mtu);
+                    pods = reconciler.pods_again().map(|again| Instant::now() + again);
                     if outcome.changes > 0 || !outcome.problems.is_empty() {
                         break;
                     }
@@ -153,34 +153,38 @@ struct Passes {
 }
 
 /// A pass that is asked for: by what, of what, and who is told of its end.
-type Ask = (Worker, Arc<View>, oneshot::Sender<(Worker, Outcome)>);
+type Ask = (Reconciler, Arc<View>, oneshot::Sender<(Reconciler, Outcome)>);
 
 impl Passes {
     fn start() -> io::Result<Self> {
         let (ask, asked) = channel::<Ask>();
         thread::Builder::new().name("passes".into()).spawn(move || {
-            for (mut worker, view, done) in asked {
-                let outcome = worker.pass(&view);
+            for (mut reconciler, view, done) in asked {
+                let outcome = reconciler.sync(&view);
                 // Nobody waits any more when the daemon is told to stop.
-                let _ = done.send((worker, outcome));
+                let _ = done.send((reconciler, outcome));
             }
         })?;
         Ok(Self { ask })
     }
 
     /// Has a pass made; it is under way when this returns.
-    fn make(&self, worker: Worker, view: Arc<View>) -> impl Future<Output = io::Result<(Worker, Outcome)>> + use<> {
+    fn make(
+        &self,
+        reconciler: Reconciler,
+        view: Arc<View>,
+    ) -> impl Future<Output = io::Result<(Reconciler, Outcome)>> + use<> {
         let (done, waits) = oneshot::channel();
         // A thread that has ended drops what it is asked, which whoever waits is told.
-        let _ = self.ask.send((worker, view, done));
+        let _ = self.ask.send((reconciler, view, done));
         async { waits.await.map_err(|_| io::Error::other("the thread of the passes has ended")) }
     }
 }
 
 /// Listens on a thread of its own, to what others change: the socket of the notices is one that blocks. One notice in the
 /// channel stands for all that came before it was taken out.
-fn listen(own: [u32; 2]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let notices = Notices::open(own).map_err(io::Error::other)?;
+fn listen((routes, nftables): ([u32; 3], [u32; 1])) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+    let notices = Notices::open(&routes, &nftables).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
     thread::Builder::new().name("notices".into()).spawn(move || {
         loop {

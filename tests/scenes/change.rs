@@ -313,7 +313,7 @@ fn what_a_socket_changes_itself_is_no_news_to_it_and_what_others_do_is() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
-        let notices = Notices::open([own.port(), 0]).unwrap();
+        let notices = Notices::open(&[own.port()], &[]).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
         for number in 0..100 {

@@ -1,4 +1,4 @@
-//! The fast path's step of a pass: the programs of `program`, made for this node, at the devices of its pods and of the
+//! The fast path's step of a reconcile: the programs of `program`, made for this node, at the devices of its pods and of the
 //! overlay. Where the kernel does not have it, or it is not wanted, all goes the ordinary way, and what an earlier daemon
 //! has left of it is taken off.
 //!
@@ -7,99 +7,128 @@
 //!
 //! The programs go on without a daemon. What they remember goes with them: a new daemon's begin with nothing.
 
+mod devices;
 mod program;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use podwire_conf::defaults::HOST_VETH_PREFIX;
-use podwire_kernel::bpf::{Map, Number, Program};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::tc::bpf_hook::{self, Hook, Queues};
-use podwire_kernel::{Error, Result, Socket, link};
-use rustix::time::{ClockId, clock_gettime};
-use tracing::{debug, info, warn};
+use podwire_kernel::{Error, Result, Socket};
+use tracing::{info, warn};
 
-use self::program::Underlay;
+use crate::datapath::fast_path::devices::{Loaded, Node, clean};
+use crate::datapath::inputs::Inputs;
 use crate::datapath::kernel_support;
 use crate::observe::status::FAST_PATH_ON;
-use crate::report::change_kind::Kind;
 use crate::report::outcome::Outcome;
 
-/// How many ways are remembered at most: 3 MB of the kernel's memory.
-const FLOWS: u32 = 16_384;
-
-/// After how long it is looked whether the programs are where they were put; the kernel is asked device by device.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// How long a pod's ADD may go on after its device was first seen; then the next pass is early enough for it.
-const UNFINISHED: Duration = Duration::from_secs(10);
-/// How soon it is looked again whether it has come to its end.
-const AGAIN: Duration = Duration::from_millis(250);
-
-/// How long a packet that was routed earlier may take until the way it leaves by is remembered, and how far the programs'
-/// clock is behind (it ticks a hundred times a second, at least).
-const ON_THE_WAY: Duration = Duration::from_millis(20);
-
-/// Names of the programs, as `tc filter` shows them.
-const FORWARD: &str = "podwire-forward";
-const REMEMBER: &str = "podwire-remember";
-
-/// Packets of the fast path are not seen by connection tracking, which would take the next one that it sees for one out of
-/// its window: with this it does not judge by windows. `nft_flow_offload` sets the same for each connection by itself.
-fn liberal() -> Sysctl {
-    Sysctl { path: "net/netfilter/nf_conntrack_tcp_be_liberal".into(), value: "1" }
+/// The fast path of this node, and the socket that it is put at devices by.
+pub(crate) struct FastPath {
+    socket: Socket,
+    mode: Mode,
+    /// When to look at the pods again, where that is soon: nobody hears of the end of an ADD.
+    again: Option<Duration>,
 }
 
-/// The fast path of this node.
-pub(crate) enum FastPath {
+enum Mode {
     /// At its devices.
     On(Box<Loaded>),
-    /// Nowhere: why, and whether what was left by an earlier daemon has been taken off.
-    Off(String, bool),
-}
-
-/// What the kernel has taken in.
-pub(crate) struct Loaded {
-    flows: Map,
-    /// What holds until then or earlier, on the kernel's clock, is forgotten.
-    forgotten: Number,
-    programs: Option<Programs>,
-    /// The devices that the present programs are at.
-    at: BTreeSet<u32>,
-    /// How many devices have no hooks for them.
-    left_out: usize,
-    /// When it was last looked whether they are.
-    looked: Instant,
-    /// Devices that are on no record, and since when those are known that may be of a pod whose ADD has not come to its
-    /// end.
-    others: BTreeMap<u32, Option<Instant>>,
-}
-
-struct Programs {
-    underlay: Underlay,
-    forward: Program,
-    remember: Program,
-    remember_tunnel: Program,
-}
-
-/// What the node has beside its pods.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Node {
-    /// Index of the overlay's device, where there is one.
-    pub(crate) tunnel: Option<u32>,
-    /// The version of IP between nodes.
-    pub(crate) version: IpVersion,
-    /// The largest packet of pods, in bytes.
-    pub(crate) mtu: u32,
+    /// Nowhere.
+    Off {
+        why: String,
+        /// Whether what was left by an earlier daemon has been taken off.
+        cleaned: bool,
+    },
 }
 
 impl FastPath {
-    /// Asks the kernel for it.
-    pub(crate) fn open(wanted: bool) -> Self {
+    /// Asks the kernel for it, where it is wanted. Once `stop` is set, a step ends where it would make its next list.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub(crate) fn open(wanted: bool, stop: Arc<AtomicBool>) -> Result<Self> {
+        let mut socket = Socket::route()?;
+        socket.stop_by(stop);
+        Ok(Self { socket, mode: Mode::open(wanted), again: None })
+    }
+
+    /// The port that it changes the kernel by.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Whether packets take it.
+    pub(crate) fn is_on(&self) -> bool {
+        matches!(self.mode, Mode::On(_))
+    }
+
+    /// When the pods are to be looked at again, where that is soon.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// Has all ways forgotten, since some have changed.
+    pub(crate) fn forget(&mut self) {
+        if let Mode::On(loaded) = &self.mode
+            && let Err(error) = loaded.forget()
+        {
+            self.give_up(&error);
+        }
+    }
+
+    /// Puts the programs at the devices of pods and of the overlay, which earlier steps have found.
+    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+        self.again = None;
+        if let Some(error) = outcome.devices.hooks_refused.take() {
+            self.give_up(&error);
+        }
+        if let (Some(pods), Some(mtu)) = (outcome.devices.pods.take(), outcome.mtu) {
+            let version = IpVersion::of(inputs.view.own.address);
+            let node = Node { tunnel: outcome.devices.overlay, version, mtu: mtu.overlay };
+            self.put_at(node, &pods, outcome);
+            outcome.devices.pods = Some(pods);
+        }
+        outcome.fast_path = self.told();
+    }
+
+    fn put_at(&mut self, node: Node, pods: &[u32], outcome: &mut Outcome) {
+        match &mut self.mode {
+            Mode::On(loaded) => match loaded.put_at(&mut self.socket, node, pods, outcome) {
+                Ok(again) => self.again = again,
+                Err(error) => self.give_up(&error),
+            },
+            Mode::Off { cleaned: true, .. } => {}
+            Mode::Off { cleaned, .. } => match clean(&mut self.socket) {
+                Ok(()) => *cleaned = true,
+                Err(error) => outcome.problems.push(error.to_string()),
+            },
+        }
+    }
+
+    /// Nothing depends on it: better without than half.
+    fn give_up(&mut self, error: &Error) {
+        warn!("the fast path is given up: {error}");
+        self.mode = Mode::off(&why(error));
+    }
+
+    /// For humans: that it is on, or why it is not.
+    fn told(&self) -> String {
+        match &self.mode {
+            Mode::On(loaded) if loaded.left_out > 0 => {
+                format!("{FAST_PATH_ON}; without it until they are made anew: {} devices", loaded.left_out)
+            }
+            Mode::On(_) => FAST_PATH_ON.into(),
+            Mode::Off { why, .. } => why.clone(),
+        }
+    }
+}
+
+impl Mode {
+    fn open(wanted: bool) -> Self {
         if !wanted {
-            return Self::Off("off: fast_path = false in the settings".into(), false);
+            return Self::Off { why: "off: fast_path = false in the settings".into(), cleaned: false };
         }
         // An older one takes the programs in, and then tells them nothing of a tunnel.
         if kernel_support::is_before(6) {
@@ -113,70 +142,7 @@ impl FastPath {
 
     fn off(why: &str) -> Self {
         info!("no fast path, everything goes the ordinary way: {why}");
-        Self::Off(format!("off: {why}"), false)
-    }
-
-    /// Gives hooks to the overlay's device, which has just been made.
-    pub(crate) fn prepare(&mut self, socket: &mut Socket, device: u32) {
-        if self.is_on()
-            && let Err(error) = socket.execute(bpf_hook::add_hooks(device))
-        {
-            *self = Self::off(&why(&error));
-        }
-    }
-
-    /// Whether packets take it.
-    pub(crate) fn is_on(&self) -> bool {
-        matches!(self, Self::On(_))
-    }
-
-    /// For humans: that it is on, or why it is not.
-    pub(crate) fn told(&self) -> String {
-        match self {
-            Self::On(loaded) if loaded.left_out > 0 => {
-                format!("{FAST_PATH_ON}; without it until they are made anew: {} devices", loaded.left_out)
-            }
-            Self::On(_) => FAST_PATH_ON.into(),
-            Self::Off(why, _) => why.clone(),
-        }
-    }
-
-    /// Has all ways forgotten, since some have changed.
-    pub(crate) fn forget(&mut self) {
-        if let Self::On(loaded) = self
-            && let Err(error) = loaded.forget()
-        {
-            warn!("the fast path is given up: {error}");
-            *self = Self::off(&why(&error));
-        }
-    }
-
-    /// One pass. `pods` are the devices of pods whose ADD has come to its end. Answers when to look again, if that is soon:
-    /// nobody hears of the end of an ADD.
-    pub(crate) fn pass(
-        &mut self,
-        socket: &mut Socket,
-        node: Node,
-        pods: &[u32],
-        outcome: &mut Outcome,
-    ) -> Option<Duration> {
-        let passed = match self {
-            Self::On(loaded) => loaded.pass(socket, node, pods, outcome),
-            Self::Off(_, true) => return None,
-            Self::Off(_, cleaned) => {
-                match clean(socket) {
-                    Ok(()) => *cleaned = true,
-                    Err(error) => outcome.problems.push(error.to_string()),
-                }
-                return None;
-            }
-        };
-        passed.unwrap_or_else(|error| {
-            // Nothing depends on it: better without than half.
-            warn!("the fast path is given up: {error}");
-            *self = Self::off(&why(&error));
-            None
-        })
+        Self::Off { why: format!("off: {why}"), cleaned: false }
     }
 }
 
@@ -186,181 +152,4 @@ fn why(error: &Error) -> String {
         true => format!("{error}: podwired needs CAP_BPF for it, and a seccomp profile that allows bpf(2)"),
         false => error.to_string(),
     }
-}
-
-impl Programs {
-    fn load(flows: &Map, forgotten: &Number, underlay: Underlay) -> Result<Self> {
-        Ok(Self {
-            underlay,
-            forward: Program::load("podwire_forward", &program::forward(flows, forgotten, underlay))?,
-            remember: Program::load("podwire_rem", &program::remember(flows, None))?,
-            remember_tunnel: Program::load("podwire_rem_tun", &program::remember(flows, Some(underlay)))?,
-        })
-    }
-}
-
-impl Loaded {
-    /// Asks the kernel for all of it, before anything is made to count on it.
-    fn new() -> Result<Self> {
-        let flows = Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?;
-        let forgotten = Number::create("podwire_forgot")?;
-        let any = Underlay { version: IpVersion::V4, mtu: u32::from(u16::MAX) };
-        Programs::load(&flows, &forgotten, any)?;
-        let (at, others) = (BTreeSet::new(), BTreeMap::new());
-        Ok(Self { flows, forgotten, programs: None, at, left_out: 0, looked: Instant::now(), others })
-    }
-
-    fn forget(&self) -> Result<()> {
-        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default() + ON_THE_WAY;
-        let life = Duration::from_nanos(program::LIFE.unsigned_abs().into());
-        self.forgotten.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn pass(
-        &mut self,
-        socket: &mut Socket,
-        node: Node,
-        pods: &[u32],
-        outcome: &mut Outcome,
-    ) -> Result<Option<Duration>> {
-        let liberal = liberal();
-        match liberal.holds()? {
-            Some(true) => {}
-            // There is no connection tracking before the first rule that asks for it.
-            None => return Ok(None),
-            Some(false) => {
-                liberal.set()?;
-                outcome.changes += 1;
-                outcome.made.add(Kind::Sysctl);
-                info!("set sysctl {} to {}", liberal.path, liberal.value);
-            }
-        }
-        let queues = bpf_hook::queues(socket)?;
-        self.take_off(socket, pods, node.tunnel, &queues)?;
-        // Whoever has taken hooks from a device has had it drop packets already.
-        let has_lost = |device: &u32| queues.get(device).is_some_and(|queues| !queues.hooks && !queues.ingress);
-        let mut lost: BTreeSet<_> = self.at.iter().copied().filter(has_lost).collect();
-        for device in &lost {
-            socket.execute(bpf_hook::add_hooks(*device))?;
-        }
-        self.at.retain(|device| queues.get(device).is_some_and(|queues| queues.hooks));
-        lost.extend(self.look(socket)?);
-        let underlay = Underlay { version: node.version, mtu: node.mtu };
-        if self.programs.as_ref().is_none_or(|programs| programs.underlay != underlay) {
-            self.programs = Some(Programs::load(&self.flows, &self.forgotten, underlay)?);
-            self.at.clear();
-        }
-        let bare = pods.iter().filter(|device| queues.get(device).is_none_or(Queues::is_bare));
-        let devices = bare.copied().map(|device| (device, false)).chain(node.tunnel.map(|device| (device, true)));
-        let has_hooks = |device: &u32| lost.contains(device) || queues.get(device).is_some_and(|queues| queues.hooks);
-        let (ready, left_out): (Vec<_>, Vec<_>) = devices.partition(|(device, _)| has_hooks(device));
-        self.left_out = left_out.len();
-        for (device, is_tunnel) in ready {
-            if self.at.contains(&device) || !self.attach(socket, device, is_tunnel)? {
-                continue;
-            }
-            debug!("the fast path begins and ends at device {device}, too");
-            if lost.contains(&device) {
-                info!("the fast path is put back at device {device}");
-                outcome.changes += 1;
-                outcome.made.add(Kind::FastPath);
-            }
-        }
-        let known = |device: &u32| pods.contains(device) || Some(*device) == node.tunnel;
-        self.wait_for(socket, queues.into_keys().filter(|device| !known(device)))
-    }
-
-    /// Attaches the programs to a device; `false` when it has gone meanwhile.
-    fn attach(&mut self, socket: &mut Socket, device: u32, is_tunnel: bool) -> Result<bool> {
-        let Some(programs) = &self.programs else { return Ok(false) };
-        let remember = if is_tunnel { &programs.remember_tunnel } else { &programs.remember };
-        let requests = vec![
-            bpf_hook::attach(device, Hook::Out, REMEMBER, remember),
-            bpf_hook::attach(device, Hook::In, FORWARD, &programs.forward),
-        ];
-        match socket.execute_all(requests).into_iter().next() {
-            None => {
-                self.at.insert(device);
-                Ok(true)
-            }
-            Some((_, error)) if error.is_gone() => Ok(false),
-            Some((_, error)) => Err(error),
-        }
-    }
-
-    /// Takes the programs off pods that somebody has given queues since: what is redirected would pass by them.
-    fn take_off(
-        &mut self,
-        socket: &mut Socket,
-        pods: &[u32],
-        tunnel: Option<u32>,
-        queues: &BTreeMap<u32, Queues>,
-    ) -> Result<()> {
-        for (device, found) in queues {
-            let ours = pods.contains(device) && Some(*device) != tunnel;
-            if ours && found.hooks && !found.is_bare() {
-                self.at.remove(device);
-                for hook in Hook::BOTH {
-                    if bpf_hook::attached(socket, *device, hook)? {
-                        socket.execute(bpf_hook::detach(*device, hook))?;
-                        info!("the fast path leaves out device {device}, whose packets are queued");
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Once in a while: the devices that the programs are not at any more.
-    fn look(&mut self, socket: &mut Socket) -> Result<BTreeSet<u32>> {
-        if self.looked.elapsed() < LOOK {
-            return Ok(BTreeSet::new());
-        }
-        self.looked = Instant::now();
-        let mut lost = BTreeSet::new();
-        for device in &self.at {
-            for hook in Hook::BOTH {
-                match bpf_hook::attached(socket, *device, hook) {
-                    Ok(true) => {}
-                    Ok(false) => _ = lost.insert(*device),
-                    Err(error) if error.is_gone() => _ = lost.insert(*device),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        self.at.retain(|device| !lost.contains(device));
-        Ok(lost)
-    }
-
-    /// When to look again for the sake of pods whose ADD has not come to its end: their devices are on no record.
-    fn wait_for(&mut self, socket: &mut Socket, others: impl Iterator<Item = u32>) -> Result<Option<Duration>> {
-        let (now, mut before) = (Instant::now(), std::mem::take(&mut self.others));
-        for device in others {
-            let since = match before.remove(&device) {
-                Some(since) => since,
-                None => {
-                    let link = link::by_index(socket, device)?;
-                    link.is_some_and(|link| link.name.starts_with(HOST_VETH_PREFIX)).then_some(now)
-                }
-            };
-            self.others.insert(device, since);
-        }
-        let mut waiting = self.others.values().flatten();
-        Ok(waiting.any(|since| now.duration_since(*since) < UNFINISHED).then_some(AGAIN))
-    }
-}
-
-/// Takes what an earlier daemon has left off all devices. The hooks stay: to take them away costs packets, and they go with
-/// their devices.
-fn clean(socket: &mut Socket) -> Result<()> {
-    let queues = bpf_hook::queues(socket)?;
-    for device in queues.into_iter().filter_map(|(device, queues)| queues.hooks.then_some(device)) {
-        for hook in Hook::BOTH {
-            if bpf_hook::attached(socket, device, hook)? {
-                info!("the fast path is taken off device {device}");
-                socket.execute(bpf_hook::detach(device, hook))?;
-            }
-        }
-    }
-    Ok(())
 }

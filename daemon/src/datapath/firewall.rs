@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
+use crate::datapath::inputs::Inputs;
 use crate::report::change_kind::Kind;
 use crate::report::outcome::Outcome;
 
@@ -70,24 +71,21 @@ impl Firewall {
         self.socket.port()
     }
 
-    /// Whether the last pass has left all of it as it should be, as far as this process knows.
+    /// Whether the last step has left all of it as it should be, as far as this process knows.
     pub(crate) fn is_known(&self) -> bool {
         self.known.is_some()
     }
 
-    /// One pass. `fast_path` says whether there is one, `state` where the ledger is.
-    ///
-    /// # Errors
-    /// A sentence: what the kernel refused, or what of the ledger could not be read.
-    pub(crate) fn pass(
-        &mut self,
-        view: &View,
-        settings: &Settings,
-        fast_path: bool,
-        state: &Path,
-        outcome: &mut Outcome,
-    ) -> std::result::Result<(), String> {
-        let wanted = wanted(view, settings, fast_path);
+    /// Brings the daemon's part of the table to what it should be, and puts back what pods have in it. Where that cannot be
+    /// done, [`Firewall::is_known`] says no, and the reason is among the problems.
+    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+        let done = self.bring_up(inputs, outcome);
+        outcome.problems.extend(done.err());
+    }
+
+    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), String> {
+        let settings = inputs.settings;
+        let wanted = wanted(inputs.view, settings, inputs.fast_path);
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket).map_err(|error| error.to_string())?;
@@ -106,7 +104,7 @@ impl Firewall {
             };
             // What pods have is looked at whenever the rest is. If something of it was put back, or had to be left, the
             // next pass looks again.
-            if seen || self.restore(state, outcome)? {
+            if seen || self.restore(inputs.state_directory, outcome)? {
                 known = made.map(|generation| Known { generation, wanted });
             }
             break;

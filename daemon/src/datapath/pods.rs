@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use podwire::cni::Failure;
 use podwire::ledger::{Ledger, Record};
@@ -17,6 +19,7 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Request, Result, Socket};
 use tracing::info;
 
+use crate::datapath::inputs::Inputs;
 use crate::report::change_kind::Kind;
 use crate::report::outcome::Outcome;
 
@@ -41,9 +44,34 @@ struct Found {
     missing: Vec<Neighbour>,
 }
 
-/// One pass. `state` is where the ledger is. Answers with the devices of the pods; with nothing, and a problem, where they
-/// are not known.
-pub(crate) fn pass(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Option<Vec<u32>> {
+/// What pods have on the host, and the socket that repairs it.
+pub(crate) struct Pods {
+    socket: Socket,
+}
+
+impl Pods {
+    /// Once `stop` is set, a step ends where it would make its next list.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub(crate) fn new(stop: Arc<AtomicBool>) -> Result<Self> {
+        let mut socket = Socket::route()?;
+        socket.stop_by(stop);
+        Ok(Self { socket })
+    }
+
+    /// The port that it changes the kernel by.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Repairs what pods have on the host, and says which devices are theirs. Where they are not known, there is a problem.
+    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+        outcome.devices.pods = repair_all(&mut self.socket, inputs.state_directory, outcome);
+    }
+}
+
+fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Option<Vec<u32>> {
     let pods = match pods(state) {
         Ok(pods) => pods,
         Err(failure) => {

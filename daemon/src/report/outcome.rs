@@ -4,7 +4,7 @@
 
 use crate::report::change_kind::Counts;
 
-/// What a pass has come to.
+/// What a sync has come to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// How many changes were asked for.
@@ -19,8 +19,23 @@ pub(crate) struct Outcome {
     pub(crate) made: Counts,
     /// The sizes of the largest packets, where they are known.
     pub(crate) mtu: Option<Mtu>,
+    /// Whether the overlay, or the plain routes instead of it, could be brought up at all.
+    pub(crate) overlay_is_up: bool,
     /// How it is with the fast path.
     pub(crate) fast_path: String,
+    /// The devices that were found on the way, for the steps that come later.
+    pub(crate) devices: Devices,
+}
+
+/// The devices that one step finds and a later one needs.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// Index of the overlay's device, where there is one.
+    pub(crate) overlay: Option<u32>,
+    /// Why the overlay's device, which has just been made, has got no hooks for the fast path.
+    pub(crate) hooks_refused: Option<podwire_kernel::Error>,
+    /// Indexes of the devices of pods whose ADD has come to its end; `None` where they are not known.
+    pub(crate) pods: Option<Vec<u32>>,
 }
 
 /// Sizes of the largest packets, in bytes.

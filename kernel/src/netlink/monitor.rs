@@ -33,19 +33,19 @@ const KERNEL: u32 = 0;
 /// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
 /// opened in.
 pub struct Notices {
-    /// Each with the port of who needs no notice of what he has changed himself.
-    sockets: [(netlink_sys::Socket, u32); 2],
+    /// Each with the ports of who needs no notice of what he has changed himself.
+    sockets: [(netlink_sys::Socket, Vec<u32>); 2],
 }
 
 impl Notices {
-    /// Starts to listen: what changes from now on will be noticed, save for what these two sockets change (of routes and of
-    /// nftables, [`crate::Socket::port`]): they have their acknowledgements. What the kernel does by itself because of them
+    /// Starts to listen: what changes from now on will be noticed, save for what the sockets with these ports change (of
+    /// routes and of nftables, [`crate::Socket::port`]): they have their acknowledgements. What the kernel does by itself because of them
     /// it mostly announces in nobody's name, and so it is heard.
     ///
     /// # Errors
     /// When a socket cannot be opened.
-    pub fn open(own: [u32; 2]) -> Result<Self> {
-        let open = |protocol, groups: &[u32], own| -> io::Result<(netlink_sys::Socket, u32)> {
+    pub fn open(routes: &[u32], nftables: &[u32]) -> Result<Self> {
+        let open = |protocol, groups: &[u32], own: &[u32]| -> io::Result<(netlink_sys::Socket, Vec<u32>)> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
             socket.set_non_blocking(true)?;
@@ -56,11 +56,12 @@ impl Notices {
                     other => other?,
                 }
             }
-            Ok((socket, own))
+            Ok((socket, own.to_vec()))
         };
-        let [route, netfilter] = own;
-        let both =
-            || Ok([open(NETLINK_ROUTE, &ROUTE_GROUPS, route)?, open(NETLINK_NETFILTER, &NFTABLES_GROUPS, netfilter)?]);
+        let both = || {
+            let routes = open(NETLINK_ROUTE, &ROUTE_GROUPS, routes)?;
+            Ok([routes, open(NETLINK_NETFILTER, &NFTABLES_GROUPS, nftables)?])
+        };
         both()
             .map(|sockets| Self { sockets })
             .map_err(|error: io::Error| Error::system("listen to kernel notices", error))
@@ -80,7 +81,7 @@ impl Notices {
             };
             let mut any = false;
             for (socket, own) in &self.sockets {
-                any |= drain(socket, *own)?;
+                any |= drain(socket, own)?;
             }
             if any {
                 return Ok(());
@@ -90,7 +91,7 @@ impl Notices {
 }
 
 /// Whether there was anything by another port. Lost notices (ENOBUFS) count: they too mean "look again".
-fn drain(socket: &netlink_sys::Socket, own: u32) -> io::Result<bool> {
+fn drain(socket: &netlink_sys::Socket, own: &[u32]) -> io::Result<bool> {
     let mut any = false;
     let mut buffer = Vec::with_capacity(16 * 1024);
     loop {
@@ -105,11 +106,11 @@ fn drain(socket: &netlink_sys::Socket, own: u32) -> io::Result<bool> {
     }
 }
 
-/// Whether any message of a datagram is news: about a change that was made neither by way of the port `own` nor to a
+/// Whether any message of a datagram is news: about a change that was made neither by way of a port of `own` nor to a
 /// neighbour by the kernel itself. The kernel learns, doubts and forgets neighbours all the time, on a link with many peers
 /// many times a second; a permanent one it takes away only with its device, or when that goes down or changes its address,
 /// which is announced as well.
-fn by_others(mut datagram: &[u8], own: u32) -> bool {
+fn by_others(mut datagram: &[u8], own: &[u32]) -> bool {
     let number = |bytes: &[u8], place: usize| {
         bytes.get(place..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes))
     };
@@ -118,7 +119,9 @@ fn by_others(mut datagram: &[u8], own: u32) -> bool {
     };
     while datagram.len() >= HEADER {
         let port = number(datagram, PORT);
-        if port != Some(own) && !(port == Some(KERNEL) && NEIGHBOURS.contains(&kind(datagram))) {
+        let own = port.is_some_and(|port| own.contains(&port));
+        let learned = port == Some(KERNEL) && NEIGHBOURS.contains(&kind(datagram));
+        if !(own || learned) {
             return true;
         }
         let length = number(datagram, LENGTH).map_or(0, |length| length as usize).max(HEADER);
@@ -139,14 +142,14 @@ mod tests {
             [header, vec![0xff; payload.next_multiple_of(4)]].concat()
         };
         let message = |port, payload| of(24, port, payload);
-        assert!(!by_others(&message(7, 3), 7));
-        assert!(by_others(&message(8, 0), 7) && by_others(&message(0, 0), 7));
-        assert!(!by_others(&[message(7, 5), message(7, 12)].concat(), 7));
-        assert!(by_others(&[message(7, 5), message(9, 12)].concat(), 7));
+        assert!(!by_others(&message(7, 3), &[7]));
+        assert!(by_others(&message(8, 0), &[7]) && by_others(&message(0, 0), &[7]));
+        assert!(!by_others(&[message(7, 5), message(7, 12)].concat(), &[7]));
+        assert!(by_others(&[message(7, 5), message(9, 12)].concat(), &[7]));
         // What the kernel does by itself is no news of neighbours; what others do to them is.
-        assert!(!by_others(&[of(28, 0, 12), of(29, 0, 12)].concat(), 7));
-        assert!(by_others(&[of(28, 0, 12), of(24, 0, 12)].concat(), 7) && by_others(&of(28, 9, 12), 7));
+        assert!(!by_others(&[of(28, 0, 12), of(29, 0, 12)].concat(), &[7]));
+        assert!(by_others(&[of(28, 0, 12), of(24, 0, 12)].concat(), &[7]) && by_others(&of(28, 9, 12), &[7]));
         // Nonsense is an end, not a loop.
-        assert!(!by_others(&[[0; 12].to_vec(), 7_u32.to_ne_bytes().to_vec()].concat(), 7));
+        assert!(!by_others(&[[0; 12].to_vec(), 7_u32.to_ne_bytes().to_vec()].concat(), &[7]));
     }
 }

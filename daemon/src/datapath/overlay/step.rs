@@ -1,0 +1,358 @@
+//! The overlay's step of a reconcile: observe the device and what is on and behind it, compare, apply the difference; and
+//! the same for a few changed peers alone.
+//!
+//! What may not live here: what is desired (`desired`) and in which order it is made (`diff`), both pure.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire_conf::defaults;
+use podwire_kernel::link::moved::{self, Elsewhere};
+use podwire_kernel::link::{self, Link};
+use podwire_kernel::netlink::message::Message;
+use podwire_kernel::nexthop::{self, Nexthop};
+use podwire_kernel::tc::bpf_hook;
+use podwire_kernel::{Error, Request, Socket, forwarding, route};
+use tracing::{debug, info};
+
+use crate::cluster::delta::Change;
+use crate::cluster::settings::Overlay as Mode;
+use crate::cluster::view::View;
+use crate::datapath::inputs::Inputs;
+use crate::datapath::kernel_support;
+use crate::datapath::overlay::desired::{self, NexthopIds};
+use crate::datapath::overlay::diff::{self, DeviceChange};
+use crate::datapath::overlay::observed;
+use crate::datapath::overlay::state::{Device, State};
+use crate::datapath::overlay::underlay::{self, Underlay};
+use crate::logging;
+use crate::report::change_kind::Kind;
+use crate::report::outcome::{Mtu, Outcome};
+
+/// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
+/// to do.
+const IN_USE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rounds until the device has settled: made, brought up, looked at.
+const DEVICE_ROUNDS: usize = 4;
+
+/// The overlay of this node, and the socket that changes it.
+pub(crate) struct Overlay {
+    socket: Socket,
+    /// The interface of the underlay, where one is set.
+    interface: Option<String>,
+    /// What the last step has left, when all was as it should be.
+    left: Option<Left>,
+}
+
+/// What a step has left that was not interrupted and found no problem: opaque to whoever keeps it for a while.
+pub(crate) struct Settled(Left);
+
+/// What a step has left, and an incremental sync starts from.
+struct Left {
+    /// Index of the overlay's device, where there is one.
+    tunnel: Option<u32>,
+    /// The node's interface.
+    underlay: Underlay,
+    /// The ids of nexthops.
+    ids: NexthopIds,
+}
+
+impl Overlay {
+    /// Once `stop` is set, a step ends where it would make its next list.
+    ///
+    /// # Errors
+    /// When there is no socket to be had, or the kernel lacks what the overlay needs.
+    pub(crate) fn new(interface: Option<String>, stop: Arc<AtomicBool>) -> io::Result<Self> {
+        let mut socket = Socket::route().map_err(io::Error::other)?;
+        kernel_support::ask(&mut socket)?;
+        socket.stop_by(stop);
+        Ok(Self { socket, interface, left: None })
+    }
+
+    /// The port that it changes the kernel by.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Index of the overlay's device, as of the last step; none without an overlay, or where the step could not be made.
+    pub(crate) fn device_index(&self) -> Option<u32> {
+        self.left.as_ref().and_then(|left| left.tunnel)
+    }
+
+    /// Whether the last step has left all as it should be, so that a few changed peers can be applied by themselves.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Takes what the last step has left, without which there is no incremental sync.
+    pub(crate) fn take_settled(&mut self) -> Option<Settled> {
+        self.left.take().map(Settled)
+    }
+
+    /// Puts back what was taken, for a step that was stopped before it has changed anything.
+    pub(crate) fn put_back(&mut self, settled: Option<Settled>) {
+        self.left = settled.map(|settled| settled.0);
+    }
+
+    /// Brings the device and everything on and behind it to what they should be. Where that cannot be done, nothing is
+    /// left for an incremental sync to start from, and the reason is among the problems.
+    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+        self.left = None;
+        outcome.overlay_is_up = false;
+        match self.bring_up(inputs, outcome) {
+            Ok(()) => outcome.overlay_is_up = true,
+            Err(problem) => outcome.problems.push(problem),
+        }
+    }
+
+    /// Applies a change of a few peers of the view that the last step was made with, without a list of all the others.
+    ///
+    /// It is as careful as a whole step. It is taken only after one that left nothing to be desired. An id of a nexthop
+    /// that is changed or removed is asked for first, and one that is new is taken only if nobody has it; whatever else is
+    /// touched is ours by its destination and protocol, or by its device. Whatever is not as expected ends it: then
+    /// [`Overlay::is_settled`] says no, and only a whole step helps.
+    pub(crate) fn change(&mut self, inputs: &Inputs<'_>, change: &Change, outcome: &mut Outcome) {
+        self.left = self.left.take().and_then(|left| self.changed(inputs, change, left, outcome));
+    }
+
+    /// The device, then everything on and behind it.
+    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Result<(), String> {
+        let Inputs { view, settings, .. } = *inputs;
+        let overlay = settings.overlay;
+        let underlay = underlay::look(&mut self.socket, view, self.interface.as_deref(), overlay)?;
+        let (mtu, too_small) = desired::mtu(view, settings, &underlay);
+        outcome.problems.extend(too_small);
+        outcome.mtu = Some(Mtu { underlay: underlay.mtu, overlay: mtu });
+        let tunnel = match overlay {
+            Mode::Always | Mode::Auto => {
+                Some(self.device(&desired::device(view, settings, mtu), inputs.fast_path, outcome)?.index)
+            }
+            Mode::Never => None,
+        };
+        self.sysctls(inputs, outcome);
+        let desired = self.state(inputs, tunnel, underlay, outcome)?;
+        if outcome.changes > 0 && outcome.problems.is_empty() {
+            outcome.problems.extend(desired.addresses.values().filter_map(|own| self.in_use(own.address.ip()).err()));
+        }
+        if overlay == Mode::Never {
+            self.remove_device(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Everything on and behind the tunnel device; what there should be.
+    fn state(
+        &mut self,
+        inputs: &Inputs<'_>,
+        tunnel: Option<u32>,
+        underlay: Underlay,
+        outcome: &mut Outcome,
+    ) -> Result<State, String> {
+        let Inputs { view, settings, .. } = *inputs;
+        let mut first = true;
+        loop {
+            let (found, mut ids) = observed::state(&mut self.socket, tunnel).map_err(|error| error.to_string())?;
+            let (desired, problems) = desired::state(view, settings, tunnel, &underlay, &ids);
+            let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
+            if std::mem::take(&mut first) && !desired.vnis.is_subset(&found.vnis) && !refused.is_empty() {
+                self.reclaim(view, outcome)?;
+                continue;
+            }
+            outcome.problems.extend(problems);
+            let unseen: BTreeMap<_, _> = match refused.is_empty() {
+                true => BTreeMap::new(),
+                false => diff::routes_to_add(&desired, &found).collect(),
+            };
+            for error in &refused {
+                if !error.already_there() {
+                    outcome.problems.push(error.to_string());
+                    continue;
+                }
+                let ours = unseen.get(error.wish()).map(|route| route::holds(&mut self.socket, route));
+                if !ours.transpose().map_err(|error| error.to_string())?.unwrap_or(false) {
+                    let hint = "it is somebody else's, and is not replaced; remove it if it is of no use";
+                    outcome.problems.push(format!("{error}: {hint}"));
+                }
+            }
+            ids.replace(&found, &desired);
+            self.left = Some(Left { tunnel, underlay, ids });
+            return Ok(desired);
+        }
+    }
+
+    /// Removes our device from the namespaces that somebody has taken it to: it holds its networks here still, which the one
+    /// that we have made since is refused, then.
+    fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
+        let taken = moved::list(&mut self.socket).map_err(|error| error.to_string())?;
+        let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
+        let changes: Vec<_> = ours.map(Elsewhere::delete).collect();
+        let refused = self.apply(changes, outcome);
+        outcome.problems.extend(refused.iter().map(Error::to_string));
+        Ok(())
+    }
+
+    /// Where there is no overlay, what another setting has left goes: after the routes, so that no packet is on its way to
+    /// it. A device of another kind is not ours.
+    fn remove_device(&mut self, outcome: &mut Outcome) -> Result<(), String> {
+        let name = defaults::OVERLAY_DEVICE;
+        let link = link::by_name(&mut self.socket, name).map_err(|error| error.to_string())?;
+        if link.is_some_and(|link| link.vxlan.is_some()) {
+            let refused = self.apply(vec![link::delete(name)], outcome);
+            outcome.problems.extend(refused.iter().map(Error::to_string));
+        }
+        Ok(())
+    }
+
+    /// Waits until the kernel takes in what is sent to an address of ours: "ready" is not said before.
+    fn in_use(&mut self, address: IpAddr) -> Result<(), String> {
+        let deadline = Instant::now() + IN_USE_WITHIN;
+        while !route::is_local(&mut self.socket, address).map_err(|error| error.to_string())? {
+            if Instant::now() > deadline {
+                return Err(format!("address {address} was not taken into use within {IN_USE_WITHIN:?}"));
+            }
+            thread::park_timeout(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Brings the device to what it should be. A change of it flushes what is on it with hardly a notice, so the look at
+    /// that comes after.
+    fn device(&mut self, wanted: &Device, fast_path: bool, outcome: &mut Outcome) -> Result<Link, String> {
+        let mut made = false;
+        for _ in 0..DEVICE_ROUNDS {
+            let link = match link::by_name(&mut self.socket, &wanted.name).map_err(|error| error.to_string())? {
+                None if !made => self.renamed(wanted, outcome)?,
+                link => link,
+            };
+            let changes = match (diff::device(wanted, link.as_ref()), link) {
+                (DeviceChange::Keep, Some(link)) => {
+                    if made && fast_path {
+                        let hooks = self.socket.execute(bpf_hook::add_hooks(link.index));
+                        outcome.devices.hooks_refused = hooks.err();
+                    }
+                    return Ok(link);
+                }
+                (DeviceChange::Keep, None) => Vec::new(),
+                (DeviceChange::Recreate(_), _) if made => {
+                    // The kernel takes no notice of an attribute that it does not know.
+                    return Err(kernel_support::without("VNI filters for VXLAN devices", "5.18"));
+                }
+                (DeviceChange::Create(change), _) => {
+                    made = true;
+                    vec![change]
+                }
+                (DeviceChange::Recreate(change), _) => vec![change],
+                (DeviceChange::Change(changes), _) => changes,
+                (DeviceChange::Foreign { kind }, _) => {
+                    let name = &wanted.name;
+                    return Err(format!("device {name} is a {kind} of somebody else's: rename or remove it"));
+                }
+            };
+            if let Some(error) = self.apply(changes, outcome).into_iter().next() {
+                let port = wanted.vxlan.port;
+                return Err(match error.address_in_use() {
+                    true => format!("{error}: {}", self.who_has(port, &wanted.name)),
+                    false => error.to_string(),
+                });
+            }
+        }
+        Err(format!("device {} does not stay as it is set: who else changes it?", wanted.name))
+    }
+
+    /// Our device, where somebody has given it another name: told by its address, which no other has.
+    fn renamed(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Option<Link>, String> {
+        let links = link::list(&mut self.socket).map_err(|error| error.to_string())?;
+        let ours = |link: &Link| link.vxlan == Some(wanted.vxlan) && link.mac == Some(wanted.mac);
+        let Some(link) = links.into_iter().find(ours) else { return Ok(None) };
+        let refused = self.apply(vec![link::rename(link.index, &wanted.name)], outcome);
+        refused.into_iter().next().map_or(Ok(()), |error| Err(error.to_string()))?;
+        link::by_name(&mut self.socket, &wanted.name).map_err(|error| error.to_string())
+    }
+
+    /// Whose the UDP port of the overlay is, when it is not ours, and what can be done.
+    fn who_has(&mut self, port: u16, own: &str) -> String {
+        let links = link::list(&mut self.socket).unwrap_or_default();
+        let has = |link: &&Link| link.name != own && link.up && link.vxlan.is_some_and(|vxlan| vxlan.port == port);
+        match links.iter().find(has) {
+            Some(link) => format!(
+                "VXLAN device {0} has UDP port {port}: remove it (`ip link delete {0}`), or set another `port` on all nodes",
+                link.name
+            ),
+            None => format!("another program has UDP port {port}: `ss -lunp` shows whose it is"),
+        }
+    }
+
+    /// Applies changes, and logs each one that was made. The others.
+    fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
+        let mut subjects = Vec::new();
+        let noted = changes.into_iter().inspect(|change| subjects.push(change.message.subject()));
+        let mut refused = logging::together(|| self.socket.execute_each(noted, |wish| info!("{wish}")));
+        refused.sort_by_key(|(place, _)| *place);
+        let mut left = refused.iter().map(|(place, _)| *place).peekable();
+        for (place, subject) in subjects.into_iter().enumerate() {
+            if left.next_if_eq(&place).is_none() {
+                outcome.changes += 1;
+                outcome.made.add(subject.into());
+            }
+        }
+        refused.into_iter().map(|(_, error)| error).collect()
+    }
+
+    /// Sets what is not as it should be among the kernel's settings.
+    fn sysctls(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+        let view = inputs.view;
+        let mut changed = Vec::new();
+        for setting in desired::settings(view, inputs.settings.overlay) {
+            match setting.holds() {
+                Ok(Some(true)) => {}
+                Ok(Some(false)) => match setting.set() {
+                    Ok(()) => changed.push(setting),
+                    Err(error) => outcome.problems.push(error.to_string()),
+                },
+                Ok(None) => outcome.problems.push(format!("the kernel has no sysctl {}", setting.path)),
+                Err(error) => outcome.problems.push(error.to_string()),
+            }
+        }
+        if desired::routes_family(view, false) {
+            match forwarding::enable_ipv6(&mut self.socket) {
+                Ok(more) => changed.extend(more),
+                Err(error) => outcome.problems.push(error.to_string()),
+            }
+        }
+        outcome.changes += changed.len();
+        for set in &changed {
+            outcome.made.add(Kind::Sysctl);
+            info!("set sysctl {} to {}", set.path, set.value);
+        }
+    }
+
+    /// What the change leaves; nothing where it was not the whole change.
+    fn changed(&mut self, inputs: &Inputs<'_>, change: &Change, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
+        // What these peers share with all others (guards, own addresses) is in both, so that it stays.
+        let Left { tunnel, underlay, ids } = &left;
+        let state = |peers| desired::state(&inputs.view.with_only(peers), inputs.settings, *tunnel, underlay, ids);
+        let ((before, _), (after, problems)) = (state(&change.before), state(&change.after));
+        let known = |nexthop: &Nexthop| ids.ours.get(&nexthop.gateway) == Some(&nexthop.id);
+        if !problems.is_empty() || !before.nexthops.values().all(known) {
+            return None;
+        }
+        match nexthop::has_all(&mut self.socket, before.nexthops.values()) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                debug!("{error}");
+                return None;
+            }
+        }
+        let refused = self.apply(diff::state(&after, &before, *tunnel), outcome);
+        refused.iter().for_each(|error| debug!("{error}"));
+        left.ids.replace(&before, &after);
+        refused.is_empty().then_some(left)
+    }
+}
