@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::machine::Machine;
 use podwire_tests::lab::podman::Podman;
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, json as look, state};
 use podwire_tests::lab::{SOON, eventually, image, membership, outside_address};
 use serde_json::{Value, json};
 
-use crate::expect::{FAMILIES, Outcome, check, cluster, json as look, state};
 use crate::stage::{as_before, containerd, containerd_from_outside, held, pod_devices};
 
 /// The node's address of the family of `like`, and a port there.
@@ -85,7 +85,7 @@ fn cri_a_host_port_that_is_taken_fails_the_pod_by_name() {
         let before = (state(&host)?, held(&host));
         let Err(why) = containerd.run_pod(&pod("second")) else { return Err("two pods have port 18080".into()) };
         check(why.contains("18080"), || format!("the runtime does not tell which port: {why}"))?;
-        crate::expect::same("the node after a failure", &before.0, &state(&host)?)?;
+        podwire_tests::lab::scene::same("the node after a failure", &before.0, &state(&host)?)?;
         check(held(&host) == before.1, || format!("held {:?}, before {:?}", held(&host), before.1))?;
         published(outside, &host, 18080)?;
         containerd.stop_pod(&first.id)

@@ -9,10 +9,10 @@ use podwire_tests::lab::chain::{Chain, Section};
 use podwire_tests::lab::exchange::{PORT, Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::underlay_address;
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, field, json as look, reaches, same, scene, state};
 use podwire_tests::lab::{Lab, SOON, eventually, outside_address, wire};
 use serde_json::{Value, json};
 
-use crate::expect::{FAMILIES, Outcome, check, field, json as look, reaches, same, scene, state};
 use crate::stage::held;
 
 /// Debian's release of the plugins, which knows versions up to 1.0.0.

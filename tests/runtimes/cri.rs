@@ -6,9 +6,9 @@ use std::thread;
 
 use nix::mount::{MntFlags, umount2};
 use podwire_tests::lab::containerd::{Containerd, Sandbox};
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, state};
 use serde_json::json;
 
-use crate::expect::{FAMILIES, Outcome, check, state};
 use crate::stage::{answers, as_before, containerd, containerd_with, held, pod_devices};
 
 /// Any source will do: the node has many addresses.
@@ -104,7 +104,7 @@ fn cri_pods_outlive_a_killed_containerd_which_stops_them_when_it_is_back() {
         // One namespace is lost while nobody looks.
         host.remove_pod(&second.netns)?;
         containerd.start_again()?;
-        crate::expect::same("the node after the restart", &with_pods, &state(&host)?)?;
+        podwire_tests::lab::scene::same("the node after the restart", &with_pods, &state(&host)?)?;
         let known = containerd.inspect(&first.id)?;
         check(known.addresses == first.addresses, || format!("{known:?} was {first:?}"))?;
         answers(&host, anybody, &first.addresses)?;
@@ -136,7 +136,7 @@ fn cri_a_pod_without_an_address_to_have_fails_with_our_words_and_leaves_nothing(
             };
             let ours = why.contains("no IP addresses available in") && why.contains("10.7.0.0/30");
             check(ours, || format!("the runtime does not tell why: {why}"))?;
-            crate::expect::same("the node after a failure", &before.0, &state(&host)?)?;
+            podwire_tests::lab::scene::same("the node after a failure", &before.0, &state(&host)?)?;
             check(held(&host) == before.1, || format!("held {:?}, before {:?}", held(&host), before.1))?;
             check(containerd.pods()? == [first.clone()], || format!("pods: {:?}", containerd.pods()))?;
         }

@@ -2,9 +2,9 @@
 //! the first conflist in /etc/cni/net.d, and names a container `<namespace>-<name>`.
 
 use podwire_tests::lab::runtime::{Call, configuration};
+use podwire_tests::lab::scene::{check, field, json as look, state};
 use podwire_tests::lab::{SOON, eventually, image, node::CONFLISTS};
 
-use crate::expect::{check, field, json as look, state};
 use crate::stage::{answers, as_before, containerd, held, pod_devices};
 
 #[test]

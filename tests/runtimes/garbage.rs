@@ -5,9 +5,9 @@ use std::path::Path;
 use podwire_tests::lab::containerd::Containerd;
 use podwire_tests::lab::machine::Machine;
 use podwire_tests::lab::node::CONFLISTS;
+use podwire_tests::lab::scene::{Outcome, check, scene};
 use podwire_tests::lab::{SOON, daemon, eventually, runtime};
 
-use crate::expect::{Outcome, check, scene};
 use crate::stage::{answers, explained, held, pod_devices};
 
 /// Plays a scene with containerd on a node whose daemon takes a pod for dead after a second, or after five where its device

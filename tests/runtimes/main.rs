@@ -9,9 +9,6 @@ mod capabilities;
 mod chain;
 mod cri;
 mod ctr;
-#[path = "../scenes/expect.rs"]
-#[allow(dead_code, reason = "the scenes use the rest")]
-mod expect;
 mod garbage;
 mod networkd;
 mod podman;

@@ -6,9 +6,8 @@ use std::process::Command;
 
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::process::Process;
+use podwire_tests::lab::scene::{Outcome, check, cluster, same, state};
 use podwire_tests::lab::{SOON, daemon, eventually};
-
-use crate::expect::{Outcome, check, cluster, same, state};
 
 /// What an administrator may have told networkd: every device gets an address.
 const EAGER: &str =

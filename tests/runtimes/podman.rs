@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use podwire_tests::lab::podman::Podman;
+use podwire_tests::lab::scene::{check, state};
 use serde_json::json;
 
-use crate::expect::{check, state};
 use crate::stage::{answers, as_before, node, pod_devices};
 
 #[test]

@@ -6,10 +6,9 @@ use std::path::Path;
 use podwire_tests::lab::containerd::Containerd;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::machine::Machine;
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, field, json as look, same, scene, state};
 use podwire_tests::lab::{SOON, eventually, image, node};
 use serde_json::{Value, json};
-
-use crate::expect::{FAMILIES, Outcome, check, cluster, field, json as look, same, scene, state};
 
 /// Plays a scene on a node with podwired, whose conflist the runtime reads, and a machine on it.
 #[track_caller]

@@ -6,9 +6,9 @@ use std::process::Command;
 use podwire_tests::lab::cgroup::Cgroup;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::process::Process;
+use podwire_tests::lab::scene::{Outcome, check, same, scene, state};
 use podwire_tests::lab::{Lab, SOON, daemon, eventually, program};
 
-use crate::expect::{Outcome, check, same, scene, state};
 use crate::stage::held;
 
 const UNIT: &str = include_str!("../../conf/podwired.service");

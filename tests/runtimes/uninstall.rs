@@ -1,10 +1,10 @@
 //! A node that podwire has left, as containerd sees it: what conf/CONFIGURATION.md says of pods that were not waited for.
 
 use podwire_tests::lab::machine::Machine;
+use podwire_tests::lab::scene::{check, cluster};
 use podwire_tests::lab::{SOON, daemon, eventually};
 use serde_json::json;
 
-use crate::expect::{check, cluster};
 use crate::stage::{explained, held, write_conflist};
 
 #[test]

@@ -15,6 +15,7 @@ pub mod node;
 pub mod podman;
 pub mod process;
 pub mod runtime;
+pub mod scene;
 pub mod stream;
 pub mod wire;
 

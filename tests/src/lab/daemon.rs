@@ -1,6 +1,9 @@
-//! Starting podwired in other ways than the usual one: with more arguments, by another program, with settings.
+//! podwired as a user calls it on a node: started in other ways than the usual one (with more arguments, by another
+//! program, with settings), and asked by its commands.
 
 use std::process::Command;
+
+use serde_json::Value;
 
 use super::host::{Host, SHARED};
 use super::node::Node;
@@ -54,6 +57,38 @@ pub fn start_with_settings(node: &mut Node, settings: &str, arguments: &[&str]) 
 pub fn once(host: &Host, arguments: &[&str]) -> Result<String, String> {
     let podwired = program("podwired").map_err(|error| error.to_string())?;
     host.run(&podwired.display().to_string(), arguments)
+}
+
+/// What a command has answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub said: String,
+    /// Its standard error.
+    pub complaint: String,
+}
+
+/// Runs podwired with a command that ends, on a host, whatever its exit code.
+///
+/// # Errors
+/// When it cannot be executed.
+pub fn podwired(host: &Host, arguments: &[&str]) -> Result<Answer, String> {
+    let program = program("podwired").map_err(|error| error.to_string())?;
+    let output = host.enter(|| Command::new(program).args(arguments).output());
+    let output = output.map_err(|error| format!("podwired {}: {error}", arguments.join(" ")))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Answer { code: output.status.code(), said: text(output.stdout), complaint: text(output.stderr) })
+}
+
+/// The JSON that a command of podwired answers.
+///
+/// # Errors
+/// What it has said instead.
+pub fn json(host: &Host, arguments: &[&str]) -> Result<Value, String> {
+    let Answer { said, complaint, .. } = podwired(host, arguments)?;
+    serde_json::from_str(&said).map_err(|error| format!("podwired {}: {error}: {said}{complaint}", arguments.join(" ")))
 }
 
 /// The process of a node.

@@ -1,5 +1,5 @@
 //! A Kubernetes on this machine: what is where, and who has which address. Those who bring it up (`podwire-kube`) and
-//! those who look at it (the scenes of `kubernetes/`) agree here.
+//! those who look at it (the scenes of `e2e/`) agree here.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

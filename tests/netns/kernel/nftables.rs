@@ -1,0 +1,470 @@
+//! Rules, sets and their elements, and the kernel: what is written is what is listed, what is replaced is replaced in one
+//! transaction, and nobody takes what is another's.
+
+use std::net::IpAddr;
+use std::sync::Barrier;
+use std::thread;
+
+use podwire_kernel::family::IpVersion;
+use podwire_kernel::nft::{
+    At, Base, Chain, Content, Data, Element, Established, Field, Keys, Kind, Part, Rule, Set, Table, Type,
+};
+use podwire_kernel::{Socket, nft};
+use podwire_tests::lab::{SOON, eventually};
+
+use super::objects::host;
+
+#[test]
+fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
+    host().enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let prefix = |text: &str| text.parse().unwrap();
+        let mut table = Table {
+            name: "ours".into(),
+            counters: Vec::new(),
+            sets: Vec::new(),
+            chains: vec![Chain {
+                name: "postrouting".into(),
+                base: Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: 100 }),
+                rules: vec![
+                    Rule::new().to(prefix("10.0.0.0/9")).accept(),
+                    Rule::new().from(prefix("fd00:1::/63")).masquerade(),
+                    Rule::new().from(prefix("0.0.0.0/0")).accept(),
+                ],
+            }],
+        };
+        let read = |socket: &mut Socket, table: &Table| nft::read(socket, table).unwrap();
+        assert!(read(&mut socket, &table).table.chains.is_empty());
+        for _ in 0..2 {
+            let found = read(&mut socket, &table);
+            socket.transact(table.replace(&found)).unwrap();
+            assert!(read(&mut socket, &table).is(&table));
+            table.chains[0].rules.pop();
+            assert!(!read(&mut socket, &table).is(&table), "a rule too many is a difference");
+        }
+        // A chain at another place is not the one that is wanted, and is made anew.
+        let base = Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: 99 });
+        let moved = Table { chains: vec![Chain { base, ..table.chains[0].clone() }], ..table.clone() };
+        let found = read(&mut socket, &moved);
+        assert_eq!((found.misplaced.as_slice(), found.table.chains.len()), (["postrouting".to_owned()].as_slice(), 0));
+        socket.transact(moved.replace(&found)).unwrap();
+        assert!(read(&mut socket, &moved).is(&moved));
+        // What is wrong is named: here a transaction that does not know of the misplaced chain.
+        let unaware = nft::Found { misplaced: Vec::new(), ..found };
+        let error = socket.transact(table.replace(&unaware)).unwrap_err().to_string();
+        assert!(error.starts_with("set chain postrouting of table inet ours: "), "{error}");
+        assert!(read(&mut socket, &moved).is(&moved), "a refused transaction changes nothing");
+        socket.transact(table.delete()).unwrap();
+        assert!(read(&mut socket, &table).table.chains.is_empty());
+    });
+}
+
+/// A table with everything that a rule can look at, and a set of every sort.
+fn everything() -> Table {
+    use Type::{Address, Port, Protocol};
+    let both = |make: &dyn Fn(IpVersion, char) -> Vec<Set>| {
+        IpVersion::BOTH.into_iter().flat_map(|version| make(version, version.digit())).collect()
+    };
+    let sets = both(&|version, digit| {
+        let name = |name: &str| format!("{name}{digit}");
+        let address = Address(version);
+        let value = Content::Values(vec![address, Port]);
+        vec![
+            Set { name: name("pairs"), key: vec![address, address], content: Content::Nothing },
+            Set { name: name("ports"), key: vec![Protocol, address, Port], content: value },
+            Set { name: name("roads"), key: vec![address], content: Content::Verdicts },
+        ]
+    });
+    let of_each = |version: IpVersion| {
+        let name = |name: &str| format!("{name}{}", version.digit());
+        let (from, to) = (Part::Source(version), Part::Destination(version));
+        let whole = if version == IpVersion::V4 { 32 } else { 128 };
+        [
+            Rule::new().of(version).redirect(version, &name("ports"), &[Part::Protocol, to, Part::DestinationPort]),
+            Rule::new().of(version).translated().within(&name("pairs"), &[from, to]).back(),
+            Rule::new().of(version).follow(&name("roads"), &[from]),
+            Rule::new().to_port(17, 8472).of(version).carries(5, version).back(),
+            Rule::new()
+                .of(version)
+                .within(&name("pairs"), &[from, Part::CarriedSource(version, 24)])
+                .count("met")
+                .back(),
+            Rule::new()
+                .of(version)
+                .within(&name("pairs"), &[from, Part::CarriedSource(version, whole)])
+                .count("met")
+                .back(),
+        ]
+    };
+    let chain = |name: &str, kind, hook, priority, rules| Chain {
+        name: name.into(),
+        base: Some(Base { kind, hook, priority }),
+        rules,
+    };
+    let called =
+        Chain { name: "called".into(), base: None, rules: IpVersion::BOTH.into_iter().flat_map(of_each).collect() };
+    let drop = Rule::new().to("127.0.0.0/8".parse().unwrap()).in_by("pw").drop();
+    let spoofed = Rule::new().of(IpVersion::V6).not_routed_back().drop();
+    Table {
+        name: "ours".into(),
+        counters: vec!["met".into()],
+        sets,
+        chains: vec![
+            chain("raw", Kind::Filter, At::Prerouting, -300, vec![drop, spoofed, Rule::new().untracked()]),
+            chain("for-us", Kind::Filter, At::Input, 0, vec![Rule::new().count("met")]),
+            chain("for-others", Kind::Filter, At::Forward, -5, vec![]),
+            chain("in", Kind::Nat, At::Prerouting, -100, vec![Rule::new().to_local().jump("called")]),
+            chain("own", Kind::Nat, At::Output, -100, vec![Rule::new().to_local().jump("called")]),
+            chain("out", Kind::Nat, At::Postrouting, 100, vec![Rule::new().out_by("pw").masquerade()]),
+            called,
+            Chain { name: "road".into(), base: None, rules: vec![Rule::new().accept()] },
+        ],
+    }
+}
+
+/// An element of each of the sets of [`everything`], of both families.
+fn elements(number: u16, owner: &str) -> Vec<Element> {
+    let of_each = |version: IpVersion| {
+        let address: IpAddr = match version {
+            IpVersion::V4 => format!("10.0.{}.{}", number / 256, number % 256).parse().unwrap(),
+            IpVersion::V6 => format!("fd00::{number:x}").parse().unwrap(),
+        };
+        let address = Field::Address(address);
+        let element = |set: &str, key: &[Field], data| Element {
+            set: format!("{set}{}", version.digit()),
+            key: key.to_vec(),
+            data,
+            owner: Some(owner.into()),
+        };
+        [
+            element("pairs", &[address, address], Data::Nothing),
+            element(
+                "ports",
+                &[Field::Protocol(132), address, Field::Port(number)],
+                Data::Value(vec![address, Field::Port(80)]),
+            ),
+            element("roads", &[address], Data::Jump("road".into())),
+        ]
+    };
+    IpVersion::BOTH.into_iter().flat_map(of_each).collect()
+}
+
+/// All elements of the table, sorted as values are.
+fn listed(socket: &mut Socket, table: &Table) -> Vec<Element> {
+    let list = |set| nft::elements(socket, &table.name, set).unwrap();
+    let mut elements: Vec<_> = table.sets.iter().flat_map(list).collect();
+    elements.sort();
+    elements
+}
+
+fn sorted(mut elements: Vec<Element>) -> Vec<Element> {
+    elements.sort();
+    elements
+}
+
+/// Waits until a set is found to have these keys. The kernel makes room in a set after it was filled, and a list that is made
+/// meanwhile may lack some (lib/rhashtable.c).
+#[track_caller]
+fn settled(socket: &mut Socket, set: &nft::Set, wanted: &Keys) {
+    let same = eventually(SOON, || {
+        let found = nft::keys(socket, "ours", set).unwrap();
+        if found == *wanted { Ok(()) } else { Err(format!("other keys than the wanted in {}", set.name)) }
+    });
+    same.unwrap();
+}
+
+#[test]
+fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
+    let host = host();
+    host.enter(|| {
+        let mut socket = socket_of_nftables();
+        let table = everything();
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        for (set, digit) in [(&table.sets[0], 4), (&table.sets[3], 6)] {
+            assert_eq!(set.name, format!("pairs{digit}"));
+            // More than go into one message, and more bytes than the usual send buffer has.
+            let pair = |number: u32| {
+                let address = Field::Address(match digit {
+                    4 => std::net::Ipv4Addr::from(number).into(),
+                    _ => std::net::Ipv6Addr::from(u128::from(number)).into(),
+                });
+                [address, address]
+            };
+            let many = Keys::new(set.clone(), (1..12_000).map(pair));
+            let other = Keys::new(set.clone(), (6_000..13_000).map(pair));
+            assert!(nft::keys(&mut socket, "ours", set).unwrap().is_empty());
+            socket.transact(many.add("ours")).unwrap();
+            settled(&mut socket, set, &many);
+            let found = nft::keys(&mut socket, "ours", set).unwrap();
+            let changes = [found.without(&other).remove("ours"), other.without(&found).add("ours")].concat();
+            socket.transact(changes).unwrap();
+            settled(&mut socket, set, &other);
+            let gone = socket.transact(many.remove("ours")).unwrap_err();
+            assert!(gone.is_gone(), "{gone}");
+        }
+        assert_eq!(nft::keys(&mut socket, "nobody's", &table.sets[0]).unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn every_transaction_of_anybody_has_a_number_of_its_own() {
+    let host = host();
+    host.enter(|| {
+        let (mut socket, table) = (socket_of_nftables(), everything());
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        let before = nft::current_generation(&mut socket).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before);
+        let found = nft::read(&mut socket, &table).unwrap();
+        socket.transact(table.replace(&found)).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 1);
+        host.run("nft", &["add", "table", "ip", "stranger"]).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 2);
+    });
+}
+
+#[test]
+fn a_counter_goes_on_counting_through_a_replacement_of_its_rules() {
+    let host = host();
+    host.run("ip", &["link", "set", "lo", "up"]).unwrap();
+    host.enter(|| {
+        let (mut socket, table) = (socket_of_nftables(), everything());
+        assert_eq!(nft::counted(&mut socket, "ours", &["met"]).unwrap(), [None]);
+        nft::establish(&mut socket, &table, &[]).unwrap();
+        assert_eq!(nft::counted(&mut socket, "ours", &["met", "odd"]).unwrap(), [Some(0), None]);
+        let say = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", "127.0.0.2:9").unwrap();
+        say();
+        // The datagram, and the answer that nobody is there.
+        let met = nft::counted(&mut socket, "ours", &["met"]).unwrap();
+        assert_eq!(met, [Some(2)]);
+        let found = nft::read(&mut socket, &table).unwrap();
+        assert!(found.is(&table));
+        socket.transact(table.replace(&found)).unwrap();
+        say();
+        assert_eq!(nft::counted(&mut socket, "ours", &["met"]).unwrap(), [Some(4)]);
+        let names = nft::names(&mut socket, "ours").unwrap();
+        assert_eq!((names.chains.len(), names.sets.len()), (table.chains.len(), table.sets.len()));
+        assert_eq!(nft::names(&mut socket, "nobody's").unwrap(), nft::Names::default());
+    });
+}
+
+const NOTHING: Established = Established { table: false, elements: 0 };
+
+#[test]
+fn sets_and_rules_of_every_sort_are_listed_as_they_were_written() {
+    let host = host();
+    host.enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let table = everything();
+        let mine = elements(5, "pwmine");
+        assert_eq!(nft::missing(&mut socket, &table, &mine).unwrap(), mine);
+        assert_eq!(listed(&mut socket, &table), []);
+        let done = nft::establish(&mut socket, &table, &mine).unwrap();
+        assert_eq!(done, Established { table: true, elements: 6 });
+        let found = nft::read(&mut socket, &table).unwrap();
+        assert_eq!(found.table, table);
+        assert_eq!(listed(&mut socket, &table), sorted(mine.clone()));
+        assert_eq!(nft::missing(&mut socket, &table, &mine).unwrap(), []);
+        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), NOTHING);
+    });
+    // In the words of a program that knows nothing of ours.
+    let list = host.run("nft", &["list", "table", "inet", "ours"]).unwrap();
+    for line in [
+        "type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service",
+        "elements = { sctp . fd00::5 . 5 comment \"pwmine\" : fd00::5 . 80 }",
+        "elements = { 10.0.0.5 . 10.0.0.5 comment \"pwmine\" }",
+        "elements = { fd00::5 comment \"pwmine\" : jump road }",
+        "type filter hook prerouting priority raw; policy accept;",
+        "ip daddr 127.0.0.0/8 iifname \"pw*\" drop",
+        "type nat hook output priority -100; policy accept;",
+        "fib daddr type local jump called",
+        "dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6",
+        "ct status dnat ip saddr . ip daddr @pairs4 return",
+        "ip6 saddr vmap @roads6",
+        "meta nfproto ipv6 fib saddr . iif oif missing drop",
+        "notrack",
+        "counter met {",
+        "counter name \"met\"",
+        "type filter hook input priority filter; policy accept;",
+        "type filter hook forward priority filter - 5; policy accept;",
+        "udp dport 8472 meta nfproto ipv4 @th,96,24 0x5 @th,224,16 0x800 return",
+        "ip saddr . @th,336,32 & 0xffffff00 @pairs4 counter name \"met\" return",
+        "ip6 saddr . @th,304,128 @pairs6 counter name \"met\" return",
+        "oifname \"pw*\" masquerade fully-random",
+    ] {
+        assert!(list.lines().any(|found| found.trim() == line), "{line} is not in\n{list}");
+    }
+}
+
+/// A table with somebody's elements in it; those that are to come beside them, and those.
+fn beside_others() -> (Socket, Table, Vec<Element>, Vec<Element>) {
+    let (mut socket, table) = (socket_of_nftables(), everything());
+    let (mine, others) = (elements(5, "pwmine"), elements(6, "pwother"));
+    nft::establish(&mut socket, &table, &others).unwrap();
+    (socket, table, mine, others)
+}
+
+#[test]
+fn elements_outlive_what_is_done_to_their_table() {
+    let host = host();
+    host.enter(|| {
+        let (mut socket, table, mine, others) = beside_others();
+        let nft = |line: &str| host.run("nft", &line.split(' ').collect::<Vec<_>>()).unwrap();
+        // A rule of a stranger in a chain of ours goes, a stranger's chain and set stay.
+        nft("add rule inet ours called accept");
+        nft("add chain inet ours strange");
+        nft("add rule inet ours strange ip saddr vmap @roads4");
+        nft("add set inet ours odd { type ipv4_addr ; }");
+        nft("add element inet ours odd { 10.9.9.9 }");
+        nft("add table inet stranger");
+        let done = nft::establish(&mut socket, &table, &mine).unwrap();
+        assert_eq!(done, Established { table: true, elements: 6 });
+        assert!(nft::read(&mut socket, &table).unwrap().is(&table));
+        assert_eq!(listed(&mut socket, &table), sorted([mine.clone(), others.clone()].concat()));
+        nft("list table inet stranger");
+        assert!(nft("list chain inet ours strange").contains("ip saddr vmap @roads4"));
+        assert!(nft("list set inet ours odd").contains("10.9.9.9"));
+        // A table that sleeps is woken, a table that is gone is made anew, with what is wanted now.
+        nft("add table inet ours { flags dormant ; }");
+        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), Established { table: true, elements: 0 });
+        assert_eq!(listed(&mut socket, &table).len(), 12);
+        nft("flush ruleset");
+        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), Established { table: true, elements: 6 });
+        assert_eq!(listed(&mut socket, &table), sorted(mine));
+    });
+}
+
+#[test]
+fn a_set_of_other_types_is_made_anew_and_its_neighbours_keep_their_elements() {
+    let host = host();
+    host.enter(|| {
+        let (mut socket, table, mine, others) = beside_others();
+        let nft = |line: &str| host.run("nft", &line.split(' ').collect::<Vec<_>>()).unwrap();
+        for wrong in [
+            "{ type ipv4_addr . inet_service : ipv4_addr . inet_service ; }",
+            "{ type inet_proto . ipv4_addr . inet_service : verdict ; }",
+            "{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service ; size 1 ; }",
+            "{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service ; timeout 1s ; }",
+        ] {
+            nft("flush chain inet ours called");
+            nft("delete map inet ours ports4");
+            nft(&format!("add map inet ours ports4 {wrong}"));
+            assert_eq!(nft::read(&mut socket, &table).unwrap().mistyped, ["ports4"], "{wrong}");
+            assert_eq!(nft::missing(&mut socket, &table, &mine[1..2]).unwrap(), mine[1..2], "{wrong}");
+            assert_eq!(nft::withdraw(&mut socket, &table, &mine[1..2]).unwrap(), 0, "{wrong}");
+            let done = nft::establish(&mut socket, &table, &mine[1..2]).unwrap();
+            assert_eq!(done, Established { table: true, elements: 1 }, "{wrong}");
+            let kept = others.iter().filter(|element| element.set != "ports4").cloned();
+            assert_eq!(listed(&mut socket, &table), sorted(kept.chain(mine[1..2].to_vec()).collect()), "{wrong}");
+        }
+        // A chain that should be called by rules only, and is at a hook.
+        nft("flush chain inet ours called");
+        nft("delete element inet ours roads4 { 10.0.0.6 }");
+        nft("delete element inet ours roads6 { fd00::6 }");
+        nft("delete chain inet ours road");
+        nft("add chain inet ours road { type nat hook input priority 0 ; }");
+        assert_eq!(nft::read(&mut socket, &table).unwrap().misplaced, ["road"]);
+        nft::establish(&mut socket, &table, &others).unwrap();
+        assert!(nft::read(&mut socket, &table).unwrap().is(&table));
+        assert_eq!(nft::missing(&mut socket, &table, &others).unwrap(), []);
+    });
+}
+
+#[test]
+fn an_element_is_taken_over_and_is_taken_away_by_its_owner_only() {
+    host().enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let table = everything();
+        // The same keys and the same data: a pod that has got the address and the host port of one whose end went by
+        // unnoticed.
+        let (before, now) = (elements(5, "pwbefore"), elements(5, "pwnow"));
+        nft::establish(&mut socket, &table, &before).unwrap();
+        assert_eq!(nft::missing(&mut socket, &table, &now).unwrap(), now);
+        assert_eq!(nft::establish(&mut socket, &table, &now).unwrap(), Established { table: false, elements: 6 });
+        assert_eq!(nft::withdraw(&mut socket, &table, &before).unwrap(), 0);
+        assert_eq!(listed(&mut socket, &table), sorted(now.clone()));
+        // Asked for twice in one breath, with some that are gone.
+        let gone = elements(7, "pwnow");
+        let twice = [now.clone(), gone, now.clone()].concat();
+        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 6);
+        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 0);
+        assert_eq!(listed(&mut socket, &table), []);
+        socket.transact(table.delete()).unwrap();
+        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 0);
+        assert_eq!(nft::establish(&mut socket, &table, &[now.clone(), now].concat()).unwrap().elements, 6);
+    });
+}
+
+#[test]
+fn more_elements_than_a_transaction_holds_are_established_and_withdrawn() {
+    host().enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let table = everything();
+        let many: Vec<_> = (0..1_000).flat_map(|number| elements(number, "pwmany")).collect();
+        let done = nft::establish(&mut socket, &table, &many).unwrap();
+        assert_eq!(done, Established { table: true, elements: 6_000 });
+        assert_eq!(nft::missing(&mut socket, &table, &many).unwrap(), []);
+        assert_eq!(listed(&mut socket, &table), sorted(many.clone()));
+        assert_eq!(nft::withdraw(&mut socket, &table, &many).unwrap(), 6_000);
+        assert_eq!(listed(&mut socket, &table), []);
+    });
+}
+
+/// Many pods come and go at the same moment, the first ones before there is a table, or while there is a wrong one.
+#[test]
+fn first_uses_at_one_moment_neither_fail_nor_lose_elements() {
+    let host = host();
+    let table = everything();
+    let mut wrong = table.clone();
+    wrong.sets[1].key.pop();
+    wrong.chains.clear();
+    for round in 0..30 {
+        host.run("nft", &["flush", "ruleset"]).unwrap();
+        if round % 2 == 1 {
+            host.enter(|| nft::establish(&mut socket_of_nftables(), &wrong, &[]).unwrap());
+        }
+        let start = Barrier::new(8);
+        let (table, start, host) = (&table, &start, &host);
+        thread::scope(|scope| {
+            for number in 0..8 {
+                scope.spawn(move || {
+                    host.enter(|| {
+                        let mut socket = socket_of_nftables();
+                        let (mine, brief) = (elements(number, "pwmine"), elements(number + 100, "pwbrief"));
+                        start.wait();
+                        nft::establish(&mut socket, table, &mine).unwrap();
+                        nft::establish(&mut socket, table, &brief).unwrap();
+                        assert_eq!(nft::withdraw(&mut socket, table, &brief).unwrap(), 6);
+                        assert_eq!(nft::missing(&mut socket, table, &mine).unwrap(), []);
+                    });
+                });
+            }
+        });
+        let all = (0..8).flat_map(|number| elements(number, "pwmine")).collect();
+        assert_eq!(host.enter(|| listed(&mut socket_of_nftables(), table)), sorted(all));
+    }
+}
+
+#[test]
+fn who_repairs_a_set_takes_nothing_that_was_made_meanwhile() {
+    host().enter(|| {
+        let (mut one, mut other) = (socket_of_nftables(), socket_of_nftables());
+        let table = everything();
+        let mut wrong = table.clone();
+        wrong.sets[1].key.pop();
+        wrong.chains.clear();
+        nft::establish(&mut one, &wrong, &[]).unwrap();
+        let found = nft::read(&mut one, &table).unwrap();
+        assert_eq!(found.mistyped, ["ports4"]);
+        // Between the look and the deed.
+        let theirs = elements(6, "pwtheirs");
+        nft::establish(&mut other, &table, &theirs).unwrap();
+        let error = one.transact_upon(Some(found.generation), table.replace(&found)).unwrap_err();
+        assert!(error.is_outdated(), "{error}");
+        nft::establish(&mut one, &table, &[]).unwrap();
+        assert_eq!(listed(&mut one, &table), sorted(theirs));
+    });
+}
+
+fn socket_of_nftables() -> Socket {
+    Socket::netfilter().unwrap()
+}

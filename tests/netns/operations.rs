@@ -1,0 +1,12 @@
+//! Scenes of whoever operates a node: status, metrics, doctor, installation, restarts, and the rights of the daemon. What
+//! may not live here: what packets do (`overlay`), and files that no program is started for (`tests/packaging`).
+
+mod doctor;
+mod hardening;
+mod install;
+mod installer;
+mod metrics;
+mod restart;
+mod restart_streams;
+mod status;
+mod uninstall;

@@ -1,0 +1,471 @@
+//! `podwired doctor`: each cause is made on a node, is found, is mended by the command that the finding gives, and is not
+//! found any more; and where nothing is wrong nothing is found.
+
+use std::net::IpAddr;
+
+use podwire_tests::lab::daemon::{json, podwired};
+use podwire_tests::lab::exchange::{Responder, exchange};
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::{self, Membership};
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, reaches, scene};
+use podwire_tests::lab::{Lab, SOON, eventually, program};
+use serde_json::Value;
+
+/// What the doctor finds on the first node.
+fn findings(lab: &Lab, arguments: &[&str]) -> Outcome<Vec<Value>> {
+    let found = json(&lab.nodes[0].host, &[&["doctor", "--json"], arguments].concat())?;
+    found.as_array().cloned().ok_or_else(|| found.to_string())
+}
+
+/// That there is just one finding: of this kind, with these words in its cause; its command.
+fn only(found: &[Value], check_name: &str, words: &[&str]) -> Outcome<String> {
+    let [finding] = found else { return Err(format!("not one finding {check_name}: {found:#?}")) };
+    let cause = finding["cause"].as_str().unwrap_or_default();
+    let right = finding["check"] == check_name && words.iter().all(|word| cause.contains(word));
+    check(right, || format!("not {check_name} with {words:?}: {finding:#}"))?;
+    finding["fix"].as_str().map(str::to_owned).ok_or_else(|| finding.to_string())
+}
+
+/// Without one of a kind that comes along with others.
+fn without(mut found: Vec<Value>, check_name: &str) -> Vec<Value> {
+    found.retain(|finding| finding["check"] != check_name);
+    found
+}
+
+fn sh(host: &Host, line: &str) -> Outcome {
+    host.run("sh", &["-ec", line]).map(drop)
+}
+
+fn nothing(lab: &Lab, arguments: &[&str]) -> Outcome {
+    eventually(SOON, || {
+        let found = findings(lab, arguments)?;
+        check(found.is_empty(), || format!("{found:#?}"))
+    })
+}
+
+/// Breaks the first node, finds just that, mends it as the finding says.
+fn plays(lab: &Lab, broken: &str, arguments: &[&str], check_name: &str, words: &[&str]) -> Outcome {
+    let host = &lab.nodes[0].host;
+    let play = || {
+        sh(host, broken)?;
+        let fix = only(&findings(lab, arguments)?, check_name, words)?;
+        let podwire = program("podwire").map_err(|error| error.to_string())?;
+        sh(host, &fix.replace("/opt/cni/bin/podwire", &podwire.display().to_string()))?;
+        nothing(lab, arguments)
+    };
+    play().map_err(|why| format!("{broken}: {why}"))
+}
+
+#[test]
+fn where_nothing_is_wrong_nothing_is_found() {
+    cluster(3, |lab| {
+        for node in &mut lab.nodes {
+            node.add_pod(&format!("pod-{}", node.number))?;
+        }
+        for node in &lab.nodes {
+            let answer = podwired(&node.host, &["doctor"])?;
+            check(answer.code == Some(0) && answer.said == "well  nothing found\n", || {
+                answer.said + &answer.complaint
+            })?;
+        }
+        // Neither is it with the files instead of the daemon, on either underlay.
+        let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
+        nothing(lab, &of_files)?;
+        let mut membership = Membership::of(1..=3);
+        for (number, node) in (1..).zip(&mut membership.nodes) {
+            node.1 = membership::underlay_address(number, std::net::Ipv6Addr::UNSPECIFIED.into());
+        }
+        lab.write(&membership)?;
+        nothing(lab, &[])?;
+        nothing(lab, &of_files)
+    });
+}
+
+#[test]
+fn pain27_a_port_that_is_blocked_on_the_way_is_told_from_a_node_that_is_down() {
+    cluster(3, |lab| {
+        let far = lab.nodes[1].host.clone();
+        sh(&far, "nft 'add table inet eater; add chain inet eater input { type filter hook input priority -300; }'")?;
+        sh(&far, "nft 'add rule inet eater input udp dport 8472 drop'")?;
+        let words = ["node-2 answers at 192.168.50.2, but not over the overlay", "UDP port 8472 is blocked"];
+        let fix = only(&findings(lab, &[])?, "overlay-port", &words)?;
+        check(fix.contains("--dport 8472 -j ACCEPT"), || fix)?;
+        let human = podwired(&lab.nodes[0].host, &["doctor"])?;
+        check(human.code == Some(1) && human.said.contains("mend it: on node-2: podwired status"), || human.said)?;
+        sh(&far, "nft 'delete table inet eater'")?;
+        nothing(lab, &[])?;
+        sh(&far, "ip link set eth0 down")?;
+        only(&findings(lab, &[])?, "peer", &["node-2 does not answer at all, neither at 192.168.50.2 nor"]).map(drop)
+    });
+}
+
+#[test]
+fn what_is_wrong_with_this_node_is_told_once_and_not_of_every_peer() {
+    cluster(4, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let wall = "nft 'add table inet wall; add chain inet wall input { type filter hook input priority -300; }'
+            nft 'add rule inet wall input udp dport 8472 drop'";
+        sh(&host, wall)?;
+        let words = ["none of the 3 other nodes answers over the overlay", "UDP port 8472 is blocked on this node"];
+        let fix = only(&findings(lab, &[])?, "overlay-port", &words)?;
+        check(fix.starts_with("here: iptables -I INPUT"), || fix)?;
+        sh(&host, "nft delete table inet wall")?;
+        nothing(lab, &[])?;
+        // No prefix of the link any more, and so no route to anybody.
+        sh(&host, "ip address delete 192.168.50.1/24 dev eth0; ip address add 192.168.50.1/32 dev eth0")?;
+        only(&findings(lab, &[])?, "peer", &["none of the 3 other nodes answers", "this node has no route to them"])?;
+        sh(&host, "ip address delete 192.168.50.1/32 dev eth0; ip address add 192.168.50.1/24 dev eth0")?;
+        nothing(lab, &[])?;
+        plays(lab, "ip link set eth0 down", &[], "underlay", &["device eth0, which has this node's address, is down"])
+    });
+}
+
+#[test]
+fn a_membership_that_cannot_be_read_is_found_though_the_last_one_is_kept() {
+    cluster(2, |lab| {
+        let path = "/run/lab/nodes.toml";
+        for (broken, words) in [
+            (format!("echo 'cluster_cidrs = [' > {path}"), "line 1, column 18: unclosed array, expected `]`; what was"),
+            (format!("rm {path}"), "No such file or directory (os error 2); what was believed last is kept"),
+        ] {
+            let host = &lab.nodes[0].host;
+            sh(host, &broken)?;
+            let found = eventually(SOON, || {
+                let found = findings(lab, &[])?;
+                check(!found.is_empty(), || "nothing found".into()).map(|()| found)
+            })?;
+            let fix = only(&found, "membership", &[words])?;
+            check(fix.starts_with("$EDITOR /run/lab/nodes.toml "), || fix)?;
+            lab.write(&Membership::of(1..=2))?;
+            nothing(lab, &[])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn somebody_who_undoes_every_repair_is_found() {
+    cluster(2, |lab| {
+        let line = "while :; do ip -6 route delete fd00:10:244:2::/64 2>/dev/null; sleep 0.02; done";
+        let vandal = lab.nodes[0].host.start("a vandal", std::process::Command::new("sh").args(["-c", line]))?;
+        // The daemon repairs ever more slowly: so many repairs take their time on a busy machine.
+        let found = eventually(SOON * 6, || {
+            let found = findings(lab, &[])?;
+            check(found.iter().any(|finding| finding["check"] == "unrest"), || format!("{found:#?}")).map(|()| found)
+        })?;
+        // It may be seen at work meanwhile.
+        let found = without(without(found, "overlay-port"), "mtu");
+        only(&found, "unrest", &["again and again what podwired puts right (repairs so far: route: "])?;
+        // The daemon says it by itself, too.
+        let said = json(&lab.nodes[0].host, &["status", "--json"])?["wrong"].to_string();
+        check(
+            said.contains("somebody has undone again and again what podwired puts right (repairs so far: route: "),
+            || said,
+        )?;
+        drop(vandal);
+        nothing(lab, &[])
+    });
+}
+
+#[test]
+fn pain28_a_way_that_loses_large_packets_is_found_with_the_size_that_it_takes() {
+    cluster(2, |lab| {
+        let far = lab.nodes[1].host.clone();
+        sh(&far, "nft 'add table inet narrow; add chain inet narrow input { type filter hook input priority -300; }'")?;
+        sh(&far, "nft 'add rule inet narrow input meta length > 1403 drop'")?;
+        let words =
+            ["the way to node-2 (192.168.50.2) takes packets of 1403 bytes at most", "those of 1450 bytes are lost"];
+        let fix = only(&findings(lab, &[])?, "mtu", &words)?;
+        check(fix.starts_with("on every node: ip link set dev eth0 mtu 1403 "), || fix)?;
+        // As the finding says: on every node.
+        for node in &lab.nodes {
+            sh(&node.host, "ip link set dev eth0 mtu 1403")?;
+        }
+        nothing(lab, &[])
+    });
+}
+
+#[test]
+fn pain26_a_peer_that_answers_echoes_and_neither_tcp_nor_udp_is_found() {
+    cluster(2, |lab| {
+        // What a receiver does with wrong checksums.
+        let far = lab.nodes[1].host.clone();
+        sh(&far, "nft 'add table inet card; add chain inet card input { type filter hook input priority -300; }'")?;
+        sh(&far, "nft 'add rule inet card input iifname podwire.1 meta l4proto { tcp, udp } drop'")?;
+        let words = ["node-2 answers echoes over the overlay, but neither TCP nor UDP (10.244.2.0, fd00:10:244:2::)"];
+        let fix = only(&findings(lab, &[])?, "checksum", &words)?;
+        check(fix.contains("ethtool -K podwire.1 tx-checksum-ip-generic off"), || fix)?;
+        // One of both that comes through is enough.
+        sh(
+            &far,
+            "nft 'flush chain inet card input; add rule inet card input iifname podwire.1 meta l4proto tcp drop'",
+        )?;
+        nothing(lab, &[])
+    });
+}
+
+#[test]
+fn pain39_a_filter_that_is_too_loose_or_too_strict_is_found_with_the_value_that_counts() {
+    cluster(2, |lab| {
+        lab.nodes[0].add_pod("pod")?;
+        let all = "echo 2 > /proc/sys/net/ipv4/conf/all/rp_filter";
+        plays(lab, all, &[], "rp-filter", &["all/rp_filter is 2", "from the address of another"])?;
+        // The answer to a peer would leave by another device than its packets come in by.
+        let host = &lab.nodes[0].host;
+        let other = "ip link add other type veth peer name rehto; ip link set other up; ip link set rehto up
+            ip route add 192.168.50.2/32 dev other; echo 1 > /proc/sys/net/ipv4/conf/eth0/rp_filter";
+        sh(host, other)?;
+        let words = ["packets to node-2 (192.168.50.2) leave by other, but this node's address is on eth0"];
+        let found = without(without(findings(lab, &[])?, "peer"), "overlay-port");
+        let fix = only(&found, "rp-filter", &words)?;
+        sh(host, &fix)?;
+        let found = without(without(findings(lab, &[])?, "peer"), "overlay-port");
+        check(found.is_empty(), || format!("{found:#?}"))
+    });
+}
+
+#[test]
+fn pain39_a_strict_filter_for_all_devices_is_no_harm_and_no_finding() {
+    cluster(2, |lab| {
+        let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        lab.nodes[0].add_pod("near")?;
+        for node in &lab.nodes {
+            sh(&node.host, "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $file; done")?;
+        }
+        let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+        FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))?;
+        nothing(lab, &[])
+    });
+}
+
+#[test]
+fn a_node_that_does_not_forward_is_found_where_no_daemon_mends_it() {
+    cluster(2, |lab| {
+        lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
+        for (file, words) in [
+            ("ipv4/ip_forward", "net/ipv4/ip_forward is 0"),
+            ("ipv6/conf/all/forwarding", "forwards no IPv6"),
+            ("ipv4/conf/podwire.1/forwarding", "what comes in by podwire.1 is not forwarded"),
+        ] {
+            plays(lab, &format!("echo 0 > /proc/sys/net/{file}"), &of_files, "forwarding", &[words])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_firewall_of_others_that_drops_what_is_forwarded_is_found() {
+    cluster(2, |lab| {
+        for (family, words) in
+            [("inet", "chain across of table inet wall drops"), ("ip6", "chain across of table ip6 wall drops")]
+        {
+            let chain = "{ type filter hook forward priority 0; policy drop; }";
+            let broken = format!("nft 'add table {family} wall; add chain {family} wall across {chain}'");
+            plays(lab, &broken, &[], "forward-policy", &[words])?;
+            sh(&lab.nodes[0].host, &format!("nft delete table {family} wall"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn pain15_another_network_that_sorts_first_is_found() {
+    cluster(1, |lab| {
+        let broken = "echo '{}' > /etc/cni/net.d/05-other.conflist; touch /etc/cni/net.d/99-last.conf";
+        plays(lab, broken, &[], "conflist", &["/etc/cni/net.d/05-other.conflist sorts before 10-podwire.conflist"])
+    });
+}
+
+#[test]
+fn something_else_in_the_place_of_the_conflists_directory_is_found_and_told_once() {
+    scene(1, |lab| {
+        sh(&lab.nodes[0].host, "mkdir /etc/cni; touch /etc/cni/net.d")?;
+        lab.nodes[0].start()?;
+        lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for("write /etc/cni/net.d/10-podwire.conflist", SOON)?;
+        plays(
+            lab,
+            "true",
+            &[],
+            "conflist",
+            &["/etc/cni/net.d is not a directory: the container runtime finds no network"],
+        )
+    });
+}
+
+#[test]
+fn pain19_strangers_in_the_pods_ranges_are_found() {
+    cluster(2, |lab| {
+        let broken = "ip link add cni0 type bridge; ip address add 10.244.1.1/24 dev cni0";
+        plays(lab, broken, &[], "overlap", &["device cni0 has address 10.244.1.1/24", "10.244.0.0/16 of this node"])?;
+        let broken = "ip route add 10.244.2.128/25 via 192.168.50.254";
+        plays(lab, broken, &[], "overlap", &["a route to 10.244.2.128/25 by eth0", "of node node-2"])?;
+        let broken = "ip -6 route add fd00:10:244:2:8000::/65 via fd00:192:168:50::254";
+        plays(lab, broken, &[], "overlap", &["a route to fd00:10:244:2:8000::/65 by eth0", "of node node-2"])?;
+        // Two nodes with one range: the later one is not believed.
+        let mut membership = Membership::of(1..=3);
+        membership.nodes[2].2 = membership.nodes[1].2.clone();
+        lab.write(&membership)?;
+        let found = eventually(SOON, || {
+            let found = findings(lab, &[])?;
+            check(!found.is_empty(), || "nothing found".into()).map(|()| found)
+        })?;
+        let words = ["node node-3 is not believed: pod CIDR 10.244.2.0/24 overlaps 10.244.2.0/24 of node node-2"];
+        let fix = only(&found, "membership", &words)?;
+        check(fix.starts_with("$EDITOR /run/lab/nodes.toml "), || fix)
+    });
+}
+
+#[test]
+fn pain29_an_address_that_no_interface_or_more_than_one_node_has_is_found() {
+    cluster(2, |lab| {
+        let mut twice = Membership::of(1..=3);
+        twice.nodes[2].1 = twice.nodes[1].1;
+        lab.write(&twice)?;
+        let found = eventually(SOON, || {
+            let found = findings(lab, &[])?;
+            check(!found.is_empty(), || "nothing found".into()).map(|()| found)
+        })?;
+        only(&found, "membership", &["node node-3 is not believed: address 192.168.50.2 is that of node node-2"])?;
+        // As on machines whose first interface is the same everywhere.
+        let mut wrong = Membership::of(1..=2);
+        wrong.nodes[0].1 = [192, 168, 50, 99].into();
+        lab.write(&wrong)?;
+        let found = eventually(SOON, || {
+            let found = without(findings(lab, &[])?, "daemon");
+            check(found.iter().any(|finding| finding["check"] == "node-address"), || format!("{found:#?}"))
+                .map(|()| found)
+        })?;
+        let words = ["node node-1 has address 192.168.50.99, which is on none of its interfaces: it has 192.168.50.1"];
+        let fix = only(&without(found, "overlay-port"), "node-address", &words)?;
+        check(fix.contains("ip address add 192.168.50.99/32 dev INTERFACE"), || fix)
+    });
+}
+
+#[test]
+fn what_has_outlived_its_reason_is_found() {
+    cluster(2, |lab| {
+        lab.nodes[0].add_pod("dead")?;
+        let dead = "ip link delete $(ip -o link | grep -o 'pw[0-9a-v]\\{13\\}')";
+        plays(lab, dead, &[], "stale", &["interface eth0 of container dead holds addresses of network podwire"])?;
+        let stray = "ip link add pw0123456789abc type veth peer name stray
+            echo 1 > /proc/sys/net/ipv4/conf/pw0123456789abc/rp_filter";
+        plays(lab, stray, &[], "stale", &["device pw0123456789abc is named as a pod's, but no ledger knows"])?;
+        let old = "mkdir -p /run/podwire/old/attachments; echo another > /run/podwire/old/boot";
+        plays(lab, old, &[], "stale", &["the ledger of network old is of another boot"])?;
+
+        // What the membership does not explain any more, where no daemon takes it away.
+        let host = lab.nodes[0].host.clone();
+        lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        lab.write(&Membership::of([1]))?;
+        let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
+        let found = findings(lab, &of_files)?;
+        check(found.len() == 3 && found.iter().all(|finding| finding["check"] == "stale"), || format!("{found:#?}"))?;
+        for finding in &found {
+            sh(&host, finding["fix"].as_str().ok_or("no fix")?)?;
+        }
+        nothing(lab, &of_files)?;
+        let left = host.run("ip", &["route", "show", "proto", "112"])?;
+        check(left.lines().count() == 2, || left)
+    });
+}
+
+#[test]
+fn a_pod_whose_node_has_got_other_pod_cidrs_is_found() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let stray = lab.nodes[0].add_pod("stray")?;
+        let (_answers, stray) = (Responder::start(&stray.host)?, stray.addresses.clone());
+        let far = lab.nodes[1].add_pod("far")?.host.clone();
+        let all_reached = |from: &Host, addresses: &[IpAddr]| {
+            eventually(SOON, || addresses.iter().try_for_each(|address| exchange(from, *address).map(drop)))
+        };
+        all_reached(&far, &stray)?;
+        let mut changed = Membership::of(1..=2);
+        changed.nodes[0].2 = membership::pod_cidrs(7);
+        lab.write(&changed)?;
+        let said = eventually(SOON, || {
+            let said = json(&host, &["status", "--json"])?;
+            check(said["pod_cidrs"][0] == "10.244.7.0/24" && said["converged"] == true, || said.to_string())
+                .map(|()| said)
+        })?;
+        let [ipv4, ipv6] = stray.as_slice() else { return Err(format!("{stray:?}")) };
+        let sentence = format!(
+            "pod {ipv4} and {ipv6} (container stray) has got its address from pod CIDRs that are this node's no longer, so \
+             that no other node reaches it: make the pod anew"
+        );
+        check(said["wrong"] == serde_json::json!([sentence]), || format!("{:#}", said["wrong"]))?;
+        let fix = only(&findings(lab, &[])?, "stale", &[&sentence])?;
+        check(fix.starts_with("podman restart stray "), || fix)?;
+        let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
+        only(&findings(lab, &of_files)?, "stale", &[&sentence])?;
+        // It is as they say: a pod that comes now is reached, this one is not.
+        let home = lab.nodes[0].add_pod("home")?;
+        let _answers = Responder::start(&home.host)?;
+        all_reached(&far, &home.addresses)?;
+        for address in &stray {
+            check(exchange(&far, *address).is_err(), || format!("{address} is reached from another node"))?;
+        }
+        all_reached(&home.host, &stray)?;
+        lab.nodes[0].remove_pod("stray")?;
+        nothing(lab, &[])?;
+        let said = json(&host, &["status", "--json"])?;
+        check(said["wrong"] == serde_json::json!([]), || format!("{:#}", said["wrong"]))
+    });
+}
+
+#[test]
+fn somebody_elses_vxlan_device_on_our_port_is_found() {
+    cluster(1, |lab| {
+        let broken = "ip link add flannel.1 type vxlan id 7 dstport 8472";
+        plays(lab, broken, &[], "vxlan-port", &["VXLAN device flannel.1 is somebody else's and has UDP port 8472"])
+    });
+}
+
+#[test]
+fn pain25_programs_that_take_devices_for_theirs_are_found() {
+    cluster(1, |lab| {
+        let host = &lab.nodes[0].host;
+        sh(host, "mkdir -p /run/systemd/netif; touch /run/systemd/netif/state")?;
+        only(&findings(lab, &[])?, "manager", &["systemd-networkd runs and has not been told to leave podwire alone"])?;
+        sh(
+            host,
+            "mkdir /run/systemd/networkd.conf.d; echo 'ManageForeignRoutes = no' > /run/systemd/networkd.conf.d/a.conf",
+        )?;
+        nothing(lab, &[])?;
+        sh(host, "mkdir -p /run/NetworkManager/devices")?;
+        only(&findings(lab, &[])?, "manager", &["NetworkManager runs and has not been told"])?;
+        sh(
+            host,
+            "mkdir /run/NetworkManager/conf.d; echo 'unmanaged-devices=interface-name:podwire.*;interface-name:pw*' > \
+            /run/NetworkManager/conf.d/a.conf",
+        )?;
+        nothing(lab, &[])
+    });
+}
+
+#[test]
+fn without_a_daemon_the_doctor_says_so_and_looks_all_the_same() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        sh(&host, "ip link add flannel.1 type vxlan id 7 dstport 8472")?;
+        let found = findings(lab, &[])?;
+        let checks: Vec<_> = found.iter().filter_map(|finding| finding["check"].as_str()).collect();
+        check(checks.contains(&"daemon") && checks.contains(&"vxlan-port"), || format!("{found:#?}"))?;
+        let missing = podwired(&host, &["doctor", "--nodes", "/nonexistent", "--node-name", "a"])?;
+        let told = missing.code == Some(2) && missing.complaint.contains("membership file /nonexistent: No such file");
+        check(told, || missing.complaint)
+    });
+}
+
+#[test]
+fn what_the_daemon_cannot_do_is_a_finding() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        sh(&host, "ip link add podwire.1 type bridge")?;
+        lab.nodes[0].start()?;
+        let said = "device podwire.1 is a bridge of somebody else's: rename or remove it";
+        lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for(said, SOON)?;
+        only(&findings(lab, &[])?, "daemon", &[said]).map(drop)
+    });
+}

@@ -1,0 +1,214 @@
+//! `podwired status`: what it says of a node, and its exit code.
+
+use std::os::unix::fs::PermissionsExt;
+
+use podwire_tests::lab::daemon::{json, podwired, start};
+use podwire_tests::lab::membership::Membership;
+use podwire_tests::lab::scene::{Outcome, check, cluster, scene};
+use podwire_tests::lab::{Lab, SOON, eventually};
+use serde_json::Value;
+
+const SOCKET: &str = "/run/podwire/podwired.sock";
+
+fn status(lab: &Lab) -> Outcome<Value> {
+    json(&lab.nodes[0].host, &["status", "--json"])
+}
+
+/// Waits until a status is as it should be; the status.
+fn until(lab: &Lab, holds: impl Fn(&Value) -> bool) -> Outcome<Value> {
+    eventually(SOON, || {
+        let status = status(lab)?;
+        if holds(&status) { Ok(status) } else { Err(format!("{status:#}")) }
+    })
+}
+
+fn sentence(status: &Value, part: &str) -> bool {
+    status["wrong"]
+        .as_array()
+        .is_some_and(|wrong| wrong.iter().any(|it| it.as_str().is_some_and(|it| it.contains(part))))
+}
+
+#[test]
+fn status_says_how_a_node_is_and_its_exit_code_says_whether_that_is_well() {
+    cluster(3, |lab| {
+        lab.nodes[0].add_pod("one")?;
+        lab.nodes[0].add_pod("two")?;
+        let host = lab.nodes[0].host.clone();
+        let answers = |status: &Value| {
+            status["peers"].as_array().is_some_and(|peers| {
+                peers.len() == 2 && peers.iter().all(|peer| peer["state"] == "answers" && peer["path_mtu"] == 1500)
+            })
+        };
+        let found = until(lab, answers)?;
+        check(found["converged"] == true && found["wrong"] == serde_json::json!([]), || found.to_string())?;
+        check(found["mtu"] == 1450 && found["underlay_mtu"] == 1500 && found["node"] == "node-1", || {
+            found.to_string()
+        })?;
+        check(found["membership"]["source"] == "file /run/lab/nodes.toml", || found["membership"].to_string())?;
+        for (place, used) in [("10.244.1.0/24", 2), ("fd00:10:244:1::/64", 2)] {
+            let range = found["ranges"].as_array().and_then(|ranges| ranges.iter().find(|it| it["range"] == place));
+            check(range.is_some_and(|range| range["used"] == used), || found["ranges"].to_string())?;
+        }
+        check(found["ranges"][0]["free"] == 251 && found["adds"]["count"] == 2, || found.to_string())?;
+        for peer in found["peers"].as_array().into_iter().flatten() {
+            let probes = peer["probes"].as_array().map_or(0, Vec::len);
+            check(probes == 2 && peer["probes"][0]["loss_percent"] == 0, || peer.to_string())?;
+        }
+
+        let well = podwired(&host, &["status"])?;
+        check(well.code == Some(0) && well.said.contains("nothing is wrong"), || well.said.clone())?;
+        check(!well.said.contains('\u{1b}'), || format!("colours where no terminal is: {:?}", well.said))?;
+        for part in
+            ["node-2  192.168.50.2  10.244.2.0/24, fd00:10:244:2::/64  answers  ", "10.244.1.0/24       2     251"]
+        {
+            check(well.said.contains(part), || format!("no {part:?} in {}", well.said))?;
+        }
+
+        // An entry that is not believed is something wrong.
+        let mut membership = Membership::of(1..=4);
+        membership.nodes[3].1 = [127, 0, 0, 1].into();
+        lab.write(&membership)?;
+        let found = until(lab, |status| sentence(status, "node node-4: address 127.0.0.1 is no address of a node"))?;
+        check(found["refused"][0]["node"] == "node-4" && found["converged"] == true, || found.to_string())?;
+        let wrong = podwired(&host, &["status"])?;
+        check(wrong.code == Some(1) && wrong.said.contains("wrong  membership: node node-4"), || wrong.said.clone())
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_told_by_the_exit_code_with_the_way_out() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let before = podwired(&host, &["status"])?;
+        let told =
+            before.code == Some(2) && before.complaint.contains("no podwired has been started here since the boot");
+        check(told && before.said.is_empty(), || before.complaint.clone())?;
+        // Its socket outlives a daemon, and the next one takes its place.
+        for _ in 0..2 {
+            lab.start()?;
+            check(podwired(&host, &["status"])?.code == Some(0), || "it does not answer".into())?;
+            lab.nodes[0].daemon.take().ok_or("no daemon")?.kill()?;
+            let dead = podwired(&host, &["status", "--json"])?;
+            check(dead.code == Some(2) && dead.complaint.contains("podwired has ended"), || dead.complaint.clone())?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_socket_is_roots_and_wrong_questions_are_answered_with_the_right_one() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let mode = host.enter(|| std::fs::metadata(SOCKET).map(|it| it.permissions().mode() & 0o777));
+        check(mode.as_ref().is_ok_and(|mode| *mode == 0o600), || format!("{mode:?}"))?;
+        let ask = |question: &'static [u8]| {
+            host.enter(|| -> std::io::Result<String> {
+                use std::io::{Read, Write};
+                let mut stream = std::os::unix::net::UnixStream::connect(SOCKET)?;
+                stream.write_all(question)?;
+                stream.shutdown(std::net::Shutdown::Write)?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).map(|_| answer)
+            })
+            .map_err(|error| error.to_string())
+        };
+        for wrong in [
+            &b"delete everything\n"[..],
+            b"",
+            b"a question that has no end and is longer than any question may be, by far",
+        ] {
+            let answer = ask(wrong)?;
+            check(answer.contains("is no question: ask \\\"status\\\""), || answer)?;
+        }
+        check(ask(b"status\n")?.starts_with("{\"version\":"), || "no status".into())
+    });
+}
+
+#[test]
+fn a_socket_that_somebody_removes_or_replaces_is_made_again() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let others = format!("echo > {SOCKET}.other; mv {SOCKET}.other {SOCKET}");
+        let damages =
+            [format!("rm {SOCKET}"), "rm -r /run/podwire".into(), others, format!("mv {SOCKET} {SOCKET}.old")];
+        for (before, damage) in damages.iter().enumerate() {
+            host.run("sh", &["-ec", damage])?;
+            // The daemon may be quicker than whoever looks whether it has done any harm: its words tell.
+            eventually(SOON, || {
+                let said = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.said();
+                let line = "set the status socket /run/podwire/podwired.sock";
+                let times = said.iter().filter(|said| said.contains(line)).count();
+                check(times == before + 1, || format!("{damage}: made again {times} times"))
+            })?;
+            let answer = podwired(&host, &["status"])?;
+            check(answer.code == Some(0), || format!("{damage}: {}{}", answer.said, answer.complaint))?;
+            let found = host.run("stat", &["--format=%F %a", SOCKET])?;
+            check(found.trim() == "socket 600", || format!("{damage}: {found}"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn pain27_a_peer_that_does_not_answer_over_the_overlay_is_named_within_seconds() {
+    scene(2, |lab| {
+        // The network between the nodes eats the overlay's port.
+        for rule in ["add table inet eater", "add chain inet eater input { type filter hook input priority -300; }"] {
+            lab.nodes[1].host.run("nft", &[rule])?;
+        }
+        lab.nodes[1].host.run("nft", &["add rule inet eater input udp dport 8472 drop"])?;
+        lab.start()?;
+        let found = until(lab, |status| status["peers"][0]["state"] == "silent")?;
+        let said = "peer node-2 (192.168.50.2) does not answer over the overlay (10.244.2.0, fd00:10:244:2::)";
+        check(sentence(&found, said) && found["converged"] == true, || found["wrong"].to_string())?;
+        check(podwired(&lab.nodes[0].host, &["status"])?.code == Some(1), || "all is well?".into())
+    });
+}
+
+#[test]
+fn pain28_a_way_that_takes_less_than_the_underlay_is_named_with_what_it_takes() {
+    scene(2, |lab| {
+        for rule in ["add table inet narrow", "add chain inet narrow input { type filter hook input priority -300; }"] {
+            lab.nodes[1].host.run("nft", &[rule])?;
+        }
+        lab.nodes[1].host.run("nft", &["add rule inet narrow input meta length > 1410 drop"])?;
+        lab.start()?;
+        let said = "the way to node-2 (192.168.50.2) takes packets of 1400 bytes at most, \
+            although the underlay's MTU here is 1500";
+        let found = until(lab, |status| sentence(status, said))?;
+        check(found["peers"][0]["path_mtu"] == 1400 && found["peers"][0]["state"] == "answers", || found.to_string())
+    });
+}
+
+#[test]
+fn probes_can_be_switched_off() {
+    scene(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("sh", &["-c", "echo 'probes = false' > /run/settings.toml"])?;
+        start(&mut lab.nodes[0], &["--settings", "/run/settings.toml"])?;
+        lab.nodes[0].wait_ready()?;
+        lab.nodes[1].start()?;
+        lab.nodes[1].wait_ready()?;
+        // The other node probes, and is answered.
+        eventually(SOON, || {
+            let other = json(&lab.nodes[1].host, &["status", "--json"])?;
+            check(other["peers"][0]["state"] == "answers", || other.to_string())
+        })?;
+        let own = status(lab)?;
+        check(own["peers"][0]["state"] == "unknown" && own["peers"][0]["probes"] == serde_json::json!([]), || {
+            own.to_string()
+        })?;
+        check(podwired(&host, &["status"])?.code == Some(0), || "something is wrong".into())
+    });
+}
+
+#[test]
+fn completions_are_scripts_of_three_shells() {
+    let lab = Lab::new(1).unwrap();
+    for (shell, part) in
+        [("bash", "complete -F _podwired"), ("zsh", "#compdef podwired"), ("fish", "complete -c podwired")]
+    {
+        let script = podwired(&lab.nodes[0].host, &["completions", shell]).unwrap();
+        assert!(script.code == Some(0) && script.said.contains(part) && script.said.contains("doctor"), "{shell}");
+    }
+}

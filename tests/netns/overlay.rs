@@ -1,0 +1,15 @@
+//! Scenes of the traffic between nodes whose daemons are well: the overlay's layout in the kernel, its modes, the firewall
+//! and the fast path, and how it follows the membership. What may not live here: whatever is broken first (`repair`).
+
+mod connectivity;
+mod conversation;
+mod fast_path;
+pub(crate) mod firewall;
+mod forged;
+mod guards;
+mod incremental;
+mod membership;
+mod modes;
+mod mtu;
+mod node_changes;
+mod reachability;

@@ -1,0 +1,333 @@
+//! A change of a few peers takes a short way through the daemon: it ends where the long one does, touches nothing that is
+//! somebody else's, and what others do meanwhile is not missed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use podwire_kernel::Socket;
+use podwire_kernel::netlink::monitor::Notices;
+use podwire_kernel::nexthop::{self, Encap, Nexthop};
+use podwire_kernel::route::{Route, Target};
+use podwire_tests::lab::daemon::json;
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::{self, Membership};
+use podwire_tests::lab::scene::{Outcome, check, cluster, scene};
+use podwire_tests::lab::{Lab, SOON, daemon, eventually};
+
+/// What a node has of ours, without the ids of nexthops, which depend on who came first.
+fn ours(host: &Host) -> Outcome<BTreeSet<String>> {
+    let looks: [(&str, &[&str]); 6] = [
+        ("ip", &["-4", "route", "show", "proto", "112"]),
+        ("ip", &["-6", "route", "show", "proto", "112"]),
+        ("ip", &["nexthop", "show", "proto", "112"]),
+        ("ip", &["neighbour", "show", "dev", "podwire.1", "nud", "permanent"]),
+        ("ip", &["-oneline", "address", "show", "dev", "podwire.1", "scope", "global"]),
+        ("bridge", &["vni"]),
+    ];
+    let mut found = BTreeSet::new();
+    for (program, arguments) in looks {
+        for line in host.run(program, arguments)?.lines() {
+            let is_id =
+                |word: &str| word.parse().is_ok_and(|id: u32| podwire_conf::defaults::NEXTHOP_IDS.contains(&id));
+            // Of an address the number of its device goes as well.
+            let known = line.split_whitespace().filter(|word| !is_id(word) && !word.ends_with(':'));
+            found.insert(known.collect::<Vec<_>>().join(" "));
+        }
+    }
+    Ok(found)
+}
+
+/// What a node has that is started on the membership of a lab as it is now.
+fn fresh(lab: &Lab) -> Outcome<BTreeSet<String>> {
+    let host = &lab.nodes[0].host;
+    let mut fresh = Lab::new(1)?;
+    let text = host.enter(|| std::fs::read_to_string("/run/lab/nodes.toml")).map_err(|error| error.to_string())?;
+    fresh.nodes[0].host.enter(|| std::fs::write("/run/lab/nodes.toml", text)).map_err(|error| error.to_string())?;
+    fresh.start()?;
+    ours(&fresh.nodes[0].host)
+}
+
+/// That a node has just what was wanted.
+fn equal(what: &str, found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Outcome {
+    let (more, less): (Vec<_>, Vec<_>) = (found.difference(wanted).collect(), wanted.difference(found).collect());
+    check(found == wanted, || format!("{what}: has {more:#?} and lacks {less:#?}"))
+}
+
+/// Waits until the first node has just what a node has that is started on the membership as it is now.
+fn as_a_fresh_start(lab: &Lab, what: &str) -> Outcome {
+    let wanted = fresh(lab)?;
+    eventually(SOON, || equal(what, &ours(&lab.nodes[0].host)?, &wanted))
+}
+
+/// Changes the membership; what the node has before anything but that change was looked at. Nothing where a whole pass came
+/// first, which is only so where the machine is busy.
+fn at_once(lab: &Lab, membership: &Membership) -> Outcome<Option<BTreeSet<String>>> {
+    let host = &lab.nodes[0].host;
+    let whole = at_rest(host)?;
+    let (short, _) = passes(host)?;
+    lab.write(membership)?;
+    eventually(SOON, || check(passes(host)?.0 > short, || "no short pass is made".into()))?;
+    let found = ours(host)?;
+    Ok((passes(host)? == (short + 1, whole)).then_some(found))
+}
+
+#[test]
+fn whoever_comes_leaves_or_changes_the_node_is_as_after_a_fresh_start() {
+    cluster(1, |lab| {
+        let mut several = Membership::of((1..=6).filter(|number| *number != 3).chain([9]));
+        several.nodes[2].1 = [192, 168, 50, 44].into();
+        several.nodes[3].2 = membership::pod_cidrs(55);
+        let mut swapped = several.clone();
+        let (one, other) = (several.nodes[1].2.clone(), several.nodes[4].2.clone());
+        (swapped.nodes[1].2, swapped.nodes[4].2) = (other, one);
+        let steps = [
+            ("five come", Membership::of(1..=6)),
+            ("one leaves and one comes", Membership::of((1..=6).filter(|number| *number != 3).chain([9]))),
+            ("one has another address and one has other pod CIDRs", several),
+            ("two have changed their pod CIDRs for one another's", swapped),
+            ("all leave", Membership::of([1])),
+        ];
+        let mut seen = 0;
+        for (what, membership) in steps {
+            let found = at_once(lab, &membership).map_err(|why| format!("{what}: {why}"))?;
+            let wanted = fresh(lab)?;
+            if let Some(found) = found {
+                equal(&format!("{what}, at once"), &found, &wanted)?;
+                seen += 1;
+            }
+            eventually(SOON, || equal(what, &ours(&lab.nodes[0].host)?, &wanted))?;
+        }
+        check(seen >= 3, || format!("whole passes came before {} of 5 looks", 5 - seen))
+    });
+}
+
+/// The daemon's passes since its start: those that looked at a few changed peers only, and the whole ones.
+fn passes(host: &Host) -> Outcome<(u64, u64)> {
+    let status = json(host, &["status", "--json"])?;
+    let count = |name: &str| status["daemon"][name].as_u64().ok_or_else(|| status.to_string());
+    let (all, short) = (count("passes")?, count("short_passes")?);
+    Ok((short, all - short))
+}
+
+/// Waits until the node's last pass was some time ago; the whole passes so far.
+fn at_rest(host: &Host) -> Outcome<u64> {
+    eventually(SOON, || {
+        let status = json(host, &["status", "--json"])?;
+        let age = status["daemon"]["last_pass_age_seconds"].as_f64();
+        check(age.is_some_and(|age| age > 1.5), || format!("the last pass was {age:?} s ago"))?;
+        Ok(passes(host)?.1)
+    })
+}
+
+#[test]
+fn neighbours_that_the_kernel_learns_and_forgets_wake_nobody() {
+    scene(2, |lab| {
+        daemon::start_with_settings(&mut lab.nodes[0], "probes = false\n", &[])?;
+        let (host, outside) = (lab.nodes[0].host.clone(), lab.outside.clone());
+        let addresses: Vec<_> = (200..230).map(|last| format!("192.168.50.{last}")).collect();
+        for address in &addresses {
+            outside.run("ip", &["address", "add", address, "dev", "eth0"])?;
+        }
+        let before = at_rest(&host)?;
+        for address in &addresses {
+            host.run("ping", &["-c", "1", "-W", "5", address])?;
+        }
+        let learnt = host.run("ip", &["neighbour", "show", "dev", "eth0", "nud", "reachable"])?;
+        check(learnt.lines().count() >= addresses.len(), || learnt)?;
+        // What comes behind them is heard, so they have been as well.
+        host.run("ip", &["route", "delete", "10.244.2.0/24"])?;
+        eventually(SOON, || {
+            let route = host.run("ip", &["route", "show", "10.244.2.0/24"])?;
+            check(route.contains("nhid"), || format!("{route:?}"))
+        })?;
+        // The repair, a look at what came of it, and one by the clock.
+        let passes = at_rest(&host)? - before;
+        check((1..=3).contains(&passes), || format!("{passes} passes"))
+    });
+}
+
+#[test]
+fn a_change_of_a_few_peers_is_made_without_a_whole_pass_and_one_comes_after_it() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        check(passes(&host)?.0 == 0, || "the start was a short pass".into())?;
+        let before = at_rest(&host)?;
+        for count in 1..=10 {
+            // Two come, one of the last two leaves.
+            let number = u16::try_from(count).unwrap() + 1;
+            lab.write(&Membership::of([1, number, number + 1]))?;
+            eventually(SOON, || {
+                let (short, whole) = passes(&host)?;
+                check(short == count, || format!("{short} short passes and {whole} whole ones for {count} changes"))
+            })?;
+            // Whatever there is of it was made by that pass.
+            let routes = host.run("ip", &["route", "show", "proto", "112"])?;
+            let arrived = routes.contains(&format!("10.244.{}.0/24 nhid", number + 1));
+            check(arrived && routes.matches(" nhid ").count() == 2, || routes)?;
+        }
+        // The peers came faster after one another than it comes after the last one. (One is the clock's.)
+        let whole = passes(&host)?.1;
+        check(whole <= before + 1, || format!("{} whole passes among ten changes", whole - before))?;
+        eventually(SOON, || check(passes(&host)?.1 > whole, || "no whole pass comes after it".into()))?;
+        as_a_fresh_start(lab, "after ten changes")
+    });
+}
+
+#[test]
+fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
+    cluster(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        // The next ones come while the daemon still looks at what has become of the last ones.
+        let follow = |membership: &Membership| {
+            let (short, whole) = passes(&host)?;
+            lab.write(membership)?;
+            eventually(SOON, || {
+                let now = passes(&host)?;
+                check(now.0 + now.1 > short + whole, || "the daemon does not take notice".into())
+            })
+        };
+        let mut membership = Membership::of([1]);
+        for round in 1..=16_u16 {
+            let present = (2..=60).filter(|number| !(number * 7 + round * 13).is_multiple_of(5));
+            membership = Membership::of([1].into_iter().chain(present));
+            // Some have another address in each round.
+            for (number, (_, address, _)) in
+                (1..).zip(membership.nodes.iter_mut().skip(1).step_by(usize::from(round % 7) + 2))
+            {
+                *address = [192, 168, 50 + u8::try_from(round).unwrap(), number].into();
+            }
+            follow(&membership)?;
+        }
+        // Few at last: what came of them is looked at as a whole, too.
+        membership.nodes.truncate(20);
+        follow(&membership)?;
+        as_a_fresh_start(lab, "after the crowd")
+    });
+}
+
+#[test]
+fn an_id_that_a_stranger_has_taken_is_left_to_him_by_a_peer_that_joins() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let stranger = ["nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
+        host.run("ip", &stranger)?;
+        lab.write(&Membership::of(1..=3))?;
+        eventually(SOON, || {
+            let nexthops = host.run("ip", &["nexthop"])?;
+            let right = nexthops.contains("id 11200002 via 192.168.50.254") && nexthops.contains("id 11200003 ");
+            check(right, || nexthops)
+        })
+    });
+}
+
+#[test]
+fn a_strangers_route_where_a_joining_peers_should_be_is_named_and_not_replaced() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("ip", &["route", "add", "10.244.3.0/24", "via", "192.168.50.254", "proto", "static"])?;
+        lab.write(&Membership::of(1..=3))?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("10.244.3.0/24 nhid 11200002: File exists (17): it is somebody else's", SOON)?;
+        let route = host.run("ip", &["route", "show", "10.244.3.0/24"])?;
+        check(route.contains("via 192.168.50.254"), || route)?;
+        host.run("ip", &["route", "delete", "10.244.3.0/24"])?;
+        eventually(SOON, || {
+            let route = host.run("ip", &["route", "show", "10.244.3.0/24"])?;
+            check(route.contains("nhid 11200002"), || route)
+        })
+    });
+}
+
+#[test]
+fn what_is_broken_while_peers_come_and_go_is_repaired() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        for round in 0..20_u16 {
+            lab.write(&Membership::of([1, 2, 10 + round]))?;
+            host.run("ip", &["route", "delete", "10.244.2.0/24"])?;
+            eventually(SOON, || {
+                let routes = host.run("ip", &["route", "show", "proto", "112"])?;
+                check(routes.contains("10.244.2.0/24 nhid"), || routes)
+            })?;
+        }
+        as_a_fresh_start(lab, "after all that")
+    });
+}
+
+#[test]
+fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let mut socket = Socket::route().unwrap();
+        let overlay = podwire_kernel::link::Vxlan {
+            port: 8472,
+            external: true,
+            vni_filter: true,
+            learning: false,
+            zero_checksum6_received: true,
+        };
+        socket.execute(overlay.create("vx", podwire_kernel::Mac([2, 0, 0, 0, 0, 1]), 1450)).unwrap();
+        let device = podwire_kernel::link::by_name(&mut socket, "vx").unwrap().unwrap().index;
+        socket.execute(podwire_kernel::link::set_up(device, "vx")).unwrap();
+        let encap = Encap { vni: 1, source: "192.0.2.1".parse().unwrap(), destination: "192.0.2.2".parse().unwrap() };
+        let first = Nexthop { id: 7, device, gateway: "fe80::2".parse().unwrap(), encap: Some(encap), protocol: 112 };
+        let second = Nexthop { id: 8, gateway: "fe80::3".parse().unwrap(), ..first.clone() };
+        socket.execute(first.add()).unwrap();
+        socket.execute(second.add()).unwrap();
+        assert!(socket.execute(second.add()).unwrap_err().already_there());
+        assert!(nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        let other = Nexthop { protocol: 12, ..second.clone() };
+        socket.execute(other.replace()).unwrap();
+        assert!(!nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        socket.execute(other.delete()).unwrap();
+        assert!(!nexthop::has_all(&mut socket, [&first, &second]).unwrap());
+        assert!(nexthop::has_all(&mut socket, [&first]).unwrap());
+    });
+}
+
+#[test]
+fn a_socket_that_was_told_to_stop_makes_no_list_and_goes_on_with_changes() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let stop = Arc::new(AtomicBool::new(true));
+        let mut socket = Socket::route().unwrap();
+        socket.stop_by(stop.clone());
+        let route = blackhole(0);
+        socket.execute(route.replace()).unwrap();
+        let error = podwire_kernel::route::list(&mut socket, 112).unwrap_err().to_string();
+        assert!(error.contains("something else comes first"), "{error}");
+        stop.store(false, Ordering::Relaxed);
+        assert_eq!(podwire_kernel::route::list(&mut socket, 112).unwrap(), [route]);
+    });
+}
+
+fn blackhole(number: u8) -> Route {
+    let destination = format!("10.9.{number}.0/24").parse().unwrap();
+    Route { destination, metric: 0, target: Target::Blackhole, protocol: 112 }
+}
+
+#[test]
+fn what_a_socket_changes_itself_is_no_news_to_it_and_what_others_do_is() {
+    let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
+    host.enter(|| {
+        let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
+        let notices = Notices::open(&[own.port()], &[]).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
+        for number in 0..100 {
+            own.execute(blackhole(number).replace()).unwrap();
+        }
+        for number in 0..50 {
+            own.execute(blackhole(number).delete()).unwrap();
+        }
+        other.execute(blackhole(200).replace()).unwrap();
+        receiver.recv_timeout(SOON).unwrap();
+        // The one notice was the last change's: whatever came before it had come.
+        assert!(receiver.try_recv().is_err());
+        own.execute(blackhole(201).replace()).unwrap();
+        other.execute(blackhole(200).delete()).unwrap();
+        receiver.recv_timeout(SOON).unwrap();
+        assert!(receiver.try_recv().is_err());
+    });
+}

@@ -1,0 +1,548 @@
+//! Host ports, masquerade and the forgetting of flows, as the plugin will ask for them: pods made by hand behind devices
+//! named pw…, real sockets, both families from one body.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire_conf::rules::host_ports::{Mapping, Protocol};
+use podwire_conf::rules::{masquerade, node, pods};
+use podwire_kernel::family::IpVersion;
+use podwire_kernel::nft::{self, Element};
+use podwire_kernel::{Socket, conntrack};
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::{pod_cidrs, underlay_address};
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, scene};
+use podwire_tests::lab::{SOON, UPLINK, eventually, outside_address};
+
+/// The port of the node.
+const HOST_PORT: u16 = 8080;
+/// The port that pods listen on.
+const POD_PORT: u16 = 80;
+/// How long an answer may take, and how long none is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+const NO_ANSWER: Duration = Duration::from_millis(300);
+/// The other address of the node.
+const SECOND: [&str; 2] = ["192.168.50.77", "fd00:192:168:50::77"];
+
+/// Answers on a port of a host, TCP and UDP, with its name and the address that it was asked from.
+struct Server {
+    host: Host,
+    address: SocketAddr,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Server {
+    fn start(host: &Host, name: &str, address: impl Into<IpAddr>, port: u16) -> Outcome<Self> {
+        let address = SocketAddr::new(address.into(), port);
+        let open = || io::Result::Ok((TcpListener::bind(address)?, UdpSocket::bind(address)?));
+        let opened = host.enter(open).map_err(|error| format!("listen at {address} of {}: {error}", host.name));
+        let (stream, datagrams) = opened?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (stop, said) = (stopping.clone(), name.to_owned());
+        thread::spawn(move || {
+            for asked in stream.incoming().map_while(Result::ok) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                // Who has asked and is gone does not want to know.
+                let _ = answer(asked, &said);
+            }
+        });
+        let (stop, said) = (stopping.clone(), name.to_owned());
+        thread::spawn(move || {
+            while let Ok((_, from)) = datagrams.recv_from(&mut [0; 16]) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let _ = datagrams.send_to(format!("{said} {}", from.ip().to_canonical()).as_bytes(), from);
+            }
+        });
+        Ok(Self { host: host.clone(), address, stopping })
+    }
+}
+
+fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {
+    let from = stream.peer_addr()?.ip().to_canonical();
+    stream.write_all(format!("{name} {from}").as_bytes())
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let mut own = self.address;
+        if own.ip().is_unspecified() {
+            own.set_ip(Ipv6Addr::LOCALHOST.into());
+        }
+        self.host.enter(|| {
+            // Threads that do not hear this, where a rule leads elsewhere, end with the world.
+            let _ = TcpStream::connect_timeout(&own, NO_ANSWER);
+            let any = (IpVersion::of(own.ip()).unspecified(), 0);
+            let _ = UdpSocket::bind(any).and_then(|socket| socket.send_to(b"", own));
+        });
+    }
+}
+
+/// What answers a TCP connection.
+fn tcp(from: &Host, to: IpAddr, port: u16) -> Outcome<String> {
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&(to, port).into(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    from.enter(ask).map_err(|error| format!("tcp from {} to {to}: {error}", from.name))
+}
+
+/// A UDP socket of a host, of the family of `like`.
+fn udp_socket(from: &Host, like: IpAddr) -> Outcome<UdpSocket> {
+    let open = || -> io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((IpVersion::of(like).unspecified(), 0))?;
+        socket.set_read_timeout(Some(NO_ANSWER))?;
+        Ok(socket)
+    };
+    from.enter(open).map_err(|error| format!("udp of {}: {error}", from.name))
+}
+
+/// What answers a datagram.
+fn udp(socket: &UdpSocket, to: IpAddr) -> Outcome<String> {
+    let mut buffer = [0; 128];
+    // From an unconnected socket: what an earlier datagram was refused with is no answer to this one.
+    let ask = socket.send_to(b"?", (to, HOST_PORT)).and_then(|_| socket.recv_from(&mut buffer));
+    let (length, _) = ask.map_err(|error| format!("udp to {to}: {error}"))?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// That TCP and UDP are answered by `who`, who saw `seen`.
+fn answers(from: &Host, to: IpAddr, who: &str, seen: IpAddr) -> Outcome {
+    let wanted = format!("{who} {seen}");
+    for found in [tcp(from, to, HOST_PORT)?, udp(&udp_socket(from, to)?, to)?] {
+        check(found == wanted, || format!("from {} to {to}: {found}, not {wanted}", from.name))?;
+    }
+    Ok(())
+}
+
+/// A pod behind a device named pw… of a node.
+struct Pod {
+    host: Host,
+    device: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Pod {
+    /// As the plugin makes them: see section "What a pod gets" of ARCHITECTURE.md.
+    fn new(node: &Host, number: u16) -> Outcome<Self> {
+        let (name, device) = (format!("pod-{number}"), format!("pwpod{number}"));
+        let (host, path) = node.pod(&name)?;
+        let ip = |host: &Host, line: &str| host.run("ip", &line.split(' ').collect::<Vec<_>>()).map(drop);
+        ip(node, &format!("link add {device} type veth peer name eth0 netns {}", path.display()))?;
+        let mac = |host: &Host, device: &str| {
+            let line = host.run("ip", &["-br", "link", "show", device])?;
+            line.split_whitespace().nth(2).map(str::to_owned).ok_or(format!("no address in {line}"))
+        };
+        let (outer, inner) = (mac(node, &device)?, mac(&host, "eth0")?);
+        ip(node, &format!("link set {device} up"))?;
+        ip(&host, "link set lo up")?;
+        ip(&host, "link set eth0 up")?;
+        let_loopback_through(node, &device)?;
+        let mut addresses = Vec::new();
+        for (cidr, gateway) in pod_cidrs(1).into_iter().zip(["169.254.1.1", "fe80::1"]) {
+            let address: IpAddr = match cidr.ip() {
+                IpAddr::V4(network) => Ipv4Addr::from(u32::from(network) + u32::from(number)).into(),
+                IpAddr::V6(network) => Ipv6Addr::from(u128::from(network) + u128::from(number)).into(),
+            };
+            ip(&host, &format!("address add {address} dev eth0{}", if address.is_ipv6() { " nodad" } else { "" }))?;
+            ip(&host, &format!("neigh add {gateway} lladdr {outer} dev eth0"))?;
+            ip(&host, &format!("route add {} via {gateway} dev eth0 onlink", default(address)))?;
+            ip(node, &format!("neigh add {address} lladdr {inner} dev {device}"))?;
+            ip(node, &format!("route add {address} dev {device}"))?;
+            addresses.push(address);
+        }
+        Ok(Self { host, device, addresses })
+    }
+
+    fn address(&self, like: IpAddr) -> IpAddr {
+        self.addresses[usize::from(like.is_ipv6())]
+    }
+
+    /// The host port to this pod, for TCP and UDP.
+    fn mappings(&self, like: IpAddr, host_address: Option<IpAddr>) -> [Mapping; 2] {
+        let (pod, host_port, pod_port) = (self.address(like), HOST_PORT, POD_PORT);
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| Mapping { protocol, host_address, host_port, pod, pod_port })
+    }
+
+    /// What that is in the kernel.
+    fn host_port(&self, like: IpAddr, host_address: Option<IpAddr>) -> Vec<Element> {
+        self.mappings(like, host_address).iter().flat_map(|mapping| mapping.elements(&self.device)).collect()
+    }
+
+    /// The same, for every local address of both families.
+    fn host_ports(&self) -> Vec<Element> {
+        FAMILIES.iter().flat_map(|family| self.host_port(*family, None)).collect()
+    }
+
+    fn serve(&self) -> Outcome<Server> {
+        Server::start(&self.host, &self.host.name, Ipv6Addr::UNSPECIFIED, POD_PORT)
+    }
+}
+
+/// A setting of a host's network, below /proc/sys/net.
+fn switch_on(host: &Host, setting: &str) -> Outcome {
+    let write = || std::fs::write(format!("/proc/sys/net/{setting}"), "1");
+    host.enter(write).map_err(|error| format!("switch on {setting} of {}: {error}", host.name))
+}
+
+fn let_loopback_through(host: &Host, device: &str) -> Outcome {
+    switch_on(host, &format!("ipv4/conf/{device}/route_localnet"))
+}
+
+fn default(like: IpAddr) -> &'static str {
+    if like.is_ipv6() { "::/0" } else { "0.0.0.0/0" }
+}
+
+fn netfilter<T: Send>(host: &Host, work: impl FnOnce(&mut Socket) -> podwire_kernel::Result<T> + Send) -> Outcome<T> {
+    host.enter(|| Socket::netfilter().and_then(|mut socket| work(&mut socket)).map_err(|error| error.to_string()))
+}
+
+fn establish(host: &Host, elements: &[Element]) -> Outcome<nft::Established> {
+    netfilter(host, |socket| nft::establish(socket, &pods::table(Vec::new()), elements))
+}
+
+fn withdraw(host: &Host, elements: &[Element]) -> Outcome<usize> {
+    netfilter(host, |socket| nft::withdraw(socket, &pods::table(Vec::new()), elements))
+}
+
+/// A node that forwards, with a second address, two pods on it, and the host outside.
+fn play(body: impl FnOnce(&Host, &Host, &[Pod; 2]) -> Outcome) {
+    scene(1, |lab| {
+        let node = &lab.nodes[0].host;
+        switch_on(node, "ipv4/ip_forward")?;
+        switch_on(node, "ipv6/conf/all/forwarding")?;
+        for (address, length) in SECOND.iter().zip(["/24", "/64"]) {
+            // Not one to speak under: IPv4 takes the first, IPv6 the newest that it prefers.
+            let flags: &[&str] = if address.contains(':') { &["nodad", "preferred_lft", "0"] } else { &[] };
+            node.run("ip", &[&["address", "add", &format!("{address}{length}"), "dev", UPLINK], flags].concat())?;
+        }
+        let pods = [Pod::new(node, 5)?, Pod::new(node, 6)?];
+        body(node, &lab.outside, &pods)
+    });
+}
+
+fn node_address(like: IpAddr) -> IpAddr {
+    underlay_address(1, like)
+}
+
+/// Gives the host outside a way to a pod, which it has not by itself.
+fn way_back(outside: &Host, pod: IpAddr) -> Outcome {
+    let gateway = node_address(pod).to_string();
+    outside.run("ip", &["route", "replace", &pod.to_string(), "via", &gateway]).map(drop)
+}
+
+fn second_address(like: IpAddr) -> IpAddr {
+    SECOND[usize::from(like.is_ipv6())].parse().unwrap()
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+#[test]
+fn a_host_port_leads_to_its_pod_from_everywhere() {
+    play(|node, outside, [pod, neighbour]| {
+        let _server = pod.serve()?;
+        // Who is not meant: other hosts' ports of the same number, and ::1, which has no way to a pod.
+        let _outside = Server::start(outside, "outside", Ipv6Addr::UNSPECIFIED, HOST_PORT)?;
+        let _own = Server::start(node, "node", Ipv6Addr::LOCALHOST, HOST_PORT)?;
+        establish(node, &pod.host_ports())?;
+        for family in FAMILIES {
+            let to = node_address(family);
+            answers(outside, to, "pod-5", outside_address(family))?;
+            answers(outside, second_address(family), "pod-5", outside_address(family))?;
+            answers(node, to, "pod-5", to)?;
+            answers(&pod.host, to, "pod-5", to)?;
+            answers(&neighbour.host, to, "pod-5", neighbour.address(family))?;
+            answers(node, outside_address(family), "outside", to)?;
+            way_back(outside, neighbour.address(family))?;
+            answers(&neighbour.host, outside_address(family), "outside", neighbour.address(family))?;
+        }
+        let seen = tcp(node, LOOPBACK, HOST_PORT)?;
+        check(seen == format!("pod-5 {}", node_address(LOOPBACK)), || format!("by 127.0.0.1: {seen}"))?;
+        answers(node, Ipv6Addr::LOCALHOST.into(), "node", Ipv6Addr::LOCALHOST.into())?;
+        // And back again.
+        check(withdraw(node, &pod.host_ports())? == 6, || "not all was taken away".into())?;
+        for family in FAMILIES {
+            let refused = tcp(outside, node_address(family), HOST_PORT).unwrap_err();
+            check(refused.contains("refused"), || refused)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_host_port_of_one_address_goes_before_one_of_all() {
+    play(|node, outside, [wild, specific]| {
+        let _servers = [wild.serve()?, specific.serve()?];
+        for family in FAMILIES {
+            let (first, second, client) = (node_address(family), second_address(family), outside_address(family));
+            let of_one = specific.host_port(family, Some(second));
+            establish(node, &of_one)?;
+            answers(outside, second, "pod-6", client)?;
+            let refused = tcp(outside, first, HOST_PORT).unwrap_err();
+            check(refused.contains("refused"), || refused)?;
+            establish(node, &wild.host_port(family, None))?;
+            answers(outside, second, "pod-6", client)?;
+            answers(outside, first, "pod-5", client)?;
+            withdraw(node, &of_one)?;
+            answers(outside, second, "pod-5", client)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flow_that_began_before_follows_the_host_port_when_it_is_forgotten() {
+    play(|node, outside, [before, after]| {
+        let _servers = [before.serve()?, after.serve()?];
+        for family in FAMILIES {
+            let to = node_address(family);
+            let (old, new) = (before.host_port(family, None), after.host_port(family, None));
+            let mappings = before.mappings(family, None);
+            let filter = mappings.iter().find_map(Mapping::flows).ok_or("UDP has no flows")?;
+            let by_pod =
+                conntrack::Filter { destination_port: None, reply_source: Some(before.address(family)), ..filter };
+            let by_address = conntrack::Filter { destination: Some(to), ..filter };
+            let forgets = [conntrack::forget, conntrack::forget_one_by_one];
+            let ways = [filter, by_pod, by_address].map(|what| forgets.map(|forget| (what, forget)));
+            for (number, (what, forget)) in ways.into_iter().flatten().enumerate() {
+                establish(node, &old)?;
+                let (mine, bystander) = (udp_socket(outside, to)?, udp_socket(outside, to)?);
+                let is = |who: &str| format!("{who} {}", outside_address(family));
+                let found = udp(&mine, to)?;
+                check(found == is("pod-5"), || found)?;
+                // A flow that has nothing to do with it.
+                bystander.send_to(b"?", (to, HOST_PORT + 1)).map_err(|error| error.to_string())?;
+                withdraw(node, &old)?;
+                establish(node, &new)?;
+                let found = udp(&mine, to)?;
+                check(found == is("pod-5"), || format!("{found}: there is nothing to forget"))?;
+                netfilter(node, |socket| forget(socket, &what))?;
+                let found = udp(&mine, to)?;
+                check(found == is("pod-6"), || format!("{found}: not forgotten in way {number}"))?;
+                let other = conntrack::Filter { destination_port: Some(HOST_PORT + 1), ..filter };
+                let left = netfilter(node, |socket| conntrack::list(socket, &other))?;
+                check(!left.is_empty(), || "a flow to another port was forgotten".into())?;
+                netfilter(node, |socket| conntrack::forget(socket, &other))?;
+                let left = netfilter(node, |socket| conntrack::list(socket, &other))?;
+                check(left.is_empty(), || format!("not forgotten: {left:?}"))?;
+                withdraw(node, &new)?;
+                netfilter(node, |socket| conntrack::forget(socket, &filter))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn nobody_reaches_what_listens_on_the_nodes_127_0_0_1() {
+    play(|node, outside, [pod, _]| {
+        let _own = Server::start(node, "node", LOOPBACK, 9)?;
+        // On whoever asks, 127.0.0.1 is made to be somewhere else.
+        let ip = |host: &Host, line: &str| host.run("ip", &line.split(' ').collect::<Vec<_>>()).map(drop);
+        for (host, device, gateway) in
+            [(&pod.host, "eth0", "169.254.1.1".to_owned()), (outside, UPLINK, node_address(LOOPBACK).to_string())]
+        {
+            let_loopback_through(host, device)?;
+            ip(host, "address del 127.0.0.1/8 dev lo")?;
+            ip(host, &format!("route add 127.0.0.1 via {gateway} dev {device} onlink"))?;
+        }
+        let unreached = |from: &Host| {
+            let answer = tcp(from, LOOPBACK, 9);
+            check(answer.is_err(), || format!("{} has reached the node's own: {answer:?}", from.name))
+        };
+        establish(node, &pod.host_ports())?;
+        unreached(&pod.host)?;
+        unreached(outside)?;
+        // That it is the guard which keeps the pod away, and the missing permission the neighbour.
+        node.run("nft", &["flush", "chain", "inet", "podwire", "loopback-guard"])?;
+        let_loopback_through(node, UPLINK)?;
+        tcp(&pod.host, LOOPBACK, 9)?;
+        tcp(outside, LOOPBACK, 9)?;
+        check(establish(node, &[])?.table, || "a chain without its rule passes".into())?;
+        unreached(&pod.host)
+    });
+}
+
+#[test]
+fn pods_that_ask_for_it_leave_their_network_under_the_nodes_address() {
+    play(|node, outside, [pod, neighbour]| {
+        let _servers = [neighbour.serve()?];
+        let _outside = Server::start(outside, "outside", Ipv6Addr::UNSPECIFIED, HOST_PORT)?;
+        let long = "n".repeat(253);
+        for network in ["podwire", &long] {
+            let table = pods::table(vec![masquerade::chain(network, &pod_cidrs(1))]);
+            let elements: Vec<_> =
+                FAMILIES.iter().map(|family| masquerade::element(network, pod.address(*family), &pod.device)).collect();
+            let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
+            check(done.table && done.elements == 2, || format!("{done:?}"))?;
+            for family in FAMILIES {
+                answers(&pod.host, outside_address(family), "outside", node_address(family))?;
+                let seen = tcp(&pod.host, neighbour.address(family), POD_PORT)?;
+                check(seen == format!("pod-6 {}", pod.address(family)), || format!("pod to pod: {seen}"))?;
+                // One that has not asked: outside there is a way back to it for this once.
+                way_back(outside, neighbour.address(family))?;
+                answers(&neighbour.host, outside_address(family), "outside", neighbour.address(family))?;
+            }
+            let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
+            check(done == nft::Established::default(), || format!("{network}: {done:?}"))?;
+        }
+        let list = node.run("nft", &["list", "chain", "inet", "podwire", "masquerade-podwire"])?;
+        for line in ["ip daddr 10.244.1.0/24 return", "ip daddr 224.0.0.0/4 return", "ip6 daddr ff00::/8 return"] {
+            check(list.contains(line), || format!("{line} is not in {list}"))?;
+        }
+        Ok(())
+    });
+}
+
+/// What docker, kube-proxy and firewalld have in tables of their own, and somebody in ours.
+const STRANGERS: &str = "
+    table ip nat {
+        chain DOCKER { iifname \"docker0\" return; }
+        chain PREROUTING { type nat hook prerouting priority dstnat; fib daddr type local jump DOCKER; }
+        chain POSTROUTING { type nat hook postrouting priority srcnat; oifname != \"docker0\" ip saddr 172.17.0.0/16 masquerade; }
+    }
+    table inet kube-proxy {
+        map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+        chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }
+        chain nat-prerouting { type nat hook prerouting priority dstnat; jump services; }
+    }
+    table inet firewalld { chain filter_INPUT { type filter hook input priority filter + 10;
+        ct state established accept; }
+    }
+    table inet podwire {
+        set theirs { type ipv4_addr; elements = { 203.0.113.1 }; }
+        chain theirs { ip saddr @theirs counter accept; }
+    }
+";
+
+#[test]
+fn strangers_keep_their_tables_and_what_they_have_in_ours() {
+    play(|node, outside, [pod, _]| {
+        let _server = pod.serve()?;
+        node.enter(|| std::fs::write("/run/strangers.nft", STRANGERS)).map_err(|error| error.to_string())?;
+        node.run("nft", &["-f", "/run/strangers.nft"])?;
+        let look = || -> Outcome<Vec<String>> {
+            let lists: [&[&str]; 5] = [
+                &["list", "table", "ip", "nat"],
+                &["list", "table", "inet", "kube-proxy"],
+                &["list", "table", "inet", "firewalld"],
+                &["list", "chain", "inet", "podwire", "theirs"],
+                &["list", "set", "inet", "podwire", "theirs"],
+            ];
+            lists.iter().map(|list| node.run("nft", list)).collect()
+        };
+        let before = look()?;
+        let sctp = Mapping {
+            protocol: Protocol::Sctp,
+            host_address: None,
+            host_port: HOST_PORT,
+            pod: pod.address(LOOPBACK),
+            pod_port: POD_PORT,
+        };
+        establish(node, &[pod.host_ports(), sctp.elements(&pod.device)].concat())?;
+        for family in FAMILIES {
+            answers(outside, node_address(family), "pod-5", outside_address(family))?;
+        }
+        let list = node.run("nft", &["list", "map", "inet", "podwire", "hostports4"])?;
+        let element = format!("sctp . 8080 comment \"pwpod5\" : {} . 80", pod.address(LOOPBACK));
+        check(list.contains(&element), || format!("{element} is not in {list}"))?;
+        // Rules that somebody has put into a chain of ours are gone with the next use; their own are not.
+        node.run("nft", &["insert", "rule", "inet", "podwire", "hostports", "accept"])?;
+        check(establish(node, &[])?.table, || "a rule too many passes".into())?;
+        withdraw(node, &pod.host_ports())?;
+        let after = look()?;
+        check(before == after, || format!("strangers had {before:#?} and have {after:#?}"))?;
+        node.run("nft", &["-j", "list", "table", "inet", "podwire"]).map(drop)
+    });
+}
+
+#[test]
+fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
+    cluster(1, |lab| {
+        let node = &lab.nodes[0].host;
+        let pod = Pod::new(node, 5)?;
+        let clusters: Vec<_> = ["10.244.0.0/16", "fd00:10:244::/48"].iter().map(|cidr| cidr.parse().unwrap()).collect();
+        let policy = node::Policy {
+            own: underlay_address(1, FAMILIES[0]),
+            own_pod_cidrs: &pod_cidrs(1),
+            cluster_cidrs: &clusters,
+            vni: 1,
+            port: 8472,
+            masquerade: true,
+            not_masqueraded: &[],
+            // Where the kernel lets it.
+            fast_path: node.run("nft", &["list", "chain", "inet", "podwire", "fast-path"]).is_ok(),
+        };
+        let of_daemon = node::firewall(&policy, [].into_iter()).table;
+        let of_plugin = pods::table(Vec::new());
+        let is = |table: &nft::Table| netfilter(node, |socket| Ok(nft::read(socket, table)?.is(table)));
+        check(is(&of_daemon)?, || "the daemon has made something else".into())?;
+        establish(node, &pod.host_ports())?;
+        check(is(&of_daemon)? && is(&of_plugin)?, || "one has changed what is the other's".into())?;
+        // Each puts right what is its own, and that only.
+        node.run("nft", &["flush", "chain", "inet", "podwire", "postrouting"])?;
+        eventually(SOON, || check(is(&of_daemon)?, || "the daemon does not repair".into()))?;
+        let done = establish(node, &pod.host_ports())?;
+        check(done == nft::Established::default(), || format!("the daemon has changed what is ours: {done:?}"))?;
+        node.run("nft", &["flush", "ruleset"])?;
+        eventually(SOON, || check(is(&of_daemon)?, || "the daemon does not repair".into()))?;
+        check(!is(&of_plugin)?, || "nobody has made the plugin's part".into())?;
+        let done = establish(node, &pod.host_ports())?;
+        check(done.table && done.elements == 6, || format!("{done:?}"))?;
+        check(is(&of_daemon)? && is(&of_plugin)?, || "one has changed what is the other's".into())
+    });
+}
+
+/// The time of a deletion grows with the size of the kernel's table, and not with each entry's share of user space.
+#[test]
+fn a_flow_is_forgotten_among_a_hundred_thousand() {
+    play(|node, _, [pod, _]| {
+        establish(node, &pod.host_ports())?;
+        // A small machine tracks fewer.
+        let most = node.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_max"])?;
+        let most = most.parse::<usize>().map_err(|error| format!("{most}: {error}"))?.min(200_000) / 2;
+        let targets = (10_000..60_000).flat_map(|port| [2, 3].map(|last| (Ipv4Addr::new(127, 0, 0, last), port)));
+        node.enter(|| -> io::Result<()> {
+            let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+            for target in targets.take(most) {
+                // A packet may be told of an earlier one's refusal, and is not sent then.
+                while let Err(error) = socket.send_to(b"?", target) {
+                    if error.kind() != io::ErrorKind::ConnectionRefused {
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(())
+        })
+        .map_err(|error| error.to_string())?;
+        let filter = conntrack::Filter {
+            version: IpVersion::V4,
+            protocol: Protocol::Udp.number(),
+            destination: None,
+            destination_port: Some(10_001),
+            reply_source: None,
+        };
+        let count = node.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_count"])?;
+        check(count.parse::<usize>().is_ok_and(|count| count >= most), || format!("there are only {count} entries"))?;
+        let list = |filter| netfilter(node, |socket| conntrack::list(socket, filter));
+        check(list(&filter)?.len() == 2, || "not two entries of a port".into())?;
+        let start = Instant::now();
+        netfilter(node, |socket| conntrack::forget(socket, &filter))?;
+        let took = start.elapsed();
+        check(list(&filter)?.is_empty(), || "not forgotten".into())?;
+        check(took < Duration::from_secs(1), || format!("it took {took:?}"))?;
+        let left = list(&conntrack::Filter { destination_port: None, ..filter })?.len();
+        check(left >= most - 2, || format!("{left} entries are left"))
+    });
+}

@@ -1,0 +1,165 @@
+//! When the daemon looks again: notices that were lost, changes that are not announced, strangers' things that come and go;
+//! and what it says of it.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use podwire_tests::lab::scene::{Outcome, check, cluster};
+use podwire_tests::lab::{SOON, eventually};
+
+use super::overlay::run;
+
+/// Longer than the daemon's clock, by which it looks at the kernel every 30 seconds where nothing else is announced.
+const A_TICK: Duration = Duration::from_secs(60);
+
+#[test]
+fn pain30_a_damage_whose_notice_was_lost_is_repaired() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        let process = Pid::from_raw(i32::try_from(daemon.id()).map_err(|error| error.to_string())?);
+        let signal = |signal| kill(process, signal).map_err(|errno| format!("send {signal}: {errno}"));
+        signal(Signal::SIGSTOP)?;
+        // More notices of strangers' routes than any socket has room for, then a damage of ours.
+        let line = |what: &str| format!("echo route {what} 172.16.$i.0/24 dev eth0");
+        let (add, delete) = (line("add"), line("delete"));
+        let flood = format!("i=0; while [ $i -lt 64 ]; do {add}; {delete}; i=$((i + 1)); done");
+        host.run("sh", &["-c", &format!("{{ {flood}; }} > /run/batch")])?;
+        for _ in 0..40 {
+            host.run("ip", &["-batch", "/run/batch"])?;
+        }
+        let lost = || -> Outcome<u64> {
+            let sockets = host.run("cat", &["/proc/net/netlink"])?;
+            let own = host.run("cat", &[&format!("/proc/{process}/stat")])?;
+            check(own.contains(") T "), || format!("the daemon runs: {own}"))?;
+            let drops = |line: &str| line.split_whitespace().nth(8)?.parse::<u64>().ok();
+            Ok(sockets.lines().filter_map(drops).sum())
+        };
+        let drops = lost()?;
+        check(drops > 0, || "no notice was lost".into())?;
+        run(&host, &[&["ip", "route", "delete", "10.244.2.0/24"]])?;
+        signal(Signal::SIGCONT)?;
+        eventually(SOON, || {
+            let route = host.run("ip", &["route", "show", "10.244.2.0/24"])?;
+            check(route.contains("nhid 11200001"), || format!("{route:?}"))
+        })
+    });
+}
+
+#[test]
+fn what_the_kernel_does_not_announce_is_put_right_by_the_next_look() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let settings = [
+            "ipv6/conf/podwire.1/accept_ra",
+            "ipv6/conf/podwire.1/accept_redirects",
+            "ipv4/conf/podwire.1/accept_redirects",
+        ];
+        for setting in settings {
+            host.run("sh", &["-c", &format!("echo 1 > /proc/sys/net/{setting}")])?;
+        }
+        eventually(A_TICK, || {
+            let paths = settings.map(|setting| format!("/proc/sys/net/{setting}"));
+            let found = host.run("cat", &paths.each_ref().map(String::as_str))?;
+            check(found.lines().all(|value| value == "0"), || format!("{found:?}"))
+        })
+    });
+}
+
+#[test]
+fn a_strangers_route_that_takes_the_place_of_ours_is_named_and_ours_is_back_when_it_goes() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        for (family, destination, gateway) in
+            [("-4", "10.244.2.0/24", "192.168.50.254"), ("-6", "fd00:10:244:2::/64", "fd00:192:168:50::254")]
+        {
+            run(&host, &[&["ip", family, "route", "replace", destination, "via", gateway, "proto", "static"]])?;
+            let said = format!("add route {destination} nhid 11200001: File exists (17): it is somebody else's");
+            daemon.wait_for(&said, SOON)?;
+            let route = host.run("ip", &[family, "route", "show", destination])?;
+            check(route.contains(gateway), || route)?;
+            run(&host, &[&["ip", family, "route", "delete", destination, "proto", "static"]])?;
+            eventually(SOON, || {
+                let route = host.run("ip", &[family, "route", "show", destination])?;
+                check(route.contains("nhid 11200001"), || format!("{route:?}"))
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_line_for_each_thing_changed_and_none_where_nothing_is_whatever_strangers_do() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        let before = daemon.said().len();
+        for number in 1..=20 {
+            let (route, link) = (format!("172.16.{number}.0/24"), format!("stranger{number}"));
+            let neighbour = format!("192.168.50.{}", 100 + number);
+            run(
+                &host,
+                &[
+                    &["ip", "route", "add", &route, "via", "192.168.50.254"],
+                    &["ip", "link", "add", &link, "type", "bridge"],
+                    &["ip", "link", "set", &link, "up"],
+                    &["ip", "neighbour", "add", &neighbour, "lladdr", "02:00:00:00:00:77", "dev", "eth0"],
+                    &["nft", "add", "table", "inet", &link],
+                    &["ip", "route", "delete", &route],
+                    &["ip", "link", "delete", &link],
+                ],
+            )?;
+        }
+        // A damage of one thing after all of that is one line, and the only one.
+        run(&host, &[&["ip", "route", "delete", "10.244.2.0/24"]])?;
+        eventually(SOON, || {
+            let said = daemon.said().split_off(before);
+            check(!said.is_empty(), || "nothing was said of a repair".into())
+        })?;
+        run(&host, &[&["ip", "-6", "route", "delete", "fd00:10:244:2::/64"]])?;
+        eventually(SOON, || {
+            let said = daemon.said().split_off(before);
+            check(said.len() >= 2, || format!("{said:?}"))
+        })?;
+        let said = daemon.said().split_off(before);
+        let each = said.len() == 2
+            && said[0].contains("INFO")
+            && said[0].contains("add route 10.244.2.0/24 nhid 11200001")
+            && said[1].contains("INFO")
+            && said[1].contains("add route fd00:10:244:2::/64 nhid 11200001");
+        check(each, || format!("{said:?}"))
+    });
+}
+
+#[test]
+fn strangers_routes_that_come_and_go_are_never_taken_for_ones_in_the_place_of_ours() {
+    cluster(2, |lab| {
+        let host = lab.nodes[0].host.clone();
+        // So many routes that the kernel lists them in parts.
+        let mut membership = podwire_tests::lab::membership::Membership::of(1..=100);
+        for (number, node) in (0_u32..).zip(&mut membership.nodes) {
+            node.2.extend((0..10).map(|more| {
+                let cidr = format!("fd00:10:244:{:x}::/64", 0x8000 + number * 10 + more);
+                cidr.parse::<ipnetwork::IpNetwork>().unwrap()
+            }));
+        }
+        lab.write(&membership)?;
+        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
+        daemon.wait_for("add route fd00:10:244:8300::/64", SOON)?;
+        // IPv6 routes before ours in the kernel's tree, all of which go and come again while ours are listed.
+        let line = |what: &str| format!("echo route {what} fc00::$i/128 dev eth0");
+        let flood = |what: &str| format!("i=0; while [ $i -lt 300 ]; do {}; i=$((i + 1)); done", line(what));
+        host.run("sh", &["-c", &format!("{{ {}; {}; }} > /run/batch", flood("add"), flood("delete"))])?;
+        let passes = || daemon.said().iter().filter(|line| line.contains("add route 10.244.2.0/24")).count();
+        // Damages of ours meanwhile, so that passes are made.
+        while passes() < 10 {
+            host.run("ip", &["-6", "-batch", "/run/batch"])?;
+            let _gone_already = host.run("ip", &["route", "delete", "10.244.2.0/24"]);
+        }
+        let said = daemon.said();
+        let blamed = said.iter().find(|line| line.contains("somebody else's"));
+        check(blamed.is_none(), || format!("{blamed:?}"))
+    });
+}
