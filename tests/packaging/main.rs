@@ -10,3 +10,4 @@ mod image;
 mod install;
 mod manifest;
 mod stage;
+mod test_command;
