@@ -13,7 +13,7 @@ fn says(node: &Node, text: &str) -> Outcome<String> {
 }
 
 #[test]
-fn pain18_a_token_that_is_not_accepted_is_said_once_and_a_better_one_is_taken() {
+fn a_rejected_token_is_reported_once_and_a_valid_one_is_picked_up() {
     kubernetes(1, |lab, api| {
         api.create(NODES, &node(1))?;
         share(lab, "kubeconfig", &api.kubeconfig("yesterday"))?;
@@ -29,7 +29,7 @@ fn pain18_a_token_that_is_not_accepted_is_said_once_and_a_better_one_is_taken() 
 }
 
 #[test]
-fn an_account_that_may_not_read_nodes_is_told_what_it_needs() {
+fn an_account_that_may_not_list_nodes_is_reported_with_the_permission_it_needs() {
     scene(1, |lab| {
         let api = Api::start(&lab.outside)?;
         api.create(NODES, &node(1))?;
@@ -69,7 +69,7 @@ fn a_pod_reaches_the_api_by_its_service_account() {
 }
 
 #[test]
-fn what_cannot_be_used_ends_the_start_with_a_sentence() {
+fn unusable_credentials_end_the_start_with_a_sentence() {
     scene(1, |lab| {
         let settings = "cluster_cidrs = [\"10.244.0.0/16\"]\n";
         let user =

@@ -45,7 +45,7 @@ fn forget(host: &Host) -> Outcome {
 }
 
 #[test]
-fn pain17_pain44_without_the_api_pods_start_and_stop_and_a_node_that_reboots_has_its_overlay() {
+fn without_the_api_pods_start_and_stop_and_a_rebooted_node_has_its_overlay() {
     cluster(2, |lab, api| {
         api.create(NODES, &node(3))?;
         lab.nodes.iter().zip([[2, 3], [1, 3]]).try_for_each(|(node, peers)| arrive(node, &peers))?;
@@ -86,7 +86,7 @@ fn pain17_pain44_without_the_api_pods_start_and_stop_and_a_node_that_reboots_has
 }
 
 #[test]
-fn pain9_pain44_a_damaged_store_is_named_and_nothing_is_removed_before_the_nodes_are_known() {
+fn damaged_cached_nodes_are_reported_and_nothing_is_removed_before_the_nodes_are_known() {
     cluster(1, |lab, api| {
         api.create(NODES, &node(2))?;
         arrive(&lab.nodes[0], &[2])?;

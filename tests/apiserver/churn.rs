@@ -172,7 +172,7 @@ fn without_numbers(line: &str) -> String {
 }
 
 #[test]
-fn pain22_pain33_after_a_minute_of_turmoil_among_500_nodes_the_kernel_is_exactly_right() {
+fn after_a_minute_of_churn_among_500_nodes_the_kernel_is_exactly_right() {
     let (variable, usual) = LASTS;
     let lasts = std::env::var(variable).map_or(Ok(usual), |text| text.parse()).expect("a number of seconds");
     scene(1, |lab| {
@@ -186,17 +186,17 @@ fn pain22_pain33_after_a_minute_of_turmoil_among_500_nodes_the_kernel_is_exactly
         api.create(NODES, &node_with("node-1", &[underlay(1)[0].ip()], &own))?;
         start(&mut lab.nodes[0])?;
         lab.nodes[0].wait_ready()?;
-        // A stranger's things among them.
+        // Foreign routes and nexthops among them.
         let host = lab.nodes[0].host.clone();
         host.run("ip", &["route", "add", "198.51.100.0/24", "via", "192.168.50.254", "proto", "static"])?;
         host.run("ip", &["nexthop", "add", "id", "7", "via", "192.168.50.254", "dev", "eth0"])?;
-        let strangers = || {
+        let foreign = || {
             Ok([
                 host.run("ip", &["route", "show", "proto", "static"])?,
                 host.run("ip", &["nexthop", "get", "id", "7"])?,
             ])
         };
-        let before: Outcome<_> = strangers();
+        let before: Outcome<_> = foreign();
         let (peers, happened) = turmoil(&api, Duration::from_secs(lasts))?;
         eprintln!("{happened} things have happened in {lasts} s; {} nodes are there", peers.len());
         // The outcome, by a file, to a node of the same name in a world of its own.
@@ -215,6 +215,6 @@ fn pain22_pain33_after_a_minute_of_turmoil_among_500_nodes_the_kernel_is_exactly
         let complete = wanted["nexthops"].as_array().map(Vec::len) == Some(peers.len() + 1);
         check(complete && wanted["routes"].as_array().map(Vec::len) > Some(peers.len()), || wanted.to_string())?;
         eventually(ARRIVAL, || same("the overlay", &wanted, &overlay(&host)?))?;
-        check(strangers() == before, || "the strangers' route or nexthop has changed".into())
+        check(foreign() == before, || "the foreign route or nexthop has changed".into())
     });
 }

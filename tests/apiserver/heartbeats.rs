@@ -64,7 +64,7 @@ fn populate(api: &Api, nodes: u16) -> Outcome {
 }
 
 #[test]
-fn pain33_a_report_that_changes_nothing_of_ours_costs_next_to_nothing() {
+fn a_heartbeat_that_changes_nothing_of_ours_costs_next_to_nothing() {
     let (nodes, reports) = (number(NODES_HERE), number(REPORTS));
     scene(1, |lab| {
         let api = Api::start(&lab.outside)?;

@@ -12,7 +12,7 @@ use crate::api::NODES;
 use crate::stage::{STATE, arrive, cluster, kubernetes, node, node_with, start};
 
 #[test]
-fn nodes_of_the_api_are_routes_and_their_pods_reach_one_another() {
+fn nodes_of_the_api_become_routes_and_their_pods_reach_one_another() {
     cluster(2, |lab, api| {
         lab.nodes[0].add_pod("one")?;
         lab.nodes[1].add_pod("two")?;
@@ -67,7 +67,7 @@ fn a_node_that_changes_its_address_keeps_its_nexthop() {
 }
 
 #[test]
-fn pain22_a_node_that_is_made_again_by_the_same_name_leaves_nothing_of_the_old_one() {
+fn a_recreated_node_of_the_same_name_leaves_nothing_of_the_old_one() {
     cluster(1, |lab, api| {
         let again = |number| node_with("again", &[underlay(number)[0].ip()], &pod_cidrs(number));
         api.create(NODES, &again(3))?;
@@ -90,7 +90,7 @@ fn pain22_a_node_that_is_made_again_by_the_same_name_leaves_nothing_of_the_old_o
 }
 
 #[test]
-fn a_node_without_a_pod_cidr_takes_part_when_it_has_one_and_is_no_warning_before() {
+fn a_node_without_a_pod_cidr_joins_once_it_has_one_and_is_no_warning_before() {
     kubernetes(1, |lab, api| {
         let addresses = underlay(1).iter().map(ipnetwork::IpNetwork::ip).collect::<Vec<_>>();
         api.create(NODES, &node_with("node-1", &addresses, &[]))?;
@@ -115,7 +115,7 @@ fn a_node_without_a_pod_cidr_takes_part_when_it_has_one_and_is_no_warning_before
 }
 
 #[test]
-fn pain57_what_the_api_says_is_judged_and_of_two_nodes_the_older_one_is_believed() {
+fn nodes_of_the_api_are_validated_and_of_two_in_conflict_the_older_one_is_used() {
     cluster(1, |lab, api| {
         let older = api.create(NODES, &node(3))?;
         arrive(&lab.nodes[0], &[3])?;

@@ -94,7 +94,7 @@ fn the_api_knows_every_field_of_the_manifests_and_admits_their_pods() {
 }
 
 #[test]
-fn the_shipped_account_is_enough_for_the_daemon_and_for_nothing_else() {
+fn the_shipped_service_account_is_enough_for_the_daemon_and_for_nothing_else() {
     scene(1, |lab| {
         let api = Api::start(&lab.outside)?;
         for object in &manifest("podwire.yaml")? {

@@ -91,7 +91,7 @@ fn scheduled_to_ready(pod: &Value) -> Option<u64> {
 }
 
 #[test]
-fn a_full_node_starts_and_stops_and_gets_every_address_back() {
+fn a_full_node_starts_and_stops_its_pods_and_gets_every_address_back() {
     scene("crowd", |stage| {
         come_and_go(stage, "podwire", || Ok(claims(stage, FULL)?.len()))?;
         let Some(directory) = env::var_os("PODWIRE_REFERENCE_PLUGINS") else {

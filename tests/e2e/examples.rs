@@ -158,7 +158,7 @@ fn a_sidecar_shares_its_pods_network() {
 
 /// The check of a kind cluster, which cannot be made here, in this one.
 #[test]
-fn what_is_checked_of_a_cluster_of_kinds_holds() {
+fn the_checks_for_a_kind_cluster_pass() {
     scene("check", |stage| {
         let (_service, url) = weather(stage, None)?;
         // It plays in the namespace `default`.

@@ -174,7 +174,7 @@ fn a_rebooted_node_has_its_pods_again_and_leaks_no_address() {
 }
 
 #[test]
-fn a_node_made_anew_with_other_pod_cidrs_is_reached_within_a_second() {
+fn a_recreated_node_with_other_pod_cidrs_is_reached_within_a_second() {
     scene("other-cidrs", |stage| {
         let before = of_now(stage)?;
         let stray = stage.run_server("stray", MOVING)?;
@@ -215,7 +215,7 @@ fn doctor(stage: &Stage, number: u16) -> Outcome<String> {
 }
 
 #[test]
-fn a_node_made_anew_with_another_address_is_reached_within_a_second() {
+fn a_recreated_node_with_another_address_is_reached_within_a_second() {
     scene("other-address", |stage| {
         let before = of_now(stage)?;
         // There and back; from where one that has failed has left it, too.

@@ -28,7 +28,7 @@ fn pods_of_all_nodes_reach_one_another_by_address() {
 
 /// Two pods on each node ask each other, those of the same node as well; each sees the other's own address.
 #[test]
-fn pods_see_one_another_under_their_own_addresses() {
+fn pods_see_one_another_with_their_own_addresses() {
     scene("addresses", |stage| {
         let mut pods = Vec::new();
         for number in 1..=NODES {

@@ -39,8 +39,8 @@ pub(crate) fn is_ready(stage: &Stage, number: u16) -> Outcome<String> {
 fn a_node_is_ready_only_when_its_overlay_works() {
     scene("ready", |stage| {
         let node = stage.node(2)?;
-        // A stranger's device takes the overlay's port, and the conflist goes: as on a node that has never been Ready.
-        until("the stranger is faster than the daemon", || {
+        // A foreign device takes the overlay's port, and the conflist goes: as on a node that has never been Ready.
+        until("the foreign device is faster than the daemon", || {
             let local = kube::addresses(2)[0].ip().to_string();
             // Gone if this is not the first attempt.
             let _ = node.run("ip", &["link", "delete", "strange"]);
@@ -75,6 +75,6 @@ fn a_node_is_ready_only_when_its_overlay_works() {
 }
 
 #[test]
-fn every_node_is_ready_with_routes_to_all_others_by_the_one_manifest() {
+fn one_manifest_makes_every_node_ready_with_routes_to_all_others() {
     scene("routes", |stage| (1..=NODES).try_for_each(|number| reaches_all(stage, number)));
 }

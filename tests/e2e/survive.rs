@@ -196,7 +196,7 @@ pub(crate) fn claims(stage: &Stage, number: u16) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn without_an_api_server_sandboxes_are_made_anew_and_podwired_starts_from_what_it_has_kept() {
+fn without_an_api_server_sandboxes_are_recreated_and_podwired_starts_from_cached_nodes() {
     scene("api-away", |stage| {
         let mortal = stage.run_server("mortal", 3)?;
         nothing_is_lost(stage, |flow| {

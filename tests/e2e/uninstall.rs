@@ -43,7 +43,7 @@ fn marks(node: &Host) -> Outcome<String> {
 }
 
 #[test]
-fn uninstalling_by_its_manifest_leaves_nothing_and_installing_again_makes_all_nodes_ready() {
+fn the_uninstall_manifest_leaves_nothing_and_installing_again_makes_all_nodes_ready() {
     scene("uninstall", |stage| {
         stage.run_server("last", 1)?;
         let manifest = |name: &str| repository(&format!("conf/kubernetes/{name}")).display().to_string();

@@ -58,7 +58,7 @@ struct Crowd {
     pods: Vec<Pod>,
     configuration: Value,
     /// Whom pods reach.
-    stranger: Vec<IpAddr>,
+    foreign: Vec<IpAddr>,
     _responder: Responder,
     /// GC and the looks are alone (CNI specification, section 3, "Lifecycle & Ordering").
     alone: RwLock<()>,
@@ -75,9 +75,9 @@ struct Crowd {
 impl Crowd {
     fn new(lab: &Lab) -> Outcome<Self> {
         let host = lab.nodes[0].host.clone();
-        let (stranger, netns) = host.pod("stranger")?;
-        wire::set_up(&stranger, "lo")?;
-        let result = Call::new("ADD", "stranger", &netns, &network("other", 9, &json!({}))).execute(&host)?.result()?;
+        let (foreign, netns) = host.pod("foreign")?;
+        wire::set_up(&foreign, "lo")?;
+        let result = Call::new("ADD", "foreign", &netns, &network("other", 9, &json!({}))).execute(&host)?.result()?;
         let pod = |number: usize| {
             let name = format!("p{number}");
             let (pod, netns) = host.pod(&name)?;
@@ -89,8 +89,8 @@ impl Crowd {
         Ok(Self {
             pods: (0..PODS).map(pod).collect::<Outcome<_>>()?,
             configuration,
-            stranger: world::addresses(&result),
-            _responder: Responder::start(&stranger)?,
+            foreign: world::addresses(&result),
+            _responder: Responder::start(&foreign)?,
             host,
             alone: RwLock::new(()),
             holding: AtomicUsize::new(0),
@@ -277,7 +277,7 @@ impl Crowd {
                 }
             }
         }
-        // One is the stranger's.
+        // One is the foreign pod's.
         check(devices.len() <= uncertain + 1, || format!("{uncertain} pods are uncertain, and there are {devices:?}"))?;
         let names: BTreeSet<_> = records.iter().map(|(file, _)| file.as_str()).collect();
         for (address, holder) in claimed {
@@ -291,8 +291,8 @@ impl Crowd {
     fn reachable(&self, pod: &Pod, known: &Known) -> Outcome {
         let Known::Attached(result) = known else { return Ok(()) };
         for own in world::addresses(result) {
-            let stranger = self.stranger.iter().find(|other| other.is_ipv4() == own.is_ipv4()).unwrap();
-            reaches(&pod.host, own, *stranger)?;
+            let foreign = self.foreign.iter().find(|other| other.is_ipv4() == own.is_ipv4()).unwrap();
+            reaches(&pod.host, own, *foreign)?;
         }
         Ok(())
     }
@@ -361,7 +361,7 @@ fn held_by(record: &Value) -> Vec<IpAddr> {
 }
 
 #[test]
-fn l1_l2_l5_a_crowd_whose_calls_are_killed_at_random_leaves_nothing() {
+fn l1_l2_l5_concurrent_calls_killed_at_random_leave_nothing() {
     let seconds = std::env::var("PODWIRE_SOAK_SECONDS").map_or(20, |text| text.parse().unwrap());
     let lab = Lab::new(1).unwrap();
     let crowd = Crowd::new(&lab).unwrap();

@@ -171,8 +171,8 @@ fn walk(directory: &Path, look: &mut Look) -> std::io::Result<()> {
             look.note(format!("{place} → {}", fs::read_link(&path).unwrap_or_default().display()));
             continue;
         }
-        let in_turns = directory.ends_with("turns");
-        if (name == "lock" || in_turns) && is_locked(&path) {
+        let of_locks = directory.ends_with("turns");
+        if (name == "lock" || of_locks) && is_locked(&path) {
             look.note(format!("{place} is locked"));
         }
         let unborn = name == "writing" && !directory.join("boot").exists() && !directory.ends_with(".ports");

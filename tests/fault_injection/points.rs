@@ -278,8 +278,8 @@ fn failed_cleanly(verb: &str, node: &Node, traced: &Traced) -> Outcome {
     failed(traced)?;
     let at = traced.hit.map(|step| step.number);
     match (traced.answer.code, at) {
-        // The file of a turn that could not be locked, looked at or removed: nobody has it, and the next who takes that
-        // turn removes it.
+        // A lock file that could not be locked, looked at or removed: nobody holds it, and the next who takes that
+        // lock removes it.
         (Some(_), Some(libc::SYS_flock | libc::SYS_statx | libc::SYS_unlink)) if node.has_turns() => Ok(()),
         (Some(0), _) => succeeded(verb, node, &traced.answer),
         (Some(_), _) if verb == "ADD" => node.as_before(true).map_err(|why| format!("at once: {why}")),

@@ -33,7 +33,7 @@ fn boot(host: &Host, number: usize) -> Outcome {
 }
 
 #[test]
-fn l11_boots_give_all_addresses_back() {
+fn l11_reboots_release_all_addresses() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let configuration = network(NETWORK, 7, &json!({}));

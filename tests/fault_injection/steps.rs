@@ -9,7 +9,7 @@ fn l6_l8_add_is_killed_anywhere() {
 }
 
 #[test]
-fn l6_l8_add_of_a_pod_with_wishes_is_killed_anywhere() {
+fn l6_l8_add_with_capabilities_is_killed_anywhere() {
     Points::of("kill", "ADD", WISHES).kill(&ALL);
 }
 

@@ -136,7 +136,7 @@ impl World {
 
 impl Node {
     fn new(host: &Host, case: Case, crowded: bool) -> Outcome<Self> {
-        let mut kept = vec![Kept::new(host, "stranger", &network("other", 9, &json!({})))?];
+        let mut kept = vec![Kept::new(host, "foreign", &network("other", 9, &json!({})))?];
         if crowded {
             kept.push(Kept::new(host, "neighbour", &network(NETWORK, 7, &json!({})))?);
         }
@@ -224,10 +224,10 @@ impl Node {
         Ok(())
     }
 
-    /// Whether a file of a turn is there.
+    /// Whether a lock file is there.
     pub(crate) fn has_turns(&self) -> bool {
-        let turns = PathBuf::from(look::STATE).join(NETWORK).join("turns");
-        self.host.enter(|| fs::read_dir(turns).is_ok_and(|mut entries| entries.next().is_some()))
+        let locks = PathBuf::from(look::STATE).join(NETWORK).join("turns");
+        self.host.enter(|| fs::read_dir(locks).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
     /// Makes the ledger what it is to be before a call.

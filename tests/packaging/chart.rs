@@ -44,7 +44,7 @@ fn comparable(mut documents: Vec<Value>) -> Vec<Value> {
 }
 
 #[test]
-fn without_any_change_it_renders_to_the_manifest() {
+fn the_chart_with_default_values_renders_to_the_manifest() {
     let (ours, helms) = (documents(&text("conf/kubernetes/podwire.yaml")), rendered(&[]));
     let (ours, helms) = (comparable(ours), comparable(helms));
     for (ours, helms) in ours.iter().zip(&helms) {
@@ -54,7 +54,7 @@ fn without_any_change_it_renders_to_the_manifest() {
 }
 
 #[test]
-fn each_value_has_its_effect() {
+fn every_chart_value_has_its_effect() {
     let pod = "/spec/template/spec";
     let container = "/spec/template/spec/containers/0";
     let cases: [(&str, String, Value); 19] = [
@@ -97,7 +97,7 @@ fn each_value_has_its_effect() {
 }
 
 #[test]
-fn the_settings_are_the_settings_file_and_a_change_replaces_the_daemons() {
+fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons() {
     let plain = rendered(&[]);
     let set = "settings.vni=16777215,settings.port=4789,settings.overlay=auto,settings.mtu=1400,settings.masquerade=false,\
                settings.not_masqueraded[0]=10.0.0.0/8,settings.garbage_after_seconds=4294967295,settings.probes=false,\
@@ -124,7 +124,7 @@ fn the_settings_are_the_settings_file_and_a_change_replaces_the_daemons() {
 }
 
 #[test]
-fn what_is_no_value_is_refused_by_its_name() {
+fn an_unknown_chart_value_is_rejected_by_name() {
     for (set, named) in [
         ("setings.vni=1", "setings"),
         ("settings.vin=1", "vin"),
@@ -152,7 +152,7 @@ fn what_is_no_value_is_refused_by_its_name() {
 }
 
 #[test]
-fn it_is_of_the_version_of_the_programs_and_passes_helms_own_lint() {
+fn the_chart_has_the_programs_version_and_passes_helm_lint() {
     let chart = documents(&text("conf/kubernetes/chart/Chart.yaml")).remove(0);
     assert_eq!(
         (&chart["version"], &chart["appVersion"]),

@@ -18,7 +18,7 @@ fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_value_of_the_chart_is_documented_and_every_documented_one_is_there() {
+fn every_chart_value_is_documented_and_every_documented_one_exists() {
     let documentation = text("conf/CONFIGURATION.md");
     let section = documentation.split("\n## ").find(|section| section.starts_with("Values of the chart")).unwrap();
     let named: BTreeSet<_> = section
@@ -61,7 +61,7 @@ fn documented_settings() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_settings_file_to_start_from_has_the_defaults_and_says_them() {
+fn the_example_settings_file_has_the_defaults() {
     let shipped = text("conf/podwired.toml");
     assert_eq!(Settings::parse(&shipped).unwrap(), Settings::default());
     let said: String = shipped
@@ -83,7 +83,7 @@ fn the_settings_file_to_start_from_has_the_defaults_and_says_them() {
 }
 
 #[test]
-fn every_manifest_and_every_object_of_the_two_is_documented() {
+fn every_manifest_and_its_objects_are_documented() {
     let documentation = text("conf/CONFIGURATION.md");
     let section = documentation.split("\n## ").find(|section| section.starts_with("Manifests of Kubernetes")).unwrap();
     for (path, documents) in manifests() {
@@ -101,7 +101,7 @@ fn every_manifest_and_every_object_of_the_two_is_documented() {
 }
 
 #[test]
-fn the_readmes_commands_name_files_that_are_there() {
+fn the_readmes_commands_name_existing_files() {
     let readme = text("README.md");
     let mut seen = 0;
     for line in readme.lines().filter_map(|line| line.strip_prefix("    ")) {
@@ -116,7 +116,7 @@ fn the_readmes_commands_name_files_that_are_there() {
 }
 
 #[test]
-fn the_comments_of_the_manifests_name_commands_of_objects_that_are_there() {
+fn the_comments_of_the_manifests_name_existing_objects() {
     for (path, documents) in manifests() {
         let names: Vec<_> = documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
         for line in text(&path).lines().filter_map(|line| line.strip_prefix("#   kubectl ")) {

@@ -19,7 +19,7 @@ fn the_test_pods_may_run_in_a_namespace_that_is_restricted() {
 }
 
 #[test]
-fn they_start_programs_that_the_image_has_with_what_the_manifest_has() {
+fn the_test_pods_start_programs_of_the_image_with_arguments_they_accept() {
     let image = text("scripts/image");
     let programs = image.lines().find_map(|line| line.trim().strip_prefix("programs=(irc")).unwrap();
     let programs: Vec<_> = format!("irc{}", programs.trim_end_matches(')')).split(' ').map(str::to_owned).collect();
@@ -48,7 +48,7 @@ fn they_start_programs_that_the_image_has_with_what_the_manifest_has() {
 }
 
 #[test]
-fn no_key_is_in_a_manifest_but_a_placeholder() {
+fn manifests_have_a_placeholder_instead_of_a_key() {
     let mut keys = 0;
     for (path, documents) in manifests() {
         for secret in of_kind(&documents, "Secret") {
@@ -61,7 +61,7 @@ fn no_key_is_in_a_manifest_but_a_placeholder() {
 }
 
 #[test]
-fn the_bot_waits_for_the_servers_name_and_finds_it_under_that_name() {
+fn the_bot_waits_for_the_servers_name_and_connects_to_that_name() {
     let documents = documents(&text("conf/kubernetes/examples/irc.yaml"));
     let service = the(&documents, "Service");
     let (name, port) = (service["metadata"]["name"].as_str().unwrap(), &service["spec"]["ports"][0]["port"]);
@@ -85,7 +85,7 @@ fn the_sidecar_has_its_server_at_localhost() {
 }
 
 #[test]
-fn the_pods_that_ask_one_another_find_all_their_fellows() {
+fn the_reachability_pods_find_all_their_peers() {
     let documents = documents(&text("conf/kubernetes/examples/reachability.yaml"));
     let (service, workload) = (the(&documents, "Service"), the(&documents, "DaemonSet"));
     let spec = &service["spec"];

@@ -99,7 +99,7 @@ fn imported(archive: &Path) -> Imported {
 }
 
 #[test]
-fn the_archive_is_an_image_under_the_name_that_the_manifests_have() {
+fn the_archive_is_an_image_with_the_name_that_the_manifests_use() {
     for (name, programs_of, repository, user, entrypoint) in [
         ("daemon", DAEMON.as_slice(), "podwired", "0:0", json!(["/bin/podwired"])),
         ("test-pods", TEST_PODS.as_slice(), "test-pods", "65534:65534", Value::Null),
@@ -136,7 +136,7 @@ fn the_archive_is_an_image_under_the_name_that_the_manifests_have() {
 }
 
 #[test]
-fn docker_makes_the_same_image() {
+fn docker_builds_the_same_image() {
     let file = text("Dockerfile");
     let stages: Vec<_> = file.split("\nFROM ").collect();
     for (name, programs, more) in [
@@ -168,7 +168,7 @@ fn docker_makes_the_same_image() {
 }
 
 #[test]
-fn the_same_programs_make_the_same_file_and_stay_as_they_were() {
+fn the_image_build_is_reproducible_and_does_not_change_the_programs() {
     let programs = programs(&DAEMON, &["-static", "-g"]);
     let before = fs::read(programs.path().join("podwired")).unwrap();
     let [one, other] = ["one.tar", "other.tar"].map(|name| programs.path().join(name));
@@ -184,7 +184,7 @@ fn the_same_programs_make_the_same_file_and_stay_as_they_were() {
 }
 
 #[test]
-fn what_needs_a_loader_or_is_too_large_or_missing_is_no_image() {
+fn a_dynamic_a_too_large_and_a_missing_program_are_rejected() {
     let output = Directory::new();
     let file = output.path().join("image.tar");
     let dynamic = programs(&DAEMON, &[]);
@@ -206,7 +206,7 @@ fn what_needs_a_loader_or_is_too_large_or_missing_is_no_image() {
 }
 
 #[test]
-fn a_machine_that_cannot_be_built_for_is_told_by_what_is_missing() {
+fn a_platform_that_cannot_be_built_for_is_reported_with_what_is_missing() {
     let directory = Directory::new();
     let said = fails(script("image", directory.path()).args(["--platform", "linux/riscv64"]));
     assert!(said.contains("what is the platform linux/riscv64?"), "{said}");

@@ -59,7 +59,7 @@ const SETTINGS: &str = "etc/podwire/podwired.toml";
 const UNIT: &str = "etc/systemd/system/podwired.service";
 
 #[test]
-fn everything_is_in_its_place_and_a_second_time_touches_nothing() {
+fn the_installer_installs_everything_and_running_it_again_changes_nothing() {
     let machine = machine();
     let said = succeeds(&mut install(&machine, &[]));
     assert!(said.contains("Now write") && said.contains("systemctl enable --now podwired"), "{said}");
@@ -111,7 +111,7 @@ fn a_changed_settings_file_is_never_overwritten_and_a_changed_program_is_replace
 }
 
 #[test]
-fn the_membership_and_another_directory_of_plugins_are_taken() {
+fn the_membership_file_and_another_plugin_directory_are_accepted() {
     let machine = machine();
     let nodes = machine.path().join("nodes.toml");
     fs::write(&nodes, "cluster_cidrs = []\n").unwrap();
@@ -128,7 +128,7 @@ fn the_membership_and_another_directory_of_plugins_are_taken() {
 }
 
 #[test]
-fn uninstalling_leaves_only_what_somebody_has_changed() {
+fn uninstall_leaves_only_files_that_were_changed() {
     let machine = machine();
     succeeds(&mut install(&machine, &[]));
     succeeds(&mut install(&machine, &["--alone"]));
@@ -145,7 +145,7 @@ fn uninstalling_leaves_only_what_somebody_has_changed() {
 }
 
 #[test]
-fn one_machine_alone_gets_a_network_and_no_daemon() {
+fn a_single_machine_gets_a_network_without_a_daemon() {
     let machine = machine();
     succeeds(&mut install(&machine, &["--alone"]));
     let names = names(&machine);
@@ -159,7 +159,7 @@ fn one_machine_alone_gets_a_network_and_no_daemon() {
 }
 
 #[test]
-fn a_wrong_command_line_changes_nothing_and_is_named() {
+fn a_wrong_command_line_is_reported_and_changes_nothing() {
     let machine = Directory::new();
     for (arguments, named) in [
         (&["--what"][..], "what is --what?"),

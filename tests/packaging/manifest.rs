@@ -35,7 +35,7 @@ fn on_the_node(workload: &Value, path: &str) -> String {
 }
 
 #[test]
-fn all_manifests_are_objects_with_a_kind_and_a_name() {
+fn every_manifest_is_an_object_with_a_kind_and_a_name() {
     let manifests = manifests();
     assert!(manifests.len() >= 6, "{manifests:?}");
     for (path, documents) in manifests {
@@ -48,7 +48,7 @@ fn all_manifests_are_objects_with_a_kind_and_a_name() {
 }
 
 #[test]
-fn the_only_right_is_to_read_nodes() {
+fn the_only_permission_is_to_read_nodes() {
     let mut roles = 0;
     for (path, documents) in manifests() {
         for role in documents.iter().filter(|document| document["kind"].as_str().unwrap().ends_with("Role")) {
@@ -65,7 +65,7 @@ fn the_only_right_is_to_read_nodes() {
 }
 
 #[test]
-fn every_container_has_no_more_rights_than_it_needs() {
+fn every_container_has_no_more_privileges_than_it_needs() {
     // What the unit of systemd gives the daemon.
     let unit = text("conf/podwired.service");
     let unit = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
@@ -100,7 +100,7 @@ fn every_container_has_no_more_rights_than_it_needs() {
 }
 
 #[test]
-fn the_images_are_those_that_are_built_here() {
+fn the_images_are_those_of_this_repository() {
     let version = env!("CARGO_PKG_VERSION");
     let built = ["podwired", "test-pods"].map(|name| format!("docker.io/podwire/{name}:{version}"));
     for (path, workload) in workloads() {
@@ -112,7 +112,7 @@ fn the_images_are_those_that_are_built_here() {
 }
 
 #[test]
-fn the_daemon_takes_its_command_line_and_finds_what_it_names() {
+fn the_daemon_accepts_its_command_line_and_its_paths_are_mounted() {
     let documents = documents(&text(MANIFEST));
     let workload = the(&documents, "DaemonSet");
     let container = containers(workload)[0];
@@ -152,7 +152,7 @@ fn the_daemon_takes_its_command_line_and_finds_what_it_names() {
 }
 
 #[test]
-fn the_daemon_is_on_every_node_before_anything_else() {
+fn the_daemon_runs_on_every_node_before_anything_else() {
     let documents = documents(&text(MANIFEST));
     let (workload, namespace) = (the(&documents, "DaemonSet"), the(&documents, "Namespace"));
     let pod = pod(workload);
@@ -174,7 +174,7 @@ fn the_daemon_is_on_every_node_before_anything_else() {
 }
 
 #[test]
-fn uninstalling_reaches_all_that_installing_has_brought() {
+fn uninstall_covers_everything_that_install_has_created() {
     let (installed, documents) = (documents(&text(MANIFEST)), documents(&text(UNINSTALL)));
     assert_eq!(the(&documents, "Namespace"), the(&installed, "Namespace"));
     assert!(of_kind(&documents, "ServiceAccount").is_empty());

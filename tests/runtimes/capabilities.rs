@@ -73,7 +73,7 @@ fn cri_a_host_port_leads_to_the_pod_while_it_runs() {
 }
 
 #[test]
-fn cri_a_host_port_that_is_taken_fails_the_pod_by_name() {
+fn cri_a_host_port_in_use_fails_the_pod_by_name() {
     containerd_from_outside(|containerd, outside| {
         let host = containerd.machine.host.clone();
         let pod = |name: &str| {
@@ -117,7 +117,7 @@ fn cri_a_pods_bandwidth_is_that_of_its_annotations() {
 }
 
 #[test]
-fn podman_publishes_a_port_and_gives_the_addresses_that_were_asked_for() {
+fn podman_publishes_a_port_and_assigns_the_requested_addresses() {
     cluster(1, |lab| {
         let podman = Podman::new(Machine::new(&lab.nodes[0].host)?, "podwire")?;
         let host = podman.machine.host.clone();

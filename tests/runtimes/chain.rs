@@ -278,12 +278,12 @@ fn h6_h7_bandwidth_finds_the_device_and_adds_one() {
 }
 
 #[test]
-fn h6_h7_tuning_changes_the_mtu_and_a_setting() {
+fn h6_h7_tuning_changes_the_mtu_and_a_sysctl() {
     play(&[podwire(), tuning()], &json!({}), |_, pod| pod.is_tuned());
 }
 
 #[test]
-fn h6_h7_a_link_layer_address_of_tunings_is_told_by_check() {
+fn h6_h7_a_mac_that_tuning_changed_is_reported_by_check() {
     let tuning = json!({"type": "tuning", "mac": "02:00:00:00:00:77"});
     each("0.4.0", |stage, others, version| {
         let mut pod = stage.pod("p1", others, version, &[podwire(), tuning.clone().into()], &json!({}))?;
@@ -315,7 +315,7 @@ fn h6_h7_sbr_moves_the_routes_into_a_table_of_its_own() {
 }
 
 #[test]
-fn h6_firewall_lets_a_pod_out_where_nobody_else_is() {
+fn h6_firewall_lets_its_pod_through_where_forwarding_is_rejected() {
     let plugins = [podwire(), json!({"type": "firewall"}).into()];
     each("0.4.0", |stage, others, version| {
         let mut pod = stage.pod("p1", others, version, &plugins, &json!({}))?;
@@ -340,7 +340,7 @@ fn h6_firewall_lets_a_pod_out_where_nobody_else_is() {
 }
 
 #[test]
-fn h6_h7_h8_four_plugins_behind_podwire_all_find_what_they_need() {
+fn h6_h7_h8_four_plugins_chained_behind_podwire_work() {
     let ((portmap, mut wishes), (bandwidth, limits)) = (portmap(), bandwidth());
     wishes["bandwidth"] = limits["bandwidth"].clone();
     let plugins = [podwire(), portmap, json!({"type": "firewall"}).into(), tuning(), bandwidth];
@@ -364,7 +364,7 @@ fn is_merged(pod: &Pod) -> Outcome {
 }
 
 #[test]
-fn h1_h6_h10_h11_what_ptp_has_made_before_stays_in_the_answer() {
+fn h1_h6_h10_h11_the_result_of_ptp_before_podwire_is_kept() {
     let (portmap, wishes) = portmap();
     play(&[ptp("net9"), podwire(), portmap], &wishes, |stage, pod| {
         is_merged(pod)?;
@@ -373,7 +373,7 @@ fn h1_h6_h10_h11_what_ptp_has_made_before_stays_in_the_answer() {
 }
 
 #[test]
-fn h1_h5_h6_the_loopback_before_podwire_stays_in_the_answer() {
+fn h1_h5_h6_the_result_of_loopback_before_podwire_is_kept() {
     let (portmap, wishes) = portmap();
     let plugins = [json!({"type": "loopback"}).into(), podwire(), portmap];
     each("0.3.1", |stage, others, version| {
@@ -392,7 +392,7 @@ fn h1_h5_h6_the_loopback_before_podwire_stays_in_the_answer() {
 }
 
 #[test]
-fn h3_h6_h9_a_list_that_fails_in_the_middle_leaves_nothing() {
+fn h3_h6_h9_a_chain_that_fails_in_the_middle_leaves_nothing() {
     let unknown = json!({"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.nothing": "1"}});
     let (portmap, wishes) = portmap();
     let lists = [

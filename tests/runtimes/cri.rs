@@ -90,7 +90,7 @@ fn cri_a_pod_whose_namespace_is_gone_is_stopped_and_removed() {
 }
 
 #[test]
-fn cri_pods_outlive_a_killed_containerd_which_stops_them_when_it_is_back() {
+fn cri_pods_survive_a_killed_containerd_which_stops_them_when_it_is_back() {
     containerd(|containerd| {
         let host = containerd.machine.host.clone();
         let before = state(&host)?;
@@ -120,7 +120,7 @@ fn cri_pods_outlive_a_killed_containerd_which_stops_them_when_it_is_back() {
 }
 
 #[test]
-fn cri_a_pod_without_an_address_to_have_fails_with_our_words_and_leaves_nothing() {
+fn cri_a_pod_fails_with_our_message_when_the_range_is_exhausted_and_leaves_nothing() {
     // One IPv4 address for pods, two of IPv6.
     let plugin = json!({
         "type": "podwire",
@@ -162,7 +162,7 @@ fn everyone<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Outcome<T> + Syn
 }
 
 #[test]
-fn cri_a_crowd_comes_and_goes_at_once() {
+fn cri_many_pods_start_and_stop_at_once() {
     const CROWD: usize = 20;
     containerd(|containerd| {
         let host = containerd.machine.host.clone();

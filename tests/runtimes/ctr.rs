@@ -8,7 +8,7 @@ use podwire_tests::lab::{SOON, eventually, image, node::CONFLISTS};
 use crate::stage::{answers, as_before, containerd, held, pod_devices};
 
 #[test]
-fn ctr_a_container_in_the_foreground_has_the_address_and_gives_it_back() {
+fn ctr_a_foreground_container_has_an_address_and_releases_it() {
     containerd(|containerd| {
         let host = containerd.machine.host.clone();
         let before = state(&host)?;
@@ -31,7 +31,7 @@ fn ctr_a_container_in_the_foreground_has_the_address_and_gives_it_back() {
 }
 
 #[test]
-fn ctr_a_detached_container_is_deleted_by_whoever_comes_later() {
+fn ctr_a_detached_container_can_be_deleted_later() {
     containerd(|containerd| {
         let host = containerd.machine.host.clone();
         let before = state(&host)?;

@@ -35,7 +35,7 @@ fn forget(containerd: &Containerd, id: &str) -> Outcome {
 }
 
 #[test]
-fn cri_garbage_what_a_killed_containerd_has_forgotten_is_released_and_what_it_knows_is_not() {
+fn cri_garbage_sandboxes_that_containerd_forgot_are_released_and_known_ones_are_not() {
     collected(|containerd, said| {
         let host = containerd.machine.host.clone();
         let pod = |name: &str| containerd.run_server(&containerd.pod(name));
@@ -74,7 +74,7 @@ fn add_by_hand(containerd: &Containerd, container: &str, arguments: &str) -> Out
 }
 
 #[test]
-fn cri_garbage_of_a_sandbox_that_containerd_knows_is_containerds_and_of_others_nobodys() {
+fn cri_garbage_leaves_known_sandboxes_to_containerd_and_foreign_pods_alone() {
     collected(|containerd, said| {
         let host = containerd.machine.host.clone();
         // Its namespace is lost, but containerd will say DEL.

@@ -1,5 +1,5 @@
 //! The scenes of the container runtimes: containerd through its CRI and by ctr, podman with its CNI backend. They read
-//! the conflist, execute the plugin in their own ways, and believe or disbelieve what it answers. And those of lists in
+//! the conflist, execute the plugin in their own ways, and trust or check what it answers. And those of lists in
 //! which podwire stands with the CNI project's plugins; and of systemd, which runs the unit, and its networkd, which has to leave podwire's devices alone.
 //! `scripts/test` installs them.
 

@@ -43,7 +43,7 @@ fn start(host: &Host, files: &[(&str, &str)]) -> Outcome<Process> {
 }
 
 #[test]
-fn pain25_networkd_with_the_shipped_files_leaves_podwires_devices_alone() {
+fn networkd_with_the_shipped_files_leaves_podwires_devices_alone() {
     cluster(2, |lab| {
         lab.nodes[0].add_pod("pod")?;
         let node = &lab.nodes[0];

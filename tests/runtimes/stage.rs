@@ -56,7 +56,7 @@ pub(crate) fn write_conflist(host: &Host, plugin: &Value) -> Outcome {
     host.enter(write).map_err(|error| format!("write the conflist: {error}"))
 }
 
-/// The ledger's records, claims and turns.
+/// The ledger's records, claims and locks.
 pub(crate) fn held(host: &Host) -> Vec<String> {
     let list = |directory: &str| {
         let entries = std::fs::read_dir(Path::new("/run/podwire/podwire").join(directory)).into_iter().flatten();

@@ -114,7 +114,7 @@ fn play(lab: &mut Lab, systemd: &Systemd) -> Outcome {
 }
 
 #[test]
-fn the_unit_confines_the_daemon_and_a_restart_forgets_no_pod() {
+fn the_unit_confines_the_daemon_and_a_restart_loses_no_pod() {
     scene(1, |lab| {
         let systemd = boot(&lab.nodes[0].host)?;
         play(lab, &systemd).map_err(|why| systemd.explained(why))

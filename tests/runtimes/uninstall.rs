@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::stage::{explained, held, write_conflist};
 
 #[test]
-fn cri_uninstall_pods_that_were_not_waited_for_can_be_ended_when_another_network_is_there() {
+fn cri_uninstall_remaining_pods_can_be_stopped_once_another_network_is_installed() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         explained(Machine::new(&host)?, |containerd| {

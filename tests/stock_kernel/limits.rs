@@ -57,7 +57,7 @@ fn number(host: &Host, path: &str) -> Outcome<u64> {
 }
 
 #[test]
-fn a_table_of_tracked_connections_that_is_all_but_full_is_found() {
+fn a_conntrack_table_that_is_almost_full_is_found() {
     node(|host| {
         // A flow for each port that is sent from.
         let flows = || -> std::io::Result<()> {
@@ -73,7 +73,7 @@ fn a_table_of_tracked_connections_that_is_all_but_full_is_found() {
 }
 
 #[test]
-fn pain32_tables_of_neighbours_that_are_all_but_full_are_found() {
+fn neighbour_tables_that_are_almost_full_are_found() {
     node(|host| {
         for (family, prefix, table) in
             [("ipv4", "192.168.50.", "arp_cache"), ("ipv6", "fd00:192:168:50::", "ndisc_cache")]

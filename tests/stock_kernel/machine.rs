@@ -7,8 +7,8 @@ use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::Membership;
 use podwire_tests::lab::scene::{Outcome, scene};
 
-/// Whose turn it is.
-static TURN: Mutex<()> = Mutex::new(());
+/// Held by the scene that plays.
+static PLAYING: Mutex<()> = Mutex::new(());
 
 /// Takes away what the scene before has left.
 const CLEAN: &str = "
@@ -24,7 +24,7 @@ const CLEAN: &str = "
 /// are not started yet.
 #[track_caller]
 pub(crate) fn machine(others: u16, listed: u16, body: impl FnOnce(&mut Lab) -> Outcome) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _playing = PLAYING.lock().unwrap_or_else(PoisonError::into_inner);
     scene(others, |lab| {
         let place = std::path::Path::new("/run");
         Host::machine("the machine", place)?.run("sh", &["-ec", CLEAN])?;

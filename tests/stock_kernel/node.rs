@@ -22,7 +22,7 @@ fn pods_of_two_nodes_reach_one_another_and_leave_nothing() {
 }
 
 #[test]
-fn pain32_a_hundred_peers_need_no_room_in_the_tables_of_neighbours() {
+fn a_hundred_peers_need_no_room_in_the_neighbour_tables() {
     machine(0, 101, |lab| {
         let host = lab.nodes[0].host.clone();
         let limits = "for family in ipv4 ipv6; do

@@ -15,7 +15,7 @@ use podwire_tests::lab::{SOON, eventually};
 use super::objects::host;
 
 #[test]
-fn rules_are_listed_as_they_were_written_and_replaced_in_one_transaction() {
+fn rules_read_back_as_written_and_are_replaced_in_one_transaction() {
     host().enter(|| {
         let mut socket = Socket::netfilter().unwrap();
         let prefix = |text: &str| text.parse().unwrap();
@@ -174,7 +174,7 @@ fn settled(socket: &mut Socket, set: &nft::Set, wanted: &Keys) {
 }
 
 #[test]
-fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
+fn elements_are_compared_as_a_whole_and_changed_by_their_difference() {
     let host = host();
     host.enter(|| {
         let mut socket = socket_of_nftables();
@@ -207,7 +207,7 @@ fn keys_are_compared_as_a_whole_and_changed_by_their_difference() {
 }
 
 #[test]
-fn every_transaction_of_anybody_has_a_number_of_its_own() {
+fn every_transaction_raises_the_generation_by_one() {
     let host = host();
     host.enter(|| {
         let (mut socket, table) = (socket_of_nftables(), everything());
@@ -217,13 +217,13 @@ fn every_transaction_of_anybody_has_a_number_of_its_own() {
         let found = nft::read(&mut socket, &table).unwrap();
         socket.transact(table.replace(&found)).unwrap();
         assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 1);
-        host.run("nft", &["add", "table", "ip", "stranger"]).unwrap();
+        host.run("nft", &["add", "table", "ip", "foreign"]).unwrap();
         assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 2);
     });
 }
 
 #[test]
-fn a_counter_goes_on_counting_through_a_replacement_of_its_rules() {
+fn a_counter_survives_the_replacement_of_its_rules() {
     let host = host();
     host.run("ip", &["link", "set", "lo", "up"]).unwrap();
     host.enter(|| {
@@ -250,7 +250,7 @@ fn a_counter_goes_on_counting_through_a_replacement_of_its_rules() {
 const NOTHING: Established = Established { table: false, elements: 0 };
 
 #[test]
-fn sets_and_rules_of_every_sort_are_listed_as_they_were_written() {
+fn sets_and_rules_of_every_kind_read_back_as_written() {
     let host = host();
     host.enter(|| {
         let mut socket = Socket::netfilter().unwrap();
@@ -304,23 +304,23 @@ fn beside_others() -> (Socket, Table, Vec<Element>, Vec<Element>) {
 }
 
 #[test]
-fn elements_outlive_what_is_done_to_their_table() {
+fn elements_survive_changes_of_their_table() {
     let host = host();
     host.enter(|| {
         let (mut socket, table, mine, others) = beside_others();
         let nft = |line: &str| host.run("nft", &line.split(' ').collect::<Vec<_>>()).unwrap();
-        // A rule of a stranger in a chain of ours goes, a stranger's chain and set stay.
+        // A foreign rule in a chain of ours goes, a foreign chain and a foreign set stay.
         nft("add rule inet ours called accept");
         nft("add chain inet ours strange");
         nft("add rule inet ours strange ip saddr vmap @roads4");
         nft("add set inet ours odd { type ipv4_addr ; }");
         nft("add element inet ours odd { 10.9.9.9 }");
-        nft("add table inet stranger");
+        nft("add table inet foreign");
         let done = nft::establish(&mut socket, &table, &mine).unwrap();
         assert_eq!(done, Established { table: true, elements: 6 });
         assert!(nft::read(&mut socket, &table).unwrap().is(&table));
         assert_eq!(listed(&mut socket, &table), sorted([mine.clone(), others.clone()].concat()));
-        nft("list table inet stranger");
+        nft("list table inet foreign");
         assert!(nft("list chain inet ours strange").contains("ip saddr vmap @roads4"));
         assert!(nft("list set inet ours odd").contains("10.9.9.9"));
         // A table that sleeps is woken, a table that is gone is made anew, with what is wanted now.
@@ -334,7 +334,7 @@ fn elements_outlive_what_is_done_to_their_table() {
 }
 
 #[test]
-fn a_set_of_other_types_is_made_anew_and_its_neighbours_keep_their_elements() {
+fn a_set_of_other_types_is_recreated_and_other_sets_keep_their_elements() {
     let host = host();
     host.enter(|| {
         let (mut socket, table, mine, others) = beside_others();
@@ -370,7 +370,7 @@ fn a_set_of_other_types_is_made_anew_and_its_neighbours_keep_their_elements() {
 }
 
 #[test]
-fn an_element_is_taken_over_and_is_taken_away_by_its_owner_only() {
+fn an_element_can_be_taken_over_and_is_removed_by_its_owner_only() {
     host().enter(|| {
         let mut socket = Socket::netfilter().unwrap();
         let table = everything();
@@ -395,7 +395,7 @@ fn an_element_is_taken_over_and_is_taken_away_by_its_owner_only() {
 }
 
 #[test]
-fn more_elements_than_a_transaction_holds_are_established_and_withdrawn() {
+fn more_elements_than_fit_into_a_transaction_are_added_and_removed() {
     host().enter(|| {
         let mut socket = Socket::netfilter().unwrap();
         let table = everything();
@@ -411,7 +411,7 @@ fn more_elements_than_a_transaction_holds_are_established_and_withdrawn() {
 
 /// Many pods come and go at the same moment, the first ones before there is a table, or while there is a wrong one.
 #[test]
-fn first_uses_at_one_moment_neither_fail_nor_lose_elements() {
+fn concurrent_first_uses_neither_fail_nor_lose_elements() {
     let host = host();
     let table = everything();
     let mut wrong = table.clone();
@@ -445,7 +445,7 @@ fn first_uses_at_one_moment_neither_fail_nor_lose_elements() {
 }
 
 #[test]
-fn who_repairs_a_set_takes_nothing_that_was_made_meanwhile() {
+fn repairing_a_set_removes_nothing_that_was_added_meanwhile() {
     host().enter(|| {
         let (mut one, mut other) = (socket_of_nftables(), socket_of_nftables());
         let table = everything();

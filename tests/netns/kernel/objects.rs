@@ -30,7 +30,7 @@ fn overlay(socket: &mut Socket) -> u32 {
 }
 
 #[test]
-fn a_vxlan_device_is_read_back_as_it_was_made() {
+fn a_vxlan_device_reads_back_as_it_was_created() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         assert_eq!(link::by_name(&mut socket, "vx").unwrap(), None);
@@ -53,7 +53,7 @@ fn a_vxlan_device_is_read_back_as_it_was_made() {
 }
 
 #[test]
-fn a_veth_pair_is_born_in_two_namespaces_with_its_addresses_and_its_mtu() {
+fn a_veth_pair_is_created_across_two_namespaces_with_its_addresses_and_its_mtu() {
     let (outer, inner) = (host(), host());
     let inside = inner.enter(|| Namespace::own().unwrap());
     let (host_mac, pod_mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
@@ -76,7 +76,7 @@ fn a_veth_pair_is_born_in_two_namespaces_with_its_addresses_and_its_mtu() {
 }
 
 #[test]
-fn what_is_on_a_device_is_listed_replaced_and_removed() {
+fn addresses_neighbours_and_routes_of_a_device_are_listed_replaced_and_removed() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         let device = overlay(&mut socket);
@@ -136,22 +136,26 @@ fn a_nexthop_serves_both_families_over_either_underlay_and_is_replaced_in_place(
 }
 
 #[test]
-fn routes_are_listed_by_owner_and_removed_by_owner() {
+fn routes_are_listed_and_removed_by_owner() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         let device = overlay(&mut socket);
         for destination in ["10.3.0.0/16", "fd00:3::/48"] {
             let destination = destination.parse().unwrap();
             let mut route = Route { destination, metric: 0, target: Target::Unreachable, protocol: OURS };
-            let stranger = Route { protocol: OURS + 1, ..route.clone() };
+            let foreign = Route { protocol: OURS + 1, ..route.clone() };
             for target in [Target::Unreachable, Target::Blackhole, Target::Device(device)] {
                 route.target = target;
                 socket.execute(route.replace()).unwrap();
                 assert_eq!(route::list(&mut socket, OURS).unwrap(), from_ref(&route));
             }
             assert!(socket.execute(route.add()).unwrap_err().already_there());
-            socket.execute(stranger.delete()).unwrap();
-            assert_eq!(route::list(&mut socket, OURS).unwrap(), from_ref(&route), "a stranger's removal is not ours");
+            socket.execute(foreign.delete()).unwrap();
+            assert_eq!(
+                route::list(&mut socket, OURS).unwrap(),
+                from_ref(&route),
+                "a foreign route's removal is not ours"
+            );
             socket.execute(route.delete()).unwrap();
             socket.execute(route.delete()).unwrap();
             assert_eq!(route::list(&mut socket, OURS).unwrap(), []);
@@ -160,7 +164,7 @@ fn routes_are_listed_by_owner_and_removed_by_owner() {
 }
 
 #[test]
-fn a_refusal_in_a_crowd_is_named_and_the_others_go_on() {
+fn a_rejected_request_of_a_batch_is_named_and_the_others_are_executed() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         // More than go into one system call, every third one wrong: a device that is not there.

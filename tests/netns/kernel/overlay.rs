@@ -41,7 +41,7 @@ fn to(destination: &str, target: Target) -> Route {
 }
 
 #[test]
-fn a_nexthop_without_a_tunnel_is_read_back_and_takes_the_place_of_one_with_it() {
+fn a_nexthop_without_a_tunnel_reads_back_and_replaces_one_with_a_tunnel() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         let device = overlay(&mut socket, "vx");
@@ -62,7 +62,7 @@ fn a_nexthop_without_a_tunnel_is_read_back_and_takes_the_place_of_one_with_it() 
 }
 
 #[test]
-fn routes_of_a_device_are_listed_without_ours_and_ours_with_more_than_a_route_are_foreign() {
+fn routes_of_a_device_are_listed_without_ours_and_ours_with_extra_attributes_are_foreign() {
     let host = host();
     host.enter(|| {
         let mut socket = Socket::route().unwrap();
@@ -96,7 +96,7 @@ fn routes_of_a_device_are_listed_without_ours_and_ours_with_more_than_a_route_ar
 }
 
 #[test]
-fn a_tunnel_that_was_taken_elsewhere_is_found_and_removed_there_and_nobody_elses_is() {
+fn a_vxlan_device_that_was_moved_to_another_namespace_is_found_and_removed_there_and_no_foreign_one() {
     let host = host();
     host.enter(|| {
         let mut socket = Socket::route().unwrap();
@@ -123,7 +123,7 @@ fn a_tunnel_that_was_taken_elsewhere_is_found_and_removed_there_and_nobody_elses
 }
 
 #[test]
-fn pain31_a_list_that_changes_interrupt_is_never_half_a_list() {
+fn an_interrupted_dump_is_never_half_a_list() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         let device = overlay(&mut socket, "vx");
@@ -164,7 +164,7 @@ fn pain31_a_list_that_changes_interrupt_is_never_half_a_list() {
 }
 
 #[test]
-fn a_route_that_a_list_of_ipv6_routes_lacks_is_made_sure_of() {
+fn a_route_missing_from_an_ipv6_dump_is_found_by_a_lookup() {
     host().enter(|| {
         let mut socket = Socket::route().unwrap();
         let device = overlay(&mut socket, "vx");

@@ -185,7 +185,7 @@ fn listed(host: &Host) -> Outcome<Value> {
 const ACTION: &str = "/options/actions/0";
 
 #[test]
-fn tc_lists_what_was_asked_for_and_asking_again_changes_nothing() -> Outcome {
+fn tc_lists_the_requested_shaping_and_repeating_it_changes_nothing() -> Outcome {
     let host = host();
     let _pod = pod(&host, POD, 1500)?;
     shape(&host, &both(), 1500)?;
@@ -219,7 +219,7 @@ fn tc_lists_what_was_asked_for_and_asking_again_changes_nothing() -> Outcome {
 }
 
 #[test]
-fn a_transfer_is_limited_in_the_direction_that_is_shaped_and_nowhere_else() -> Outcome {
+fn a_transfer_is_limited_only_in_the_shaped_direction() -> Outcome {
     let directions =
         [Rates { ingress: bucket(RATE, BURST), egress: None }, Rates { ingress: None, egress: bucket(RATE, BURST) }];
     for rates in directions {
@@ -245,7 +245,7 @@ fn a_transfer_is_limited_in_the_direction_that_is_shaped_and_nowhere_else() -> O
 }
 
 #[test]
-fn a_packet_that_is_larger_than_the_burst_passes() -> Outcome {
+fn a_packet_larger_than_the_burst_passes() -> Outcome {
     const JUMBO: u32 = 65_535;
     let host = host();
     let pod = pod(&host, POD, JUMBO)?;
@@ -260,7 +260,7 @@ fn a_packet_that_is_larger_than_the_burst_passes() -> Outcome {
 }
 
 #[test]
-fn every_rate_and_burst_that_is_accepted_is_one_that_the_kernel_takes() -> Outcome {
+fn the_kernel_takes_every_rate_and_burst_that_is_accepted() -> Outcome {
     let host = host();
     let _pod = pod(&host, POD, 1500)?;
     // The reciprocal of 3 bytes a second is not exact; 4 GB/s is where 32 bits end.
@@ -277,7 +277,7 @@ fn every_rate_and_burst_that_is_accepted_is_one_that_the_kernel_takes() -> Outco
 }
 
 #[test]
-fn q5_what_is_not_as_it_was_asked_for_is_named_and_asking_again_repairs_it() -> Outcome {
+fn q5_a_changed_shaper_is_reported_and_shaping_again_repairs_it() -> Outcome {
     let host = host();
     let pod = pod(&host, POD, 1500)?;
     shape(&host, &both(), 1500)?;
@@ -336,11 +336,11 @@ fn a_device_of_another_kind_is_not_taken_for_the_ifb() -> Outcome {
     let before = look(&host, "ip", &["-d", "-j", "link"])?;
     let refusal = shape(&host, &both(), 1500).unwrap_err();
     check(refusal == "create ifb device ifb-1: File exists (17)", || refusal.clone())?;
-    same("a stranger's device", &before, &look(&host, "ip", &["-d", "-j", "link"])?)
+    same("the foreign device", &before, &look(&host, "ip", &["-d", "-j", "link"])?)
 }
 
 #[test]
-fn a_device_that_has_never_been_up_has_no_queueing_discipline() -> Outcome {
+fn a_device_that_was_never_up_has_no_qdisc() -> Outcome {
     let host = host();
     kernel(&host, |socket| socket.execute(ifb(1500).create()))?;
     let (answer, answered) = mpsc::channel();
@@ -359,7 +359,7 @@ fn a_device_that_has_never_been_up_has_no_queueing_discipline() -> Outcome {
 }
 
 #[test]
-fn while_the_ifb_is_away_what_the_pod_sends_is_dropped() -> Outcome {
+fn without_the_ifb_the_pods_packets_are_dropped() -> Outcome {
     let host = host();
     let pod = pod(&host, POD, 1500)?;
     shape(&host, &both(), 1500)?;
@@ -375,7 +375,7 @@ fn while_the_ifb_is_away_what_the_pod_sends_is_dropped() -> Outcome {
 }
 
 #[test]
-fn nothing_is_left_when_the_pair_and_the_ifb_are_removed() -> Outcome {
+fn removing_the_pair_and_the_ifb_leaves_nothing() -> Outcome {
     let host = host();
     let look = |host: &Host| -> Outcome<Value> {
         Ok(json!([

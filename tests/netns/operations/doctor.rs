@@ -57,7 +57,7 @@ fn plays(lab: &Lab, broken: &str, arguments: &[&str], check_name: &str, words: &
 }
 
 #[test]
-fn where_nothing_is_wrong_nothing_is_found() {
+fn a_healthy_node_has_no_findings() {
     cluster(3, |lab| {
         for node in &mut lab.nodes {
             node.add_pod(&format!("pod-{}", node.number))?;
@@ -82,7 +82,7 @@ fn where_nothing_is_wrong_nothing_is_found() {
 }
 
 #[test]
-fn pain27_a_port_that_is_blocked_on_the_way_is_told_from_a_node_that_is_down() {
+fn a_blocked_vxlan_port_is_distinguished_from_a_node_that_is_down() {
     cluster(3, |lab| {
         let far = lab.nodes[1].host.clone();
         sh(&far, "nft 'add table inet eater; add chain inet eater input { type filter hook input priority -300; }'")?;
@@ -100,7 +100,7 @@ fn pain27_a_port_that_is_blocked_on_the_way_is_told_from_a_node_that_is_down() {
 }
 
 #[test]
-fn what_is_wrong_with_this_node_is_told_once_and_not_of_every_peer() {
+fn a_fault_of_this_node_is_reported_once_and_not_for_every_peer() {
     cluster(4, |lab| {
         let host = lab.nodes[0].host.clone();
         let wall = "nft 'add table inet wall; add chain inet wall input { type filter hook input priority -300; }'
@@ -121,7 +121,7 @@ fn what_is_wrong_with_this_node_is_told_once_and_not_of_every_peer() {
 }
 
 #[test]
-fn a_membership_that_cannot_be_read_is_found_though_the_last_one_is_kept() {
+fn an_unreadable_membership_file_is_found_although_the_last_one_stays_in_use() {
     cluster(2, |lab| {
         let path = "/run/lab/nodes.toml";
         for (broken, words) in [
@@ -144,7 +144,7 @@ fn a_membership_that_cannot_be_read_is_found_though_the_last_one_is_kept() {
 }
 
 #[test]
-fn somebody_who_undoes_every_repair_is_found() {
+fn a_program_that_keeps_undoing_repairs_is_found() {
     cluster(2, |lab| {
         let line = "while :; do ip -6 route delete fd00:10:244:2::/64 2>/dev/null; sleep 0.02; done";
         let vandal = lab.nodes[0].host.start("a vandal", std::process::Command::new("sh").args(["-c", line]))?;
@@ -168,7 +168,7 @@ fn somebody_who_undoes_every_repair_is_found() {
 }
 
 #[test]
-fn pain28_a_way_that_loses_large_packets_is_found_with_the_size_that_it_takes() {
+fn a_path_that_drops_large_packets_is_found_with_its_mtu() {
     cluster(2, |lab| {
         let far = lab.nodes[1].host.clone();
         sh(&far, "nft 'add table inet narrow; add chain inet narrow input { type filter hook input priority -300; }'")?;
@@ -186,7 +186,7 @@ fn pain28_a_way_that_loses_large_packets_is_found_with_the_size_that_it_takes() 
 }
 
 #[test]
-fn pain26_a_peer_that_answers_echoes_and_neither_tcp_nor_udp_is_found() {
+fn a_peer_that_answers_pings_but_neither_tcp_nor_udp_is_found() {
     cluster(2, |lab| {
         // What a receiver does with wrong checksums.
         let far = lab.nodes[1].host.clone();
@@ -205,7 +205,7 @@ fn pain26_a_peer_that_answers_echoes_and_neither_tcp_nor_udp_is_found() {
 }
 
 #[test]
-fn pain39_a_filter_that_is_too_loose_or_too_strict_is_found_with_the_value_that_counts() {
+fn an_rp_filter_that_is_too_loose_or_too_strict_is_found_with_its_effective_value() {
     cluster(2, |lab| {
         lab.nodes[0].add_pod("pod")?;
         let all = "echo 2 > /proc/sys/net/ipv4/conf/all/rp_filter";
@@ -225,7 +225,7 @@ fn pain39_a_filter_that_is_too_loose_or_too_strict_is_found_with_the_value_that_
 }
 
 #[test]
-fn pain39_a_strict_filter_for_all_devices_is_no_harm_and_no_finding() {
+fn a_strict_rp_filter_on_all_devices_is_harmless_and_not_a_finding() {
     cluster(2, |lab| {
         let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
         lab.nodes[0].add_pod("near")?;
@@ -239,7 +239,7 @@ fn pain39_a_strict_filter_for_all_devices_is_no_harm_and_no_finding() {
 }
 
 #[test]
-fn a_node_that_does_not_forward_is_found_where_no_daemon_mends_it() {
+fn a_node_that_does_not_forward_is_found_where_no_daemon_repairs_it() {
     cluster(2, |lab| {
         lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
         let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
@@ -255,7 +255,7 @@ fn a_node_that_does_not_forward_is_found_where_no_daemon_mends_it() {
 }
 
 #[test]
-fn a_firewall_of_others_that_drops_what_is_forwarded_is_found() {
+fn a_foreign_firewall_that_drops_forwarded_packets_is_found() {
     cluster(2, |lab| {
         for (family, words) in
             [("inet", "chain across of table inet wall drops"), ("ip6", "chain across of table ip6 wall drops")]
@@ -270,7 +270,7 @@ fn a_firewall_of_others_that_drops_what_is_forwarded_is_found() {
 }
 
 #[test]
-fn pain15_another_network_that_sorts_first_is_found() {
+fn a_conflist_of_another_network_that_sorts_first_is_found() {
     cluster(1, |lab| {
         let broken = "echo '{}' > /etc/cni/net.d/05-other.conflist; touch /etc/cni/net.d/99-last.conf";
         plays(lab, broken, &[], "conflist", &["/etc/cni/net.d/05-other.conflist sorts before 10-podwire.conflist"])
@@ -278,7 +278,7 @@ fn pain15_another_network_that_sorts_first_is_found() {
 }
 
 #[test]
-fn something_else_in_the_place_of_the_conflists_directory_is_found_and_told_once() {
+fn a_conflist_directory_that_is_something_else_is_found_and_reported_once() {
     scene(1, |lab| {
         sh(&lab.nodes[0].host, "mkdir /etc/cni; touch /etc/cni/net.d")?;
         lab.nodes[0].start()?;
@@ -294,7 +294,7 @@ fn something_else_in_the_place_of_the_conflists_directory_is_found_and_told_once
 }
 
 #[test]
-fn pain19_strangers_in_the_pods_ranges_are_found() {
+fn foreign_addresses_and_routes_in_the_pod_ranges_are_found() {
     cluster(2, |lab| {
         let broken = "ip link add cni0 type bridge; ip address add 10.244.1.1/24 dev cni0";
         plays(lab, broken, &[], "overlap", &["device cni0 has address 10.244.1.1/24", "10.244.0.0/16 of this node"])?;
@@ -302,7 +302,7 @@ fn pain19_strangers_in_the_pods_ranges_are_found() {
         plays(lab, broken, &[], "overlap", &["a route to 10.244.2.128/25 by eth0", "of node node-2"])?;
         let broken = "ip -6 route add fd00:10:244:2:8000::/65 via fd00:192:168:50::254";
         plays(lab, broken, &[], "overlap", &["a route to fd00:10:244:2:8000::/65 by eth0", "of node node-2"])?;
-        // Two nodes with one range: the later one is not believed.
+        // Two nodes with one range: the later one is rejected.
         let mut membership = Membership::of(1..=3);
         membership.nodes[2].2 = membership.nodes[1].2.clone();
         lab.write(&membership)?;
@@ -317,7 +317,7 @@ fn pain19_strangers_in_the_pods_ranges_are_found() {
 }
 
 #[test]
-fn pain29_an_address_that_no_interface_or_more_than_one_node_has_is_found() {
+fn a_node_address_that_is_on_no_interface_or_on_two_nodes_is_found() {
     cluster(2, |lab| {
         let mut twice = Membership::of(1..=3);
         twice.nodes[2].1 = twice.nodes[1].1;
@@ -343,7 +343,7 @@ fn pain29_an_address_that_no_interface_or_more_than_one_node_has_is_found() {
 }
 
 #[test]
-fn what_has_outlived_its_reason_is_found() {
+fn leftovers_are_found() {
     cluster(2, |lab| {
         lab.nodes[0].add_pod("dead")?;
         let dead = "ip link delete $(ip -o link | grep -o 'pw[0-9a-v]\\{13\\}')";
@@ -371,7 +371,7 @@ fn what_has_outlived_its_reason_is_found() {
 }
 
 #[test]
-fn a_pod_whose_node_has_got_other_pod_cidrs_is_found() {
+fn a_pod_outside_of_its_nodes_new_pod_cidrs_is_found() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let stray = lab.nodes[0].add_pod("stray")?;
@@ -415,7 +415,7 @@ fn a_pod_whose_node_has_got_other_pod_cidrs_is_found() {
 }
 
 #[test]
-fn somebody_elses_vxlan_device_on_our_port_is_found() {
+fn a_foreign_vxlan_device_on_our_port_is_found() {
     cluster(1, |lab| {
         let broken = "ip link add flannel.1 type vxlan id 7 dstport 8472";
         plays(lab, broken, &[], "vxlan-port", &["VXLAN device flannel.1 is somebody else's and has UDP port 8472"])
@@ -423,7 +423,7 @@ fn somebody_elses_vxlan_device_on_our_port_is_found() {
 }
 
 #[test]
-fn pain25_programs_that_take_devices_for_theirs_are_found() {
+fn programs_that_manage_every_device_are_found() {
     cluster(1, |lab| {
         let host = &lab.nodes[0].host;
         sh(host, "mkdir -p /run/systemd/netif; touch /run/systemd/netif/state")?;
@@ -445,7 +445,7 @@ fn pain25_programs_that_take_devices_for_theirs_are_found() {
 }
 
 #[test]
-fn without_a_daemon_the_doctor_says_so_and_looks_all_the_same() {
+fn without_a_daemon_the_doctor_says_so_and_still_checks_the_node() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         sh(&host, "ip link add flannel.1 type vxlan id 7 dstport 8472")?;

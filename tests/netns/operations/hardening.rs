@@ -54,7 +54,7 @@ fn start_confined(node: &mut Node, capabilities: &str) -> Outcome {
 }
 
 #[test]
-fn with_the_capabilities_of_the_unit_and_a_read_only_file_system_everything_works() {
+fn everything_works_with_the_units_capabilities_and_a_read_only_file_system() {
     scene(2, |lab| {
         for node in &mut lab.nodes {
             start_confined(node, &capabilities())?;
@@ -113,7 +113,7 @@ fn unnumbered(state: &serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn where_the_settings_cannot_be_written_it_says_so_and_where_they_are_right_it_does_not_mind() {
+fn read_only_sysctls_are_reported_only_where_they_are_wrong() {
     scene(1, |lab| {
         let node = &mut lab.nodes[0];
         let apart = read_only(&node.host)?;
@@ -203,7 +203,7 @@ fn members(set: &str) -> Outcome<BTreeSet<String>> {
 }
 
 #[test]
-fn it_executes_no_program_and_calls_nothing_that_the_unit_forbids() {
+fn the_daemon_executes_no_program_and_makes_no_system_call_that_the_unit_forbids() {
     let lines = traced().unwrap();
     let calls: Vec<_> = lines.iter().filter_map(|line| called(line)).collect();
     assert!(calls.len() > 1000, "{} system calls", calls.len());
@@ -232,7 +232,7 @@ fn it_executes_no_program_and_calls_nothing_that_the_unit_forbids() {
 }
 
 #[test]
-fn the_files_of_the_daemon_are_as_they_should_be_whatever_umask_it_was_started_with() {
+fn the_daemons_files_have_their_modes_under_any_umask() {
     for umask in ["000", "077"] {
         scene(1, |lab| {
             let node = &mut lab.nodes[0];
@@ -248,7 +248,7 @@ fn the_files_of_the_daemon_are_as_they_should_be_whatever_umask_it_was_started_w
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn systemd_accepts_the_unit_without_a_warning() {
     let directory = std::env::temp_dir().join(format!("podwired-unit-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let unit = directory.join("podwired.service");

@@ -54,7 +54,7 @@ fn version() -> Call {
 }
 
 #[test]
-fn pain14_the_plugin_is_replaced_while_it_runs_and_whoever_executes_it_meanwhile_has_one_or_the_other() {
+fn the_plugin_is_replaced_atomically_while_it_runs() {
     scene(1, |lab| {
         let host = &lab.nodes[0].host;
         let (one, other) = (program("podwire").map_err(|error| error.to_string())?, another_version(host)?);
@@ -89,7 +89,7 @@ fn pain14_the_plugin_is_replaced_while_it_runs_and_whoever_executes_it_meanwhile
 }
 
 #[test]
-fn pain14_what_is_installed_already_is_not_touched_and_what_is_damaged_is_replaced() {
+fn an_installed_plugin_is_not_touched_and_a_damaged_one_is_replaced() {
     scene(1, |lab| {
         let host = &lab.nodes[0].host;
         let podwire = program("podwire").map_err(|error| error.to_string())?;
@@ -117,7 +117,7 @@ fn pain14_what_is_installed_already_is_not_touched_and_what_is_damaged_is_replac
 }
 
 #[test]
-fn pain14_an_installer_that_is_killed_leaves_a_plugin_that_works() {
+fn a_killed_installer_leaves_a_working_plugin() {
     scene(1, |lab| {
         let host = &lab.nodes[0].host;
         let versions = [program("podwire").map_err(|error| error.to_string())?, another_version(host)?];
@@ -143,7 +143,7 @@ fn pain14_an_installer_that_is_killed_leaves_a_plugin_that_works() {
 }
 
 #[test]
-fn pain15_no_network_is_announced_before_its_plugin_is_there() {
+fn the_conflist_is_written_after_the_plugin() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("sh", &["-c", "mkdir /run/cni && touch /run/cni/bin"])?;
@@ -164,7 +164,7 @@ fn pain15_no_network_is_announced_before_its_plugin_is_there() {
 }
 
 #[test]
-fn pain16_a_plugin_or_a_conflist_that_somebody_touches_is_back_within_a_second() {
+fn a_changed_plugin_or_conflist_is_restored_within_a_second() {
     scene(1, |lab| {
         daemon::start(&mut lab.nodes[0], &["--plugin-directory", PLUGINS])?;
         lab.nodes[0].wait_ready()?;
@@ -216,18 +216,18 @@ fn uninstall(host: &Host, more: &[&str]) -> Outcome<String> {
     daemon::once(host, &[&usual, more].concat())
 }
 
-/// A node with podwired, its plugin, strangers' things beside its own, and the state of before. The node forwarded already:
+/// A node with podwired, its plugin, foreign objects beside its own, and the state of before. The node forwarded already:
 /// settings stay as they are when podwire goes, and uninstalling says so.
 fn installed(body: impl FnOnce(&mut podwire_tests::lab::Lab, &Host, &Value) -> Outcome) {
     scene(2, |lab| {
         let host = lab.nodes[0].host.clone();
-        let strangers = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+        let foreign = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
             mkdir -p /run/cni/bin /etc/cni/net.d /run/netns /run/mount
             echo theirs > /run/cni/bin/bridge; echo '{}' > /etc/cni/net.d/99-theirs.conflist
             ip route add 172.16.0.0/12 via 192.168.50.254 proto bird
             ip nexthop add id 77 via 192.168.50.254 dev eth0 proto bird
-            nft add table inet theirs; ip link add pwstranger type bridge";
-        host.run("sh", &["-ec", strangers])?;
+            nft add table inet theirs; ip link add pwforeign type bridge";
+        host.run("sh", &["-ec", foreign])?;
         let before = whole(&host)?;
         host.run("sh", &["-ec", "mkdir /run/state; echo {} > /run/state/membership.json"])?;
         daemon::start(&mut lab.nodes[0], &["--plugin-directory", PLUGINS])?;
@@ -243,7 +243,7 @@ fn stop(lab: &mut podwire_tests::lab::Lab) -> Outcome {
 }
 
 #[test]
-fn uninstalling_leaves_the_node_as_it_was_before() {
+fn uninstall_leaves_the_node_as_it_was_before() {
     installed(|lab, host, before| {
         lab.nodes[0].add_pod("pod")?;
         lab.nodes[0].remove_pod("pod")?;
@@ -268,7 +268,7 @@ fn uninstalling_leaves_the_node_as_it_was_before() {
 }
 
 #[test]
-fn a_node_with_pods_is_uninstalled_only_when_they_may_lose_their_network() {
+fn a_node_with_pods_is_uninstalled_only_if_that_was_allowed() {
     installed(|lab, host, before| {
         let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]});
         let configuration = changed(&lab.nodes[0].configuration()?, "/runtimeConfig", ports);
@@ -311,7 +311,7 @@ fn a_node_with_pods_is_uninstalled_only_when_they_may_lose_their_network() {
 }
 
 #[test]
-fn what_only_looks_like_ours_is_left_and_named() {
+fn foreign_objects_that_look_like_ours_are_kept_and_reported() {
     scene(1, |lab| {
         let host = &lab.nodes[0].host;
         let alike = format!(

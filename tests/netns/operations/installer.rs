@@ -33,7 +33,7 @@ fn of_the_unit(host: &Host) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn the_installer_starts_the_unit_restarts_it_for_a_change_only_and_takes_all_of_it_away_again() {
+fn the_installer_starts_the_unit_restarts_it_only_after_a_change_and_removes_everything() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("sh", &["-ec", FURNISH])?;

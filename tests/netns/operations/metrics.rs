@@ -47,7 +47,7 @@ fn until(host: &Host, series: &str, holds: impl Fn(f64) -> bool) -> Outcome<Stri
 }
 
 #[test]
-fn metrics_tell_the_convergence_the_repairs_the_peers_and_the_pods() {
+fn metrics_show_convergence_repairs_peers_and_pods() {
     scene(2, |lab| {
         for node in &mut lab.nodes {
             start(node, &LISTEN)?;
@@ -84,7 +84,7 @@ fn metrics_tell_the_convergence_the_repairs_the_peers_and_the_pods() {
 }
 
 #[test]
-fn a_node_that_takes_no_part_is_alive_and_not_ready() {
+fn a_node_that_has_not_joined_is_alive_and_not_ready() {
     scene(2, |lab| {
         lab.write(&Membership::of([1]))?;
         start(&mut lab.nodes[1], &LISTEN)?;
@@ -105,7 +105,7 @@ fn a_node_that_takes_no_part_is_alive_and_not_ready() {
 }
 
 #[test]
-fn whatever_is_sent_gets_one_answer_and_the_next_caller_is_served() {
+fn every_request_gets_one_answer_and_the_next_client_is_served() {
     scene(1, |lab| {
         start(&mut lab.nodes[0], &LISTEN)?;
         lab.nodes[0].wait_ready()?;
@@ -134,7 +134,7 @@ fn whatever_is_sent_gets_one_answer_and_the_next_caller_is_served() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_tried_again_and_nothing_listens_unless_it_is_wanted() {
+fn a_listen_address_in_use_is_retried_and_nothing_listens_by_default() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let taken = host.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))).map_err(|error| error.to_string())?;

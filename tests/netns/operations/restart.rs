@@ -19,7 +19,7 @@ fn stop(node: &mut podwire_tests::lab::node::Node, how: &str) -> Outcome {
 }
 
 #[test]
-fn a_stopped_or_killed_daemon_leaves_everything_and_its_next_start_changes_nothing() {
+fn a_stopped_or_killed_daemon_leaves_everything_in_place_and_its_next_start_changes_nothing() {
     cluster(3, |lab| {
         lab.nodes[0].add_pod("pod")?;
         let before = state(&lab.nodes[0].host)?;
@@ -39,7 +39,7 @@ fn a_stopped_or_killed_daemon_leaves_everything_and_its_next_start_changes_nothi
 }
 
 #[test]
-fn what_changed_while_no_daemon_ran_is_put_right_by_the_next_start() {
+fn changes_made_while_no_daemon_ran_are_repaired_by_the_next_start() {
     cluster(3, |lab| {
         stop(&mut lab.nodes[0], "SIGTERM")?;
         lab.write(&podwire_tests::lab::membership::Membership::of(1..=2))?;
@@ -51,7 +51,7 @@ fn what_changed_while_no_daemon_ran_is_put_right_by_the_next_start() {
 }
 
 #[test]
-fn b25_a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
+fn b25_a_daemon_that_cannot_work_says_why_and_writes_no_conflist() {
     scene(1, |lab| {
         // Another VXLAN device has the port, as where flannel runs.
         let host = lab.nodes[0].host.clone();
@@ -67,7 +67,7 @@ fn b25_a_daemon_that_cannot_do_its_work_says_why_and_writes_no_conflist() {
 }
 
 #[test]
-fn what_the_kernel_does_not_announce_is_tried_again() {
+fn a_failure_without_a_notification_of_its_end_is_retried() {
     scene(1, |lab| {
         // A file where the directory of the conflist should be: nobody hears of its end.
         let host = lab.nodes[0].host.clone();
@@ -89,7 +89,7 @@ fn what_the_kernel_does_not_announce_is_tried_again() {
 }
 
 #[test]
-fn a_second_daemon_on_a_node_is_refused_by_the_first_ones_process() {
+fn a_second_daemon_on_a_node_is_refused_and_names_the_first() {
     cluster(1, |lab| {
         let first = lab.nodes[0].daemon.take().ok_or("no daemon")?;
         lab.nodes[0].start()?;
@@ -100,7 +100,7 @@ fn a_second_daemon_on_a_node_is_refused_by_the_first_ones_process() {
 }
 
 #[test]
-fn wrong_arguments_are_answered_with_usage_and_a_missing_file_with_a_sentence() {
+fn wrong_arguments_are_answered_with_the_usage_and_a_missing_file_with_a_sentence() {
     let lab = podwire_tests::lab::Lab::new(1).unwrap();
     let run = |arguments: &[&str]| {
         let program = podwire_tests::lab::program("podwired").unwrap();

@@ -39,7 +39,7 @@ fn stop(daemon: &mut Process) -> Outcome {
 }
 
 #[test]
-fn pain43_stopping_killing_and_starting_the_daemons_loses_no_packet() {
+fn stopping_killing_and_starting_the_daemons_loses_no_packet() {
     cluster(2, |lab| {
         nothing_is_lost(lab, |lab, flow| {
             for _ in 0..3 {
@@ -56,7 +56,7 @@ fn pain43_stopping_killing_and_starting_the_daemons_loses_no_packet() {
 }
 
 #[test]
-fn another_binary_in_the_daemons_place_loses_no_packet() {
+fn replacing_the_daemons_binary_loses_no_packet() {
     cluster(2, |lab| {
         let program = podwire_tests::lab::program("podwired").map_err(|error| error.to_string())?;
         nothing_is_lost(lab, |lab, flow| {
@@ -78,7 +78,7 @@ fn another_binary_in_the_daemons_place_loses_no_packet() {
 }
 
 #[test]
-fn peers_that_join_leave_and_change_lose_no_packet_of_the_others() {
+fn peers_that_join_leave_and_change_cost_the_others_no_packet() {
     cluster(2, |lab| {
         nothing_is_lost(lab, |lab, flow| {
             let arrives = |lab: &Lab, text: &str, there: bool| {
@@ -108,7 +108,7 @@ fn peers_that_join_leave_and_change_lose_no_packet_of_the_others() {
 }
 
 #[test]
-fn strangers_that_keep_the_daemon_busy_lose_no_packet() {
+fn foreign_changes_that_keep_the_daemon_busy_cost_no_packet() {
     cluster(2, |lab| {
         nothing_is_lost(lab, |lab, flow| {
             let host = lab.nodes[0].host.clone();

@@ -29,7 +29,7 @@ fn sentence(status: &Value, part: &str) -> bool {
 }
 
 #[test]
-fn status_says_how_a_node_is_and_its_exit_code_says_whether_that_is_well() {
+fn status_shows_the_node_and_its_exit_code_says_whether_it_is_ok() {
     cluster(3, |lab| {
         lab.nodes[0].add_pod("one")?;
         lab.nodes[0].add_pod("two")?;
@@ -64,7 +64,7 @@ fn status_says_how_a_node_is_and_its_exit_code_says_whether_that_is_well() {
             check(well.said.contains(part), || format!("no {part:?} in {}", well.said))?;
         }
 
-        // An entry that is not believed is something wrong.
+        // A rejected entry is a problem.
         let mut membership = Membership::of(1..=4);
         membership.nodes[3].1 = [127, 0, 0, 1].into();
         lab.write(&membership)?;
@@ -76,7 +76,7 @@ fn status_says_how_a_node_is_and_its_exit_code_says_whether_that_is_well() {
 }
 
 #[test]
-fn a_daemon_that_does_not_answer_is_told_by_the_exit_code_with_the_way_out() {
+fn a_daemon_that_does_not_answer_is_reported_with_an_exit_code_and_a_fix() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let before = podwired(&host, &["status"])?;
@@ -96,7 +96,7 @@ fn a_daemon_that_does_not_answer_is_told_by_the_exit_code_with_the_way_out() {
 }
 
 #[test]
-fn the_socket_is_roots_and_wrong_questions_are_answered_with_the_right_one() {
+fn the_socket_is_for_root_and_wrong_requests_are_answered_with_the_right_one() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let mode = host.enter(|| std::fs::metadata(SOCKET).map(|it| it.permissions().mode() & 0o777));
@@ -125,7 +125,7 @@ fn the_socket_is_roots_and_wrong_questions_are_answered_with_the_right_one() {
 }
 
 #[test]
-fn a_socket_that_somebody_removes_or_replaces_is_made_again() {
+fn a_removed_or_replaced_socket_is_created_again() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let others = format!("echo > {SOCKET}.other; mv {SOCKET}.other {SOCKET}");
@@ -150,7 +150,7 @@ fn a_socket_that_somebody_removes_or_replaces_is_made_again() {
 }
 
 #[test]
-fn pain27_a_peer_that_does_not_answer_over_the_overlay_is_named_within_seconds() {
+fn a_peer_that_does_not_answer_over_the_overlay_is_reported_within_seconds() {
     scene(2, |lab| {
         // The network between the nodes eats the overlay's port.
         for rule in ["add table inet eater", "add chain inet eater input { type filter hook input priority -300; }"] {
@@ -166,7 +166,7 @@ fn pain27_a_peer_that_does_not_answer_over_the_overlay_is_named_within_seconds()
 }
 
 #[test]
-fn pain28_a_way_that_takes_less_than_the_underlay_is_named_with_what_it_takes() {
+fn a_path_with_a_smaller_mtu_than_the_underlay_is_reported_with_its_mtu() {
     scene(2, |lab| {
         for rule in ["add table inet narrow", "add chain inet narrow input { type filter hook input priority -300; }"] {
             lab.nodes[1].host.run("nft", &[rule])?;
@@ -181,7 +181,7 @@ fn pain28_a_way_that_takes_less_than_the_underlay_is_named_with_what_it_takes() 
 }
 
 #[test]
-fn probes_can_be_switched_off() {
+fn probes_can_be_disabled() {
     scene(2, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("sh", &["-c", "echo 'probes = false' > /run/settings.toml"])?;
@@ -203,7 +203,7 @@ fn probes_can_be_switched_off() {
 }
 
 #[test]
-fn completions_are_scripts_of_three_shells() {
+fn completions_are_scripts_for_three_shells() {
     let lab = Lab::new(1).unwrap();
     for (shell, part) in
         [("bash", "complete -F _podwired"), ("zsh", "#compdef podwired"), ("fish", "complete -c podwired")]

@@ -30,7 +30,7 @@ fn tried_again(host: &Host) -> Outcome {
 }
 
 #[test]
-fn uninstalling_waits_for_the_daemon_and_for_pods_and_stays_when_it_is_done() {
+fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("mkdir", &["/run/state"])?;

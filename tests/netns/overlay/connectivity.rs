@@ -36,7 +36,7 @@ pub(crate) fn everybody_reaches_everybody(lab: &Lab) -> Outcome {
 }
 
 #[test]
-fn the_layout_is_one_device_and_one_nexthop_a_peer() {
+fn the_layout_is_one_device_and_one_nexthop_per_peer() {
     cluster(3, |lab| {
         let host = &lab.nodes[0].host;
         let device = &look(host, "ip", &["-d", "-j", "link", "show", "podwire.1"])?[0];
@@ -89,7 +89,7 @@ fn the_layout_is_one_device_and_one_nexthop_a_peer() {
 }
 
 #[test]
-fn every_pod_reaches_every_pod_over_either_underlay_without_translation() {
+fn every_pod_reaches_every_pod_over_either_underlay_without_nat() {
     for underlay in FAMILIES {
         scene(3, |lab| {
             let mut membership = Membership::of(1..=3);
@@ -105,7 +105,7 @@ fn every_pod_reaches_every_pod_over_either_underlay_without_translation() {
 }
 
 #[test]
-fn a_node_on_which_ipv6_is_switched_off_has_both_families_on_the_overlay() {
+fn a_node_with_ipv6_disabled_has_both_families_on_the_overlay() {
     scene(2, |lab| {
         for node in &lab.nodes {
             node.host.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])?;
@@ -118,7 +118,7 @@ fn a_node_on_which_ipv6_is_switched_off_has_both_families_on_the_overlay() {
 }
 
 #[test]
-fn a_packet_as_large_as_the_pods_mtu_arrives_whole() {
+fn a_packet_as_large_as_the_pod_mtu_arrives_unfragmented() {
     for (underlay, mtu) in FAMILIES.into_iter().zip([1450, 1430]) {
         scene(2, |lab| {
             let mut membership = Membership::of(1..=2);
@@ -142,7 +142,7 @@ fn a_packet_as_large_as_the_pods_mtu_arrives_whole() {
 }
 
 #[test]
-fn a_pod_leaves_the_cluster_under_its_nodes_address_and_reaches_nodes_too() {
+fn a_pod_leaves_the_cluster_with_its_nodes_address_and_reaches_nodes_too() {
     cluster(2, |lab| {
         let _responders = pods(lab)?;
         let _outside = Responder::start(&lab.outside)?;
@@ -158,7 +158,7 @@ fn a_pod_leaves_the_cluster_under_its_nodes_address_and_reaches_nodes_too() {
 }
 
 #[test]
-fn an_address_that_no_pod_has_is_refused_and_never_sent_to_the_world_outside() {
+fn packets_to_an_unused_pod_address_are_rejected_and_never_leave_the_cluster() {
     cluster(2, |lab| {
         pods(lab)?;
         let watch = lab.outside.run("nft", &["add", "table", "inet", "watch"]).and_then(|_| {

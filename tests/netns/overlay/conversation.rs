@@ -8,7 +8,7 @@ use podwire_tests::lab::scene::{FAMILIES, check, cluster};
 use podwire_tests::lab::{SOON, outside_address, program};
 
 #[test]
-fn a_user_asks_for_the_weather_across_three_nodes_in_either_family() {
+fn an_irc_conversation_crosses_three_nodes_in_both_families() {
     for like in FAMILIES {
         cluster(3, |lab| {
             let find = |name: &str| program(name).map_err(|error| error.to_string());

@@ -1,6 +1,6 @@
 //! The fast path: what takes it, what does not, and that nobody notices but by the time it takes.
 //!
-//! Whether a packet took the ordinary way is told by a stranger's table on the node, which counts what is forwarded.
+//! Whether a packet took the normal forwarding path is shown by a foreign table on the node, which counts what is forwarded.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -79,12 +79,12 @@ impl Conversation {
 /// A table on a node that counts what is forwarded, and what connection tracking calls invalid.
 fn count(node: &Host) -> Outcome {
     for line in [
-        "add table inet strangers",
-        "add counter inet strangers forwarded",
-        "add counter inet strangers invalid",
-        "add chain inet strangers forward { type filter hook forward priority 10; }",
-        "add rule inet strangers forward ct state invalid counter name invalid",
-        "add rule inet strangers forward counter name forwarded",
+        "add table inet foreign",
+        "add counter inet foreign forwarded",
+        "add counter inet foreign invalid",
+        "add chain inet foreign forward { type filter hook forward priority 10; }",
+        "add rule inet foreign forward ct state invalid counter name invalid",
+        "add rule inet foreign forward counter name forwarded",
     ] {
         node.run("nft", &[line])?;
     }
@@ -92,7 +92,7 @@ fn count(node: &Host) -> Outcome {
 }
 
 fn counted(node: &Host, name: &str) -> Outcome<u64> {
-    let found = look(node, "nft", &["-j", "list", "counter", "inet", "strangers", name])?;
+    let found = look(node, "nft", &["-j", "list", "counter", "inet", "foreign", name])?;
     let packets = found["nftables"].as_array().into_iter().flatten().find_map(|one| one["counter"]["packets"].as_u64());
     packets.ok_or_else(|| format!("no counter {name}: {found}"))
 }
@@ -130,7 +130,7 @@ fn three_pods(lab: &mut Lab) -> Outcome {
 }
 
 #[test]
-fn established_connections_take_it_between_nodes_and_on_one() {
+fn established_connections_use_it_between_nodes_and_within_one() {
     cluster(2, |lab| {
         three_pods(lab)?;
         for like in FAMILIES {
@@ -144,9 +144,9 @@ fn established_connections_take_it_between_nodes_and_on_one() {
                     lab.nodes.iter().map(|node| counted(&node.host, "forwarded")).collect::<Result<_, _>>()?;
                 talk.go_on(MANY)?;
                 for (node, before) in lab.nodes.iter().zip(before) {
-                    let ordinary = counted(&node.host, "forwarded")? - before;
-                    check(ordinary < MANY / 4, || {
-                        format!("{ordinary} packets of {MANY} exchanges with {to} went through {}", node.host.name)
+                    let forwarded = counted(&node.host, "forwarded")? - before;
+                    check(forwarded < MANY / 4, || {
+                        format!("{forwarded} packets of {MANY} exchanges with {to} went through {}", node.host.name)
                     })?;
                 }
                 // Longer than it is remembered: connection tracking sees a packet again now and then, and the last ones.
@@ -164,7 +164,7 @@ fn established_connections_take_it_between_nodes_and_on_one() {
 }
 
 #[test]
-fn a_translated_connection_goes_the_ordinary_way() {
+fn a_translated_connection_takes_the_normal_forwarding_path() {
     cluster(2, |lab| {
         three_pods(lab)?;
         let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
@@ -185,8 +185,8 @@ fn a_translated_connection_goes_the_ordinary_way() {
             talk.go_on(50)?;
             let before = counted(node, "forwarded")?;
             talk.go_on(MANY)?;
-            let ordinary = counted(node, "forwarded")? - before;
-            check(ordinary >= 2 * MANY, || format!("{ordinary} packets of {MANY} exchanges with {service}"))?;
+            let forwarded = counted(node, "forwarded")? - before;
+            check(forwarded >= 2 * MANY, || format!("{forwarded} packets of {MANY} exchanges with {service}"))?;
             // One to the pod itself, from the only port there is: to the node both are one, until it has given this one
             // another port.
             let mut direct = Conversation::start(&near.host, &far.host, pod)?;
@@ -208,7 +208,7 @@ fn a_translated_connection_goes_the_ordinary_way() {
 }
 
 #[test]
-fn a_new_rule_takes_hold_of_it_within_moments() {
+fn a_new_firewall_rule_applies_to_it_within_moments() {
     cluster(2, |lab| {
         three_pods(lab)?;
         for like in FAMILIES {
@@ -217,7 +217,7 @@ fn a_new_rule_takes_hold_of_it_within_moments() {
             let mut talk = Conversation::start(&near.host, &far.host, to)?;
             talk.go_on(MANY)?;
             let family = if like.is_ipv4() { "ip" } else { "ip6" };
-            let rule = format!("insert rule inet strangers forward {family} daddr {to} drop");
+            let rule = format!("insert rule inet foreign forward {family} daddr {to} drop");
             lab.nodes[1].host.run("nft", &[&rule])?;
             // It is remembered for a second.
             let start = Instant::now();
@@ -230,7 +230,7 @@ fn a_new_rule_takes_hold_of_it_within_moments() {
 }
 
 #[test]
-fn large_transfers_arrive_whole() {
+fn large_transfers_arrive_complete() {
     cluster(2, |lab| {
         three_pods(lab)?;
         for like in FAMILIES {
@@ -256,7 +256,7 @@ fn large_transfers_arrive_whole() {
 }
 
 #[test]
-fn a_pod_whose_rate_is_limited_is_left_out() {
+fn a_pod_with_a_bandwidth_limit_does_not_use_it() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let mut configuration = runtime::configuration(&node.host, CONFLISTS)?;
@@ -296,7 +296,7 @@ fn a_pod_whose_rate_is_limited_is_left_out() {
 }
 
 #[test]
-fn what_somebody_takes_away_comes_back_and_what_is_his_stays() {
+fn removed_hooks_come_back_and_foreign_ones_stay() {
     cluster(2, |lab| {
         three_pods(lab)?;
         let host = &lab.nodes[0].host;
@@ -324,7 +324,7 @@ fn what_somebody_takes_away_comes_back_and_what_is_his_stays() {
 }
 
 #[test]
-fn it_can_be_switched_off_while_pods_run() {
+fn it_can_be_disabled_while_pods_run() {
     cluster(2, |lab| {
         three_pods(lab)?;
         let theirs = ["filter", "add", "dev", "podwire.1", "ingress", "prio", "7", "u32", "match", "u32", "0", "0"];
@@ -348,13 +348,13 @@ fn it_can_be_switched_off_while_pods_run() {
         let mut talk = Conversation::start(&near.host, &far.host, to)?;
         let before = counted(&lab.nodes[0].host, "forwarded")?;
         talk.go_on(MANY)?;
-        let ordinary = counted(&lab.nodes[0].host, "forwarded")? - before;
-        check(ordinary >= 2 * MANY, || format!("{ordinary} packets of {MANY} exchanges"))
+        let forwarded = counted(&lab.nodes[0].host, "forwarded")? - before;
+        check(forwarded >= 2 * MANY, || format!("{forwarded} packets of {MANY} exchanges"))
     });
 }
 
 #[test]
-fn without_the_capability_everything_goes_the_ordinary_way_and_status_says_so() {
+fn without_the_capability_all_packets_take_the_normal_forwarding_path_and_status_says_so() {
     scene(1, |lab| {
         lab.start()?;
         let node = &mut lab.nodes[0];

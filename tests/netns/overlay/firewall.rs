@@ -18,7 +18,7 @@ fn elements(host: &Host, set: &str) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn a_joining_peer_is_elements_and_no_new_rule() {
+fn a_joining_peer_adds_set_elements_and_no_rule() {
     cluster(2, |lab| {
         let host = &lab.nodes[0].host;
         // With the numbers that the kernel has given to rules and chains.
@@ -69,7 +69,7 @@ fn a_joining_peer_is_elements_and_no_new_rule() {
 }
 
 #[test]
-fn pods_of_every_width_of_prefix_reach_each_other() {
+fn pods_reach_each_other_with_pod_cidrs_of_every_prefix_length() {
     scene(3, |lab| {
         let mut membership = Membership::of(1..=3);
         let net = |text: &str| text.parse().unwrap();
@@ -136,25 +136,25 @@ const BREAKS: [&str; 22] = [
 ];
 
 #[test]
-fn whoever_breaks_the_firewall_it_comes_back_and_strangers_keep_theirs() {
+fn a_damaged_firewall_is_restored_and_foreign_rules_stay() {
     cluster(2, |lab| {
         let far = lab.nodes[1].add_pod("far")?;
         let _responder = Responder::start(&far.host)?;
         lab.nodes[0].add_pod("near")?;
         let host = lab.nodes[0].host.clone();
-        let strangers = "add table ip stranger; add chain ip stranger c { type filter hook input priority 7; }; \
-                         add rule ip stranger c counter accept; add set inet podwire theirs { type ipv4_addr; }; \
+        let foreign = "add table ip foreign; add chain ip foreign c { type filter hook input priority 7; }; \
+                         add rule ip foreign c counter accept; add set inet podwire theirs { type ipv4_addr; }; \
                          add element inet podwire theirs { 10.9.9.9 }; add chain inet podwire their-chain";
         for broken in BREAKS {
-            host.run("nft", &[strangers])?;
+            host.run("nft", &[foreign])?;
             let whole = by_chain(&state(&host)?);
             host.run("nft", &[broken])?;
             if ["flush ruleset", "delete table inet podwire"].contains(&broken) {
-                // With the table whatever strangers had put into it has gone, and with all of them all of theirs.
+                // Foreign objects in the table have gone with it, and with all tables all that is foreign.
                 eventually(SOON, || host.run("nft", &["list", "chain", "inet", "podwire", "guard-overlay"]))?;
                 // One of theirs may be there still, with a rule that would be there twice.
-                let _ = host.run("nft", &["delete table ip stranger"]);
-                host.run("nft", &[strangers])?;
+                let _ = host.run("nft", &["delete table ip foreign"]);
+                host.run("nft", &[foreign])?;
             }
             eventually(SOON, || same("the node", &whole, &by_chain(&state(&host)?)))
                 .map_err(|why| format!("after {broken}: {why}"))?;
@@ -163,7 +163,7 @@ fn whoever_breaks_the_firewall_it_comes_back_and_strangers_keep_theirs() {
                 reaches(&near.host, near.address(like), far.address(like))
                     .map_err(|why| format!("after {broken}: {why}"))?;
             }
-            host.run("nft", &["delete table ip stranger"])?;
+            host.run("nft", &["delete table ip foreign"])?;
         }
         Ok(())
     });

@@ -72,7 +72,7 @@ fn unused(number: u16, like: IpAddr) -> IpAddr {
 }
 
 #[test]
-fn pain38_the_overlay_is_for_peers_and_each_speaks_for_itself() {
+fn the_overlay_accepts_peers_only_and_each_only_with_its_own_pod_cidrs() {
     for (underlay, settings) in [(FAMILIES[0], ""), (FAMILIES[1], ""), (FAMILIES[0], "masquerade = false")] {
         scene(3, |lab| {
             lab.write(&over(underlay, 3))?;
@@ -81,14 +81,14 @@ fn pain38_the_overlay_is_for_peers_and_each_speaks_for_itself() {
             let (ear, addresses) = (Ear::open(&pod.host)?, pod.addresses.clone());
             let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
             let port = underlay_address(1, underlay);
-            let (mut strangers, mut sources) = (0, 0);
+            let (mut foreign, mut sources) = (0, 0);
             for pod in addresses {
                 let send = |from: &Host, forged: &Forged| forged.send(from, port, PORT);
                 let truth = forged(node, unused(2, pod), pod, "truth")?;
                 // Who is no node has no say, whatever it says.
-                send(&lab.outside, &Forged { text: "stranger".into(), ..truth.clone() })?;
-                strangers += 1;
-                has_refused(node, "overlay-strangers", strangers)?;
+                send(&lab.outside, &Forged { text: "foreign".into(), ..truth.clone() })?;
+                foreign += 1;
+                has_refused(node, "overlay-strangers", foreign)?;
                 // A node speaks for its own pods and for itself; not for another node's pods, or for the world's.
                 let lies = [unused(3, pod), unused(1, pod), pod, outside_address(pod), underlay_address(3, pod)];
                 for lie in lies {
@@ -115,13 +115,13 @@ fn pain38_the_overlay_is_for_peers_and_each_speaks_for_itself() {
             let everybody = "192.168.50.255".parse().unwrap();
             let lie = forged(node, unused(2, FAMILIES[0]), lab.nodes[0].pod("pod").address(FAMILIES[0]), "all")?;
             lie.send(&lab.outside, everybody, PORT)?;
-            has_refused(node, "overlay-strangers", strangers + 1)
+            has_refused(node, "overlay-strangers", foreign + 1)
         });
     }
 }
 
 #[test]
-fn pain38_a_pod_cannot_encapsulate_by_itself() {
+fn a_pod_cannot_send_vxlan_packets() {
     for settings in ["", "masquerade = false"] {
         scene(2, |lab| {
             lab.nodes.iter_mut().try_for_each(|node| start_with(node, settings))?;
@@ -146,10 +146,10 @@ fn no_pod_encapsulates(lab: &mut Lab) -> Outcome {
     peer.run("ip", &["address", "add", "192.168.50.99/24", "dev", "eth0"])?;
     // A service whose endpoint is the peer's VXLAN port, as anybody can make one who may make services.
     for line in [
-        "add table ip stranger",
-        "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
-        "add rule ip stranger in ip daddr 10.96.0.1 udp dport 53 dnat to 192.168.50.2:8472",
-        "add rule ip stranger in ip daddr 10.96.0.2 udp dport 53 dnat to 192.168.50.1:8472",
+        "add table ip foreign",
+        "add chain ip foreign in { type nat hook prerouting priority -100 ; }",
+        "add rule ip foreign in ip daddr 10.96.0.1 udp dport 53 dnat to 192.168.50.2:8472",
+        "add rule ip foreign in ip daddr 10.96.0.2 udp dport 53 dnat to 192.168.50.1:8472",
     ] {
         node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
     }
@@ -209,7 +209,7 @@ fn no_pod_encapsulates(lab: &mut Lab) -> Outcome {
 }
 
 #[test]
-fn pain38_nobody_reaches_a_peers_port_through_this_node() {
+fn a_peers_vxlan_port_cannot_be_reached_through_this_node() {
     for settings in ["", "masquerade = false"] {
         scene(2, |lab| {
             lab.nodes.iter_mut().try_for_each(|node| start_with(node, settings))?;
@@ -222,11 +222,11 @@ fn nothing_is_relayed(lab: &mut Lab) -> Outcome {
     let (node, peer) = (&lab.nodes[0].host, &lab.nodes[1].host);
     // Somebody behind this node, whose packets would leave under its address.
     for line in [
-        "add table ip stranger",
-        "add chain ip stranger in { type nat hook prerouting priority -100 ; }",
-        "add chain ip stranger out { type nat hook postrouting priority 100 ; }",
-        "add rule ip stranger in udp dport 30000 dnat to 192.168.50.2:8472",
-        "add rule ip stranger out udp dport 8472 masquerade",
+        "add table ip foreign",
+        "add chain ip foreign in { type nat hook prerouting priority -100 ; }",
+        "add chain ip foreign out { type nat hook postrouting priority 100 ; }",
+        "add rule ip foreign in udp dport 30000 dnat to 192.168.50.2:8472",
+        "add rule ip foreign out udp dport 8472 masquerade",
     ] {
         node.run("nft", &line.split(' ').collect::<Vec<_>>())?;
     }
@@ -236,7 +236,7 @@ fn nothing_is_relayed(lab: &mut Lab) -> Outcome {
 }
 
 #[test]
-fn a_pod_cannot_send_from_an_address_that_is_not_its_own() {
+fn a_pod_cannot_spoof_its_source_address() {
     cluster(2, |lab| {
         let liar = lab.nodes[0].add_pod("liar")?.host.clone();
         let (near, near_addresses) = {
@@ -277,7 +277,7 @@ fn a_pod_cannot_send_from_an_address_that_is_not_its_own() {
 }
 
 #[test]
-fn pain35_what_is_tunnelled_is_translated_by_nobody() {
+fn tunnelled_packets_are_never_translated() {
     for underlay in FAMILIES {
         scene(2, |lab| {
             lab.write(&over(underlay, 2))?;
@@ -287,9 +287,9 @@ fn pain35_what_is_tunnelled_is_translated_by_nobody() {
             lab.nodes[0].add_pod("near")?;
             // A mark that outlives the encapsulation, and a rule that goes by it: here one that goes by nothing.
             for line in [
-                "add table inet stranger",
-                "add chain inet stranger out { type nat hook postrouting priority 90 ; }",
-                "add rule inet stranger out udp dport 8472 masquerade to :1000-1010",
+                "add table inet foreign",
+                "add chain inet foreign out { type nat hook postrouting priority 90 ; }",
+                "add rule inet foreign out udp dport 8472 masquerade to :1000-1010",
             ] {
                 lab.nodes[0].host.run("nft", &line.split(' ').collect::<Vec<_>>())?;
             }
@@ -313,7 +313,7 @@ fn pain35_what_is_tunnelled_is_translated_by_nobody() {
 }
 
 #[test]
-fn pain36_where_nothing_is_masqueraded_the_pod_itself_is_seen() {
+fn without_masquerade_the_pods_own_address_is_seen() {
     scene(2, |lab| {
         let direct = "not_masqueraded = [\"192.168.50.0/24\", \"fd00:192:168:50::/64\"]";
         start_with(&mut lab.nodes[0], direct)?;
@@ -353,7 +353,7 @@ fn pain36_where_nothing_is_masqueraded_the_pod_itself_is_seen() {
 }
 
 #[test]
-fn pain38_what_began_while_there_was_no_guard_does_not_go_on() {
+fn flows_that_began_before_the_guard_do_not_bypass_it() {
     cluster(2, |lab| {
         let near = lab.nodes[0].add_pod("near")?.host.clone();
         let node = lab.nodes[0].host.clone();

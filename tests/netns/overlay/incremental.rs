@@ -73,7 +73,7 @@ fn at_once(lab: &Lab, membership: &Membership) -> Outcome<Option<BTreeSet<String
 }
 
 #[test]
-fn whoever_comes_leaves_or_changes_the_node_is_as_after_a_fresh_start() {
+fn after_any_change_of_peers_the_node_is_as_after_a_fresh_start() {
     cluster(1, |lab| {
         let mut several = Membership::of((1..=6).filter(|number| *number != 3).chain([9]));
         several.nodes[2].1 = [192, 168, 50, 44].into();
@@ -121,7 +121,7 @@ fn at_rest(host: &Host) -> Outcome<u64> {
 }
 
 #[test]
-fn neighbours_that_the_kernel_learns_and_forgets_wake_nobody() {
+fn neighbours_that_the_kernel_learns_and_forgets_do_not_wake_the_daemon() {
     scene(2, |lab| {
         daemon::start_with_settings(&mut lab.nodes[0], "probes = false\n", &[])?;
         let (host, outside) = (lab.nodes[0].host.clone(), lab.outside.clone());
@@ -148,7 +148,7 @@ fn neighbours_that_the_kernel_learns_and_forgets_wake_nobody() {
 }
 
 #[test]
-fn a_change_of_a_few_peers_is_made_without_a_whole_pass_and_one_comes_after_it() {
+fn a_change_of_a_few_peers_is_synced_incrementally_and_a_full_sync_follows() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         check(passes(&host)?.0 == 0, || "the start was a short pass".into())?;
@@ -175,7 +175,7 @@ fn a_change_of_a_few_peers_is_made_without_a_whole_pass_and_one_comes_after_it()
 }
 
 #[test]
-fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
+fn constant_churn_of_peers_ends_in_the_right_state() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         // The next ones come while the daemon still looks at what has become of the last ones.
@@ -207,11 +207,11 @@ fn pain33_a_crowd_that_comes_and_goes_without_rest_ends_in_the_right_state() {
 }
 
 #[test]
-fn an_id_that_a_stranger_has_taken_is_left_to_him_by_a_peer_that_joins() {
+fn a_joining_peer_does_not_take_a_foreign_nexthop_id() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
-        let stranger = ["nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
-        host.run("ip", &stranger)?;
+        let foreign = ["nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
+        host.run("ip", &foreign)?;
         lab.write(&Membership::of(1..=3))?;
         eventually(SOON, || {
             let nexthops = host.run("ip", &["nexthop"])?;
@@ -222,7 +222,7 @@ fn an_id_that_a_stranger_has_taken_is_left_to_him_by_a_peer_that_joins() {
 }
 
 #[test]
-fn a_strangers_route_where_a_joining_peers_should_be_is_named_and_not_replaced() {
+fn a_foreign_route_in_the_place_of_a_joining_peers_is_reported_and_kept() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("ip", &["route", "add", "10.244.3.0/24", "via", "192.168.50.254", "proto", "static"])?;
@@ -240,7 +240,7 @@ fn a_strangers_route_where_a_joining_peers_should_be_is_named_and_not_replaced()
 }
 
 #[test]
-fn what_is_broken_while_peers_come_and_go_is_repaired() {
+fn damage_during_churn_is_repaired() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         for round in 0..20_u16 {
@@ -256,7 +256,7 @@ fn what_is_broken_while_peers_come_and_go_is_repaired() {
 }
 
 #[test]
-fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
+fn a_nexthop_that_is_added_is_ours_and_one_that_was_changed_is_noticed() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let mut socket = Socket::route().unwrap();
@@ -287,7 +287,7 @@ fn a_nexthop_that_is_added_is_no_strangers_and_one_that_was_changed_is_known() {
 }
 
 #[test]
-fn a_socket_that_was_told_to_stop_makes_no_list_and_goes_on_with_changes() {
+fn a_stopped_socket_refuses_dumps_and_still_makes_changes() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let stop = Arc::new(AtomicBool::new(true));
@@ -308,7 +308,7 @@ fn blackhole(number: u8) -> Route {
 }
 
 #[test]
-fn what_a_socket_changes_itself_is_no_news_to_it_and_what_others_do_is() {
+fn a_socket_is_notified_of_the_changes_of_others_and_not_of_its_own() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());

@@ -34,7 +34,7 @@ fn arrive(lab: &Lab, numbers: &[u16]) -> Outcome<Duration> {
 }
 
 #[test]
-fn a_node_comes_and_goes_within_a_second_by_rename_and_by_edit_in_place() {
+fn a_node_joins_and_leaves_within_a_second_by_rename_and_by_edit_in_place() {
     cluster(2, |lab| {
         arrive(lab, &[2])?;
         lab.add_node(3)?;
@@ -61,7 +61,7 @@ fn a_node_comes_and_goes_within_a_second_by_rename_and_by_edit_in_place() {
 }
 
 #[test]
-fn a_node_that_joins_is_reached_by_the_pods_that_were_there() {
+fn existing_pods_reach_a_node_that_joins() {
     cluster(1, |lab| {
         lab.nodes[0].add_pod("old")?;
         lab.add_node(2)?;
@@ -90,7 +90,7 @@ fn a_node_that_changes_its_address_keeps_its_nexthop() {
 }
 
 #[test]
-fn a_wrong_entry_is_refused_by_name_and_the_rest_goes_on() {
+fn an_invalid_entry_is_rejected_by_name_and_the_rest_is_used() {
     cluster(2, |lab| {
         let mut membership = Membership::of(1..=4);
         membership.nodes[2].1 = [127, 0, 0, 1].into();
@@ -108,7 +108,7 @@ fn a_wrong_entry_is_refused_by_name_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_leaves_everything_as_it_is() {
+fn an_unreadable_file_leaves_everything_as_it_is() {
     cluster(2, |lab| {
         let path = "/run/lab/nodes.toml";
         let host = lab.nodes[0].host.clone();
@@ -137,7 +137,7 @@ fn a_node_that_is_not_listed_says_so_and_waits() {
 }
 
 #[test]
-fn the_underlays_mtu_is_followed_to_the_device_and_to_the_conflist() {
+fn a_change_of_the_underlays_mtu_reaches_the_device_and_the_conflist() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("ip", &["link", "set", "eth0", "mtu", "1400"])?;
@@ -151,7 +151,7 @@ fn the_underlays_mtu_is_followed_to_the_device_and_to_the_conflist() {
 }
 
 #[test]
-fn a_file_that_is_being_written_is_not_believed_before_it_is_whole() {
+fn a_file_that_is_being_written_is_not_read_before_it_is_complete() {
     cluster(3, |lab| {
         let text = Membership::of(1..=3).text();
         let half = text.find("[[node]]\nname = \"node-2\"").ok_or("no second node")?;
@@ -169,6 +169,6 @@ fn a_file_that_is_being_written_is_not_believed_before_it_is_whole() {
         arrive(lab, &[2, 3])?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         let removed: Vec<_> = daemon.said().into_iter().filter(|line| line.contains("remove")).collect();
-        check(removed.is_empty(), || format!("it believed half a file: {removed:?}"))
+        check(removed.is_empty(), || format!("it used half a file: {removed:?}"))
     });
 }

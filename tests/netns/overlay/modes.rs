@@ -69,7 +69,7 @@ fn move_away(lab: &Lab, place: usize) -> Outcome {
 }
 
 #[test]
-fn auto_is_a_plain_route_to_a_neighbour_and_the_overlay_to_everybody_else() {
+fn auto_is_a_direct_route_to_neighbours_and_the_overlay_to_all_others() {
     scene(3, |lab| {
         move_away(lab, 2)?;
         let mut membership = Membership::of(1..=3);
@@ -110,7 +110,7 @@ fn auto_is_a_plain_route_to_a_neighbour_and_the_overlay_to_everybody_else() {
 }
 
 #[test]
-fn without_an_overlay_there_are_plain_routes_and_no_device() {
+fn without_an_overlay_there_are_direct_routes_and_no_device() {
     scene(2, |lab| {
         lab.write(&membership_on(FAMILIES[1], 1..=2))?;
         settle(lab, "overlay = \"never\"\n")?;
@@ -133,7 +133,7 @@ fn without_an_overlay_there_are_plain_routes_and_no_device() {
 }
 
 #[test]
-fn without_an_overlay_whom_no_plain_route_leads_to_is_named() {
+fn without_an_overlay_a_peer_that_no_direct_route_reaches_is_reported() {
     scene(3, |lab| {
         move_away(lab, 2)?;
         let mut membership = Membership::of(1..=3);
@@ -153,7 +153,7 @@ fn without_an_overlay_whom_no_plain_route_leads_to_is_named() {
 }
 
 #[test]
-fn from_always_by_auto_to_never_and_back_no_packet_is_lost() {
+fn switching_from_always_via_auto_to_never_and_back_loses_no_packet() {
     scene(2, |lab| {
         lab.write(&membership_on(FAMILIES[1], 1..=2))?;
         settle(lab, "overlay = \"always\"\n")?;
@@ -188,7 +188,7 @@ fn from_always_by_auto_to_never_and_back_no_packet_is_lost() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_refused_by_name() {
+fn an_invalid_setting_is_rejected_by_name() {
     scene(1, |lab| {
         for (text, why) in
             [("overlay = \"sometimes\"", "sometimes"), ("mtu = 100", "mtu = 100: the MTU of pods is 576")]
@@ -202,7 +202,7 @@ fn a_setting_that_cannot_be_is_refused_by_name() {
 }
 
 #[test]
-fn another_network_and_another_port_leave_nothing_of_the_ones_before() {
+fn another_vni_and_another_port_leave_nothing_of_the_previous_ones() {
     scene(2, |lab| {
         lab.start()?;
         let _responders = pods(lab)?;
@@ -220,7 +220,7 @@ fn another_network_and_another_port_leave_nothing_of_the_ones_before() {
 }
 
 #[test]
-fn without_an_overlay_nobody_is_told_that_it_is_missing() {
+fn without_an_overlay_nobody_complains_that_it_is_missing() {
     scene(2, |lab| {
         lab.write(&membership_on(FAMILIES[1], 1..=2))?;
         settle(lab, "overlay = \"never\"\n")?;

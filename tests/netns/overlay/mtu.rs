@@ -1,4 +1,4 @@
-//! The size of packets: it follows from the underlay and the settings, and small underlays are named (pain 28).
+//! The size of packets: it follows from the underlay and the settings, and small underlays are named.
 
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::Membership;
@@ -28,7 +28,7 @@ fn set_mtu(host: &Host, mtu: u32) -> Outcome {
 }
 
 #[test]
-fn pain28_the_underlays_mtu_is_followed_at_run_time_on_either_underlay() {
+fn a_change_of_the_underlays_mtu_is_followed_at_run_time_on_either_underlay() {
     for (underlay, overhead) in FAMILIES.into_iter().zip([50, 70]) {
         scene(2, |lab| {
             lab.write(&membership_on(underlay, 1..=2))?;
@@ -50,7 +50,7 @@ fn pain28_the_underlays_mtu_is_followed_at_run_time_on_either_underlay() {
 }
 
 #[test]
-fn pain28_an_underlay_that_is_too_small_for_ipv6_is_named_and_what_runs_goes_on() {
+fn an_underlay_mtu_that_is_too_small_for_ipv6_is_reported_and_the_running_overlay_stays() {
     cluster(2, |lab| {
         let _responders = pods(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -71,7 +71,7 @@ fn pain28_an_underlay_that_is_too_small_for_ipv6_is_named_and_what_runs_goes_on(
 }
 
 #[test]
-fn ipv4_pods_do_with_an_mtu_that_is_too_small_for_ipv6() {
+fn ipv4_pods_work_with_an_mtu_that_is_too_small_for_ipv6() {
     scene(2, |lab| {
         let mut membership = Membership::of(1..=2);
         membership.nodes.iter_mut().for_each(|node| node.2.retain(ipnetwork::IpNetwork::is_ipv4));
@@ -93,7 +93,7 @@ fn ipv4_pods_do_with_an_mtu_that_is_too_small_for_ipv6() {
 }
 
 #[test]
-fn the_settings_mtu_counts_instead_of_the_underlays() {
+fn a_configured_mtu_overrides_the_underlays() {
     scene(1, |lab| {
         settle(lab, "mtu = 1390\n")?;
         lab.start()?;

@@ -39,7 +39,7 @@ fn nothing_of(host: &Host, gone: &[&str]) -> Outcome {
 }
 
 #[test]
-fn pain29_a_node_that_changes_its_address_is_followed_by_all() {
+fn every_node_follows_a_peer_that_changes_its_address() {
     for (like, new) in FAMILIES.into_iter().zip(["192.168.50.22/24", "fd00:192:168:50::22/64"]) {
         scene(3, |lab| {
             let new: IpNetwork = new.parse().unwrap();
@@ -64,7 +64,7 @@ fn pain29_a_node_that_changes_its_address_is_followed_by_all() {
 }
 
 #[test]
-fn pain29_an_address_that_is_on_no_interface_is_named_and_what_runs_goes_on() {
+fn an_address_on_no_interface_is_reported_and_the_running_overlay_stays() {
     cluster(2, |lab| {
         let _responders = pods(lab)?;
         let mut membership = Membership::of(1..=2);
@@ -81,7 +81,7 @@ fn pain29_an_address_that_is_on_no_interface_is_named_and_what_runs_goes_on() {
 }
 
 #[test]
-fn pain29_a_node_that_moves_to_another_interface_is_as_before_with_the_new_ones_mtu() {
+fn a_node_that_moves_to_another_interface_takes_its_mtu() {
     cluster(2, |lab| {
         let _responders = pods(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -101,7 +101,7 @@ fn pain29_a_node_that_moves_to_another_interface_is_as_before_with_the_new_ones_
 }
 
 #[test]
-fn pain29_the_interface_is_the_one_with_the_nodes_address_whatever_the_default_route() {
+fn the_underlay_is_the_interface_with_the_nodes_address_and_not_that_of_the_default_route() {
     scene(2, |lab| {
         // As in a machine of vagrant: the way out is another interface, with the same address on each of them.
         for node in &lab.nodes {
@@ -118,7 +118,7 @@ fn pain29_the_interface_is_the_one_with_the_nodes_address_whatever_the_default_r
 }
 
 #[test]
-fn an_interface_that_is_named_counts_and_the_address_must_be_the_nodes_own() {
+fn a_configured_interface_is_used_and_the_address_must_be_the_nodes_own() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         // The address is on the loopback device, as where every link is announced by a routing daemon.
@@ -143,7 +143,7 @@ fn an_interface_that_is_named_counts_and_the_address_must_be_the_nodes_own() {
 }
 
 #[test]
-fn pain20_a_pod_cidr_that_changes_is_followed_and_old_pods_keep_their_way_on_the_node() {
+fn a_change_of_a_pod_cidr_is_followed_and_old_pods_stay_reachable_on_their_node() {
     cluster(2, |lab| {
         let near = lab.nodes[0].add_pod("near")?.host.clone();
         lab.nodes[1].add_pod("old")?;
@@ -213,7 +213,7 @@ fn a_node_with_several_pod_cidrs_is_reached_in_all_of_them() {
 }
 
 #[test]
-fn pain22_a_node_that_comes_back_under_another_name_or_place_leaves_nothing_of_its_old_self() {
+fn a_node_that_returns_with_another_name_or_address_leaves_no_stale_state() {
     cluster(3, |lab| {
         let _responders = pods(lab)?;
         // Node 3 is taken away and comes back as another: the same pod CIDRs at another address, and another name.
@@ -237,7 +237,7 @@ fn pain22_a_node_that_comes_back_under_another_name_or_place_leaves_nothing_of_i
 }
 
 #[test]
-fn pain42_two_nodes_never_share_a_place_on_the_overlay() {
+fn two_nodes_never_share_a_pod_cidr() {
     cluster(2, |lab| {
         let mut membership = Membership::of(1..=3);
         membership.nodes[2].2 = membership.nodes[1].2.clone();
@@ -252,7 +252,7 @@ fn pain42_two_nodes_never_share_a_place_on_the_overlay() {
 }
 
 #[test]
-fn pain39_packets_arrive_where_the_node_checks_reverse_paths_of_all_devices() {
+fn packets_arrive_on_a_node_with_a_strict_rp_filter_on_all_devices() {
     scene(2, |lab| {
         for node in &lab.nodes {
             node.host.run("sh", &["-c", "echo 1 | tee /proc/sys/net/ipv4/conf/*/rp_filter"])?;

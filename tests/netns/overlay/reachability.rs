@@ -39,7 +39,7 @@ fn furnish(lab: &mut Lab) -> Outcome {
 }
 
 #[test]
-fn pods_that_ask_one_another_draw_who_reaches_whom_and_find_a_broken_way_and_nat() {
+fn the_reachability_pods_print_their_matrix_and_find_a_broken_path_and_nat() {
     cluster(3, |lab| {
         furnish(lab)?;
         let well = ["9 of 9", "IPv6", "ok: each of 3 pods reaches all"];

@@ -14,7 +14,7 @@ use super::attachment::{addresses, changed, fails, world};
 use super::stage::{alone, bare, held, ranges, setting, warm};
 
 #[test]
-fn p6_d15_a_second_interface_is_as_good_as_the_first_and_each_outlives_the_other() {
+fn p6_d15_a_second_interface_works_as_the_first_and_each_survives_the_others_del() {
     for goes in ["eth0", "net1"] {
         scene(1, |lab| {
             let (host, pod, path) = bare(lab, "p1")?;
@@ -72,7 +72,7 @@ fn p6_d15_a_second_interface_is_as_good_as_the_first_and_each_outlives_the_other
 }
 
 #[test]
-fn p9_check_and_del_take_any_path_to_the_namespace() {
+fn p9_check_and_del_accept_any_path_to_the_namespace() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let process = pod.start("sleep", Command::new("sleep").arg("100"))?;
@@ -89,7 +89,7 @@ fn p9_check_and_del_take_any_path_to_the_namespace() {
 }
 
 #[test]
-fn p10_e14_an_interface_has_the_name_that_was_asked_for_or_there_is_none() {
+fn p10_e14_an_interface_has_the_requested_name_or_there_is_none() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         for name in ["eth%d", "sixteen--letters", "a b", "a/b", ".", "all"] {
@@ -105,7 +105,7 @@ fn p10_e14_an_interface_has_the_name_that_was_asked_for_or_there_is_none() {
 }
 
 #[test]
-fn p11_b7_b9_both_ends_have_the_mtu_of_the_way_out_and_addresses_that_udev_leaves_alone() {
+fn p11_b7_b9_both_ends_have_the_uplinks_mtu_and_macs_that_udev_leaves_alone() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         host.run("ip", &["link", "set", "eth0", "mtu", "1337"])?;
@@ -137,7 +137,7 @@ fn p11_b7_b9_both_ends_have_the_mtu_of_the_way_out_and_addresses_that_udev_leave
 }
 
 #[test]
-fn p12_the_loopback_may_be_down_or_up_or_about_to_come_up() {
+fn p12_the_loopback_may_be_down_or_up_or_coming_up() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         for lo in ["down", "up", "both"] {
@@ -165,7 +165,7 @@ fn p12_the_loopback_may_be_down_or_up_or_about_to_come_up() {
 }
 
 #[test]
-fn p13_b3_b10_ipv6_works_where_it_was_off_and_stays_when_the_interface_goes_down() {
+fn p13_b3_b10_ipv6_works_where_it_was_disabled_and_survives_a_link_down() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         pod.run(
@@ -193,7 +193,7 @@ fn p13_b3_b10_ipv6_works_where_it_was_off_and_stays_when_the_interface_goes_down
 }
 
 #[test]
-fn p13_ipv4_alone_needs_no_ipv6_of_the_kernel() {
+fn p13_ipv4_alone_needs_no_ipv6_in_the_kernel() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let without = host.apart(|| {
@@ -213,7 +213,7 @@ fn p13_ipv4_alone_needs_no_ipv6_of_the_kernel() {
 }
 
 #[test]
-fn p16_p17_the_pod_has_the_routes_of_the_configuration_and_no_others() {
+fn p16_p17_the_pod_has_the_configured_routes_and_no_others() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let routes = |family: &str| -> Outcome<Vec<String>> {

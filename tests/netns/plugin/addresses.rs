@@ -1,4 +1,4 @@
-//! Which addresses an ADD gives: out of ranges, by wish, in turn, and never one twice.
+//! Which addresses an ADD assigns: from ranges, on request, in order, and never one twice.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::attachment::{addresses, changed, fails, unchanged, world};
 use super::stage::{alone, at_once, bare, held, ranges};
 
 #[test]
-fn p7_l21_networks_know_nothing_of_one_another_and_never_give_one_address_twice() {
+fn p7_l21_networks_are_independent_and_never_assign_one_address_twice() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let first = Call::new("ADD", "p1", &path, &alone("1.1.0"));
@@ -37,7 +37,7 @@ fn p7_l21_networks_know_nothing_of_one_another_and_never_give_one_address_twice(
 }
 
 #[test]
-fn p8_a10_a11_i6_i7_i9_x7_what_a_pod_wishes_it_gets_or_is_told_why_not() {
+fn p8_a10_a11_i6_i7_i9_x7_a_requested_address_or_mac_is_assigned_or_the_error_says_why_not() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let (_, second, second_path) = bare(lab, "p2")?;
@@ -85,7 +85,7 @@ fn p8_a10_a11_i6_i7_i9_x7_what_a_pod_wishes_it_gets_or_is_told_why_not() {
 }
 
 #[test]
-fn i3_i12_i13_a_whole_range_is_given_out_at_once_and_what_dead_pods_hold_with_it() {
+fn i3_i12_i13_a_whole_range_is_assigned_concurrently_including_leases_of_dead_pods() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let five = ranges(json!([[{"subnet": "10.7.0.0/29"}], [{"subnet": "fd00:7::/64"}]]));
@@ -121,7 +121,7 @@ fn i3_i12_i13_a_whole_range_is_given_out_at_once_and_what_dead_pods_hold_with_it
 }
 
 #[test]
-fn i10_i11_ranges_of_the_runtime_come_before_those_of_the_network() {
+fn i10_i11_ranges_of_the_runtime_come_before_the_configured_ones() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let mut both = alone("1.1.0");
@@ -152,7 +152,7 @@ fn i10_i11_ranges_of_the_runtime_come_before_those_of_the_network() {
 }
 
 #[test]
-fn b2_an_address_that_was_anothers_a_moment_ago_is_reached_at_once() {
+fn b2_a_reused_address_is_reached_at_once() {
     scene(1, |lab| {
         let (host, friend, friends_path) = bare(lab, "friend")?;
         Call::new("ADD", "friend", &friends_path, &alone("1.0.0")).execute(&host)?.result()?;
@@ -173,7 +173,7 @@ fn b2_an_address_that_was_anothers_a_moment_ago_is_reached_at_once() {
 }
 
 #[test]
-fn l20_b22_an_add_costs_the_same_however_many_pods_there_are() {
+fn l20_b22_the_duration_of_an_add_does_not_depend_on_the_number_of_pods() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let wide = ranges(json!([[{"subnet": "10.0.0.0/8"}]]));

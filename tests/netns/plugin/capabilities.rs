@@ -55,7 +55,7 @@ fn elements(host: &Host) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn f4_b15_a_port_of_the_node_leads_to_the_pod_from_everywhere_until_del() {
+fn f4_b15_a_host_port_leads_to_the_pod_from_everywhere_until_del() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (inside, path) = pod(&host, "p1")?;
@@ -102,7 +102,7 @@ fn with_result(add: &Call, verb: &str, result: &Value) -> Call {
 }
 
 #[test]
-fn a_port_of_the_node_leads_to_the_first_of_a_pods_addresses_of_a_family() {
+fn a_host_port_leads_to_the_pods_first_address_of_a_family() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (inside, path) = pod(&host, "p1")?;
@@ -123,7 +123,7 @@ fn a_port_of_the_node_leads_to_the_first_of_a_pods_addresses_of_a_family() {
 }
 
 #[test]
-fn a_host_port_that_is_taken_fails_by_name_and_changes_nothing() {
+fn a_host_port_in_use_fails_by_name_and_changes_nothing() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let ports = |ports: Value| configuration(&json!({"portMappings": ports}));
@@ -153,7 +153,7 @@ fn a_host_port_that_is_taken_fails_by_name_and_changes_nothing() {
 }
 
 #[test]
-fn b17_a_firewall_that_somebody_flushed_is_made_whole_for_every_pod() {
+fn b17_a_flushed_firewall_is_restored_for_every_pod() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let mut masquerading = configuration(&json!({}));
@@ -189,7 +189,7 @@ fn b17_a_firewall_that_somebody_flushed_is_made_whole_for_every_pod() {
 }
 
 #[test]
-fn f8_b16_what_leaves_the_network_bears_the_nodes_address_and_nothing_else_does() {
+fn f8_b16_only_traffic_that_leaves_the_network_is_masqueraded() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let mut masquerading = configuration(&json!({}));
@@ -213,7 +213,7 @@ fn f8_b16_what_leaves_the_network_bears_the_nodes_address_and_nothing_else_does(
 }
 
 #[test]
-fn f7_h7_a_pod_is_shaped_as_wished_and_check_says_when_it_is_not() {
+fn f7_h7_a_pod_is_shaped_as_requested_and_check_reports_when_it_is_not() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let qdiscs = || look(&host, "tc", &["-j", "qdisc", "show"]);
@@ -246,7 +246,7 @@ fn f7_h7_a_pod_is_shaped_as_wished_and_check_says_when_it_is_not() {
 }
 
 #[test]
-fn i7_a10_a11_addresses_are_those_that_the_runtime_asks_for() {
+fn i7_a10_a11_addresses_are_those_that_the_runtime_requests() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (inside, path) = pod(&host, "p1")?;

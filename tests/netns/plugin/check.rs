@@ -35,7 +35,7 @@ impl Attached {
     /// Detaches and attaches it again, whatever has become of it.
     fn again(&mut self) -> Outcome {
         self.call("DEL").execute(&self.host)?.silent()?;
-        // Somebody else's interface in its place is not DEL's to remove.
+        // A foreign interface in its place is not DEL's to remove.
         self.pod.run("sh", &["-c", "ip link delete eth0 2>/dev/null || :"])?;
         self.result = self.call("ADD").execute(&self.host)?.result()?;
         Ok(())
@@ -60,7 +60,7 @@ impl Attached {
 }
 
 #[test]
-fn q1_q8_q12_right_after_add_all_is_well_in_every_version() {
+fn q1_q8_q12_check_right_after_add_succeeds_in_every_version() {
     for version in ["0.4.0", "1.0.0", "1.1.0"] {
         scene(1, |lab| {
             let mut attached = Attached::new(lab, &alone(version))?;
@@ -74,7 +74,7 @@ fn q1_q8_q12_right_after_add_all_is_well_in_every_version() {
 }
 
 #[test]
-fn q2_q3_q4_a_check_that_has_nothing_to_compare_fails() {
+fn q2_q3_q4_a_check_with_nothing_to_compare_fails() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.1.0"))?;
         let call = attached.call("CHECK");
@@ -129,7 +129,7 @@ fn is_told(damages: &[Damage]) {
 }
 
 #[test]
-fn q5_q10_a_damaged_interface_is_told_and_left_as_it_is() {
+fn q5_q10_a_damaged_interface_is_reported_and_not_repaired() {
     is_told(&[
         ("deleted", IN_POD, "ip link delete eth0", "eth0 in the pod has gone"),
         ("renamed", IN_POD, "ip link set eth0 down; ip link set eth0 name eth9", "eth0 in the pod has gone"),
@@ -154,7 +154,7 @@ fn q5_q10_a_damaged_interface_is_told_and_left_as_it_is() {
 }
 
 #[test]
-fn q5_q10_a_lost_address_or_route_of_the_pod_is_told_and_left_as_it_is() {
+fn q5_q10_a_lost_address_or_route_of_the_pod_is_reported_and_not_repaired() {
     is_told(&[
         ("IPv4 address", IN_POD, "ip -4 address flush dev eth0", "lost address 10.7.0."),
         ("IPv6 address", IN_POD, "ip -6 address flush dev eth0 scope global", "lost address fd00:7::"),
@@ -171,7 +171,7 @@ fn q5_q10_a_lost_address_or_route_of_the_pod_is_told_and_left_as_it_is() {
 }
 
 #[test]
-fn q5_q10_a_damaged_way_to_the_pod_is_told_and_left_as_it_is() {
+fn q5_q10_a_damaged_route_to_the_pod_is_reported_and_not_repaired() {
     is_told(&[
         ("IPv4 route", ON_HOST, "ip -4 route flush proto 113", "lost its route to 10.7.0."),
         ("IPv6 route", ON_HOST, "ip -6 route flush proto 113", "lost its route to fd00:7::"),
@@ -207,7 +207,7 @@ fn q5_q10_a_damaged_way_to_the_pod_is_told_and_left_as_it_is() {
 }
 
 #[test]
-fn q6_q7_h7_what_others_have_put_beside_it_is_no_damage() {
+fn q6_q7_h7_foreign_additions_are_no_defect() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.1.0"))?;
         let more = "
@@ -261,7 +261,7 @@ fn q6_q7_h7_what_others_have_put_beside_it_is_no_damage() {
 }
 
 #[test]
-fn q9_after_del_there_is_nothing_that_could_be_well() {
+fn q9_check_after_del_fails() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.1.0"))?;
         attached.call("DEL").execute(&attached.host)?.silent()?;
@@ -274,7 +274,7 @@ fn q9_after_del_there_is_nothing_that_could_be_well() {
 }
 
 #[test]
-fn q11_what_add_was_asked_for_is_not_asked_for_again() {
+fn q11_the_requests_of_add_are_not_repeated_by_check() {
     scene(1, |lab| {
         let mut wished = alone("1.1.0");
         wished["capabilities"] = json!({"ips": true, "mac": true});
@@ -293,7 +293,7 @@ fn q11_what_add_was_asked_for_is_not_asked_for_again() {
 }
 
 #[test]
-fn q13_l11_an_empty_pod_under_the_same_path_is_not_the_one_that_was_attached() {
+fn q13_l11_an_empty_pod_at_the_same_path_is_not_the_attached_one() {
     scene(1, |lab| {
         let mut attached = Attached::new(lab, &alone("1.1.0"))?;
         // The kernel takes the pair away with the namespace; a runtime makes the next one.

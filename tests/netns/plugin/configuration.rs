@@ -9,7 +9,7 @@ use super::protocol::{VERBS, of_verb};
 use super::stage::{alone, bare, held};
 
 #[test]
-fn c3_c6_v13_a_configuration_is_read_and_judged_before_the_verb() {
+fn c3_c6_v13_the_configuration_is_validated_before_the_verb() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         for verb in ["ADD", "DEL", "CHECK", "GC", "STATUS", "RENAME"] {
@@ -28,7 +28,7 @@ fn c3_c6_v13_a_configuration_is_read_and_judged_before_the_verb() {
 }
 
 #[test]
-fn c7_c8_c11_c16_c17_f1_f9_what_is_not_meant_for_podwire_changes_nothing() {
+fn c7_c8_c11_c16_c17_f1_f9_keys_that_are_not_meant_for_podwire_change_nothing() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let mut plain = alone("1.1.0");
@@ -90,7 +90,7 @@ fn c7_c8_c11_c16_c17_f1_f9_what_is_not_meant_for_podwire_changes_nothing() {
 }
 
 #[test]
-fn c12_a_configuration_may_be_as_long_as_it_likes() {
+fn c12_a_configuration_may_be_of_any_length() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let annotation = "x".repeat(2 << 20);
@@ -117,7 +117,7 @@ fn c12_a_configuration_may_be_as_long_as_it_likes() {
 }
 
 #[test]
-fn c18_the_last_of_two_keys_counts_and_escapes_are_read() {
+fn c18_the_last_of_repeated_keys_counts_and_escapes_are_decoded() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));

@@ -47,7 +47,7 @@ impl Attached {
 }
 
 #[test]
-fn d6_a_path_that_has_become_something_else_does_not_keep_it() {
+fn d6_a_path_that_is_no_namespace_any_more_does_not_stop_del() {
     for path in ["/run/netns/plain", "/run/netns", "/proc/self/ns/mnt", "/proc/999999/ns/net", "/run/pipe", "/dev/null"]
     {
         scene(1, |lab| {
@@ -60,14 +60,14 @@ fn d6_a_path_that_has_become_something_else_does_not_keep_it() {
 }
 
 #[test]
-fn d7_d15_an_interface_of_that_name_in_another_namespace_is_another() {
+fn d7_d15_an_interface_of_that_name_in_another_namespace_is_kept() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         let (other, path) = attached.host.pod("other")?;
         let add = Call::new("ADD", "other", &path, &alone("1.0.0"));
         add.execute(&attached.host)?.result()?;
         let kept = world(&attached.host, &[&other])?;
-        // The number of a process that had ended was given again: the path now leads to somebody else, or to the node.
+        // The number of a process that had ended was given again: the path now leads to another pod, or to the node.
         for netns in [path.display().to_string(), "/proc/self/ns/net".into()] {
             let again = attached.add.clone().execute(&attached.host)?;
             check(again.code.is_some(), || format!("{again:?}"))?;
@@ -84,7 +84,7 @@ fn d7_d15_an_interface_of_that_name_in_another_namespace_is_another() {
 }
 
 #[test]
-fn d8_h8_h9_what_has_gone_already_has_gone() {
+fn d8_h8_h9_what_is_already_gone_is_no_error() {
     let ways: [(&str, &str, bool); 5] = [
         ("the interface", "ip link delete eth0", true),
         ("its addresses and routes", "ip address flush dev eth0; ip route flush dev eth0; ip link set eth0 down", true),
@@ -110,7 +110,7 @@ fn d8_h8_h9_what_has_gone_already_has_gone() {
 }
 
 #[test]
-fn d9_d10_d11_d12_a12_the_key_is_all_that_del_goes_by() {
+fn d9_d10_d11_d12_a12_del_needs_only_the_attachments_key() {
     scene(1, |lab| {
         let mut rich = alone("1.0.0");
         rich["capabilities"] = json!({"portMappings": true, "ips": true});
@@ -170,7 +170,7 @@ fn d9_d10_d11_d12_a12_the_key_is_all_that_del_goes_by() {
 }
 
 #[test]
-fn d13_d14_an_address_stays_held_while_it_is_routed_to_a_device_that_does_not_go() {
+fn d13_d14_an_address_stays_reserved_while_it_is_routed_to_a_device_that_cannot_be_removed() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         let holds = held(&attached.host);
@@ -185,7 +185,7 @@ fn d13_d14_an_address_stays_held_while_it_is_routed_to_a_device_that_does_not_go
 }
 
 #[test]
-fn d16_f6_a_late_del_takes_nothing_from_whoever_has_the_address_now() {
+fn d16_f6_a_late_del_does_not_touch_the_new_owner_of_the_address() {
     scene(1, |lab| {
         let one = changed(&alone("1.0.0"), "/ipam/ranges", json!([[{"subnet": "10.7.0.0/30"}]]));
         let attached = Attached::new(lab, &one)?;
@@ -236,7 +236,7 @@ fn d17_l12_del_works_on_a_full_disk_and_without_a_ledger() {
 }
 
 #[test]
-fn d18_t4_del_while_add_is_under_way_waits_for_it_and_leaves_nothing() {
+fn d18_t4_del_during_add_waits_for_it_and_leaves_nothing() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         attached.del().execute(&attached.host)?.silent()?;
@@ -248,7 +248,7 @@ fn d18_t4_del_while_add_is_under_way_waits_for_it_and_leaves_nothing() {
             let (added, deleted) = (add.answer()?, del.answer()?);
             deleted.silent()?;
             added.result()?;
-            // Whichever had its turn first.
+            // Whichever had the lock first.
             attached.del().execute(&attached.host)?.silent()?;
             check(held(&attached.host).is_empty(), || format!("round {round}: {:?}", held(&attached.host)))?;
         }
@@ -257,7 +257,7 @@ fn d18_t4_del_while_add_is_under_way_waits_for_it_and_leaves_nothing() {
 }
 
 #[test]
-fn d19_b23_a_record_of_this_version_is_one_for_every_version_after_it() {
+fn d19_b23_records_of_this_version_are_read_by_every_later_one() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         let host = &attached.host;
@@ -277,7 +277,7 @@ fn d19_b23_a_record_of_this_version_is_one_for_every_version_after_it() {
 }
 
 #[test]
-fn d20_l9_del_answers_in_a_moment_and_nobody_keeps_its_output_open() {
+fn d20_l9_del_answers_quickly_and_no_child_keeps_its_output_open() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         for _ in 0..10 {
@@ -296,7 +296,7 @@ fn d20_l9_del_answers_in_a_moment_and_nobody_keeps_its_output_open() {
 }
 
 #[test]
-fn d1_b1_when_del_has_answered_nobody_can_tell_that_the_pod_was_there() {
+fn d1_b1_after_del_there_is_no_trace_of_the_pod() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         let (host, pod) = (&attached.host, &attached.pod);
@@ -339,7 +339,7 @@ fn d1_b1_when_del_has_answered_nobody_can_tell_that_the_pod_was_there() {
 }
 
 #[test]
-fn d5_the_namespace_can_go_as_soon_as_del_has_answered() {
+fn d5_the_namespace_can_be_removed_as_soon_as_del_has_answered() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));

@@ -79,7 +79,7 @@ fn call(verb: &str, path: &Path, configuration: &Value) -> Call {
 }
 
 #[test]
-fn c15_r20_another_plugin_gives_addresses_and_is_called_for_every_verb() {
+fn c15_r20_another_ipam_plugin_assigns_addresses_and_is_called_for_every_verb() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let other = Other::install(&host)?;
@@ -129,7 +129,7 @@ fn c15_r20_another_plugin_gives_addresses_and_is_called_for_every_verb() {
 }
 
 #[test]
-fn c15_one_that_is_not_there_is_told_with_key_and_value() {
+fn c15_a_missing_ipam_plugin_is_reported_with_key_and_value() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         for verb in ["ADD", "STATUS"] {
@@ -146,7 +146,7 @@ fn c15_one_that_is_not_there_is_told_with_key_and_value() {
 }
 
 #[test]
-fn t2_r4_t6_an_add_that_fails_gives_back_what_the_other_plugin_gave() {
+fn t2_r4_t6_a_failed_add_releases_what_the_ipam_plugin_assigned() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let other = Other::install(&host)?;
@@ -191,7 +191,7 @@ fn t2_r4_t6_an_add_that_fails_gives_back_what_the_other_plugin_gave() {
 }
 
 #[test]
-fn d13_x11_a_del_that_the_other_plugin_refuses_has_done_its_own_part() {
+fn d13_x11_a_del_that_the_ipam_plugin_fails_has_done_its_own_part() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let other = Other::install(&host)?;
@@ -215,7 +215,7 @@ fn d13_x11_a_del_that_the_other_plugin_refuses_has_done_its_own_part() {
 }
 
 #[test]
-fn g13_q14_s6_s10_what_the_other_plugin_says_against_it_is_passed_on() {
+fn g13_q14_s6_s10_errors_of_the_ipam_plugin_are_passed_on() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let other = Other::install(&host)?;

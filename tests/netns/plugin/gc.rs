@@ -50,7 +50,7 @@ fn sorted<const N: usize>(devices: [&String; N]) -> Vec<String> {
 }
 
 #[test]
-fn g1_g4_g5_g7_g10_g15_what_is_not_valid_goes_whole_and_the_rest_stays_whole() {
+fn g1_g4_g5_g7_g10_g15_stale_attachments_are_removed_and_valid_ones_stay_intact() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (pod, first, _) = attach(&host, "a", "eth0", "net")?;
@@ -64,7 +64,7 @@ fn g1_g4_g5_g7_g10_g15_what_is_not_valid_goes_whole_and_the_rest_stays_whole() {
         same("GC", &before, &world(&host, &[&pod])?)?;
         unchanged("a second GC", &host, &[&pod], &gc(valid(&[("a", "eth0")])))?.silent()?;
 
-        // What was freed is given again, when its turn comes.
+        // A released address is assigned again, after all others.
         let (_, second, result) = attach(&host, "c", "eth0", "net")?;
         check(addresses(&result)?[0].to_string() == "10.7.0.5", || result.to_string())?;
         let (_, other, _) = attach(&host, "a", "eth0", "other")?;
@@ -85,7 +85,7 @@ fn g1_g4_g5_g7_g10_g15_what_is_not_valid_goes_whole_and_the_rest_stays_whole() {
 }
 
 #[test]
-fn g2_g3_g11_a_list_that_is_empty_is_everything_and_one_that_is_missing_is_nothing() {
+fn g2_g3_g11_an_empty_list_removes_everything_and_a_missing_one_nothing() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         for (number, none) in [json!([]), Value::Null].into_iter().enumerate() {
@@ -108,7 +108,7 @@ fn g2_g3_g11_a_list_that_is_empty_is_everything_and_one_that_is_missing_is_nothi
 }
 
 #[test]
-fn g6_d13_x11_what_cannot_be_taken_away_does_not_keep_the_rest() {
+fn g6_d13_x11_what_cannot_be_removed_does_not_stop_the_rest() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         // A mount point cannot be removed: the record of the first stays, whatever is done.
@@ -137,7 +137,7 @@ fn g6_d13_x11_what_cannot_be_taken_away_does_not_keep_the_rest() {
 }
 
 #[test]
-fn g7_a_network_that_never_was_is_no_error() {
+fn g7_gc_of_an_unknown_network_is_no_error() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         unchanged("GC of nothing", &host, &[], &gc(json!([])))?.silent()?;
@@ -146,7 +146,7 @@ fn g7_a_network_that_never_was_is_no_error() {
 }
 
 #[test]
-fn g8_i12_what_has_no_record_goes_too() {
+fn g8_i12_leftovers_without_a_record_are_removed_too() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (pod, first, _) = attach(&host, "a", "eth0", "net")?;
@@ -160,22 +160,22 @@ fn g8_i12_what_has_no_record_goes_too() {
             "cd /run/podwire/net; mv attachments ../kept; mkdir attachments
              for record in ../kept/*; do grep -q '\"container\":\"a\"' $record && mv $record attachments; done; rm -r ../kept
              ln -s ../attachments/0123456789abcdef claims/10.7.0.14; echo half > writing
-             ip link set {alike} alias 'net2: default/c'; ip link add pwstranger type bridge; ip link set pwstranger alias 'net: x'"
+             ip link set {alike} alias 'net2: default/c'; ip link add pwforeign type bridge; ip link set pwforeign alias 'net: x'"
         );
         host.run("sh", &["-ec", &damage])?;
         check(held(&host).len() == 8, || format!("{:?}", held(&host)))?;
         gc(valid(&[("a", "eth0")])).execute(&host)?.silent()?;
-        check(devices(&host)? == sorted([&first, &other, &alike, &"pwstranger".into()]), || {
+        check(devices(&host)? == sorted([&first, &other, &alike, &"pwforeign".into()]), || {
             format!("{:?}", devices(&host))
         })?;
-        host.run("ip", &["link", "delete", "pwstranger"])?;
+        host.run("ip", &["link", "delete", "pwforeign"])?;
         host.run("ip", &["link", "delete", &alike])?;
         same("GC", &before, &world(&host, &[&pod, &other_pod])?)
     });
 }
 
 #[test]
-fn g9_a_damaged_record_of_a_valid_attachment_costs_it_nothing() {
+fn g9_a_valid_attachment_survives_a_damaged_record() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (pod, _, _) = attach(&host, "a", "eth0", "net")?;
@@ -195,7 +195,7 @@ fn g9_a_damaged_record_of_a_valid_attachment_costs_it_nothing() {
 }
 
 #[test]
-fn g12_g14_a_long_and_odd_list_is_read_in_a_moment() {
+fn g12_g14_a_long_and_odd_list_is_read_quickly() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (pod, _, _) = attach(&host, "a", "eth0", "net")?;
@@ -222,7 +222,7 @@ fn g12_g14_a_long_and_odd_list_is_read_in_a_moment() {
 }
 
 #[test]
-fn g16_t4_what_a_killed_add_left_is_dels_affair_already() {
+fn g16_t4_leftovers_of_a_killed_add_are_cleaned_up_by_del_alone() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         attach(&host, "warm", "eth0", "net")?;

@@ -12,7 +12,7 @@ use super::attachment::{fails, outer, unchanged};
 use super::stage::{alone, bare, held, ranges, setting, warm};
 
 #[test]
-fn p14_forwarding_is_turned_on_for_the_families_that_need_it_and_left_alone_where_it_is_on() {
+fn p14_forwarding_is_enabled_for_the_families_in_use_and_not_written_where_it_is_on() {
     const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
@@ -48,19 +48,19 @@ fn p14_forwarding_is_turned_on_for_the_families_that_need_it_and_left_alone_wher
 }
 
 #[test]
-fn p15_b17_b20_nothing_of_anybody_else_changes_on_the_host() {
+fn p15_b17_b20_nothing_foreign_changes_on_the_host() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         warm(&host, &path)?;
         let settings =
             "cd /proc/sys/net && grep -rs . ipv4/conf ipv6/conf ipv4/ip_forward ipv4/neigh | grep -v /pw | sort";
-        let strangers = "
+        let foreign = "
             ip link add br7 type veth peer name br8; ip address add 203.0.113.1/24 dev br7; ip link set br7 up; ip link set br8 up
             ip route add 198.51.100.0/24 via 203.0.113.2; ip rule add from 203.0.113.9 table 77
             ip neighbour add 203.0.113.7 lladdr 02:00:00:00:00:07 dev br7
-            nft add table inet stranger; nft add chain inet stranger forward '{ type filter hook forward priority 0; policy drop; }'
-            nft add rule inet stranger forward meta mark 0x2000 accept";
-        host.run("sh", &["-ec", strangers])?;
+            nft add table inet foreign; nft add chain inet foreign forward '{ type filter hook forward priority 0; policy drop; }'
+            nft add rule inet foreign forward meta mark 0x2000 accept";
+        host.run("sh", &["-ec", foreign])?;
         let before = (state(&host)?, host.run("sh", &["-c", settings])?);
         let result = Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
         let mut after = state(&host)?;
@@ -97,7 +97,7 @@ fn h3_h4_an_interface_of_an_earlier_plugin_is_not_taken_over() {
 }
 
 #[test]
-fn b5_an_advertised_default_route_outlives_the_forwarding_that_add_turns_on() {
+fn b5_an_advertised_default_route_survives_forwarding_that_add_enables() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let advertised = "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip -6 route delete default
@@ -110,7 +110,7 @@ fn b5_an_advertised_default_route_outlives_the_forwarding_that_add_turns_on() {
 }
 
 #[test]
-fn l11_b18_reboots_free_everything_and_no_del_is_missed() {
+fn l11_b18_reboots_free_every_address_without_a_del() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let five = ranges(json!([[{"subnet": "10.7.0.0/29"}]]));
@@ -147,7 +147,7 @@ fn l11_b18_reboots_free_everything_and_no_del_is_missed() {
 }
 
 #[test]
-fn l12_x7_a_state_directory_that_cannot_be_written_fails_an_add_and_nothing_else_happens() {
+fn l12_x7_an_unwritable_state_directory_fails_the_add_and_changes_nothing() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         warm(&host, &path)?;
@@ -191,7 +191,7 @@ fn l12_x7_a_state_directory_that_cannot_be_written_fails_an_add_and_nothing_else
 }
 
 #[test]
-fn l14_a_strangers_device_of_that_name_is_left_alone() {
+fn l14_a_foreign_device_of_that_name_is_kept() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));

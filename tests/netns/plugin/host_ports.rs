@@ -281,7 +281,7 @@ fn a_host_port_leads_to_its_pod_from_everywhere() {
 }
 
 #[test]
-fn a_host_port_of_one_address_goes_before_one_of_all() {
+fn a_host_port_of_one_address_has_precedence_over_one_of_all() {
     play(|node, outside, [wild, specific]| {
         let _servers = [wild.serve()?, specific.serve()?];
         for family in FAMILIES {
@@ -302,7 +302,7 @@ fn a_host_port_of_one_address_goes_before_one_of_all() {
 }
 
 #[test]
-fn a_flow_that_began_before_follows_the_host_port_when_it_is_forgotten() {
+fn an_older_flow_follows_the_host_port_once_its_conntrack_entry_is_deleted() {
     play(|node, outside, [before, after]| {
         let _servers = [before.serve()?, after.serve()?];
         for family in FAMILIES {
@@ -345,7 +345,7 @@ fn a_flow_that_began_before_follows_the_host_port_when_it_is_forgotten() {
 }
 
 #[test]
-fn nobody_reaches_what_listens_on_the_nodes_127_0_0_1() {
+fn services_on_the_nodes_loopback_cannot_be_reached() {
     play(|node, outside, [pod, _]| {
         let _own = Server::start(node, "node", LOOPBACK, 9)?;
         // On whoever asks, 127.0.0.1 is made to be somewhere else.
@@ -375,7 +375,7 @@ fn nobody_reaches_what_listens_on_the_nodes_127_0_0_1() {
 }
 
 #[test]
-fn pods_that_ask_for_it_leave_their_network_under_the_nodes_address() {
+fn pods_that_ask_for_masquerade_leave_with_the_nodes_address() {
     play(|node, outside, [pod, neighbour]| {
         let _servers = [neighbour.serve()?];
         let _outside = Server::start(outside, "outside", Ipv6Addr::UNSPECIFIED, HOST_PORT)?;
@@ -406,7 +406,7 @@ fn pods_that_ask_for_it_leave_their_network_under_the_nodes_address() {
 }
 
 /// What docker, kube-proxy and firewalld have in tables of their own, and somebody in ours.
-const STRANGERS: &str = "
+const FOREIGN: &str = "
     table ip nat {
         chain DOCKER { iifname \"docker0\" return; }
         chain PREROUTING { type nat hook prerouting priority dstnat; fib daddr type local jump DOCKER; }
@@ -427,11 +427,11 @@ const STRANGERS: &str = "
 ";
 
 #[test]
-fn strangers_keep_their_tables_and_what_they_have_in_ours() {
+fn foreign_tables_and_foreign_rules_in_ours_are_kept() {
     play(|node, outside, [pod, _]| {
         let _server = pod.serve()?;
-        node.enter(|| std::fs::write("/run/strangers.nft", STRANGERS)).map_err(|error| error.to_string())?;
-        node.run("nft", &["-f", "/run/strangers.nft"])?;
+        node.enter(|| std::fs::write("/run/foreign.nft", FOREIGN)).map_err(|error| error.to_string())?;
+        node.run("nft", &["-f", "/run/foreign.nft"])?;
         let look = || -> Outcome<Vec<String>> {
             let lists: [&[&str]; 5] = [
                 &["list", "table", "ip", "nat"],
@@ -462,7 +462,7 @@ fn strangers_keep_their_tables_and_what_they_have_in_ours() {
         check(establish(node, &[])?.table, || "a rule too many passes".into())?;
         withdraw(node, &pod.host_ports())?;
         let after = look()?;
-        check(before == after, || format!("strangers had {before:#?} and have {after:#?}"))?;
+        check(before == after, || format!("foreign objects were {before:#?} and are {after:#?}"))?;
         node.run("nft", &["-j", "list", "table", "inet", "podwire"]).map(drop)
     });
 }
@@ -506,7 +506,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
 
 /// The time of a deletion grows with the size of the kernel's table, and not with each entry's share of user space.
 #[test]
-fn a_flow_is_forgotten_among_a_hundred_thousand() {
+fn one_flow_among_a_hundred_thousand_is_deleted() {
     play(|node, _, [pod, _]| {
         establish(node, &pod.host_ports())?;
         // A small machine tracks fewer.

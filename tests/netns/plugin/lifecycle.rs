@@ -18,7 +18,7 @@ fn failure(answer: &Answer) -> Outcome<(u64, String)> {
 }
 
 #[test]
-fn p1_p3_an_attachment_is_whole_on_both_sides() {
+fn p1_p3_an_attachment_is_complete_on_both_sides() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         for end in [&host, &pod] {
@@ -84,7 +84,7 @@ fn p1_p3_an_attachment_is_whole_on_both_sides() {
 }
 
 #[test]
-fn b4_neither_end_believes_advertisements_or_redirects_whatever_family_the_pod_has() {
+fn b4_neither_end_accepts_router_advertisements_or_redirects_in_either_family() {
     for (place, like) in FAMILIES.into_iter().enumerate() {
         scene(1, |lab| {
             let (host, pod, path) = bare(lab, "p1")?;
@@ -105,7 +105,7 @@ fn b4_neither_end_believes_advertisements_or_redirects_whatever_family_the_pod_h
 }
 
 #[test]
-fn l3_d18_calls_for_one_attachment_follow_one_another() {
+fn l3_d18_calls_for_one_attachment_are_serialised() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
@@ -129,8 +129,8 @@ fn l3_d18_calls_for_one_attachment_follow_one_another() {
             del.execute(&host)?.result()?;
             check(held(&host).is_empty(), || format!("round {round}: held {:?}", held(&host)))?;
         }
-        let turns = host.enter(|| std::fs::read_dir("/run/podwire/net/turns").unwrap().count());
-        check(turns == 0, || format!("{turns} files of turns are left"))
+        let locks = host.enter(|| std::fs::read_dir("/run/podwire/net/turns").unwrap().count());
+        check(locks == 0, || format!("{locks} lock files are left"))
     });
 }
 
@@ -160,7 +160,7 @@ fn p2_pods_of_a_node_and_the_node_reach_one_another_at_once() {
 }
 
 #[test]
-fn d1_d2_d4_d5_nothing_is_left_of_an_attachment_whatever_is_left_of_the_pod() {
+fn d1_d2_d4_d5_del_leaves_nothing_of_an_attachment_whatever_is_left_of_the_pod() {
     for gone in ["nothing", "the variable", "the path", "the namespace"] {
         for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
             scene(1, |lab| {
@@ -195,7 +195,7 @@ fn d1_d2_d4_d5_nothing_is_left_of_an_attachment_whatever_is_left_of_the_pod() {
 }
 
 #[test]
-fn d3_del_of_what_never_was_makes_nothing() {
+fn d3_del_of_an_unknown_attachment_creates_nothing() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let answer = Call::new("DEL", "p1", &path, &alone("1.0.0")).execute(&host)?;
@@ -205,7 +205,7 @@ fn d3_del_of_what_never_was_makes_nothing() {
 }
 
 #[test]
-fn p5_a_second_add_is_refused_and_the_first_attachment_stays_whole() {
+fn p5_a_second_add_is_rejected_and_the_first_attachment_stays_intact() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
@@ -228,7 +228,7 @@ fn p4_e19_t1_a_failed_add_changes_nothing() {
         add.execute(&host)?.result()?;
         add.clone().with("CNI_COMMAND", "DEL").execute(&host)?.result()?;
 
-        // Somebody else's eth0 in the pod; somebody else's route to the next address, the last step of the plan.
+        // A foreign eth0 in the pod; a foreign route to the next address, the last step of the plan.
         pod.run("ip", &["link", "add", "eth0", "type", "bridge"])?;
         let before = (state(&host)?, state(&pod)?);
         let (code, message) = failure(&add.execute(&host)?)?;
@@ -258,7 +258,7 @@ fn p4_e19_t1_a_failed_add_changes_nothing() {
 }
 
 #[test]
-fn an_address_that_somebody_routes_is_not_given() {
+fn an_address_with_a_foreign_route_is_not_assigned() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         for (family, address) in [("-4", "10.7.0.2/32"), ("-6", "fd00:7::2/128")] {
@@ -272,14 +272,14 @@ fn an_address_that_somebody_routes_is_not_given() {
         add.with("CNI_COMMAND", "DEL").execute(&host)?.result()?;
         for (family, address) in [("-4", "10.7.0.2"), ("-6", "fd00:7::2")] {
             let routes = look(&host, "ip", &[family, "-j", "route", "show", "proto", "static", address])?;
-            check(field(&routes, "dev") == ["lo"], || format!("the stranger's route: {routes}"))?;
+            check(field(&routes, "dev") == ["lo"], || format!("the foreign route: {routes}"))?;
         }
         check(held(&host).is_empty(), || format!("still held: {:?}", held(&host)))
     });
 }
 
 #[test]
-fn l8_what_a_killed_add_left_is_taken_over() {
+fn l8_leftovers_of_a_killed_add_are_taken_over() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
@@ -305,7 +305,7 @@ fn l8_what_a_killed_add_left_is_taken_over() {
 }
 
 #[test]
-fn v11_x1_the_program_says_what_it_is_and_errors_are_objects() {
+fn v11_x1_the_program_prints_what_it_is_and_errors_are_objects() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let call = Call::new("VERSION", "p1", &path, &alone("1.0.0"));
@@ -323,7 +323,7 @@ fn v11_x1_the_program_says_what_it_is_and_errors_are_objects() {
 }
 
 #[test]
-fn l1_a_crowd_gets_addresses_of_its_own_and_leaves_nothing() {
+fn l1_concurrent_adds_get_distinct_addresses_and_their_dels_leave_nothing() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let mut wide = alone("1.0.0");
@@ -353,7 +353,7 @@ fn l1_a_crowd_gets_addresses_of_its_own_and_leaves_nothing() {
 }
 
 #[test]
-fn the_conflist_of_the_daemon_is_one_that_the_plugin_takes() {
+fn the_plugin_accepts_the_conflist_of_the_daemon() {
     podwire_tests::lab::scene::cluster(1, |lab| {
         let configuration = configuration(&lab.nodes[0].host, CONFLISTS)?;
         check(configuration["mtu"] == 1450 && configuration["name"] == "podwire", || configuration.to_string())?;

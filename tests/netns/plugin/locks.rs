@@ -14,7 +14,7 @@ use super::attachment::{addresses, changed, fails, ledger, world};
 use super::stage::{alone, at_once, bare, held, ranges, warm};
 
 #[test]
-fn t3_t4_t6_a_failed_add_may_be_tried_again_or_deleted_and_holds_nothing_meanwhile() {
+fn t3_t4_t6_a_failed_add_holds_nothing_and_may_be_retried_or_deleted() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         warm(&host, &path)?;
@@ -38,7 +38,7 @@ fn t3_t4_t6_a_failed_add_may_be_tried_again_or_deleted_and_holds_nothing_meanwhi
 }
 
 #[test]
-fn t8_t9_a_namespace_that_goes_away_meanwhile_is_an_error_or_none_and_nothing_is_left() {
+fn t8_t9_a_namespace_that_vanishes_during_add_leaves_nothing() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "warm")?;
         warm(&host, &path)?;
@@ -69,7 +69,7 @@ fn t8_t9_a_namespace_that_goes_away_meanwhile_is_an_error_or_none_and_nothing_is
 }
 
 #[test]
-fn l3_l4_first_calls_at_once_on_a_host_where_nothing_is_yet() {
+fn l3_l4_the_first_calls_on_a_host_may_be_concurrent() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let mut other = ranges(json!([[{"subnet": "10.8.0.0/28"}], [{"subnet": "fd00:8::/64"}]]));
@@ -110,7 +110,7 @@ fn l3_l4_first_calls_at_once_on_a_host_where_nothing_is_yet() {
 }
 
 #[test]
-fn l2_whatever_is_done_in_whatever_order_ledger_and_kernel_agree() {
+fn l2_ledger_and_kernel_agree_after_any_sequence_of_calls() {
     const PODS: usize = 6;
     scene(1, |lab| {
         let mut pods = Vec::new();

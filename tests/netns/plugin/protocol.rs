@@ -31,7 +31,7 @@ pub(crate) const VERBS: [&str; 5] = ["ADD", "CHECK", "GC", "STATUS", "DEL"];
 pub(crate) const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 #[test]
-fn e4_e5_e8_e24_e25_h5_l15_l16_x8_a_life_needs_no_more_than_the_protocol_asks_for() {
+fn e4_e5_e8_e24_e25_h5_l15_l16_x8_an_attachments_life_needs_only_what_the_protocol_demands() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let configuration = alone("1.1.0");
@@ -86,7 +86,7 @@ fn e4_e5_e8_e24_e25_h5_l15_l16_x8_a_life_needs_no_more_than_the_protocol_asks_fo
 }
 
 #[test]
-fn e10_container_ids_of_every_runtime_have_devices_and_records_of_their_own() {
+fn e10_container_ids_of_every_runtime_get_distinct_devices_and_records() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let hex = "0123456789abcdef".repeat(4);
@@ -119,7 +119,7 @@ fn e10_container_ids_of_every_runtime_have_devices_and_records_of_their_own() {
 }
 
 #[test]
-fn e16_the_settings_of_an_interface_with_a_dot_in_its_name_are_its_own() {
+fn e16_an_interface_with_a_dot_in_its_name_has_its_own_sysctls() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0")).interface("eth0.100");
@@ -134,7 +134,7 @@ fn e16_the_settings_of_an_interface_with_a_dot_in_its_name_are_its_own() {
 }
 
 #[test]
-fn e17_a_name_that_cannot_be_one_is_told_before_anything_else() {
+fn e17_an_invalid_name_is_reported_before_anything_else() {
     scene(1, |lab| {
         let (host, _, _) = bare(lab, "p1")?;
         for verb in ["ADD", "DEL", "CHECK"] {
@@ -154,7 +154,7 @@ fn e17_a_name_that_cannot_be_one_is_told_before_anything_else() {
 }
 
 #[test]
-fn e20_the_own_namespace_is_taken_when_a_test_of_plugins_says_so() {
+fn e20_the_plugins_own_namespace_is_accepted_with_the_override() {
     scene(1, |lab| {
         let (host, _, _) = bare(lab, "p1")?;
         let own = Call::new("ADD", "own", Path::new("/proc/self/ns/net"), &alone("1.0.0")).interface("own0");
@@ -173,7 +173,7 @@ fn e20_the_own_namespace_is_taken_when_a_test_of_plugins_says_so() {
 }
 
 #[test]
-fn e21_e22_e23_x6_a_namespace_is_one_by_whatever_path_and_nothing_else_is() {
+fn e21_e22_e23_x6_any_path_to_a_namespace_is_accepted_and_nothing_else() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let name = path.display().to_string();
@@ -209,7 +209,7 @@ fn e21_e22_e23_x6_a_namespace_is_one_by_whatever_path_and_nothing_else_is() {
 }
 
 #[test]
-fn l18_b21_few_descriptors_a_strict_mask_and_no_other_program_are_enough() {
+fn l18_b21_few_descriptors_a_strict_umask_and_no_other_program_are_enough() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let call = Call::new("ADD", "p1", &path, &alone("1.1.0"));

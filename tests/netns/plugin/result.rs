@@ -34,7 +34,7 @@ fn keys(version: &str) -> [&'static [&'static str]; 4] {
 }
 
 #[test]
-fn n1_n2_r22_d22_every_version_is_answered_in_its_own_words() {
+fn n1_n2_r22_d22_every_version_is_answered_in_its_own_shape() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let asked = [("", "0.1.0"), ("null", "0.1.0")].into_iter().chain(VERSIONS.map(|version| (version, version)));
@@ -79,7 +79,7 @@ fn n1_n2_r22_d22_every_version_is_answered_in_its_own_words() {
 }
 
 #[test]
-fn n10_an_attachment_of_one_version_is_checked_and_detached_in_another() {
+fn n10_an_attachment_of_one_version_is_checked_and_deleted_in_another() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         for (made, unmade) in [("0.1.0", "1.1.0"), ("1.1.0", "0.1.0"), ("0.4.0", "1.0.0"), ("1.0.0", "0.3.1")] {
@@ -99,7 +99,7 @@ fn n10_an_attachment_of_one_version_is_checked_and_detached_in_another() {
 }
 
 #[test]
-fn h10_h11_n8_n9_r15_r16_r17_r19_r24_what_earlier_plugins_did_stays_as_they_said_it() {
+fn h10_h11_n8_n9_r15_r16_r17_r19_r24_results_of_earlier_plugins_are_kept_as_they_were() {
     for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
         scene(1, |lab| {
             let (host, _, path) = bare(lab, "p1")?;
@@ -152,7 +152,7 @@ fn h10_h11_n8_n9_r15_r16_r17_r19_r24_what_earlier_plugins_did_stays_as_they_said
 }
 
 #[test]
-fn r25_b11_b12_b13_the_result_is_what_the_kernel_has() {
+fn r25_b11_b12_b13_the_result_agrees_with_the_kernel() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let mut configuration = alone("1.1.0");
@@ -201,7 +201,7 @@ fn r25_b11_b12_b13_the_result_is_what_the_kernel_has() {
 }
 
 #[test]
-fn x3_x5_x6_x8_x9_b24_a_failure_is_one_object_of_one_line_with_a_code_of_the_list() {
+fn x3_x5_x6_x8_x9_b24_an_error_is_one_object_with_one_line_and_a_defined_code() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
@@ -239,7 +239,7 @@ fn x3_x5_x6_x8_x9_b24_a_failure_is_one_object_of_one_line_with_a_code_of_the_lis
 }
 
 #[test]
-fn x12_t7_an_answer_that_nobody_takes_undoes_what_it_told_of() {
+fn x12_t7_a_result_that_cannot_be_written_undoes_the_add() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.1.0"));

@@ -19,7 +19,7 @@ fn status(configuration: &Value) -> Call {
 }
 
 #[test]
-fn s1_s9_ready_before_and_after_the_first_add_and_never_a_trace_of_it() {
+fn s1_s9_status_succeeds_before_and_after_the_first_add_and_leaves_no_trace() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let files = || host.run("find", &["/run/podwire"]).unwrap_or_default();
@@ -37,7 +37,7 @@ fn s1_s9_ready_before_and_after_the_first_add_and_never_a_trace_of_it() {
 }
 
 #[test]
-fn s2_d17_a_state_directory_that_cannot_be_written_is_told() {
+fn s2_d17_an_unwritable_state_directory_is_reported() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.1.0"));
@@ -55,7 +55,7 @@ fn s2_d17_a_state_directory_that_cannot_be_written_is_told() {
 }
 
 #[test]
-fn s3_s5_a_node_that_does_not_forward_has_cut_its_pods_off_and_the_next_add_mends_it() {
+fn s3_s5_a_node_that_does_not_forward_is_limited_connectivity_and_the_next_add_resolves_it() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         // Without a pod it is no matter.
@@ -85,7 +85,7 @@ fn s3_s5_a_node_that_does_not_forward_has_cut_its_pods_off_and_the_next_add_mend
 }
 
 #[test]
-fn s4_a_range_that_is_full_is_no_reason_to_say_no() {
+fn s4_a_full_range_does_not_fail_status() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let small = changed(&alone("1.1.0"), "/ipam/ranges", json!([[{"subnet": "10.7.0.0/30"}]]));
@@ -97,7 +97,7 @@ fn s4_a_range_that_is_full_is_no_reason_to_say_no() {
 }
 
 #[test]
-fn s7_a_lock_that_somebody_holds_is_not_waited_for() {
+fn s7_status_does_not_wait_for_a_lock() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
@@ -115,7 +115,7 @@ fn s7_a_lock_that_somebody_holds_is_not_waited_for() {
 }
 
 #[test]
-fn s8_a_configuration_that_no_add_could_have_is_told() {
+fn s8_an_invalid_configuration_is_reported() {
     scene(1, |lab| {
         let (host, _, _) = bare(lab, "p1")?;
         let mut none = alone("1.1.0");

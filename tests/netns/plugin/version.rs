@@ -15,7 +15,7 @@ use super::protocol::VERSIONS;
 use super::stage::{alone, bare, held};
 
 #[test]
-fn v6_v7_v9_version_waits_for_nobody() {
+fn v6_v7_v9_version_does_not_wait_for_stdin() {
     scene(1, |lab| {
         let (host, _, _) = bare(lab, "p1")?;
         let mut call = Call::new("VERSION", "", Path::new(""), &json!({"cniVersion": "1.1.0"}));
@@ -45,7 +45,7 @@ fn v6_v7_v9_version_waits_for_nobody() {
 }
 
 #[test]
-fn v10_version_starts_no_other_process_and_is_quick() {
+fn v10_version_is_quick_and_starts_no_other_process() {
     scene(1, |lab| {
         let (host, _, _) = bare(lab, "p1")?;
         let call = Call::new("VERSION", "", Path::new(""), &json!({"cniVersion": "1.1.0"}));
@@ -88,7 +88,7 @@ fn v8_version_needs_no_state_no_lock_and_no_privilege() {
 }
 
 #[test]
-fn v12_e26_a_program_that_is_executed_to_see_what_it_is_says_its_version_first() {
+fn v12_e26_without_a_command_the_program_prints_its_version_first() {
     scene(1, |lab| {
         let (host, _, path) = bare(lab, "p1")?;
         let mut nothing = Call::new("", "", Path::new(""), &Value::Null).by("exec \"$0\" </dev/null");

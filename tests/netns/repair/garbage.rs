@@ -53,7 +53,7 @@ fn published(node: &Node, name: &str, port: u16) -> Outcome<std::path::PathBuf> 
 }
 
 #[test]
-fn pain01_pain02_pain03_what_dead_pods_hold_is_released_without_a_runtime_that_says_so() {
+fn leases_of_dead_pods_are_released_without_a_call_of_the_runtime() {
     scene(1, |lab| {
         daemon::start_with_settings(&mut lab.nodes[0], SETTINGS, &[])?;
         let living = lab.nodes[0].add_pod("living")?.host.clone();
@@ -86,7 +86,7 @@ fn pain01_pain02_pain03_what_dead_pods_hold_is_released_without_a_runtime_that_s
 }
 
 /// The file that is locked while an ADD or a DEL of the only attachment is under way.
-fn turn(host: &Host) -> Outcome<String> {
+fn lock_of(host: &Host) -> Outcome<String> {
     host.run("sh", &["-ec", "cd /run/podwire/podwire; echo $PWD/turns/$(ls attachments)"])
 }
 
@@ -96,10 +96,10 @@ fn a_pod_that_is_being_attached_is_never_released() {
         daemon::start_with_settings(&mut lab.nodes[0], SETTINGS, &[])?;
         let node = &lab.nodes[0];
         let path = published(node, "slow", 8080)?;
-        let turn = turn(&node.host)?;
+        let lock = lock_of(&node.host)?;
         // Somebody is at it, and has not made the device yet.
         let mut flock = std::process::Command::new("flock");
-        flock.args(["--no-fork", &turn, "sh", "-c", "echo locked; exec sleep infinity"]);
+        flock.args(["--no-fork", &lock, "sh", "-c", "echo locked; exec sleep infinity"]);
         let busy = node.host.start("an ADD", &mut flock)?;
         busy.wait_for("locked", SOON)?;
         node.host.run("ip", &["-n", "slow", "link", "delete", "eth0"])?;
@@ -115,7 +115,7 @@ fn a_pod_that_is_being_attached_is_never_released() {
 }
 
 #[test]
-fn a_runtime_that_does_not_answer_keeps_everything_and_is_told_of_once() {
+fn a_runtime_that_does_not_answer_keeps_everything_and_is_reported_once() {
     scene(1, |lab| {
         // A socket that nobody listens on any more.
         let host = lab.nodes[0].host.clone();
@@ -134,7 +134,7 @@ fn a_runtime_that_does_not_answer_keeps_everything_and_is_told_of_once() {
 }
 
 #[test]
-fn garbage_can_be_left_to_others() {
+fn garbage_collection_can_be_disabled() {
     scene(1, |lab| {
         daemon::start_with_settings(&mut lab.nodes[0], "garbage_after_seconds = 0\n", &[])?;
         let node = &lab.nodes[0];
@@ -145,7 +145,7 @@ fn garbage_can_be_left_to_others() {
 }
 
 #[test]
-fn pain20_a_node_that_comes_back_with_another_pod_cidr_has_no_leftover_in_its_way() {
+fn a_node_that_returns_with_another_pod_cidr_is_not_blocked_by_leftovers() {
     use podwire_tests::lab::membership::{Membership, pod_cidrs};
     scene(2, |lab| {
         daemon::start_with_settings(&mut lab.nodes[0], SETTINGS, &[])?;

@@ -22,7 +22,7 @@ fn with_pods(lab: &mut Lab) -> Outcome<Responder> {
 }
 
 #[test]
-fn pain23_an_address_that_is_rewritten_as_by_udev_is_set_back_every_time() {
+fn a_mac_that_is_rewritten_as_by_udev_is_restored_every_time() {
     cluster(2, |lab| {
         let _far = with_pods_of_a_cluster(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -42,7 +42,7 @@ fn with_pods_of_a_cluster(lab: &mut Lab) -> Outcome<Responder> {
 }
 
 #[test]
-fn pain24_a_device_that_is_removed_or_taken_away_comes_back_with_all_its_routes() {
+fn a_device_that_is_removed_or_moved_away_comes_back_with_all_its_routes() {
     cluster(2, |lab| {
         let _far = with_pods_of_a_cluster(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -60,7 +60,7 @@ fn pain24_a_device_that_is_removed_or_taken_away_comes_back_with_all_its_routes(
 }
 
 #[test]
-fn a_device_that_is_made_a_port_of_a_bridge_is_taken_out_of_it() {
+fn a_device_that_became_a_bridge_port_is_taken_out_of_the_bridge() {
     cluster(2, |lab| {
         let _far = with_pods_of_a_cluster(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -77,7 +77,7 @@ fn a_device_that_is_made_a_port_of_a_bridge_is_taken_out_of_it() {
 }
 
 #[test]
-fn pain25_routes_that_are_removed_as_by_networkd_come_back() {
+fn routes_that_are_removed_as_by_networkd_come_back() {
     cluster(2, |lab| {
         let _far = with_pods_of_a_cluster(lab)?;
         let host = lab.nodes[0].host.clone();
@@ -93,7 +93,7 @@ fn pain25_routes_that_are_removed_as_by_networkd_come_back() {
 }
 
 #[test]
-fn a_device_of_our_name_in_any_state_is_made_ours_at_the_start() {
+fn a_vxlan_device_of_our_name_in_any_state_is_adopted_at_start() {
     let strays: [&[&[&str]]; 4] = [
         // As the program before it may have made it.
         &[&["ip", "link", "add", "podwire.1", "type", "vxlan", "id", "1", "dstport", "8472", "nolearning"]],
@@ -140,7 +140,7 @@ fn a_device_of_our_name_in_any_state_is_made_ours_at_the_start() {
 }
 
 #[test]
-fn somebody_elses_device_of_our_name_is_named_and_left() {
+fn a_foreign_device_of_our_name_is_reported_and_kept() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         run(&host, &[&["ip", "link", "add", "podwire.1", "type", "bridge"]])?;

@@ -1,4 +1,4 @@
-//! When the daemon looks again: notices that were lost, changes that are not announced, strangers' things that come and go;
+//! When the daemon syncs again: notifications that were lost, changes that are not announced, foreign objects that come and go;
 //! and what it says of it.
 
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::overlay::run;
 const A_TICK: Duration = Duration::from_secs(60);
 
 #[test]
-fn pain30_a_damage_whose_notice_was_lost_is_repaired() {
+fn damage_is_repaired_even_if_its_notification_was_lost() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         let process = Pid::from_raw(i32::try_from(daemon.id()).map_err(|error| error.to_string())?);
         let signal = |signal| kill(process, signal).map_err(|errno| format!("send {signal}: {errno}"));
         signal(Signal::SIGSTOP)?;
-        // More notices of strangers' routes than any socket has room for, then a damage of ours.
+        // More notifications of foreign routes than any socket has room for, then damage to ours.
         let line = |what: &str| format!("echo route {what} 172.16.$i.0/24 dev eth0");
         let (add, delete) = (line("add"), line("delete"));
         let flood = format!("i=0; while [ $i -lt 64 ]; do {add}; {delete}; i=$((i + 1)); done");
@@ -48,7 +48,7 @@ fn pain30_a_damage_whose_notice_was_lost_is_repaired() {
 }
 
 #[test]
-fn what_the_kernel_does_not_announce_is_put_right_by_the_next_look() {
+fn changes_that_the_kernel_does_not_announce_are_repaired_by_the_next_full_sync() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let settings = [
@@ -68,7 +68,7 @@ fn what_the_kernel_does_not_announce_is_put_right_by_the_next_look() {
 }
 
 #[test]
-fn a_strangers_route_that_takes_the_place_of_ours_is_named_and_ours_is_back_when_it_goes() {
+fn a_foreign_route_in_the_place_of_ours_is_reported_and_ours_returns_when_it_is_gone() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
@@ -91,13 +91,13 @@ fn a_strangers_route_that_takes_the_place_of_ours_is_named_and_ours_is_back_when
 }
 
 #[test]
-fn a_line_for_each_thing_changed_and_none_where_nothing_is_whatever_strangers_do() {
+fn each_change_is_logged_once_and_foreign_changes_are_not() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         let before = daemon.said().len();
         for number in 1..=20 {
-            let (route, link) = (format!("172.16.{number}.0/24"), format!("stranger{number}"));
+            let (route, link) = (format!("172.16.{number}.0/24"), format!("foreign{number}"));
             let neighbour = format!("192.168.50.{}", 100 + number);
             run(
                 &host,
@@ -134,7 +134,7 @@ fn a_line_for_each_thing_changed_and_none_where_nothing_is_whatever_strangers_do
 }
 
 #[test]
-fn strangers_routes_that_come_and_go_are_never_taken_for_ones_in_the_place_of_ours() {
+fn foreign_routes_that_come_and_go_are_not_reported_as_conflicts() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
         // So many routes that the kernel lists them in parts.

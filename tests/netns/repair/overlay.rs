@@ -16,7 +16,7 @@ const REPAIRED_WITHIN: Duration = Duration::from_millis(50);
 /// The longest that the daemon waits before it looks again after it has looked for nothing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What damages the overlay: programs with their arguments. Each of them means ours and nothing of the strangers'.
+/// What damages the overlay: programs with their arguments. Each of them affects what is ours and nothing foreign.
 const DAMAGES: [&[&[&str]]; 33] = [
     &[&["ip", "link", "delete", "podwire.1"]],
     &[&["ip", "link", "set", "podwire.1", "down"]],
@@ -72,7 +72,7 @@ const DAMAGES: [&[&[&str]]; 33] = [
 const FLUSH_ROUTES: &str = "ip $1 route show proto 112 | \
      sed -E 's/^((blackhole|unreachable) )?([^ ]+) .*/route delete \\1\\3/' | ip $1 -batch -";
 
-/// What damages whatever there is, strangers' things as well.
+/// What damages whatever there is, foreign objects as well.
 const SWEEPS: [&[&[&str]]; 6] = [
     &[&["ip", "nexthop", "flush"]],
     &[&["nft", "flush", "ruleset"]],
@@ -83,7 +83,7 @@ const SWEEPS: [&[&[&str]]; 6] = [
 ];
 
 /// What others have in the same namespace.
-pub(crate) const STRANGERS: [&[&str]; 15] = [
+pub(crate) const FOREIGN: [&[&str]; 15] = [
     &["ip", "link", "add", "bridge0", "type", "bridge"],
     &["ip", "link", "set", "bridge0", "up"],
     &["ip", "route", "add", "10.244.2.128/25", "via", "192.168.50.254", "proto", "static"],
@@ -96,7 +96,7 @@ pub(crate) const STRANGERS: [&[&str]; 15] = [
     &["ip", "rule", "add", "from", "192.0.2.7", "table", "77"],
     &["ip", "link", "add", "vxlan9", "type", "vxlan", "id", "9", "dstport", "4789", "local", "192.168.50.1"],
     &["ip", "link", "set", "vxlan9", "up"],
-    &["nft", "add", "table", "inet", "stranger"],
+    &["nft", "add", "table", "inet", "foreign"],
     &["nft", "add", "chain", "inet", "podwire", "theirs"],
     &["ip", "neighbour", "add", "192.168.50.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0"],
     &["bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "vxlan9", "dst", "192.168.50.78"],
@@ -107,14 +107,14 @@ pub(crate) fn run(host: &Host, commands: &[&[&str]]) -> Outcome {
 }
 
 #[test]
-fn whatever_of_the_overlay_is_damaged_is_back_within_50_ms_beside_a_hundred_peers_and_strangers() {
+fn any_damage_to_the_overlay_is_repaired_within_50_ms_beside_a_hundred_peers_and_foreign_objects() {
     scene(2, |lab| {
         lab.write(&podwire_tests::lab::membership::Membership::of(1..=100))?;
         lab.start()?;
         let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
         lab.nodes[0].add_pod("near")?;
         let host = lab.nodes[0].host.clone();
-        run(&host, &STRANGERS)?;
+        run(&host, &FOREIGN)?;
         let soon = |damaged: &Damaged| damaged.within(REPAIRED_WITHIN);
         let mut slow = Vec::new();
         for damage in DAMAGES {
@@ -146,7 +146,7 @@ fn whatever_of_the_overlay_is_damaged_is_back_within_50_ms_beside_a_hundred_peer
 }
 
 #[test]
-fn whatever_is_swept_away_is_back_as_before_and_traffic_flows() {
+fn whatever_is_flushed_is_restored_and_traffic_flows() {
     cluster(2, |lab| {
         let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
         lab.nodes[0].add_pod("near")?;
@@ -187,10 +187,10 @@ pub(crate) fn without_index(state: &serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn strangers_in_the_same_namespace_are_left_alone() {
+fn foreign_objects_in_the_same_namespace_are_kept() {
     cluster(2, |lab| {
         let host = &lab.nodes[0].host;
-        run(host, &STRANGERS)?;
+        run(host, &FOREIGN)?;
         // The next id of ours.
         let next = ["ip", "nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
         run(host, &[&next[..]])?;
@@ -212,15 +212,15 @@ fn strangers_in_the_same_namespace_are_left_alone() {
 }
 
 #[test]
-fn a_strangers_route_where_ours_should_be_is_named_and_not_replaced() {
+fn a_foreign_route_in_the_place_of_ours_is_reported_and_kept() {
     scene(2, |lab| {
         let host = lab.nodes[0].host.clone();
-        let strangers: [&[&str]; 3] = [
+        let foreign: [&[&str]; 3] = [
             &["ip", "link", "add", "cni0", "type", "bridge"],
             &["ip", "address", "add", "10.244.1.1/24", "dev", "cni0"],
             &["ip", "link", "set", "cni0", "up"],
         ];
-        run(&host, &strangers)?;
+        run(&host, &foreign)?;
         run(
             &host,
             &[&["ip", "-6", "route", "add", "fd00:10:244:2::/64", "via", "fd00:192:168:50::2", "proto", "static"]],
@@ -242,7 +242,7 @@ fn a_strangers_route_where_ours_should_be_is_named_and_not_replaced() {
 }
 
 #[test]
-fn a_default_route_that_was_advertised_outlives_the_forwarding() {
+fn an_advertised_default_route_survives_forwarding() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         host.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_ra"])?;
@@ -259,7 +259,7 @@ fn a_default_route_that_was_advertised_outlives_the_forwarding() {
 }
 
 #[test]
-fn a_nexthop_of_ours_that_was_made_into_another_goes_and_traffic_flows() {
+fn a_changed_nexthop_of_ours_is_replaced_and_traffic_flows() {
     cluster(2, |lab| {
         let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
         lab.nodes[0].add_pod("near")?;

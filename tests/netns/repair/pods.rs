@@ -64,7 +64,7 @@ fn answers(from: &Host, node: IpAddr) -> Outcome {
 }
 
 #[test]
-fn pain46_host_ports_outlive_every_flush() {
+fn host_ports_survive_every_flush() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let (pod, _, _) = with_port(node, "pod", HOST_PORT)?;
@@ -102,7 +102,7 @@ fn translated(host: &Host) -> Outcome<Vec<String>> {
 }
 
 #[test]
-fn pain46_a_pod_that_ends_while_the_firewall_is_restored_gets_nothing_back() {
+fn a_pod_that_ends_while_the_firewall_is_restored_gets_nothing_back() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let host = &node.host;
@@ -127,7 +127,7 @@ fn pain46_a_pod_that_ends_while_the_firewall_is_restored_gets_nothing_back() {
 }
 
 #[test]
-fn a_pod_whose_turn_somebody_has_is_left_to_them() {
+fn a_pod_whose_lock_is_held_is_left_to_the_holder() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let host = &node.host;
@@ -247,7 +247,7 @@ fn neighbours(looked: &Value) -> Value {
 }
 
 #[test]
-fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
+fn any_damage_to_a_pod_is_repaired_and_traffic_flows() {
     cluster(2, |lab| {
         let far = lab.nodes[1].add_pod("far")?;
         let far_addresses = far.addresses.clone();
@@ -257,7 +257,7 @@ fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
         let _pod = Responder::start(&pod)?;
         let host = lab.nodes[0].host.clone();
         let device = device(&host)?;
-        // A stranger's beside each of ours.
+        // A foreign one beside each of ours.
         for line in [
             format!("ip route add 10.99.0.1 dev {device} proto static"),
             format!("ip neighbour add 10.99.0.1 dev {device} lladdr 02:00:00:00:00:77"),
@@ -269,9 +269,9 @@ fn pain22_pain25_whatever_is_broken_of_a_pod_is_as_before_and_traffic_flows() {
         for broken in BREAKS {
             let script = format!("device={device} pod4={} pod6={}; {broken}", addresses[0], addresses[1]);
             host.run("sh", &["-c", &script]).map_err(|why| format!("{broken}: {why}"))?;
-            // The kernel itself takes what is a stranger's away with these; it is no business of ours.
-            let strangers = ["down", "address 02", "neighbour flush"].iter().any(|word| broken.contains(word));
-            if strangers {
+            // The kernel itself removes foreign objects with these; that is no business of ours.
+            let foreign_too = ["down", "address 02", "neighbour flush"].iter().any(|word| broken.contains(word));
+            if foreign_too {
                 eventually(SOON, || same("ours", &neighbours(&whole), &neighbours(&look()?)))?;
                 eventually(SOON, || {
                     let restore = format!(
@@ -316,7 +316,7 @@ fn promptly(host: &Host, broken: &[&str], is_whole: impl Fn() -> Outcome + Sync)
 }
 
 #[test]
-fn pain24_pain46_pods_and_firewall_are_repaired_within_fifty_milliseconds_among_a_hundred_peers() {
+fn pods_and_firewall_are_repaired_within_50_ms_beside_a_hundred_peers() {
     scene(1, |lab| {
         let mut membership = Membership::of(1..=100);
         let numbered = |number: usize| format!("10.244.{number}.0/24").parse().unwrap();
@@ -375,7 +375,7 @@ fn way_of(host: &Host, address: IpAddr) -> Outcome<String> {
 }
 
 #[test]
-fn pain48_a_pod_does_not_reach_the_nodes_own_services_after_a_flush_either() {
+fn a_pod_does_not_reach_the_nodes_loopback_services_after_a_flush_either() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let (pod, ..) = with_port(node, "pod", HOST_PORT)?;
@@ -404,7 +404,7 @@ fn pain48_a_pod_does_not_reach_the_nodes_own_services_after_a_flush_either() {
 }
 
 #[test]
-fn pain45_datagrams_follow_a_host_port_that_was_restored() {
+fn datagrams_follow_a_restored_host_port() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let (pod, ..) = with_port(node, "pod", HOST_PORT)?;
@@ -441,7 +441,7 @@ fn pain45_datagrams_follow_a_host_port_that_was_restored() {
 }
 
 #[test]
-fn a_record_of_an_older_version_is_repaired_as_far_as_it_tells() {
+fn a_pod_with_an_older_record_is_repaired_as_far_as_the_record_goes() {
     cluster(1, |lab| {
         let pod = lab.nodes[0].add_pod("pod")?;
         let (pod, addresses) = (pod.host.clone(), pod.addresses.clone());
@@ -464,7 +464,7 @@ fn a_record_of_an_older_version_is_repaired_as_far_as_it_tells() {
 }
 
 #[test]
-fn a_strangers_route_to_a_pods_address_is_named_and_not_replaced() {
+fn a_foreign_route_to_a_pods_address_is_reported_and_kept() {
     cluster(1, |lab| {
         let address = lab.nodes[0].add_pod("pod")?.addresses[0].to_string();
         let host = &lab.nodes[0].host;
@@ -482,7 +482,7 @@ fn a_strangers_route_to_a_pods_address_is_named_and_not_replaced() {
 }
 
 #[test]
-fn a_pod_that_is_attached_or_detached_just_now_is_left_to_the_plugin() {
+fn a_pod_that_is_being_attached_or_detached_is_left_to_the_plugin() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         let (host, daemon) = (&node.host, node.daemon.as_ref().ok_or("no daemon")?);

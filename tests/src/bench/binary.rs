@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_needs_a_loader_is_told_from_one_that_does_not() {
+    fn a_dynamic_program_is_distinguished_from_a_static_one() {
         // Tests are linked dynamically and have symbols.
         let own = Binary::read(&std::env::current_exe().unwrap()).unwrap();
         assert!(!own.linked_statically && !own.stripped && own.size > 100_000, "{own:?}");

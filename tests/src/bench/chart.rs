@@ -168,7 +168,7 @@ mod tests {
     use crate::report::tests::sample;
 
     #[test]
-    fn bars_are_as_long_as_their_values_and_what_is_not_there_is_said() {
+    fn bars_are_as_long_as_their_values_and_missing_ones_are_marked() {
         let mut report = sample();
         report.machine.kernel = "<6> & more".into();
         let svg = draw(&report);

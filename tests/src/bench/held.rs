@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_added_in_the_form_of_the_one_that_is_there() {
+    fn claims_are_added_in_the_shape_of_the_existing_one() {
         let ledger = std::env::temp_dir().join(format!("podwire-bench-held-{}", std::process::id()));
         let claims_at = ledger.join("claims");
         for link in [true, false] {

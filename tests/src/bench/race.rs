@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_after_everybody_else_equally_often() {
+    fn every_contestant_follows_every_other_equally_often() {
         let rounds: Vec<_> = (0..8).map(|round| turn(round, 4)).collect();
         let first = |who: usize| rounds.iter().filter(|order| order[0] == who).count();
         assert!((0..4).all(|who| first(who) == 2), "{rounds:?}");

@@ -218,7 +218,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ratios_are_written_beside_what_they_follow_from() {
+    fn ratios_stand_beside_the_values_they_follow_from() {
         let value: serde_json::Value = serde_json::from_str(&sample().json().unwrap()).unwrap();
         let ptp = value["latencies"].as_array().unwrap().iter().find(|one| one["contestant"] == "ptp").unwrap();
         assert!(ptp["verb"] == "ADD" && ptp["p50_ms"] == 14.0 && ptp["times_podwire"] == 7.0, "{ptp}");

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_does_not_ask_for_an_order() {
+    fn the_median_needs_no_order() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.0));
         assert_eq!(median(&[]), None);

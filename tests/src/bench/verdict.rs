@@ -174,7 +174,7 @@ mod tests {
     use crate::report::tests::sample;
 
     #[test]
-    fn what_must_be_is_told_from_what_is_hoped_for_and_from_what_is_not_there_yet() {
+    fn verdicts_distinguish_demands_from_aims_and_from_what_is_not_measured_yet() {
         let verdicts = all(&sample());
         let found = |what: &str| {
             let matching = verdicts.iter().filter(|verdict| verdict.what.starts_with(what));

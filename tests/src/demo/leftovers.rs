@@ -1,5 +1,5 @@
 //! What is there: pictures of a host and of a world that can be compared, so that "nothing left behind" is looked at, not
-//! believed. They read /proc and directories only, since the demo needs no other program.
+//! trusted. They read /proc and directories only, since the demo needs no other program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_named_and_none_is_none() {
+    fn a_difference_is_named_and_no_difference_is_none() {
         let facts = |list: &[&str]| list.iter().map(|fact| (*fact).to_owned()).collect::<Facts>();
         assert_eq!(compare("node-1", &facts(&["a"]), &facts(&["a"])), Ok(()));
         let error = compare("node-1", &facts(&["a", "b"]), &facts(&["a", "c"])).unwrap_err();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_no_facts() {
+    fn counters_are_not_compared() {
         assert_eq!(fact("dev", "  eth0: 1078 13 0 0").unwrap(), "dev eth0");
         assert_eq!(fact("dev", "Inter-|   Receive  |  Transmit"), None);
         let route = "eth0 0032A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0";

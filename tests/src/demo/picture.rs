@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_are_as_wide_as_the_longest_line_and_as_high_as_the_fullest() {
+    fn boxes_fit_their_longest_line_and_their_fullest_box() {
         let node = |title: &str, lines: &[&str]| Box {
             title: title.into(),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),

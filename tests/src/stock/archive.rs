@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_has_each_entry_once_behind_its_directories_in_pieces_of_four_bytes() {
+    fn an_archive_has_each_entry_once_after_its_directories_and_padded_to_four_bytes() {
         let mut archive = Archive::new(Vec::new());
         archive.file(Path::new("/a/b/one"), b"12345").unwrap();
         archive.file(Path::new("/a/b/one"), b"another").unwrap();

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_programs_times_are_read() {
+    fn the_times_of_both_programs_are_read() {
         let log = microseconds("2026-11-22T19:30:15.123456Z  INFO the membership has changed nodes=3");
         assert_eq!(log, Some(((19 * 60 + 30) * 60 + 15) * 1_000_000 + 123_456));
         assert_eq!(microseconds("2026-11-22T00:00:01.000002] 10.0.9.0/24 nhid 1"), Some(1_000_002));

@@ -28,7 +28,7 @@ pub(crate) enum Layout {
     /// What podwired makes.
     Podwire,
     /// What podwired makes with `fast_path = false`.
-    PodwireOrdinary,
+    PodwireNoFastPath,
     /// A plain VXLAN device, and for each peer a route, a permanent neighbour and an FDB entry; masquerade by nftables, and
     /// pods on a bridge: as flannel sets it up.
     Flannel,
@@ -48,7 +48,7 @@ impl Layout {
         Self::Podwire,
         Self::Flannel,
         Self::FlannelSamePods,
-        Self::PodwireOrdinary,
+        Self::PodwireNoFastPath,
         Self::PodwireAlone,
         Self::FlannelAlone,
         Self::Plain,
@@ -60,7 +60,7 @@ impl Layout {
             Self::Podwire => "podwire",
             Self::Flannel => "flannel as deployed",
             Self::FlannelSamePods => "flannel, podwire's pods",
-            Self::PodwireOrdinary => "podwire, no fast path",
+            Self::PodwireNoFastPath => "podwire, no fast path",
             Self::PodwireAlone => "podwire's overlay alone",
             Self::FlannelAlone => "flannel layout alone",
             Self::Plain => "plain routes",
@@ -70,7 +70,7 @@ impl Layout {
     /// The one of ours that is like this one in all but the way.
     pub(crate) fn ours(self) -> Self {
         match self {
-            Self::Podwire | Self::PodwireOrdinary | Self::Flannel | Self::FlannelSamePods => Self::Podwire,
+            Self::Podwire | Self::PodwireNoFastPath | Self::Flannel | Self::FlannelSamePods => Self::Podwire,
             Self::PodwireAlone | Self::FlannelAlone | Self::Plain => Self::PodwireAlone,
         }
     }
@@ -127,7 +127,7 @@ impl Pair {
             let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
             node.run("sh", &["-c", forward])?;
             match layout {
-                Layout::Podwire | Layout::PodwireOrdinary | Layout::PodwireAlone => {
+                Layout::Podwire | Layout::PodwireNoFastPath | Layout::PodwireAlone => {
                     let fast_path = layout == Layout::Podwire;
                     let settings = format!("fast_path = {fast_path}\n");
                     let daemon = Podwired::start_with(podwired, node, number, &settings)?;

@@ -103,7 +103,7 @@ impl Report {
             let bar = |one: &super::Traffic| Bar {
                 name: one.layout.name().into(),
                 part: match one.layout {
-                    Layout::Podwire | Layout::PodwireOrdinary | Layout::PodwireAlone => Part::Ours,
+                    Layout::Podwire | Layout::PodwireNoFastPath | Layout::PodwireAlone => Part::Ours,
                     Layout::Flannel | Layout::FlannelSamePods | Layout::FlannelAlone => Part::Other,
                     Layout::Plain => Part::Bound,
                 },

@@ -83,7 +83,7 @@ mod tests {
     use crate::verdict::Outcome;
 
     #[test]
-    fn what_must_be_is_told_from_what_is() {
+    fn verdicts_compare_the_measured_with_the_demanded() {
         let verdicts = super::all(&sample());
         let found = |what: &str| {
             let verdict = verdicts.iter().find(|verdict| verdict.what.starts_with(what)).unwrap();
