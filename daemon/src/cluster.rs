@@ -1,8 +1,8 @@
 //! The cluster as values: who is a member, what is set, which of it this node accepts (`view`), and what two views differ in
 //! (`delta`).
 //!
-//! Pure: no socket of the kernel's, no clock, no log, no API. Whoever reads a membership is in `sources`; what follows from
-//! it for the kernel is in `datapath`.
+//! What may not live here: a socket of the kernel's, a file, a clock, a log, the API; all of it is pure. `sources` reads a
+//! membership, and what follows from it for the kernel is in `datapath`.
 
 pub mod delta;
 pub mod membership;

@@ -24,10 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::args;
 use crate::cluster::membership::Membership;
-use crate::cluster::settings::{Overlay, Settings};
+use crate::cluster::settings::Overlay;
 use crate::cluster::view::View;
 use crate::observe::status::table::Paint;
 use crate::observe::status::{KEPT, Refused, Status, client};
+use crate::sources::settings_file;
 
 /// Findings of one kind that are listed; the others are counted.
 const LISTED: usize = 10;
@@ -170,7 +171,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<No
         let failed = |why: String| format!("membership file {}: {why}", file.display());
         let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
         let membership = Membership::parse(&text).map_err(|error| failed(error.to_string()))?;
-        let settings = Settings::read(arguments.settings.as_deref()).map_err(|error| error.to_string())?;
+        let settings = settings_file::read(arguments.settings.as_deref()).map_err(|error| error.to_string())?;
         let (cluster, refused) = match View::new(&membership, name) {
             Ok(view) => {
                 let refused = view.refused.clone();

@@ -37,7 +37,7 @@ use cluster::settings::Settings;
 use node::{garbage, instance_lock, plugin_binary, uninstall};
 use report::Report;
 use sources::kubernetes::nodes;
-use sources::{checkpoint, file};
+use sources::{checkpoint, file, settings_file};
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
@@ -94,7 +94,7 @@ async fn serve(run: args::Run) -> io::Result<()> {
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::find_below(root)?;
     }
-    let settings = Settings::read(run.settings.as_deref())?;
+    let settings = settings_file::read(run.settings.as_deref())?;
     settings.go_with(run.kubernetes).map_err(io::Error::other)?;
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let (report, _) = tokio::sync::watch::channel(Report {

@@ -1,6 +1,8 @@
-//! The one road: woken by the membership, by the kernel's notices, or by the clock, it has a pass made, and publishes what
-//! came of it. A change of a few peers takes the short way (`incremental.rs`), and a pass that is under way makes room
-//! for it.
+//! When to reconcile: woken by the membership, by the kernel's notices, by a file that somebody touched, or by the clock, it
+//! has a full sync made and publishes what came of it. A change of a few peers is applied by an incremental sync, and a full
+//! sync that is under way makes room for it.
+//!
+//! What may not live here: what is changed and how (`datapath`), and what is shown of it (`observe`).
 
 mod backoff;
 mod full;
@@ -33,8 +35,8 @@ use crate::reconcile::problem_log::Told;
 use crate::report::Report;
 use crate::report::outcome::Outcome;
 
-/// A pass is stopped for a change of the membership only while the last one that was not is younger than this.
-const WHOLE_WITHIN: Duration = Duration::from_secs(10);
+/// A full sync is stopped for a change of the membership only while the last one that was not is younger than this.
+const FULL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs for ever; returns only when the kernel cannot be listened to.
 pub(crate) async fn run(
@@ -46,7 +48,7 @@ pub(crate) async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut reconciler = Reconciler::new(settings, run, stop.clone())?;
     let mut notices = listen(reconciler.ports())?;
-    let passes = Passes::start()?;
+    let syncs = SyncThread::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
@@ -65,9 +67,9 @@ pub(crate) async fn run(
         let start = Instant::now();
         let before = files.look();
         if let Ok(view) = view.clone() {
-            let may_stop = reconciler.can_change() && last.elapsed() < WHOLE_WITHIN;
-            let pass = passes.make(reconciler, view);
-            (reconciler, outcome) = unless_overtaken(pass, may_stop.then_some(&stop), &mut membership).await?;
+            let may_stop = reconciler.can_change() && last.elapsed() < FULL_WITHIN;
+            let sync = syncs.start_sync(reconciler, view);
+            (reconciler, outcome) = unless_overtaken(sync, may_stop.then_some(&stop), &mut membership).await?;
         }
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
         if !outcome.stopped {
@@ -80,7 +82,7 @@ pub(crate) async fn run(
             last = Instant::now();
         }
         let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
-        // When the changes that took the short way are looked at, and when the first of them was made.
+        // When a full sync verifies the incremental ones, and when the first of them was made.
         let (mut verify, mut unverified) = (due, None);
         let mut pods = reconciler.pods_again().map(|again| Instant::now() + again);
         loop {
@@ -93,7 +95,7 @@ pub(crate) async fn run(
                     let new = membership.borrow_and_update();
                     let change = Change::between(before, &known, &new, &run.node_name);
                     let Some(change) = change.filter(|_| reconciler.can_change()) else { break };
-                    // On this thread: it takes a millisecond, and another thread would have to be woken first.
+                    // On this thread: it takes a millisecond, and waking another thread costs more.
                     let (after, outcome) = reconciler.change(before, &change);
                     view = Ok(after);
                     if !reconciler.can_change() {
@@ -101,9 +103,9 @@ pub(crate) async fn run(
                     }
                     delta::follow(&mut known, &new);
                     report.send_modify(|report| report.add_short(view.clone(), &outcome, start.elapsed()));
-                    // Not in the middle of a crowd of changes, which would have to wait for it.
+                    // Not amid a burst of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);
-                    verify = earliest.max((Instant::now() + VERIFY).min(first + WHOLE_WITHIN));
+                    verify = earliest.max((Instant::now() + VERIFY).min(first + FULL_WITHIN));
                 }
                 () = sleep_until(due.min(verify)) => break,
                 () = sleep_until(pods.unwrap_or(due)), if pods.is_some() => {
@@ -125,40 +127,40 @@ pub(crate) async fn run(
     }
 }
 
-/// Waits for a pass. Where `stop` may be set for it, a change of the membership that comes meanwhile does so, and is left
-/// for the caller to see.
+/// Waits for a full sync. Where it may be stopped, a change of the membership that arrives meanwhile sets `stop`, and is
+/// left for the caller to see.
 async fn unless_overtaken<T>(
-    pass: impl Future<Output = io::Result<T>>,
+    sync: impl Future<Output = io::Result<T>>,
     stop: Option<&Arc<AtomicBool>>,
     membership: &mut watch::Receiver<Membership>,
 ) -> io::Result<T> {
-    let mut pass = pin!(pass);
+    let mut sync = pin!(sync);
     let done = tokio::select! {
-        done = &mut pass => done,
+        done = &mut sync => done,
         changed = membership.changed(), if stop.is_some() => {
             changed.map_err(io::Error::other)?;
             membership.mark_changed();
             stop.inspect(|stop| stop.store(true, Ordering::Relaxed));
-            pass.await
+            sync.await
         }
     };
     stop.inspect(|stop| stop.store(false, Ordering::Relaxed));
     done
 }
 
-/// The thread that makes the passes. Always the same one: the C library gives each thread memory of its own and keeps for it
-/// what is freed, so that passes on several threads hold the memory of several.
-struct Passes {
+/// The thread that makes the full syncs. Always the same one: the C library gives each thread memory of its own and keeps
+/// for it what is freed, so that syncs on several threads would hold the memory of several.
+struct SyncThread {
     ask: Sender<Ask>,
 }
 
-/// A pass that is asked for: by what, of what, and who is told of its end.
+/// A full sync that is asked for: with what, of which view, and who waits for its outcome.
 type Ask = (Reconciler, Arc<View>, oneshot::Sender<(Reconciler, Outcome)>);
 
-impl Passes {
+impl SyncThread {
     fn start() -> io::Result<Self> {
         let (ask, asked) = channel::<Ask>();
-        thread::Builder::new().name("passes".into()).spawn(move || {
+        thread::Builder::new().name("sync".into()).spawn(move || {
             for (mut reconciler, view, done) in asked {
                 let outcome = reconciler.sync(&view);
                 // Nobody waits any more when the daemon is told to stop.
@@ -168,8 +170,8 @@ impl Passes {
         Ok(Self { ask })
     }
 
-    /// Has a pass made; it is under way when this returns.
-    fn make(
+    /// Has a full sync made; it is under way when this returns.
+    fn start_sync(
         &self,
         reconciler: Reconciler,
         view: Arc<View>,
@@ -177,7 +179,7 @@ impl Passes {
         let (done, waits) = oneshot::channel();
         // A thread that has ended drops what it is asked, which whoever waits is told.
         let _ = self.ask.send((reconciler, view, done));
-        async { waits.await.map_err(|_| io::Error::other("the thread of the passes has ended")) }
+        async { waits.await.map_err(|_| io::Error::other("the sync thread has ended")) }
     }
 }
 
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_makes_room_for_a_change_of_the_membership_which_is_still_to_be_seen_after_it() {
+    fn a_full_sync_makes_room_for_a_change_of_the_membership_that_is_still_seen_after_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let empty = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
@@ -215,19 +217,19 @@ mod tests {
             let stop = Arc::new(AtomicBool::new(false));
             let told = stop.clone();
             // Ends only when it is told to.
-            let pass = spawn_blocking(move || {
+            let sync = spawn_blocking(move || {
                 while !told.load(Ordering::Relaxed) {
                     thread::yield_now();
                 }
             });
-            let pass = async { pass.await.map_err(io::Error::other) };
+            let sync = async { sync.await.map_err(io::Error::other) };
             sender.send(empty.clone()).unwrap();
-            unless_overtaken(pass, Some(&stop), &mut membership).await.unwrap();
-            assert!(!stop.load(Ordering::Relaxed), "the next pass is not told to stop");
+            unless_overtaken(sync, Some(&stop), &mut membership).await.unwrap();
+            assert!(!stop.load(Ordering::Relaxed), "the next sync is not told to stop");
             assert!(membership.has_changed().unwrap());
             // Where nothing may stop it, it goes on to its end.
-            let pass = async { Ok(7) };
-            assert_eq!(unless_overtaken(pass, None, &mut membership).await.unwrap(), 7);
+            let sync = async { Ok(7) };
+            assert_eq!(unless_overtaken(sync, None, &mut membership).await.unwrap(), 7);
         });
     }
 }

@@ -1,8 +1,7 @@
 //! What whoever runs the cluster has decided about the network: the same on every node, read once at start, validated as a
 //! whole. Who the nodes are is `membership`'s.
 
-use std::path::Path;
-use std::{fmt, io};
+use std::fmt;
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
@@ -136,17 +135,6 @@ impl Settings {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Reads the settings file, where there is one.
-    ///
-    /// # Errors
-    /// A sentence that names the file and what is wrong with it.
-    pub fn read(path: Option<&Path>) -> io::Result<Self> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let failed = |why: String| io::Error::other(format!("settings file {}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&text).map_err(failed)
     }
 }
 

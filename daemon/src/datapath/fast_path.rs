@@ -5,6 +5,8 @@
 //! To give hooks to a device that is up costs packets: the kernel stops its queues, and waits for a grace period, while
 //! whatever is sent is dropped. So a device gets them as it is made, by the plugin or by `overlay`; one without is left out.
 //!
+//! What may not live here: the order of a sync, and which packets may take it (the firewall marks those).
+//!
 //! The programs go on without a daemon. What they remember goes with them: a new daemon's begin with nothing.
 
 mod devices;
