@@ -68,7 +68,7 @@ struct Plugin {
     #[arg(long)]
     check: bool,
 
-    /// Write the chart to docs/bench-plugin.svg too
+    /// Write the chart to tests/bench/plugin.svg too
     #[arg(long)]
     publish: bool,
 
@@ -211,5 +211,29 @@ impl Shown<'_> {
         let text = format!("{}\nWritten:\n{files}", self.text);
         stdout().write_all(text.as_bytes()).map_err(|error| format!("write the table: {error}"))?;
         Ok(self.verdicts.iter().any(Verdict::is_missed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_help_names_files_that_are_in_the_repository() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut named = 0;
+        for subject in Arguments::command().get_subcommands_mut() {
+            let help = subject.render_long_help().to_string();
+            let words = help.split_whitespace().map(|word| word.trim_matches(['`', '.', ',', ';', '(', ')']));
+            for word in words.filter(|word| word.ends_with(".svg") || word.starts_with("scripts/")) {
+                named += 1;
+                assert!(root.join(word).exists(), "scripts/bench {} --help names {word}", subject.get_name());
+            }
+        }
+        assert!(named >= 4, "the help names the chart and the script of each subject: {named}");
     }
 }
