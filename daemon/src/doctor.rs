@@ -11,6 +11,7 @@ mod diagnosis;
 mod forward_policy;
 mod leftovers;
 mod limits;
+mod plugin_directory;
 mod reachability;
 mod sysctls;
 

@@ -102,6 +102,7 @@ async fn serve(run: args::Run) -> io::Result<()> {
         settings: settings.clone(),
         source: run.nodes.as_ref().map_or(report::KUBERNETES.into(), |file| format!("file {}", file.display())),
         conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
+        plugin_directory: run.plugin_directory.as_deref().map(std::path::absolute).transpose()?,
         started: Some(std::time::Instant::now()),
         ..Report::default()
     });

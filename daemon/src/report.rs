@@ -77,6 +77,8 @@ pub struct Report {
     pub source: String,
     /// The conflist's place.
     pub conflist: PathBuf,
+    /// The directory that the plugin is kept in, where it is.
+    pub plugin_directory: Option<PathBuf>,
     /// When the daemon was started.
     pub started: Option<Instant>,
     /// Where the membership comes from.

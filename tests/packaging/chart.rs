@@ -57,7 +57,7 @@ fn the_chart_with_default_values_renders_to_the_manifest() {
 fn every_chart_value_has_its_effect() {
     let pod = "/spec/template/spec";
     let container = "/spec/template/spec/containers/0";
-    let cases: [(&str, String, Value); 19] = [
+    let cases: [(&str, String, Value); 21] = [
         (
             "image.repository=registry.test:5000/podwired",
             format!("{container}/image"),
@@ -73,6 +73,8 @@ fn every_chart_value_has_its_effect() {
         ("criSocket=/run/crio/crio.sock", format!("{container}/args/5"), json!("--cri-socket=/run/crio/crio.sock")),
         ("criSocket=/run/crio/crio.sock", format!("{container}/volumeMounts/6/mountPath"), json!("/run/crio")),
         ("pluginDirectory=/usr/lib/cni", format!("{pod}/volumes/1/hostPath/path"), json!("/usr/lib/cni")),
+        ("pluginDirectory=/usr/lib/cni", format!("{container}/volumeMounts/1/mountPath"), json!("/usr/lib/cni")),
+        ("pluginDirectory=/usr/lib/cni", format!("{container}/args/3"), json!("--plugin-directory=/usr/lib/cni")),
         ("conflistDirectory=/etc/net.d", format!("{pod}/volumes/2/hostPath/path"), json!("/etc/net.d")),
         ("metrics.port=9000", format!("{container}/readinessProbe/httpGet/port"), json!(9000)),
         ("metrics.address=::", format!("{container}/args/6"), json!("--metrics=[::]:9472")),

@@ -16,7 +16,7 @@ use podwire_kernel::nexthop::{self, Nexthop};
 use podwire_kernel::route::{self, Route};
 use podwire_kernel::{Socket, link};
 
-use super::{Cluster, Finding, Node};
+use super::{Cluster, Finding, Node, plugin_directory};
 use crate::node::stale_addresses::{self, Stray};
 use crate::observe::snapshot::LEDGERS;
 use crate::report::KUBERNETES;
@@ -62,7 +62,7 @@ fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
             }
         }
     }
-    findings.extend(pods(&attachments, &devices));
+    findings.extend(pods(&attachments, &devices, &plugin_directory::of(node.status.as_ref())));
     if let Some(cluster) = &node.cluster {
         let routes = route::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
         let (nexthops, _) = nexthop::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
@@ -71,8 +71,9 @@ fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
     Ok(findings)
 }
 
-/// Attachments without a device, and devices without an attachment.
-fn pods(attachments: &[Attachment], devices: &BTreeSet<String>) -> Vec<Finding> {
+/// Attachments without a device, and devices without an attachment. `plugins` is the directory of the plugin.
+fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) -> Vec<Finding> {
+    let plugins = plugins.display();
     let known: BTreeMap<_, _> = attachments.iter().map(|it| (plan::host_device(it), it)).collect();
     let dead = known.iter().filter(|(device, _)| !devices.contains(*device)).map(|(device, attachment)| {
         let Attachment { network, container, interface } = attachment;
@@ -82,7 +83,8 @@ fn pods(attachments: &[Attachment], devices: &BTreeSet<String>) -> Vec<Finding> 
         );
         let fix = format!(
             "echo '{{\"cniVersion\": \"1.0.0\", \"name\": \"{network}\", \"type\": \"podwire\"}}' | CNI_COMMAND=DEL \
-             CNI_CONTAINERID={container} CNI_IFNAME={interface} CNI_PATH=/opt/cni/bin /opt/cni/bin/podwire"
+             CNI_CONTAINERID={container} CNI_IFNAME={interface} CNI_PATH={plugins} {plugins}/{}",
+            defaults::PLUGIN
         );
         Finding::new("stale", cause, fix)
     });
@@ -147,10 +149,11 @@ mod tests {
             "pwnd".into(),
             "pw0123456789xyz".into(),
         ];
-        let found = pods(&[alive, dead], &names.clone().into());
+        let found = pods(&[alive, dead], &names.clone().into(), Path::new("/usr/lib/cni"));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].cause.starts_with("interface eth0 of container dead holds addresses of network podwire"));
-        assert!(found[0].fix.contains("CNI_CONTAINERID=dead CNI_IFNAME=eth0 "));
+        let end = "CNI_CONTAINERID=dead CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni /usr/lib/cni/podwire";
+        assert!(found[0].fix.ends_with(end), "{}", found[0].fix);
         assert_eq!(found[1].fix, format!("ip link delete {}", names[1]));
     }
 

@@ -6,6 +6,7 @@ pub mod table;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
@@ -50,6 +51,9 @@ pub struct Status {
     pub fast_path: String,
     /// The conflist's place.
     pub conflist: String,
+    /// The directory that the plugin is kept in; nothing where podwired does not install it.
+    #[serde(default)]
+    pub plugin_directory: Option<PathBuf>,
     /// Who says who the nodes are.
     pub membership: Membership,
     /// Whether the kernel and the conflist are as the cluster says.
@@ -212,6 +216,7 @@ impl Status {
             underlay_mtu: report.mtu.map(|mtu| mtu.underlay),
             fast_path: report.fast_path.clone(),
             conflist: report.conflist.display().to_string(),
+            plugin_directory: report.plugin_directory.clone(),
             membership: Membership {
                 source: report.source.clone(),
                 connected: report.feed.connected,

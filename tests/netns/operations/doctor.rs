@@ -8,7 +8,7 @@ use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{self, Membership};
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, reaches, scene};
-use podwire_tests::lab::{Lab, SOON, eventually, program};
+use podwire_tests::lab::{Lab, SOON, daemon, eventually, program};
 use serde_json::Value;
 
 /// What the doctor finds on the first node.
@@ -339,6 +339,23 @@ fn a_node_address_that_is_on_no_interface_or_on_two_nodes_is_found() {
         let words = ["node node-1 has address 192.168.50.99, which is on none of its interfaces: it has 192.168.50.1"];
         let fix = only(&without(found, "overlay-port"), "node-address", &words)?;
         check(fix.contains("ip address add 192.168.50.99/32 dev INTERFACE"), || fix)
+    });
+}
+
+#[test]
+fn a_fix_that_calls_the_plugin_names_the_directory_that_it_is_in() {
+    cluster(2, |lab| {
+        lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        daemon::start(&mut lab.nodes[0], &["--plugin-directory", "/run/cni/bin"])?;
+        lab.nodes[0].wait_ready()?;
+        lab.nodes[0].add_pod("dead")?;
+        let host = lab.nodes[0].host.clone();
+        sh(&host, "ip link delete $(ip -o link | grep -o 'pw[0-9a-v]\\{13\\}')")?;
+        let words = ["interface eth0 of container dead holds addresses of network podwire"];
+        let fix = only(&findings(lab, &[])?, "stale", &words)?;
+        check(fix.ends_with(" CNI_PATH=/run/cni/bin /run/cni/bin/podwire"), || fix.clone())?;
+        sh(&host, &fix)?;
+        nothing(lab, &[])
     });
 }
 
