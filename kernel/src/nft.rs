@@ -25,10 +25,10 @@ use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
 pub use self::counter::counted;
 pub use self::element::{Data, Element, Field, elements, missing};
-pub use self::ensure::{Established, establish, withdraw};
+pub use self::ensure::{Ensured, ensure, remove_elements};
 pub use self::expression::Rule;
-pub use self::field::Part;
-pub use self::forward_policy::{Dropping, dropping};
+pub use self::field::PacketField;
+pub use self::forward_policy::{DropChain, drop_chains};
 pub use self::keys::{Keys, keys};
 pub use self::listing::{Names, names};
 use self::reply::Answer;
@@ -63,16 +63,16 @@ pub struct Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     /// What it may do.
-    pub kind: Kind,
+    pub chain_type: ChainType,
     /// Where it is called.
-    pub hook: At,
+    pub hook: ChainHook,
     /// Its place among the chains of that hook: lower is earlier (`NF_IP_PRI_*`).
     pub priority: i32,
 }
 
 /// What a chain may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChainType {
     /// Let pass and drop; sees every packet.
     Filter,
     /// Translate addresses; sees the first packet of a connection only.
@@ -81,7 +81,7 @@ pub enum Kind {
 
 /// The hooks in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
+pub enum ChainHook {
     /// On the way in, before routing.
     Prerouting,
     /// What is for the host itself, after routing; whole again when it came in fragments.
@@ -96,7 +96,7 @@ pub enum At {
 
 /// What the kernel has of a wanted table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Listed {
     /// The number of the last transaction, of any table, before this was read.
     pub generation: u32,
     /// The wanted counters that are there; the wanted sets that are there, with the types they have; the wanted chains
@@ -110,7 +110,7 @@ pub struct Found {
     pub mistyped: Vec<String>,
 }
 
-impl Kind {
+impl ChainType {
     fn name(self) -> &'static str {
         match self {
             Self::Filter => "filter",
@@ -119,14 +119,14 @@ impl Kind {
     }
 }
 
-impl From<At> for InetHookNumber {
-    fn from(at: At) -> Self {
-        match at {
-            At::Prerouting => Self::PreRouting,
-            At::Input => Self::LocalIn,
-            At::Forward => Self::Forward,
-            At::Output => Self::LocalOut,
-            At::Postrouting => Self::PostRouting,
+impl From<ChainHook> for InetHookNumber {
+    fn from(hook: ChainHook) -> Self {
+        match hook {
+            ChainHook::Prerouting => Self::PreRouting,
+            ChainHook::Input => Self::LocalIn,
+            ChainHook::Forward => Self::Forward,
+            ChainHook::Output => Self::LocalOut,
+            ChainHook::Postrouting => Self::PostRouting,
         }
     }
 }
@@ -143,10 +143,10 @@ const DROP: u32 = 0;
 
 /// The table, the sets and the chains of `wanted` as the kernel has them. Those that a stranger put beside them are not
 /// looked at, and neither are elements.
-pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Found> {
+pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Listed> {
     let name = &wanted.name;
     let table = Table { name: name.clone(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
-    let mut found = Found { generation: 0, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
+    let mut found = Listed { generation: 0, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
     let ask = |what: &str, inner| Request::new(format!("read {what}table inet {name}"), message(inner), 0);
     let mut questions = vec![
         ask_generation(),
@@ -211,7 +211,7 @@ fn generation(answer: Option<Answer>) -> Result<u32> {
     number.ok_or_else(|| Error::unreadable("read the generation of nftables", "it has no number"))
 }
 
-impl Found {
+impl Listed {
     /// Whether the kernel has just what is wanted.
     pub fn is(&self, wanted: &Table) -> bool {
         self.table == *wanted && !self.dormant
@@ -240,7 +240,7 @@ impl Table {
     /// The transaction that makes the kernel's sets and chains of these names equal to these, and the table awake; other
     /// chains and sets of the table stay as they are, and so do the elements of sets that were found right. Chains that
     /// were found misplaced and sets that were found mistyped are made anew.
-    pub fn replace(&self, found: &Found) -> Vec<Request<NetfilterMessage>> {
+    pub fn replace(&self, found: &Listed) -> Vec<Request<NetfilterMessage>> {
         let awake = TableAttribute::Flags(TableFlags::empty());
         let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone()), awake] };
         let mut requests = vec![self.request("set", "", NfTablesMessage::NewTable(table), NLM_F_CREATE)];
@@ -311,7 +311,7 @@ impl Chain {
         if let Some(base) = self.base {
             attributes.extend([
                 ChainAttribute::Hook(base.place().to_vec()),
-                ChainAttribute::Type(base.kind.name().into()),
+                ChainAttribute::Type(base.chain_type.name().into()),
                 ChainAttribute::Policy(ACCEPT),
             ]);
         }
@@ -324,7 +324,7 @@ impl Chain {
         match (self.base, place) {
             // Whatever other fields of the hook the kernel adds.
             (Some(base), Some(place)) => {
-                let kind = ChainAttribute::Type(base.kind.name().into());
+                let kind = ChainAttribute::Type(base.chain_type.name().into());
                 found.has(&kind) && base.place().iter().all(|field| reply::has(place, field))
             }
             (None, None) => true,

@@ -44,7 +44,7 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let mut socket = Socket::netfilter()?;
-    let done = nft::establish(&mut socket, &pods::table(wanted.chains), &wanted.elements)?;
+    let done = nft::ensure(&mut socket, &pods::table(wanted.chains), &wanted.elements)?;
     if done.table {
         make_whole(&mut socket, state)?;
     }
@@ -62,7 +62,7 @@ pub(crate) fn take_away(record: &Record) -> Result<Option<Socket>, Failure> {
         return Ok(None);
     }
     let mut socket = Socket::netfilter()?;
-    nft::withdraw(&mut socket, &pods::table(had.chains), &had.elements)?;
+    nft::remove_elements(&mut socket, &pods::table(had.chains), &had.elements)?;
     forget_flows(record, &mut socket);
     Ok(Some(socket))
 }
@@ -123,7 +123,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
     let (table, whole) = look(socket, &pods)?;
     let name = &table.name;
     if !whole {
-        nft::establish(socket, &table, &[])?;
+        nft::ensure(socket, &table, &[])?;
         restored.changes.push(format!("set the pods' part of table inet {name}"));
     }
     let elements: Vec<_> = pods.iter().flat_map(|(_, _, translation)| translation.elements.clone()).collect();
@@ -141,7 +141,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
         if ledger.find(attachment)? != Some((record.clone(), true)) {
             continue;
         }
-        let done = nft::establish(socket, &table, &translation.elements)?;
+        let done = nft::ensure(socket, &table, &translation.elements)?;
         forget_flows(record, socket);
         let owner = plan::host_device(attachment);
         restored.changes.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
@@ -182,7 +182,7 @@ fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
         }
         elements.extend(wanted.elements);
     }
-    nft::establish(socket, &pods::table(chains), &elements)?;
+    nft::ensure(socket, &pods::table(chains), &elements)?;
     // Whoever was on record a moment ago may have gone meanwhile.
     sweep(state)
 }
@@ -204,7 +204,7 @@ pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
         let owner = element.owner.as_deref().unwrap_or_default();
         owner.starts_with(defaults::HOST_VETH_PREFIX) && !owners.contains(owner)
     });
-    nft::withdraw(&mut socket, &table, &elements)?;
+    nft::remove_elements(&mut socket, &table, &elements)?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub fn chain(network: &str, prefixes: &[IpNetwork]) -> Chain {
     // RFC 5771, section 3; RFC 4291, section 2.7.
     let multicast =
         [prefix(Ipv4Addr::new(224, 0, 0, 0).into(), 4), prefix(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8)];
-    let stay = prefixes.iter().copied().chain(multicast).map(|prefix| Rule::new().to(prefix).back());
+    let stay = prefixes.iter().copied().chain(multicast).map(|prefix| Rule::new().to(prefix).return_());
     let rules = stay.chain([Rule::new().masquerade()]).collect();
     Chain { name: chain_name(network), base: None, rules }
 }

@@ -23,7 +23,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
-use podwire_kernel::nft::{At, Base, Chain, Content, Field, Keys, Kind, Part, Rule, Set, Table, Type};
+use podwire_kernel::nft::{
+    Base, Chain, ChainHook, ChainType, Content, Field, Keys, PacketField, Rule, Set, Table, Type,
+};
 
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
 use crate::rules::masquerade::prefix;
@@ -182,26 +184,27 @@ fn peer_set(underlay: IpVersion) -> Set {
 }
 
 fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
-    let at = |kind, hook, priority| Some(Base { kind, hook, priority });
+    let at = |chain_type, hook, priority| Some(Base { chain_type, hook, priority });
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
     let underlay = IpVersion::of(policy.own);
     let overlay = || Rule::new().to_port(UDP, policy.port);
-    let mut prerouting = vec![Rule::new().of(IpVersion::V6).in_by(HOST_VETH_PREFIX).not_routed_back().jump(SPOOFED)];
+    let mut prerouting =
+        vec![Rule::new().of(IpVersion::V6).iifname(HOST_VETH_PREFIX).without_reverse_route().jump(SPOOFED)];
     let (input, input_base, forward_base) = if policy.masquerade {
         prerouting.push(overlay().jump(OVERLAY));
         // What is accepted is not tracked, and never comes here.
         let refused = refused(overlay).to_vec();
-        let forward_base = at(Kind::Nat, At::Postrouting, SOURCE_NAT - 1);
-        (refused, at(Kind::Nat, At::Input, SOURCE_NAT), forward_base)
+        let forward_base = at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT - 1);
+        (refused, at(ChainType::Nat, ChainHook::Input, SOURCE_NAT), forward_base)
     } else {
         let guard = vec![overlay().jump(OVERLAY)];
-        (guard, at(Kind::Filter, At::Input, FILTER), at(Kind::Filter, At::Forward, FILTER))
+        (guard, at(ChainType::Filter, ChainHook::Input, FILTER), at(ChainType::Filter, ChainHook::Forward, FILTER))
     };
-    let to_peer = [Part::Destination(underlay)];
-    let untracked = overlay().of(underlay).within(&peer_set(underlay).name, &to_peer).untracked();
+    let to_peer = [PacketField::Destination(underlay)];
+    let untracked = overlay().of(underlay).in_set(&peer_set(underlay).name, &to_peer).notrack();
     let mut chains = vec![
-        chain("guard-prerouting", at(Kind::Filter, At::Prerouting, RAW), prerouting),
-        chain("guard-output", at(Kind::Filter, At::Output, RAW), vec![untracked]),
+        chain("guard-prerouting", at(ChainType::Filter, ChainHook::Prerouting, RAW), prerouting),
+        chain("guard-output", at(ChainType::Filter, ChainHook::Output, RAW), vec![untracked]),
         chain("guard-input", input_base, input),
         chain("guard-forward", forward_base, vec![overlay().jump(RELAYED)]),
         chain(OVERLAY, None, guard_overlay(policy, widths)),
@@ -211,16 +214,16 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
             None,
             vec![
                 // What a pod says to its link only goes no further than here.
-                Rule::new().from(prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10)).back(),
-                Rule::new().from(family::host(Ipv6Addr::UNSPECIFIED.into())).back(),
+                Rule::new().from(prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10)).return_(),
+                Rule::new().from(family::host(Ipv6Addr::UNSPECIFIED.into())).return_(),
                 Rule::new().count(SPOOFING).drop(),
             ],
         ),
     ];
     if policy.fast_path {
-        let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().out_by(device));
+        let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
         let rules = to.map(|rule| rule.established().raise_priority(PASSED.unsigned_abs()));
-        chains.push(chain(FAST_PATH, at(Kind::Filter, At::Forward, FILTER), rules.to_vec()));
+        chains.push(chain(FAST_PATH, at(ChainType::Filter, ChainHook::Forward, FILTER), rules.to_vec()));
     }
     if policy.masquerade {
         // Nothing that goes to a pod is translated, whoever sent it; what is tunnelled bears the node's own source.
@@ -228,7 +231,7 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
         let stay = stay.map(|cidr| Rule::new().to(*cidr).accept());
         let leave = policy.own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
         let rules = stay.chain(leave).collect();
-        chains.push(chain("postrouting", at(Kind::Nat, At::Postrouting, SOURCE_NAT), rules));
+        chains.push(chain("postrouting", at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT), rules));
     }
     chains
 }
@@ -237,22 +240,22 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
 fn guard_overlay(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Rule> {
     let underlay = IpVersion::of(policy.own);
     let truthful = |width: &Width| {
-        let parts = [Part::Source(underlay), Part::CarriedSource(width.version, width.bits)];
+        let parts = [PacketField::Source(underlay), PacketField::CarriedSource(width.version, width.bits)];
         let rule = Rule::new().of(underlay).carries(policy.vni, width.version);
-        rule.within(&width.set(underlay).name, &parts).untracked().accept()
+        rule.in_set(&width.set(underlay).name, &parts).notrack().accept()
     };
     let mut rules: Vec<_> = widths.iter().map(truthful).collect();
     // The device hears what is said to everybody, too.
-    rules.push(Rule::new().to_one_elsewhere().back());
+    rules.push(Rule::new().to_remote_unicast().return_());
     let [from_pod, from_others] = refused(Rule::new);
-    let from_peer = Rule::new().of(underlay).within(&peer_set(underlay).name, &[Part::Source(underlay)]);
+    let from_peer = Rule::new().of(underlay).in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]);
     rules.extend([from_pod, from_peer.count(SOURCES).drop(), from_others]);
     rules
 }
 
 /// Drops a pod's packets, and all others, each counted.
 fn refused(rule: impl Fn() -> Rule) -> [Rule; 2] {
-    [rule().in_by(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(STRANGERS).drop()]
+    [rule().iifname(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(STRANGERS).drop()]
 }
 
 /// What goes to the VXLAN port of others, as it is after a service or a host port has been translated.
@@ -262,13 +265,13 @@ fn refused(rule: impl Fn() -> Rule) -> [Rule; 2] {
 fn guard_relayed(policy: &Policy<'_>) -> Vec<Rule> {
     let underlay = IpVersion::of(policy.own);
     let peers = &peer_set(underlay).name;
-    let from_pod = || Rule::new().in_by(HOST_VETH_PREFIX);
+    let from_pod = || Rule::new().iifname(HOST_VETH_PREFIX);
     let mut rules: Vec<_> = policy.cluster_cidrs.iter().map(|cidr| from_pod().to(*cidr).accept()).collect();
     rules.push(from_pod().count(ENCAPSULATION).drop());
-    let to_peer = || Rule::new().of(underlay).within(peers, &[Part::Destination(underlay)]);
+    let to_peer = || Rule::new().of(underlay).in_set(peers, &[PacketField::Destination(underlay)]);
     // What the node itself sends is tracked while guard-output is missing.
     rules.push(Rule::new().from(family::host(policy.own)).accept());
-    rules.push(to_peer().within(peers, &[Part::Source(underlay)]).accept());
+    rules.push(to_peer().in_set(peers, &[PacketField::Source(underlay)]).accept());
     rules.push(to_peer().count(STRANGERS).drop());
     rules
 }
@@ -326,7 +329,7 @@ mod tests {
         let on = firewall(&policy(&own, &cluster), [].into_iter());
         let off = firewall(&Policy { masquerade: false, ..policy(&own, &cluster) }, [].into_iter());
         let nat = |firewall: &Firewall| {
-            let is = |chain: &&Chain| chain.base.is_some_and(|base| base.kind == Kind::Nat);
+            let is = |chain: &&Chain| chain.base.is_some_and(|base| base.chain_type == ChainType::Nat);
             firewall.table.chains.iter().filter(is).count()
         };
         assert_eq!((nat(&on), nat(&off)), (3, 0));

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
-use podwire_kernel::nft::{At, Base, Chain, Content, Kind, Part, Rule, Set, Table, Type};
+use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Content, PacketField, Rule, Set, Table, Type};
 
 use crate::defaults;
 use crate::rules::{host_ports, masquerade};
@@ -55,15 +55,15 @@ fn loopback() -> IpNetwork {
 fn loopback_guard() -> Chain {
     Chain {
         name: "loopback-guard".into(),
-        base: Some(Base { kind: Kind::Filter, hook: At::Prerouting, priority: RAW }),
-        rules: vec![Rule::new().to(loopback()).in_by(defaults::HOST_VETH_PREFIX).drop()],
+        base: Some(Base { chain_type: ChainType::Filter, hook: ChainHook::Prerouting, priority: RAW }),
+        rules: vec![Rule::new().to(loopback()).iifname(defaults::HOST_VETH_PREFIX).drop()],
     }
 }
 
 fn prerouting() -> Chain {
     Chain {
         name: "hostport-prerouting".into(),
-        base: Some(Base { kind: Kind::Nat, hook: At::Prerouting, priority: DESTINATION_NAT }),
+        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Prerouting, priority: DESTINATION_NAT }),
         rules: vec![Rule::new().to_local().jump(HOST_PORTS)],
     }
 }
@@ -72,9 +72,9 @@ fn prerouting() -> Chain {
 fn output() -> Chain {
     Chain {
         name: "hostport-output".into(),
-        base: Some(Base { kind: Kind::Nat, hook: At::Output, priority: DESTINATION_NAT }),
+        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Output, priority: DESTINATION_NAT }),
         rules: vec![
-            Rule::new().to(family::host(IpAddr::V6(Ipv6Addr::LOCALHOST))).back(),
+            Rule::new().to(family::host(IpAddr::V6(Ipv6Addr::LOCALHOST))).return_(),
             Rule::new().to_local().jump(HOST_PORTS),
         ],
     }
@@ -84,10 +84,10 @@ fn output() -> Chain {
 fn host_ports() -> Chain {
     let rules = IpVersion::BOTH.into_iter().flat_map(|version| {
         let (by_address, any_address) = (host_ports::by_address(version), host_ports::any_address(version));
-        let to = |map: &str, parts: &[Part]| Rule::new().of(version).redirect(version, map, parts);
+        let to = |map: &str, parts: &[PacketField]| Rule::new().of(version).dnat(version, map, parts);
         [
-            to(&by_address, &[Part::Protocol, Part::Destination(version), Part::DestinationPort]),
-            to(&any_address, &[Part::Protocol, Part::DestinationPort]),
+            to(&by_address, &[PacketField::Protocol, PacketField::Destination(version), PacketField::DestinationPort]),
+            to(&any_address, &[PacketField::Protocol, PacketField::DestinationPort]),
         ]
     });
     Chain { name: HOST_PORTS.into(), base: None, rules: rules.collect() }
@@ -96,15 +96,15 @@ fn host_ports() -> Chain {
 /// What a pod could not answer under the address that it comes from leaves under the node's: what the node sends from
 /// 127.0.0.1, and what a pod sends to itself by a host port. Then the pods of networks that ask for it.
 fn postrouting() -> Chain {
-    let own = Rule::new().from(loopback()).out_by(defaults::HOST_VETH_PREFIX).masquerade();
+    let own = Rule::new().from(loopback()).oifname(defaults::HOST_VETH_PREFIX).masquerade();
     let hairpin = |version| {
-        let parts = [Part::Source(version), Part::Destination(version)];
-        Rule::new().of(version).translated().within(&host_ports::hairpin(version), &parts).masquerade()
+        let parts = [PacketField::Source(version), PacketField::Destination(version)];
+        Rule::new().of(version).dnatted().in_set(&host_ports::hairpin(version), &parts).masquerade()
     };
-    let network = |version| Rule::new().of(version).follow(&masquerade::map(version), &[Part::Source(version)]);
+    let network = |version| Rule::new().of(version).vmap(&masquerade::map(version), &[PacketField::Source(version)]);
     Chain {
         name: "pod-postrouting".into(),
-        base: Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: SOURCE_NAT }),
+        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Postrouting, priority: SOURCE_NAT }),
         rules: std::iter::once(own).chain(IpVersion::BOTH.map(hairpin)).chain(IpVersion::BOTH.map(network)).collect(),
     }
 }

@@ -11,7 +11,7 @@ use podwire_conf::rules::host_ports::Protocol;
 use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, Policy};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::{self, Found, Keys, Names};
+use podwire_kernel::nft::{self, Keys, Listed, Names};
 use podwire_kernel::{Result, Socket};
 use tracing::info;
 
@@ -172,7 +172,7 @@ impl Firewall {
 
 /// What the kernel has of what is wanted.
 struct Has {
-    found: Found,
+    found: Listed,
     /// The keys of the wanted sets, in their order.
     keys: Vec<Keys>,
     /// What was wanted once.
@@ -191,13 +191,13 @@ impl Has {
             same.cloned().unwrap_or_else(|| wanted.none())
         });
         let keys = keys.collect();
-        let found = Found { generation, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
+        let found = Listed { generation, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
         Self { found, keys, surplus }
     }
 
     /// A fresh look, begun after the generation was read: what is done meanwhile outdates it.
     fn look(socket: &mut Socket, generation: u32, wanted: &Wanted) -> Result<Self> {
-        let found = Found { generation, ..nft::read(socket, &wanted.table)? };
+        let found = Listed { generation, ..nft::read(socket, &wanted.table)? };
         let mut keys = Vec::new();
         for wanted in &wanted.keys {
             let right = found.table.sets.contains(wanted.set());

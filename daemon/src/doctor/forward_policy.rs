@@ -3,20 +3,20 @@
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults;
-use podwire_kernel::nft::{self, Dropping};
+use podwire_kernel::nft::{self, DropChain};
 use podwire_kernel::{Result, Socket, family};
 
 use super::{Finding, Node};
 
 pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
     let cidrs = node.cluster.as_ref().map(|cluster| cluster.cluster_cidrs.as_slice()).unwrap_or_default();
-    Ok(nft::dropping(socket)?.iter().filter_map(|chain| judge(chain, cidrs)).collect())
+    Ok(nft::drop_chains(socket)?.iter().filter_map(|chain| judge(chain, cidrs)).collect())
 }
 
 /// A chain that drops is no harm where a rule of its table speaks of the pods: of their ranges or of their devices. Whether
 /// it says the right thing, the probes of the peers show.
-fn judge(chain: &Dropping, cidrs: &[IpNetwork]) -> Option<Finding> {
-    let Dropping { family, table, chain: name, rules } = chain;
+fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
+    let DropChain { family, table, chain: name, rules } = chain;
     if *family == "inet" && table == defaults::TABLE {
         return None;
     }
@@ -79,9 +79,9 @@ mod tests {
         ["10.244.0.0/16", "fd00:10:244::/48"].map(|text| text.parse().unwrap()).to_vec()
     }
 
-    fn chain(family: &'static str, table: &str, chain: &str, rules: &[&[u8]]) -> Dropping {
+    fn chain(family: &'static str, table: &str, chain: &str, rules: &[&[u8]]) -> DropChain {
         let rules = rules.iter().map(|rule| rule.to_vec()).collect();
-        Dropping { family, table: table.into(), chain: chain.into(), rules }
+        DropChain { family, table: table.into(), chain: chain.into(), rules }
     }
 
     #[test]

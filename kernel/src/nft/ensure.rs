@@ -13,7 +13,7 @@ const ELEMENTS: usize = 256;
 
 /// What was not as it should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Established {
+pub struct Ensured {
     /// Whether the table, a set or a chain was missing or different.
     pub table: bool,
     /// How many elements were missing or different.
@@ -26,14 +26,14 @@ pub struct Established {
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn establish(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Established> {
+pub fn ensure(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Ensured> {
     let elements = sorted(elements);
-    let mut done = Established::default();
+    let mut done = Ensured::default();
     let mut chunks = elements.chunks(ELEMENTS);
     // Without any element there is still the table.
     let first = chunks.next().unwrap_or_default();
     for chunk in std::iter::once(first).chain(chunks) {
-        let established = again_and_again(|| establish_once(socket, wanted, chunk))?;
+        let established = again_and_again(|| ensure_once(socket, wanted, chunk))?;
         done.table |= established.table;
         done.elements += established.elements;
     }
@@ -45,10 +45,10 @@ pub fn establish(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> R
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn withdraw(socket: &mut Socket, table: &Table, elements: &[Element]) -> Result<usize> {
+pub fn remove_elements(socket: &mut Socket, table: &Table, elements: &[Element]) -> Result<usize> {
     let mut withdrawn = 0;
     for chunk in sorted(elements).chunks(ELEMENTS) {
-        withdrawn += again_and_again(|| withdraw_once(socket, table, chunk))?;
+        withdrawn += again_and_again(|| remove_once(socket, table, chunk))?;
     }
     Ok(withdrawn)
 }
@@ -76,7 +76,7 @@ fn changed_meanwhile(error: &Error) -> bool {
     error.is_outdated() || error.is_gone() || error.is_busy() || error.already_there()
 }
 
-fn establish_once(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Established> {
+fn ensure_once(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Ensured> {
     let found = read(socket, wanted)?;
     let table = !found.is(wanted);
     let mut requests = if table { wanted.replace(&found) } else { Vec::new() };
@@ -98,10 +98,10 @@ fn establish_once(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> 
         let destructive = removals || !found.misplaced.is_empty() || !found.mistyped.is_empty();
         socket.transact_upon(destructive.then_some(found.generation), requests)?;
     }
-    Ok(Established { table, elements: count })
+    Ok(Ensured { table, elements: count })
 }
 
-fn withdraw_once(socket: &mut Socket, table: &Table, elements: &[Element]) -> Result<usize> {
+fn remove_once(socket: &mut Socket, table: &Table, elements: &[Element]) -> Result<usize> {
     let (generation, right) = sets(socket, table)?;
     let presences = element::presences(socket, &table.name, &right, elements)?;
     let ours = elements.iter().zip(presences).filter(|(_, presence)| *presence == Presence::Same);

@@ -13,7 +13,7 @@ use netlink_packet_netfilter::nftables::{
 use super::counter::COUNTER;
 use super::set::WORD;
 use crate::family::{self, IpVersion};
-use crate::nft::field::{self, NETWORK_HEADER, Part, TRANSPORT_HEADER, payload};
+use crate::nft::field::{self, NETWORK_HEADER, PacketField, TRANSPORT_HEADER, payload};
 use crate::nft::{ACCEPT, DROP, reply};
 
 /// `NFTA_EXPR_*` (uapi/linux/netfilter/nf_tables.h).
@@ -137,12 +137,12 @@ impl Rule {
     }
 
     /// … that came in by a device whose name begins so.
-    pub fn in_by(self, prefix: &str) -> Self {
+    pub fn iifname(self, prefix: &str) -> Self {
         self.meta(MetaKey::Iifname, prefix.into())
     }
 
     /// … that goes out by a device whose name begins so.
-    pub fn out_by(self, prefix: &str) -> Self {
+    pub fn oifname(self, prefix: &str) -> Self {
         self.meta(MetaKey::Oifname, prefix.into())
     }
 
@@ -152,7 +152,7 @@ impl Rule {
     }
 
     /// … whose destination is one address of another host, by the routing tables: neither this host's, nor everybody's.
-    pub fn to_one_elsewhere(self) -> Self {
+    pub fn to_remote_unicast(self) -> Self {
         self.destination(UNICAST)
     }
 
@@ -167,7 +167,7 @@ impl Rule {
     }
 
     /// … whose destination was translated, here or by somebody else.
-    pub fn translated(mut self) -> Self {
+    pub fn dnatted(mut self) -> Self {
         let attributes =
             vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
         let bit = DESTINATION_TRANSLATED.to_ne_bytes().to_vec();
@@ -211,7 +211,7 @@ impl Rule {
     }
 
     /// … whose source is not routed to the device that it came in by.
-    pub fn not_routed_back(mut self) -> Self {
+    pub fn without_reverse_route(mut self) -> Self {
         let attributes = vec![
             number(FIB_REGISTER, Register::Reg1.into()),
             number(FIB_RESULT, FIB_DEVICE),
@@ -242,7 +242,7 @@ impl Rule {
     }
 
     /// … is not tracked as part of a connection, and so never translated by anybody.
-    pub fn untracked(mut self) -> Self {
+    pub fn notrack(mut self) -> Self {
         // It has no data, so the kernel lists none.
         let notrack = ListAttribute::Element(vec![ExpressionAttribute::Name("notrack".into())]);
         self.expressions.extend(reply::listed(&notrack));
@@ -250,7 +250,7 @@ impl Rule {
     }
 
     /// … whose parts are in a set.
-    pub fn within(self, set: &str, parts: &[Part]) -> Self {
+    pub fn in_set(self, set: &str, parts: &[PacketField]) -> Self {
         self.look_up(set, parts, None)
     }
 
@@ -270,17 +270,17 @@ impl Rule {
     }
 
     /// … goes back to where this chain was called from.
-    pub fn back(self) -> Self {
+    pub fn return_(self) -> Self {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Return)])
     }
 
     /// … goes where a verdict map says, if it says anything.
-    pub fn follow(self, map: &str, parts: &[Part]) -> Self {
+    pub fn vmap(self, map: &str, parts: &[PacketField]) -> Self {
         self.look_up(map, parts, Some(Register::Verdict))
     }
 
     /// … goes to the address and the port that a map leads to, if it leads to any.
-    pub fn redirect(self, version: IpVersion, map: &str, parts: &[Part]) -> Self {
+    pub fn dnat(self, version: IpVersion, map: &str, parts: &[PacketField]) -> Self {
         let mut rule = self.look_up(map, parts, Some(Register::Reg1));
         let (address, port) = (Register::Reg1.into(), register(version.address_length() / WORD).into());
         let mut attributes = vec![number(NAT_TYPE, OF_DESTINATION), number(NAT_FAMILY, protocol(version).into())];
@@ -323,7 +323,7 @@ impl Rule {
         self
     }
 
-    fn look_up(mut self, set: &str, parts: &[Part], to: Option<Register>) -> Self {
+    fn look_up(mut self, set: &str, parts: &[PacketField], to: Option<Register>) -> Self {
         let mut word = 0;
         for part in parts {
             part.load(register(word)).into_iter().for_each(|load| self.push(load));

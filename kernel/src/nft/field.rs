@@ -21,7 +21,7 @@ const CARRIED: u32 = 30;
 
 /// A part of a packet that a set is asked for. Addresses are those of the version that the rule has asked for before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum PacketField {
     /// The protocol above IP.
     Protocol,
     /// The source address.
@@ -34,7 +34,7 @@ pub enum Part {
     CarriedSource(IpVersion, u8),
 }
 
-impl Part {
+impl PacketField {
     /// The type of the field that this part is compared with.
     pub fn kind(self) -> Type {
         match self {

@@ -21,7 +21,7 @@ const FAMILIES: [(NetfilterProtoFamily, &str); 3] =
 
 /// A chain at the hook "forward" with the policy "drop".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropping {
+pub struct DropChain {
     /// The family of its table, as `nft` calls it.
     pub family: &'static str,
     /// Its table.
@@ -36,7 +36,7 @@ pub struct Dropping {
 ///
 /// # Errors
 /// When the kernel refuses to tell.
-pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>> {
+pub fn drop_chains(socket: &mut Socket) -> Result<Vec<DropChain>> {
     let mut found = Vec::new();
     for (family, name) in FAMILIES {
         let ask = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
@@ -51,7 +51,7 @@ pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>> {
                 let expressions = answer.get(RULE_EXPRESSIONS).map(<[u8]>::to_vec);
                 expressions.filter(|_| ours.iter().all(|name| answer.has(name)))
             })?;
-            found.push(Dropping { family: name, table, chain, rules });
+            found.push(DropChain { family: name, table, chain, rules });
         }
     }
     Ok(found)

@@ -7,7 +7,8 @@ use std::thread;
 
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{
-    At, Base, Chain, Content, Data, Element, Established, Field, Keys, Kind, Part, Rule, Set, Table, Type,
+    Base, Chain, ChainHook, ChainType, Content, Data, Element, Ensured, Field, Keys, PacketField, Rule, Set, Table,
+    Type,
 };
 use podwire_kernel::{Socket, nft};
 use podwire_tests::lab::{SOON, eventually};
@@ -25,7 +26,7 @@ fn rules_read_back_as_written_and_are_replaced_in_one_transaction() {
             sets: Vec::new(),
             chains: vec![Chain {
                 name: "postrouting".into(),
-                base: Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: 100 }),
+                base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Postrouting, priority: 100 }),
                 rules: vec![
                     Rule::new().to(prefix("10.0.0.0/9")).accept(),
                     Rule::new().from(prefix("fd00:1::/63")).masquerade(),
@@ -43,14 +44,14 @@ fn rules_read_back_as_written_and_are_replaced_in_one_transaction() {
             assert!(!read(&mut socket, &table).is(&table), "a rule too many is a difference");
         }
         // A chain at another place is not the one that is wanted, and is made anew.
-        let base = Some(Base { kind: Kind::Nat, hook: At::Postrouting, priority: 99 });
+        let base = Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Postrouting, priority: 99 });
         let moved = Table { chains: vec![Chain { base, ..table.chains[0].clone() }], ..table.clone() };
         let found = read(&mut socket, &moved);
         assert_eq!((found.misplaced.as_slice(), found.table.chains.len()), (["postrouting".to_owned()].as_slice(), 0));
         socket.transact(moved.replace(&found)).unwrap();
         assert!(read(&mut socket, &moved).is(&moved));
         // What is wrong is named: here a transaction that does not know of the misplaced chain.
-        let unaware = nft::Found { misplaced: Vec::new(), ..found };
+        let unaware = nft::Listed { misplaced: Vec::new(), ..found };
         let error = socket.transact(table.replace(&unaware)).unwrap_err().to_string();
         assert!(error.starts_with("set chain postrouting of table inet ours: "), "{error}");
         assert!(read(&mut socket, &moved).is(&moved), "a refused transaction changes nothing");
@@ -77,45 +78,49 @@ fn everything() -> Table {
     });
     let of_each = |version: IpVersion| {
         let name = |name: &str| format!("{name}{}", version.digit());
-        let (from, to) = (Part::Source(version), Part::Destination(version));
+        let (from, to) = (PacketField::Source(version), PacketField::Destination(version));
         let whole = if version == IpVersion::V4 { 32 } else { 128 };
         [
-            Rule::new().of(version).redirect(version, &name("ports"), &[Part::Protocol, to, Part::DestinationPort]),
-            Rule::new().of(version).translated().within(&name("pairs"), &[from, to]).back(),
-            Rule::new().of(version).follow(&name("roads"), &[from]),
-            Rule::new().to_port(17, 8472).of(version).carries(5, version).back(),
+            Rule::new().of(version).dnat(
+                version,
+                &name("ports"),
+                &[PacketField::Protocol, to, PacketField::DestinationPort],
+            ),
+            Rule::new().of(version).dnatted().in_set(&name("pairs"), &[from, to]).return_(),
+            Rule::new().of(version).vmap(&name("roads"), &[from]),
+            Rule::new().to_port(17, 8472).of(version).carries(5, version).return_(),
             Rule::new()
                 .of(version)
-                .within(&name("pairs"), &[from, Part::CarriedSource(version, 24)])
+                .in_set(&name("pairs"), &[from, PacketField::CarriedSource(version, 24)])
                 .count("met")
-                .back(),
+                .return_(),
             Rule::new()
                 .of(version)
-                .within(&name("pairs"), &[from, Part::CarriedSource(version, whole)])
+                .in_set(&name("pairs"), &[from, PacketField::CarriedSource(version, whole)])
                 .count("met")
-                .back(),
+                .return_(),
         ]
     };
-    let chain = |name: &str, kind, hook, priority, rules| Chain {
+    let chain = |name: &str, chain_type, hook, priority, rules| Chain {
         name: name.into(),
-        base: Some(Base { kind, hook, priority }),
+        base: Some(Base { chain_type, hook, priority }),
         rules,
     };
     let called =
         Chain { name: "called".into(), base: None, rules: IpVersion::BOTH.into_iter().flat_map(of_each).collect() };
-    let drop = Rule::new().to("127.0.0.0/8".parse().unwrap()).in_by("pw").drop();
-    let spoofed = Rule::new().of(IpVersion::V6).not_routed_back().drop();
+    let drop = Rule::new().to("127.0.0.0/8".parse().unwrap()).iifname("pw").drop();
+    let spoofed = Rule::new().of(IpVersion::V6).without_reverse_route().drop();
     Table {
         name: "ours".into(),
         counters: vec!["met".into()],
         sets,
         chains: vec![
-            chain("raw", Kind::Filter, At::Prerouting, -300, vec![drop, spoofed, Rule::new().untracked()]),
-            chain("for-us", Kind::Filter, At::Input, 0, vec![Rule::new().count("met")]),
-            chain("for-others", Kind::Filter, At::Forward, -5, vec![]),
-            chain("in", Kind::Nat, At::Prerouting, -100, vec![Rule::new().to_local().jump("called")]),
-            chain("own", Kind::Nat, At::Output, -100, vec![Rule::new().to_local().jump("called")]),
-            chain("out", Kind::Nat, At::Postrouting, 100, vec![Rule::new().out_by("pw").masquerade()]),
+            chain("raw", ChainType::Filter, ChainHook::Prerouting, -300, vec![drop, spoofed, Rule::new().notrack()]),
+            chain("for-us", ChainType::Filter, ChainHook::Input, 0, vec![Rule::new().count("met")]),
+            chain("for-others", ChainType::Filter, ChainHook::Forward, -5, vec![]),
+            chain("in", ChainType::Nat, ChainHook::Prerouting, -100, vec![Rule::new().to_local().jump("called")]),
+            chain("own", ChainType::Nat, ChainHook::Output, -100, vec![Rule::new().to_local().jump("called")]),
+            chain("out", ChainType::Nat, ChainHook::Postrouting, 100, vec![Rule::new().oifname("pw").masquerade()]),
             called,
             Chain { name: "road".into(), base: None, rules: vec![Rule::new().accept()] },
         ],
@@ -179,7 +184,7 @@ fn elements_are_compared_as_a_whole_and_changed_by_their_difference() {
     host.enter(|| {
         let mut socket = socket_of_nftables();
         let table = everything();
-        nft::establish(&mut socket, &table, &[]).unwrap();
+        nft::ensure(&mut socket, &table, &[]).unwrap();
         for (set, digit) in [(&table.sets[0], 4), (&table.sets[3], 6)] {
             assert_eq!(set.name, format!("pairs{digit}"));
             // More than go into one message, and more bytes than the usual send buffer has.
@@ -211,7 +216,7 @@ fn every_transaction_raises_the_generation_by_one() {
     let host = host();
     host.enter(|| {
         let (mut socket, table) = (socket_of_nftables(), everything());
-        nft::establish(&mut socket, &table, &[]).unwrap();
+        nft::ensure(&mut socket, &table, &[]).unwrap();
         let before = nft::current_generation(&mut socket).unwrap();
         assert_eq!(nft::current_generation(&mut socket).unwrap(), before);
         let found = nft::read(&mut socket, &table).unwrap();
@@ -229,7 +234,7 @@ fn a_counter_survives_the_replacement_of_its_rules() {
     host.enter(|| {
         let (mut socket, table) = (socket_of_nftables(), everything());
         assert_eq!(nft::counted(&mut socket, "ours", &["met"]).unwrap(), [None]);
-        nft::establish(&mut socket, &table, &[]).unwrap();
+        nft::ensure(&mut socket, &table, &[]).unwrap();
         assert_eq!(nft::counted(&mut socket, "ours", &["met", "odd"]).unwrap(), [Some(0), None]);
         let say = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", "127.0.0.2:9").unwrap();
         say();
@@ -247,7 +252,7 @@ fn a_counter_survives_the_replacement_of_its_rules() {
     });
 }
 
-const NOTHING: Established = Established { table: false, elements: 0 };
+const NOTHING: Ensured = Ensured { table: false, elements: 0 };
 
 #[test]
 fn sets_and_rules_of_every_kind_read_back_as_written() {
@@ -258,13 +263,13 @@ fn sets_and_rules_of_every_kind_read_back_as_written() {
         let mine = elements(5, "pwmine");
         assert_eq!(nft::missing(&mut socket, &table, &mine).unwrap(), mine);
         assert_eq!(listed(&mut socket, &table), []);
-        let done = nft::establish(&mut socket, &table, &mine).unwrap();
-        assert_eq!(done, Established { table: true, elements: 6 });
+        let done = nft::ensure(&mut socket, &table, &mine).unwrap();
+        assert_eq!(done, Ensured { table: true, elements: 6 });
         let found = nft::read(&mut socket, &table).unwrap();
         assert_eq!(found.table, table);
         assert_eq!(listed(&mut socket, &table), sorted(mine.clone()));
         assert_eq!(nft::missing(&mut socket, &table, &mine).unwrap(), []);
-        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), NOTHING);
+        assert_eq!(nft::ensure(&mut socket, &table, &mine).unwrap(), NOTHING);
     });
     // In the words of a program that knows nothing of ours.
     let list = host.run("nft", &["list", "table", "inet", "ours"]).unwrap();
@@ -299,7 +304,7 @@ fn sets_and_rules_of_every_kind_read_back_as_written() {
 fn beside_others() -> (Socket, Table, Vec<Element>, Vec<Element>) {
     let (mut socket, table) = (socket_of_nftables(), everything());
     let (mine, others) = (elements(5, "pwmine"), elements(6, "pwother"));
-    nft::establish(&mut socket, &table, &others).unwrap();
+    nft::ensure(&mut socket, &table, &others).unwrap();
     (socket, table, mine, others)
 }
 
@@ -316,8 +321,8 @@ fn elements_survive_changes_of_their_table() {
         nft("add set inet ours odd { type ipv4_addr ; }");
         nft("add element inet ours odd { 10.9.9.9 }");
         nft("add table inet foreign");
-        let done = nft::establish(&mut socket, &table, &mine).unwrap();
-        assert_eq!(done, Established { table: true, elements: 6 });
+        let done = nft::ensure(&mut socket, &table, &mine).unwrap();
+        assert_eq!(done, Ensured { table: true, elements: 6 });
         assert!(nft::read(&mut socket, &table).unwrap().is(&table));
         assert_eq!(listed(&mut socket, &table), sorted([mine.clone(), others.clone()].concat()));
         nft("list table inet foreign");
@@ -325,10 +330,10 @@ fn elements_survive_changes_of_their_table() {
         assert!(nft("list set inet ours odd").contains("10.9.9.9"));
         // A table that sleeps is woken, a table that is gone is made anew, with what is wanted now.
         nft("add table inet ours { flags dormant ; }");
-        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), Established { table: true, elements: 0 });
+        assert_eq!(nft::ensure(&mut socket, &table, &mine).unwrap(), Ensured { table: true, elements: 0 });
         assert_eq!(listed(&mut socket, &table).len(), 12);
         nft("flush ruleset");
-        assert_eq!(nft::establish(&mut socket, &table, &mine).unwrap(), Established { table: true, elements: 6 });
+        assert_eq!(nft::ensure(&mut socket, &table, &mine).unwrap(), Ensured { table: true, elements: 6 });
         assert_eq!(listed(&mut socket, &table), sorted(mine));
     });
 }
@@ -350,9 +355,9 @@ fn a_set_of_other_types_is_recreated_and_other_sets_keep_their_elements() {
             nft(&format!("add map inet ours ports4 {wrong}"));
             assert_eq!(nft::read(&mut socket, &table).unwrap().mistyped, ["ports4"], "{wrong}");
             assert_eq!(nft::missing(&mut socket, &table, &mine[1..2]).unwrap(), mine[1..2], "{wrong}");
-            assert_eq!(nft::withdraw(&mut socket, &table, &mine[1..2]).unwrap(), 0, "{wrong}");
-            let done = nft::establish(&mut socket, &table, &mine[1..2]).unwrap();
-            assert_eq!(done, Established { table: true, elements: 1 }, "{wrong}");
+            assert_eq!(nft::remove_elements(&mut socket, &table, &mine[1..2]).unwrap(), 0, "{wrong}");
+            let done = nft::ensure(&mut socket, &table, &mine[1..2]).unwrap();
+            assert_eq!(done, Ensured { table: true, elements: 1 }, "{wrong}");
             let kept = others.iter().filter(|element| element.set != "ports4").cloned();
             assert_eq!(listed(&mut socket, &table), sorted(kept.chain(mine[1..2].to_vec()).collect()), "{wrong}");
         }
@@ -363,7 +368,7 @@ fn a_set_of_other_types_is_recreated_and_other_sets_keep_their_elements() {
         nft("delete chain inet ours road");
         nft("add chain inet ours road { type nat hook input priority 0 ; }");
         assert_eq!(nft::read(&mut socket, &table).unwrap().misplaced, ["road"]);
-        nft::establish(&mut socket, &table, &others).unwrap();
+        nft::ensure(&mut socket, &table, &others).unwrap();
         assert!(nft::read(&mut socket, &table).unwrap().is(&table));
         assert_eq!(nft::missing(&mut socket, &table, &others).unwrap(), []);
     });
@@ -377,20 +382,20 @@ fn an_element_can_be_taken_over_and_is_removed_by_its_owner_only() {
         // The same keys and the same data: a pod that has got the address and the host port of one whose end went by
         // unnoticed.
         let (before, now) = (elements(5, "pwbefore"), elements(5, "pwnow"));
-        nft::establish(&mut socket, &table, &before).unwrap();
+        nft::ensure(&mut socket, &table, &before).unwrap();
         assert_eq!(nft::missing(&mut socket, &table, &now).unwrap(), now);
-        assert_eq!(nft::establish(&mut socket, &table, &now).unwrap(), Established { table: false, elements: 6 });
-        assert_eq!(nft::withdraw(&mut socket, &table, &before).unwrap(), 0);
+        assert_eq!(nft::ensure(&mut socket, &table, &now).unwrap(), Ensured { table: false, elements: 6 });
+        assert_eq!(nft::remove_elements(&mut socket, &table, &before).unwrap(), 0);
         assert_eq!(listed(&mut socket, &table), sorted(now.clone()));
         // Asked for twice in one breath, with some that are gone.
         let gone = elements(7, "pwnow");
         let twice = [now.clone(), gone, now.clone()].concat();
-        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 6);
-        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 0);
+        assert_eq!(nft::remove_elements(&mut socket, &table, &twice).unwrap(), 6);
+        assert_eq!(nft::remove_elements(&mut socket, &table, &twice).unwrap(), 0);
         assert_eq!(listed(&mut socket, &table), []);
         socket.transact(table.delete()).unwrap();
-        assert_eq!(nft::withdraw(&mut socket, &table, &twice).unwrap(), 0);
-        assert_eq!(nft::establish(&mut socket, &table, &[now.clone(), now].concat()).unwrap().elements, 6);
+        assert_eq!(nft::remove_elements(&mut socket, &table, &twice).unwrap(), 0);
+        assert_eq!(nft::ensure(&mut socket, &table, &[now.clone(), now].concat()).unwrap().elements, 6);
     });
 }
 
@@ -400,11 +405,11 @@ fn more_elements_than_fit_into_a_transaction_are_added_and_removed() {
         let mut socket = Socket::netfilter().unwrap();
         let table = everything();
         let many: Vec<_> = (0..1_000).flat_map(|number| elements(number, "pwmany")).collect();
-        let done = nft::establish(&mut socket, &table, &many).unwrap();
-        assert_eq!(done, Established { table: true, elements: 6_000 });
+        let done = nft::ensure(&mut socket, &table, &many).unwrap();
+        assert_eq!(done, Ensured { table: true, elements: 6_000 });
         assert_eq!(nft::missing(&mut socket, &table, &many).unwrap(), []);
         assert_eq!(listed(&mut socket, &table), sorted(many.clone()));
-        assert_eq!(nft::withdraw(&mut socket, &table, &many).unwrap(), 6_000);
+        assert_eq!(nft::remove_elements(&mut socket, &table, &many).unwrap(), 6_000);
         assert_eq!(listed(&mut socket, &table), []);
     });
 }
@@ -420,7 +425,7 @@ fn concurrent_first_uses_neither_fail_nor_lose_elements() {
     for round in 0..30 {
         host.run("nft", &["flush", "ruleset"]).unwrap();
         if round % 2 == 1 {
-            host.enter(|| nft::establish(&mut socket_of_nftables(), &wrong, &[]).unwrap());
+            host.enter(|| nft::ensure(&mut socket_of_nftables(), &wrong, &[]).unwrap());
         }
         let start = Barrier::new(8);
         let (table, start, host) = (&table, &start, &host);
@@ -431,9 +436,9 @@ fn concurrent_first_uses_neither_fail_nor_lose_elements() {
                         let mut socket = socket_of_nftables();
                         let (mine, brief) = (elements(number, "pwmine"), elements(number + 100, "pwbrief"));
                         start.wait();
-                        nft::establish(&mut socket, table, &mine).unwrap();
-                        nft::establish(&mut socket, table, &brief).unwrap();
-                        assert_eq!(nft::withdraw(&mut socket, table, &brief).unwrap(), 6);
+                        nft::ensure(&mut socket, table, &mine).unwrap();
+                        nft::ensure(&mut socket, table, &brief).unwrap();
+                        assert_eq!(nft::remove_elements(&mut socket, table, &brief).unwrap(), 6);
                         assert_eq!(nft::missing(&mut socket, table, &mine).unwrap(), []);
                     });
                 });
@@ -452,15 +457,15 @@ fn repairing_a_set_removes_nothing_that_was_added_meanwhile() {
         let mut wrong = table.clone();
         wrong.sets[1].key.pop();
         wrong.chains.clear();
-        nft::establish(&mut one, &wrong, &[]).unwrap();
+        nft::ensure(&mut one, &wrong, &[]).unwrap();
         let found = nft::read(&mut one, &table).unwrap();
         assert_eq!(found.mistyped, ["ports4"]);
         // Between the look and the deed.
         let theirs = elements(6, "pwtheirs");
-        nft::establish(&mut other, &table, &theirs).unwrap();
+        nft::ensure(&mut other, &table, &theirs).unwrap();
         let error = one.transact_upon(Some(found.generation), table.replace(&found)).unwrap_err();
         assert!(error.is_outdated(), "{error}");
-        nft::establish(&mut one, &table, &[]).unwrap();
+        nft::ensure(&mut one, &table, &[]).unwrap();
         assert_eq!(listed(&mut one, &table), sorted(theirs));
     });
 }

@@ -208,12 +208,12 @@ fn netfilter<T: Send>(host: &Host, work: impl FnOnce(&mut Socket) -> podwire_ker
     host.enter(|| Socket::netfilter().and_then(|mut socket| work(&mut socket)).map_err(|error| error.to_string()))
 }
 
-fn establish(host: &Host, elements: &[Element]) -> Outcome<nft::Established> {
-    netfilter(host, |socket| nft::establish(socket, &pods::table(Vec::new()), elements))
+fn ensure(host: &Host, elements: &[Element]) -> Outcome<nft::Ensured> {
+    netfilter(host, |socket| nft::ensure(socket, &pods::table(Vec::new()), elements))
 }
 
-fn withdraw(host: &Host, elements: &[Element]) -> Outcome<usize> {
-    netfilter(host, |socket| nft::withdraw(socket, &pods::table(Vec::new()), elements))
+fn remove_elements(host: &Host, elements: &[Element]) -> Outcome<usize> {
+    netfilter(host, |socket| nft::remove_elements(socket, &pods::table(Vec::new()), elements))
 }
 
 /// A node that forwards, with a second address, two pods on it, and the host outside.
@@ -255,7 +255,7 @@ fn a_host_port_leads_to_its_pod_from_everywhere() {
         // Who is not meant: other hosts' ports of the same number, and ::1, which has no way to a pod.
         let _outside = Server::start(outside, "outside", Ipv6Addr::UNSPECIFIED, HOST_PORT)?;
         let _own = Server::start(node, "node", Ipv6Addr::LOCALHOST, HOST_PORT)?;
-        establish(node, &pod.host_ports())?;
+        ensure(node, &pod.host_ports())?;
         for family in FAMILIES {
             let to = node_address(family);
             answers(outside, to, "pod-5", outside_address(family))?;
@@ -271,7 +271,7 @@ fn a_host_port_leads_to_its_pod_from_everywhere() {
         check(seen == format!("pod-5 {}", node_address(LOOPBACK)), || format!("by 127.0.0.1: {seen}"))?;
         answers(node, Ipv6Addr::LOCALHOST.into(), "node", Ipv6Addr::LOCALHOST.into())?;
         // And back again.
-        check(withdraw(node, &pod.host_ports())? == 6, || "not all was taken away".into())?;
+        check(remove_elements(node, &pod.host_ports())? == 6, || "not all was taken away".into())?;
         for family in FAMILIES {
             let refused = tcp(outside, node_address(family), HOST_PORT).unwrap_err();
             check(refused.contains("refused"), || refused)?;
@@ -287,14 +287,14 @@ fn a_host_port_of_one_address_has_precedence_over_one_of_all() {
         for family in FAMILIES {
             let (first, second, client) = (node_address(family), second_address(family), outside_address(family));
             let of_one = specific.host_port(family, Some(second));
-            establish(node, &of_one)?;
+            ensure(node, &of_one)?;
             answers(outside, second, "pod-6", client)?;
             let refused = tcp(outside, first, HOST_PORT).unwrap_err();
             check(refused.contains("refused"), || refused)?;
-            establish(node, &wild.host_port(family, None))?;
+            ensure(node, &wild.host_port(family, None))?;
             answers(outside, second, "pod-6", client)?;
             answers(outside, first, "pod-5", client)?;
-            withdraw(node, &of_one)?;
+            remove_elements(node, &of_one)?;
             answers(outside, second, "pod-5", client)?;
         }
         Ok(())
@@ -316,15 +316,15 @@ fn an_older_flow_follows_the_host_port_once_its_conntrack_entry_is_deleted() {
             let forgets = [conntrack::forget, conntrack::forget_one_by_one];
             let ways = [filter, by_pod, by_address].map(|what| forgets.map(|forget| (what, forget)));
             for (number, (what, forget)) in ways.into_iter().flatten().enumerate() {
-                establish(node, &old)?;
+                ensure(node, &old)?;
                 let (mine, bystander) = (udp_socket(outside, to)?, udp_socket(outside, to)?);
                 let is = |who: &str| format!("{who} {}", outside_address(family));
                 let found = udp(&mine, to)?;
                 check(found == is("pod-5"), || found)?;
                 // A flow that has nothing to do with it.
                 bystander.send_to(b"?", (to, HOST_PORT + 1)).map_err(|error| error.to_string())?;
-                withdraw(node, &old)?;
-                establish(node, &new)?;
+                remove_elements(node, &old)?;
+                ensure(node, &new)?;
                 let found = udp(&mine, to)?;
                 check(found == is("pod-5"), || format!("{found}: there is nothing to forget"))?;
                 netfilter(node, |socket| forget(socket, &what))?;
@@ -336,7 +336,7 @@ fn an_older_flow_follows_the_host_port_once_its_conntrack_entry_is_deleted() {
                 netfilter(node, |socket| conntrack::forget(socket, &other))?;
                 let left = netfilter(node, |socket| conntrack::list(socket, &other))?;
                 check(left.is_empty(), || format!("not forgotten: {left:?}"))?;
-                withdraw(node, &new)?;
+                remove_elements(node, &new)?;
                 netfilter(node, |socket| conntrack::forget(socket, &filter))?;
             }
         }
@@ -361,7 +361,7 @@ fn services_on_the_nodes_loopback_cannot_be_reached() {
             let answer = tcp(from, LOOPBACK, 9);
             check(answer.is_err(), || format!("{} has reached the node's own: {answer:?}", from.name))
         };
-        establish(node, &pod.host_ports())?;
+        ensure(node, &pod.host_ports())?;
         unreached(&pod.host)?;
         unreached(outside)?;
         // That it is the guard which keeps the pod away, and the missing permission the neighbour.
@@ -369,7 +369,7 @@ fn services_on_the_nodes_loopback_cannot_be_reached() {
         let_loopback_through(node, UPLINK)?;
         tcp(&pod.host, LOOPBACK, 9)?;
         tcp(outside, LOOPBACK, 9)?;
-        check(establish(node, &[])?.table, || "a chain without its rule passes".into())?;
+        check(ensure(node, &[])?.table, || "a chain without its rule passes".into())?;
         unreached(&pod.host)
     });
 }
@@ -384,7 +384,7 @@ fn pods_that_ask_for_masquerade_leave_with_the_nodes_address() {
             let table = pods::table(vec![masquerade::chain(network, &pod_cidrs(1))]);
             let elements: Vec<_> =
                 FAMILIES.iter().map(|family| masquerade::element(network, pod.address(*family), &pod.device)).collect();
-            let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
+            let done = netfilter(node, |socket| nft::ensure(socket, &table, &elements))?;
             check(done.table && done.elements == 2, || format!("{done:?}"))?;
             for family in FAMILIES {
                 answers(&pod.host, outside_address(family), "outside", node_address(family))?;
@@ -394,8 +394,8 @@ fn pods_that_ask_for_masquerade_leave_with_the_nodes_address() {
                 way_back(outside, neighbour.address(family))?;
                 answers(&neighbour.host, outside_address(family), "outside", neighbour.address(family))?;
             }
-            let done = netfilter(node, |socket| nft::establish(socket, &table, &elements))?;
-            check(done == nft::Established::default(), || format!("{network}: {done:?}"))?;
+            let done = netfilter(node, |socket| nft::ensure(socket, &table, &elements))?;
+            check(done == nft::Ensured::default(), || format!("{network}: {done:?}"))?;
         }
         let list = node.run("nft", &["list", "chain", "inet", "podwire", "masquerade-podwire"])?;
         for line in ["ip daddr 10.244.1.0/24 return", "ip daddr 224.0.0.0/4 return", "ip6 daddr ff00::/8 return"] {
@@ -450,7 +450,7 @@ fn foreign_tables_and_foreign_rules_in_ours_are_kept() {
             pod: pod.address(LOOPBACK),
             pod_port: POD_PORT,
         };
-        establish(node, &[pod.host_ports(), sctp.elements(&pod.device)].concat())?;
+        ensure(node, &[pod.host_ports(), sctp.elements(&pod.device)].concat())?;
         for family in FAMILIES {
             answers(outside, node_address(family), "pod-5", outside_address(family))?;
         }
@@ -459,8 +459,8 @@ fn foreign_tables_and_foreign_rules_in_ours_are_kept() {
         check(list.contains(&element), || format!("{element} is not in {list}"))?;
         // Rules that somebody has put into a chain of ours are gone with the next use; their own are not.
         node.run("nft", &["insert", "rule", "inet", "podwire", "hostports", "accept"])?;
-        check(establish(node, &[])?.table, || "a rule too many passes".into())?;
-        withdraw(node, &pod.host_ports())?;
+        check(ensure(node, &[])?.table, || "a rule too many passes".into())?;
+        remove_elements(node, &pod.host_ports())?;
         let after = look()?;
         check(before == after, || format!("foreign objects were {before:#?} and are {after:#?}"))?;
         node.run("nft", &["-j", "list", "table", "inet", "podwire"]).map(drop)
@@ -488,17 +488,17 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
         let of_plugin = pods::table(Vec::new());
         let is = |table: &nft::Table| netfilter(node, |socket| Ok(nft::read(socket, table)?.is(table)));
         check(is(&of_daemon)?, || "the daemon has made something else".into())?;
-        establish(node, &pod.host_ports())?;
+        ensure(node, &pod.host_ports())?;
         check(is(&of_daemon)? && is(&of_plugin)?, || "one has changed what is the other's".into())?;
         // Each puts right what is its own, and that only.
         node.run("nft", &["flush", "chain", "inet", "podwire", "postrouting"])?;
         eventually(SOON, || check(is(&of_daemon)?, || "the daemon does not repair".into()))?;
-        let done = establish(node, &pod.host_ports())?;
-        check(done == nft::Established::default(), || format!("the daemon has changed what is ours: {done:?}"))?;
+        let done = ensure(node, &pod.host_ports())?;
+        check(done == nft::Ensured::default(), || format!("the daemon has changed what is ours: {done:?}"))?;
         node.run("nft", &["flush", "ruleset"])?;
         eventually(SOON, || check(is(&of_daemon)?, || "the daemon does not repair".into()))?;
         check(!is(&of_plugin)?, || "nobody has made the plugin's part".into())?;
-        let done = establish(node, &pod.host_ports())?;
+        let done = ensure(node, &pod.host_ports())?;
         check(done.table && done.elements == 6, || format!("{done:?}"))?;
         check(is(&of_daemon)? && is(&of_plugin)?, || "one has changed what is the other's".into())
     });
@@ -508,7 +508,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
 #[test]
 fn one_flow_among_a_hundred_thousand_is_deleted() {
     play(|node, _, [pod, _]| {
-        establish(node, &pod.host_ports())?;
+        ensure(node, &pod.host_ports())?;
         // A small machine tracks fewer.
         let most = node.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_max"])?;
         let most = most.parse::<usize>().map_err(|error| format!("{most}: {error}"))?.min(200_000) / 2;
