@@ -15,4 +15,4 @@ pub mod rules;
 
 pub use dns::Dns;
 pub use network::{Invalid, Ipam, Network, Range, Route};
-pub use pod::{Bandwidth, Bucket, Port, Wishes};
+pub use pod::{Bandwidth, Port, Requested, TokenBucket};

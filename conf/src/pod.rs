@@ -1,4 +1,4 @@
-//! What a runtime wishes for one pod, beside the network's configuration: addresses, a link-layer address, host ports,
+//! What a runtime requested for one pod, beside the network's configuration: addresses, a link-layer address, host ports,
 //! bandwidth (CNI conventions, "Dynamic Plugin specific fields").
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,9 +12,9 @@ use crate::json::Field;
 use crate::network::invalid;
 use crate::rules::host_ports::Protocol;
 
-/// The wishes for one pod.
+/// The requested for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct Requested {
     /// Addresses that the pod is to have; the sets that none of them is of give one of their own choice.
     pub addresses: Vec<IpAddr>,
     /// The link-layer address of the pod's interface.
@@ -42,21 +42,21 @@ pub struct Port {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// Towards the pod.
-    pub ingress: Option<Bucket>,
+    pub ingress: Option<TokenBucket>,
     /// From the pod.
-    pub egress: Option<Bucket>,
+    pub egress: Option<TokenBucket>,
 }
 
 /// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
+pub struct TokenBucket {
     /// Bits a second.
     pub rate: u64,
     /// Bits that may be sent at once after a silence.
     pub burst: u64,
 }
 
-impl Wishes {
+impl Requested {
     /// Reads `runtimeConfig`, `args.cni` and what `CNI_ARGS` says of addresses (`IP`) and the link-layer address (`MAC`).
     /// Where more than one says something, the first of these three is believed: it is what the runtime meant for this
     /// plugin, the last is what it tells every plugin.
@@ -66,53 +66,53 @@ impl Wishes {
     pub fn parse(document: &Value, argument_ip: Option<&str>, argument_mac: Option<&str>) -> Result<Self, Invalid> {
         let root = Field::root(document);
         let runtime = root.get("runtimeConfig")?;
-        // Anything may be in `args`; only what has the form of wishes is one.
+        // Anything may be in `args`; only what has the form of requested is one.
         let args = root.get("args")?.filter(Field::is_object);
         let args = args.map(|args| args.get("cni")).transpose()?.flatten().filter(Field::is_object);
         let sources = || [&runtime, &args].into_iter().flatten();
 
-        let mut wishes = Self::default();
+        let mut requested = Self::default();
         for source in sources() {
             if let Some(list) = source.get("ips")?
-                && wishes.addresses.is_empty()
+                && requested.addresses.is_empty()
             {
-                wishes.addresses = list.list()?.iter().map(address).collect::<Result<_, _>>()?;
+                requested.addresses = list.list()?.iter().map(address).collect::<Result<_, _>>()?;
             }
             if let Some(mac) = source.get("mac")?
-                && wishes.mac.is_none()
+                && requested.mac.is_none()
                 && mac.value() != ""
             {
                 let parsed = Mac::parse(mac.text()?);
-                wishes.mac = Some(parsed.map_or_else(|| mac.wrong("is not the address of one station"), Ok)?);
+                requested.mac = Some(parsed.map_or_else(|| mac.wrong("is not the address of one station"), Ok)?);
             }
         }
-        if let Some(text) = argument_ip.filter(|text| !text.is_empty() && wishes.addresses.is_empty()) {
+        if let Some(text) = argument_ip.filter(|text| !text.is_empty() && requested.addresses.is_empty()) {
             let wrong =
                 |part: &str| Invalid { field: "CNI_ARGS IP".into(), why: format!("{part:?} is not an address") };
             let parse = |part: &str| bare(part).ok_or_else(|| wrong(part));
-            wishes.addresses = text.split(',').map(str::trim).map(parse).collect::<Result<_, _>>()?;
+            requested.addresses = text.split(',').map(str::trim).map(parse).collect::<Result<_, _>>()?;
         }
-        if let Some(text) = argument_mac.filter(|text| !text.is_empty() && wishes.mac.is_none()) {
+        if let Some(text) = argument_mac.filter(|text| !text.is_empty() && requested.mac.is_none()) {
             let wrong = || invalid("CNI_ARGS MAC", format!("{text:?} is not the address of one station"));
-            wishes.mac = Some(Mac::parse(text).map_or_else(wrong, Ok)?);
+            requested.mac = Some(Mac::parse(text).map_or_else(wrong, Ok)?);
         }
         if let Some(runtime) = &runtime {
             if let Some(ports) = runtime.get("portMappings")? {
                 for port in ports.list()? {
                     let port = Port::read(&port)?;
-                    if !wishes.ports.contains(&port) {
-                        wishes.ports.push(port);
+                    if !requested.ports.contains(&port) {
+                        requested.ports.push(port);
                     }
                 }
             }
             if let Some(bandwidth) = runtime.get("bandwidth")? {
-                wishes.bandwidth = Bandwidth {
-                    ingress: Bucket::read(&bandwidth, "ingressRate", "ingressBurst")?,
-                    egress: Bucket::read(&bandwidth, "egressRate", "egressBurst")?,
+                requested.bandwidth = Bandwidth {
+                    ingress: TokenBucket::read(&bandwidth, "ingressRate", "ingressBurst")?,
+                    egress: TokenBucket::read(&bandwidth, "egressRate", "egressBurst")?,
                 };
             }
         }
-        Ok(wishes)
+        Ok(requested)
     }
 }
 
@@ -164,7 +164,7 @@ impl Port {
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     fn read(field: &Field<'_>, rate_key: &str, burst_key: &str) -> Result<Option<Self>, Invalid> {
         let number = |key: &str| field.get(key)?.map_or(Ok(0), |field| field.number());
         let (rate, burst) = (number(rate_key)?, number(burst_key)?);
@@ -189,8 +189,8 @@ mod tests {
 
     use super::*;
 
-    fn wishes(runtime: Value) -> Result<Wishes, Invalid> {
-        Wishes::parse(&json!({"runtimeConfig": runtime}), None, None)
+    fn requested(runtime: Value) -> Result<Requested, Invalid> {
+        Requested::parse(&json!({"runtimeConfig": runtime}), None, None)
     }
 
     #[test]
@@ -200,13 +200,13 @@ mod tests {
             "Bandwidth": {"IngressRate": 1000, "IngressBurst": 4_294_967_295_u64, "EgressRate": 0, "EgressBurst": 0},
         });
         let port = Port { protocol: Protocol::Tcp, host_address: None, host_port: 8080, pod_port: 80 };
-        let ingress = Some(Bucket { rate: 1000, burst: 4_294_967_295 });
+        let ingress = Some(TokenBucket { rate: 1000, burst: 4_294_967_295 });
         let expected =
-            Wishes { ports: vec![port], bandwidth: Bandwidth { ingress, egress: None }, ..Wishes::default() };
-        assert_eq!(wishes(go), Ok(expected));
+            Requested { ports: vec![port], bandwidth: Bandwidth { ingress, egress: None }, ..Requested::default() };
+        assert_eq!(requested(go), Ok(expected));
         assert_eq!(
-            wishes(json!({"portMappings": null, "bandwidth": null, "ips": null, "mac": null})),
-            Ok(Wishes::default())
+            requested(json!({"portMappings": null, "bandwidth": null, "ips": null, "mac": null})),
+            Ok(Requested::default())
         );
     }
 
@@ -222,7 +222,7 @@ mod tests {
             ),
             (json!({"hostPort": 1, "containerPort": 80, "hostIP": "here"}), "hostIP: \"here\" is not an address"),
         ] {
-            let error = wishes(json!({"portMappings": [port]})).unwrap_err().to_string();
+            let error = requested(json!({"portMappings": [port]})).unwrap_err().to_string();
             assert_eq!(error, format!("runtimeConfig.portMappings[0].{why}"));
         }
     }
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn f7_c13_a_limit_has_a_rate_and_a_burst_that_fits() {
-        let error = |bandwidth: Value| wishes(json!({"bandwidth": bandwidth})).unwrap_err().to_string();
+        let error = |bandwidth: Value| requested(json!({"bandwidth": bandwidth})).unwrap_err().to_string();
         let path = "runtimeConfig.bandwidth";
         assert_eq!(
             error(json!({"ingressRate": 1000})),
@@ -258,7 +258,7 @@ mod tests {
             error(json!({"egressBurst": 8})),
             format!("{path}.egressRate: is 0, and egressBurst is 8: give both or none")
         );
-        assert!(wishes(json!({"bandwidth": {"egressRate": 8, "egressBurst": 34_359_738_359_u64}})).is_ok());
+        assert!(requested(json!({"bandwidth": {"egressRate": 8, "egressBurst": 34_359_738_359_u64}})).is_ok());
         assert_eq!(
             error(json!({"egressRate": 8, "egressBurst": 34_359_738_360_u64})),
             format!("{path}.egressBurst: 34359738360 bits are more than a bucket can hold, 34359738359")
@@ -269,25 +269,25 @@ mod tests {
     fn i7_i8_i9_the_source_that_is_meant_for_this_plugin_is_believed() {
         let document = |runtime: Value, args: Value| json!({"runtimeConfig": runtime, "args": {"cni": args}});
         let read = |document: &Value| {
-            let wishes = Wishes::parse(document, Some("10.0.0.7"), Some("02:00:00:00:00:07")).unwrap();
-            let addresses: Vec<_> = wishes.addresses.iter().map(ToString::to_string).collect();
-            (addresses.join(" "), wishes.mac.unwrap().0[5])
+            let requested = Requested::parse(document, Some("10.0.0.7"), Some("02:00:00:00:00:07")).unwrap();
+            let addresses: Vec<_> = requested.addresses.iter().map(ToString::to_string).collect();
+            (addresses.join(" "), requested.mac.unwrap().0[5])
         };
         let runtime = json!({"ips": ["10.0.0.5", "fd00::5/64"], "mac": "02:00:00:00:00:05"});
         let args = json!({"ips": ["10.0.0.6/24"], "mac": "02:00:00:00:00:06"});
         assert_eq!(read(&document(runtime, args.clone())), ("10.0.0.5 fd00::5".into(), 5));
         assert_eq!(read(&document(json!({}), args)), ("10.0.0.6".into(), 6));
         assert_eq!(read(&json!({})), ("10.0.0.7".into(), 7));
-        let error = Wishes::parse(&json!({}), Some("10.0.0.x"), None).unwrap_err().to_string();
+        let error = Requested::parse(&json!({}), Some("10.0.0.x"), None).unwrap_err().to_string();
         assert_eq!(error, "CNI_ARGS IP: \"10.0.0.x\" is not an address");
-        let error = Wishes::parse(&json!({}), None, Some("01:00:00:00:00:01")).unwrap_err().to_string();
+        let error = Requested::parse(&json!({}), None, Some("01:00:00:00:00:01")).unwrap_err().to_string();
         assert_eq!(error, "CNI_ARGS MAC: \"01:00:00:00:00:01\" is not the address of one station");
     }
 
     #[test]
     fn c16_foreign_args_are_not_read() {
         for args in [json!("text"), json!([1]), json!({"cni": "text"}), json!({"labels": [{"key": "a"}]})] {
-            assert_eq!(Wishes::parse(&json!({"args": args}), None, None), Ok(Wishes::default()), "{args}");
+            assert_eq!(Requested::parse(&json!({"args": args}), None, None), Ok(Requested::default()), "{args}");
         }
     }
 }

@@ -92,7 +92,7 @@ async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let _only = instance_lock::Only::claim()?;
     if let Some(root) = &run.sysctl_root {
-        podwire_kernel::sysctl::find_below(root)?;
+        podwire_kernel::sysctl::set_root(root)?;
     }
     let settings = settings_file::read(run.settings.as_deref())?;
     settings.go_with(run.kubernetes).map_err(io::Error::other)?;

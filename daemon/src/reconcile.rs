@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use podwire_conf::defaults;
-use podwire_kernel::netlink::monitor::Notices;
+use podwire_kernel::netlink::monitor::Monitor;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -186,7 +186,7 @@ impl SyncThread {
 /// Listens on a thread of its own, to what others change: the socket of the notices is one that blocks. One notice in the
 /// channel stands for all that came before it was taken out.
 fn listen((routes, nftables): ([u32; 3], [u32; 1])) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let notices = Notices::open(&routes, &nftables).map_err(io::Error::other)?;
+    let notices = Monitor::open(&routes, &nftables).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
     thread::Builder::new().name("notices".into()).spawn(move || {
         loop {

@@ -94,7 +94,7 @@ impl Program {
     /// # Errors
     /// When it refuses: with the last words of its verifier, where that had any.
     pub fn load(name: &str, code: &Code) -> Result<Self> {
-        let wish = format!("load BPF program {name}");
+        let operation = format!("load BPF program {name}");
         let instructions = code.bytes();
         let mut log = Vec::new();
         let error = match load(name, &instructions, &mut log) {
@@ -106,8 +106,8 @@ impl Program {
         match load(name, &instructions, &mut log) {
             Ok(program) => Ok(Self(program)),
             Err(_) => Err(match said(&log) {
-                Some(said) => Error::unreadable(wish, format!("{error}: {said}")),
-                None => Error::system(wish, error),
+                Some(said) => Error::unreadable(operation, format!("{error}: {said}")),
+                None => Error::system(operation, error),
             }),
         }
     }

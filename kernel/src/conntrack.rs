@@ -190,8 +190,8 @@ impl Connection {
 
     /// The message that forgets it, and no other that has begun since.
     pub fn delete(&self) -> Request<NetfilterMessage> {
-        let wish = format!("forget the connection to {} port {}", self.destination, self.destination_port);
-        Request::removal(wish, message(self.version, ConntrackMessage::Delete(self.identity.clone())))
+        let operation = format!("forget the connection to {} port {}", self.destination, self.destination_port);
+        Request::removal(operation, message(self.version, ConntrackMessage::Delete(self.identity.clone())))
     }
 }
 

@@ -172,16 +172,16 @@ pub(crate) fn list_of(socket: &mut Socket, namespace: i32) -> Result<Vec<(Link, 
     Ok(links)
 }
 
-fn get(socket: &mut Socket, wish: String, mut message: LinkMessage) -> Result<Option<Link>> {
+fn get(socket: &mut Socket, operation: String, mut message: LinkMessage) -> Result<Option<Link>> {
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let request = Request::new(wish.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
+    let request = Request::new(operation.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
     let Some(answer) = socket.get(request)? else { return Ok(None) };
     if let Message::Route(message) = answer
         && let RouteNetlinkMessage::NewLink(message) = *message
     {
         return Ok(Some(parse(message)));
     }
-    Err(Error::unreadable(wish, "not a device"))
+    Err(Error::unreadable(operation, "not a device"))
 }
 
 pub(crate) fn parse(message: LinkMessage) -> Link {
@@ -268,8 +268,8 @@ impl Veth<'_> {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        let wish = format!("create the pair of {} and {}", self.pod.name, self.host.name);
-        Request::new(wish, RouteNetlinkMessage::NewLink(message).into(), NLM_F_CREATE | NLM_F_EXCL)
+        let operation = format!("create the pair of {} and {}", self.pod.name, self.host.name);
+        Request::new(operation, RouteNetlinkMessage::NewLink(message).into(), NLM_F_CREATE | NLM_F_EXCL)
     }
 }
 
@@ -335,8 +335,8 @@ pub fn set_learning(index: u32, learning: bool) -> Request<Message> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), data])];
-    let wish = format!("set learning of device {index} to {learning}");
-    Request::new(wish, RouteNetlinkMessage::NewLink(message).into(), 0)
+    let operation = format!("set learning of device {index} to {learning}");
+    Request::new(operation, RouteNetlinkMessage::NewLink(message).into(), 0)
 }
 
 /// Gives a device another name; before Linux 6.2 it must be down.
@@ -388,9 +388,9 @@ pub fn delete(name: &str) -> Request<Message> {
     Request::removal(format!("remove device {name}"), RouteNetlinkMessage::DelLink(message).into())
 }
 
-pub(crate) fn set(wish: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {
+pub(crate) fn set(operation: String, index: u32, attributes: Vec<LinkAttribute>) -> Request<Message> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes = attributes;
-    Request::new(wish, RouteNetlinkMessage::SetLink(message).into(), 0)
+    Request::new(operation, RouteNetlinkMessage::SetLink(message).into(), 0)
 }

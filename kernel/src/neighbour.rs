@@ -73,7 +73,7 @@ pub fn missing(socket: &mut Socket, wanted: &[Neighbour]) -> Result<Vec<Neighbou
     };
     let answers = socket.get_all(wanted.iter().map(question).collect())?;
     let is =
-        |wanted: &Neighbour, found: Option<Answer>| found.is_some_and(|Answer(found)| found.as_ref() == Some(wanted));
+        |wanted: &Neighbour, found: Option<Reply>| found.is_some_and(|Reply(found)| found.as_ref() == Some(wanted));
     let missing = wanted.iter().zip(answers).filter_map(|(wanted, answer)| (!is(wanted, answer)).then_some(wanted));
     Ok(missing.cloned().collect())
 }
@@ -87,7 +87,7 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<Neighbour>> {
         message.header.kind = RouteType::Unspec;
         message.attributes.push(NeighbourAttribute::IfIndex(device));
         let ask = Request::new("list neighbours", Message::from(RouteNetlinkMessage::GetNeighbour(message)), 0);
-        let found = socket.dump_some(ask, |Answer(neighbour)| neighbour)?;
+        let found = socket.dump_some(ask, |Reply(neighbour)| neighbour)?;
         neighbours.extend(found.into_iter().filter(|neighbour| neighbour.device == device));
     }
     Ok(neighbours)
@@ -98,22 +98,22 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<Neighbour>> {
 ///
 /// # Errors
 /// When the kernel refuses to tell.
-pub fn uncounted(socket: &mut Socket) -> Result<[u64; 2]> {
+pub fn gc_exempt(socket: &mut Socket) -> Result<[u64; 2]> {
     let mut count = |family| {
         let mut message = NeighbourMessage::default();
         message.header.family = family;
         message.header.kind = RouteType::Unspec;
         let message = Message::from(RouteNetlinkMessage::GetNeighbour(message));
-        let found = socket.dump_some(Request::new("list neighbours", message, 0), |Uncounted(is)| is.then_some(()))?;
+        let found = socket.dump_some(Request::new("list neighbours", message, 0), |GcExempt(is)| is.then_some(()))?;
         Ok(found.len() as u64)
     };
     Ok([count(family::BOTH[0])?, count(family::BOTH[1])?])
 }
 
 /// Whether the limits do not count a neighbour.
-struct Uncounted(bool);
+struct GcExempt(bool);
 
-impl NetlinkDeserializable for Uncounted {
+impl NetlinkDeserializable for GcExempt {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
@@ -125,7 +125,7 @@ impl NetlinkDeserializable for Uncounted {
 
 /// What the kernel tells of a neighbour, read in place (`struct ndmsg`, uapi/linux/neighbour.h). `None` for an entry that
 /// is not permanent: those come and go by themselves.
-struct Answer(Option<Neighbour>);
+struct Reply(Option<Neighbour>);
 
 const HEADER: usize = 12;
 const NDA_DST: u16 = 1;
@@ -133,7 +133,7 @@ const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
 const NTF_EXT_LEARNED: u8 = 0x10;
 
-impl NetlinkDeserializable for Answer {
+impl NetlinkDeserializable for Reply {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {

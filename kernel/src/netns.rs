@@ -42,8 +42,8 @@ impl Namespace {
 
     /// What tells this namespace from every other of this boot: device and inode number.
     pub fn identity(&self) -> Result<(u64, u64)> {
-        let wish = || format!("identify network namespace {}", self.path);
-        let metadata = self.file.metadata().map_err(|error| Error::system(wish(), error))?;
+        let operation = || format!("identify network namespace {}", self.path);
+        let metadata = self.file.metadata().map_err(|error| Error::system(operation(), error))?;
         Ok((metadata.dev(), metadata.ino()))
     }
 

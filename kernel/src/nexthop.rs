@@ -110,10 +110,10 @@ impl Nexthop {
 /// of ours that somebody has made into something else is listed without a device or with an [`Encap::UNKNOWN`], so that it
 /// differs from whatever is wanted.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>)> {
-    let wish = "list nexthops";
+    let operation = "list nexthops";
     let ask = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
     let (mut ours, mut others) = (Vec::new(), Vec::new());
-    for Answer(nexthop) in socket.dump_some(Request::new(wish, ask, 0), Some::<Answer>)? {
+    for Reply(nexthop) in socket.dump_some(Request::new(operation, ask, 0), Some::<Reply>)? {
         match nexthop.protocol == protocol {
             true => ours.push(nexthop),
             false => others.push(nexthop.id),
@@ -134,14 +134,14 @@ pub fn has_all<'a>(socket: &mut Socket, nexthops: impl IntoIterator<Item = &'a N
         Request::new(format!("look up nexthop {}", nexthop.id), message, 0)
     };
     let answers = socket.get_all(wanted.iter().map(ask).collect())?;
-    let same = |(wanted, found): (&&Nexthop, Option<Answer>)| found.is_some_and(|Answer(found)| found == **wanted);
+    let same = |(wanted, found): (&&Nexthop, Option<Reply>)| found.is_some_and(|Reply(found)| found == **wanted);
     Ok(wanted.iter().zip(answers).all(same))
 }
 
 /// What the kernel tells of a nexthop object, read in place (`struct nhmsg`, uapi/linux/nexthop.h).
-struct Answer(Nexthop);
+struct Reply(Nexthop);
 
-impl NetlinkDeserializable for Answer {
+impl NetlinkDeserializable for Reply {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {

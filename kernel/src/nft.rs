@@ -31,7 +31,7 @@ pub use self::field::PacketField;
 pub use self::forward_policy::{DropChain, drop_chains};
 pub use self::keys::{Keys, keys};
 pub use self::listing::{Names, names};
-use self::reply::Answer;
+use self::reply::Reply;
 pub use self::set::{Content, Set, Type};
 use crate::{Error, Request, Result, Socket};
 
@@ -206,7 +206,7 @@ fn ask_generation() -> Request<NetfilterMessage> {
     Request::new("read the generation of nftables", message(inner), 0)
 }
 
-fn generation(answer: Option<Answer>) -> Result<u32> {
+fn generation(answer: Option<Reply>) -> Result<u32> {
     let number = answer.and_then(|answer| answer.number(GENERATION));
     number.ok_or_else(|| Error::unreadable("read the generation of nftables", "it has no number"))
 }
@@ -221,8 +221,8 @@ impl Listed {
 fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
     let ours = [RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
     let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.to_vec() });
-    let wish = format!("list the rules of chain {chain} of table inet {table}");
-    socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
+    let operation = format!("list the rules of chain {chain} of table inet {table}");
+    socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
         // Kernels that ignore the filter list every rule of the family.
         let rule = ours.iter().all(|name| answer.has(name)).then(|| answer.get(RULE_EXPRESSIONS)).flatten();
         rule.map(Rule::parse)
@@ -232,8 +232,8 @@ fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
 impl Table {
     fn ask_sets(&self) -> impl Iterator<Item = Request<NetfilterMessage>> {
         self.sets.iter().map(|set| {
-            let wish = format!("read set {} of table inet {}", set.name, self.name);
-            Request::new(wish, message(set.ask(&self.name)), 0)
+            let operation = format!("read set {} of table inet {}", set.name, self.name);
+            Request::new(operation, message(set.ask(&self.name)), 0)
         })
     }
 
@@ -319,7 +319,7 @@ impl Chain {
     }
 
     /// Whether the kernel's chain is at this hook, with this priority and kind; or at none, where none is wanted.
-    fn is_at(&self, found: &Answer) -> bool {
+    fn is_at(&self, found: &Reply) -> bool {
         let place = found.get(CHAIN_HOOK);
         match (self.base, place) {
             // Whatever other fields of the hook the kernel adds.

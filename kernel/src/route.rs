@@ -148,7 +148,7 @@ impl Route {
 }
 
 /// What the kernel tells of a route, read in place (`struct rtmsg`, uapi/linux/rtnetlink.h).
-struct Answer {
+struct Reply {
     /// `None` where it is a route of no known family.
     route: Option<Route>,
     /// Whether it is for all packets to the destination.
@@ -168,7 +168,7 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_NH_ID: u16 = 30;
 
-impl NetlinkDeserializable for Answer {
+impl NetlinkDeserializable for Reply {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
@@ -225,7 +225,7 @@ pub fn list_bare(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     })
 }
 
-fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Answer) -> Option<Route>) -> Result<Vec<Route>> {
+fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Reply) -> Option<Route>) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in family::BOTH {
         let mut message = RouteMessage::default();
@@ -233,7 +233,7 @@ fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Answer) -> Option<Rou
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(protocol);
         let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-        let answers = match socket.dump_some(ask, |answer: Answer| answer.plain.then(|| read(answer))) {
+        let answers = match socket.dump_some(ask, |answer: Reply| answer.plain.then(|| read(answer))) {
             // The kernel makes the table with the first route in it.
             Err(error) if error.is_gone() => Vec::new(),
             answers => answers?,
@@ -250,7 +250,7 @@ fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Answer) -> Option<Rou
 
 /// The route that a packet to an address takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct Lookup {
     /// The destination of the route.
     pub destination: IpNetwork,
     /// Whether it ends here.
@@ -263,12 +263,12 @@ pub struct Way {
 const FIB_MATCH: u32 = 0x2000;
 
 /// The route that a packet to an address takes; `None` where there is none, or one that refuses.
-pub fn way(socket: &mut Socket, asked: IpAddr) -> Result<Option<Way>> {
+pub fn lookup(socket: &mut Socket, asked: IpAddr) -> Result<Option<Lookup>> {
     match socket.get_all(vec![asking(asked)]) {
         Ok(answers) => {
-            let found: Option<Answer> = answers.into_iter().flatten().next();
+            let found: Option<Reply> = answers.into_iter().flatten().next();
             let way =
-                |Answer { route, local, device, .. }| Some(Way { destination: route?.destination, local, device });
+                |Reply { route, local, device, .. }| Some(Lookup { destination: route?.destination, local, device });
             Ok(found.and_then(way))
         }
         Err(error) if error.is_unreachable() => Ok(None),
@@ -288,7 +288,7 @@ pub fn holds(socket: &mut Socket, route: &Route) -> Result<bool> {
 pub fn holds_for(socket: &mut Socket, route: &Route, asked: IpAddr) -> Result<bool> {
     match socket.get_all(vec![asking(asked)]) {
         Ok(answers) => {
-            let found: Option<Answer> = answers.into_iter().flatten().next();
+            let found: Option<Reply> = answers.into_iter().flatten().next();
             Ok(found.and_then(|answer| answer.route).is_some_and(|found| found.is_like(route)))
         }
         // Routes that lead nowhere answer with what a sender would be told.
@@ -311,17 +311,17 @@ fn asking(asked: IpAddr) -> Request<Message> {
 /// Whether packets to an address are taken in here. For an IPv6 address that is so some time after it was set, even where
 /// it is not looked for duplicates of: the kernel enters its route from a work queue (net/ipv6/addrconf.c).
 pub fn is_local(socket: &mut Socket, asked: IpAddr) -> Result<bool> {
-    Ok(way(socket, asked)?.is_some_and(|way| way.local))
+    Ok(lookup(socket, asked)?.is_some_and(|way| way.local))
 }
 
 /// The routes of all tables, as destinations with their gateways and devices, both families.
-pub fn everywhere(socket: &mut Socket) -> Result<Vec<Route>> {
+pub fn list_all_tables(socket: &mut Socket) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-        routes.extend(socket.dump_some(ask, |answer: Answer| answer.route)?);
+        routes.extend(socket.dump_some(ask, |answer: Reply| answer.route)?);
     }
     Ok(routes)
 }
@@ -332,9 +332,9 @@ pub fn list_of_device(socket: &mut Socket, device: u32, like: IpAddr, protocol: 
     message.header.address_family = family::of(like);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.attributes.push(RouteAttribute::Oif(device));
-    let wish = format!("list the routes of device {device}");
-    let ask = Request::new(wish, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-    let others = |answer: Answer| answer.route.filter(|route| route.protocol != protocol);
+    let operation = format!("list the routes of device {device}");
+    let ask = Request::new(operation, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+    let others = |answer: Reply| answer.route.filter(|route| route.protocol != protocol);
     match socket.dump_some(ask, others) {
         Err(error) if error.is_gone() => Ok(Vec::new()),
         answers => answers,

@@ -20,7 +20,7 @@ const IPV4: &str = "net/ipv4/";
 const IPV6: &str = "net/ipv6/";
 
 /// Where they are for this process, when it has been told another place.
-static ELSEWHERE: OnceLock<PathBuf> = OnceLock::new();
+static CONFIGURED_ROOT: OnceLock<PathBuf> = OnceLock::new();
 
 /// Has this process find the settings below another directory than /proc/sys. In a container /proc/sys is read-only: a
 /// bind mount of the host's /proc/sys/net at DIRECTORY/net can be written to, whatever network namespace it was made in (a
@@ -29,19 +29,19 @@ static ELSEWHERE: OnceLock<PathBuf> = OnceLock::new();
 ///
 /// # Errors
 /// When there is no `net` in it.
-pub fn find_below(directory: &Path) -> io::Result<()> {
+pub fn set_root(directory: &Path) -> io::Result<()> {
     let net = directory.join("net");
     std::fs::metadata(&net).map_err(|error| {
         let why = format!("look for the kernel's settings in {}: {error}; mount /proc/sys/net there", net.display());
         io::Error::new(error.kind(), why)
     })?;
-    ELSEWHERE.get_or_init(|| directory.to_owned());
+    CONFIGURED_ROOT.get_or_init(|| directory.to_owned());
     Ok(())
 }
 
 /// The directory that the settings are below.
 fn root() -> &'static Path {
-    ELSEWHERE.get().map_or(Path::new(ROOT), PathBuf::as_path)
+    CONFIGURED_ROOT.get().map_or(Path::new(ROOT), PathBuf::as_path)
 }
 
 /// A proc file system that nobody else looks at.
@@ -118,7 +118,7 @@ impl Tree {
 /// A setting and the value it should have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sysctl {
-    /// Path below /proc/sys (see [`find_below`]), with slashes: device names may contain dots.
+    /// Path below /proc/sys (see [`set_root`]), with slashes: device names may contain dots.
     pub path: String,
     /// The value, as the file shows it.
     pub value: &'static str,

@@ -177,11 +177,11 @@ pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<Pod, Failure> {
 fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Socket) -> Result<Record, Failure> {
     let wanted = Wanted {
         sets: &request.network.ipam.ranges,
-        addresses: &request.wishes.addresses,
+        addresses: &request.requested.addresses,
         given: given.map(|given| given.addresses.clone()),
-        ports: &request.wishes.ports,
+        ports: &request.requested.ports,
         masquerade: if request.network.masquerade { own_prefixes(request, given) } else { Vec::new() },
-        bandwidth: request.wishes.bandwidth,
+        bandwidth: request.requested.bandwidth,
         mac: Some(plan::pod_mac(request)),
         sandbox: request.sandbox,
     };
@@ -222,14 +222,14 @@ fn own_prefixes(request: &Add, given: Option<&Given>) -> Vec<IpNetwork> {
 
 /// Whether somebody routes just this address. A route to more than it, as to the node's own pod range, says nothing.
 fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Failure> {
-    let way = route::way(host, address)?;
+    let way = route::lookup(host, address)?;
     Ok(way.is_some_and(|way| way.destination == family::host(address)))
 }
 
 /// The MTU of the device that leads out of the node, in bytes.
 fn mtu_of_way_out(host: &mut Socket) -> Result<Option<u32>, Failure> {
     for outside in OUTSIDE {
-        if let Some(device) = route::way(host, outside)?.and_then(|way| way.device)
+        if let Some(device) = route::lookup(host, outside)?.and_then(|way| way.device)
             && let Some(link) = link::by_index(host, device)?
         {
             return Ok(Some(link.mtu));

@@ -99,7 +99,7 @@ fn inside_of_pod(
             wait_local(inside, address.ip(), SETTLED_WITHIN)?;
         }
     }
-    let routes = route::everywhere(inside)?;
+    let routes = route::list_all_tables(inside)?;
     for wanted in request.previous.routes() {
         let Some(destination) = wanted["dst"].as_str().and_then(|text| text.parse::<IpNetwork>().ok()) else {
             continue;

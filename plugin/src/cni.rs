@@ -10,7 +10,7 @@ mod result;
 use std::collections::HashSet;
 use std::io::Read;
 
-use podwire_conf::{Dns, Network, Wishes};
+use podwire_conf::{Dns, Network, Requested};
 use serde_json::{Map, Value, json};
 
 use arguments::Arguments;
@@ -80,7 +80,7 @@ pub struct Add {
     /// How.
     pub network: Network,
     /// What this pod is to have beside what every pod of the network has.
-    pub wishes: Wishes,
+    pub requested: Requested,
     /// Name servers, where the configuration says something.
     pub dns: Option<Dns>,
     /// The version of the protocol that the answer is in.
@@ -253,7 +253,7 @@ impl Call<'_> {
             pod: arguments.pod().unwrap_or_else(|| attachment.container.clone()),
             network: Network::parse(self.document)?,
             sandbox: arguments.get("K8S_POD_INFRA_CONTAINER_ID") == Some(&attachment.container),
-            wishes: Wishes::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,
+            requested: Requested::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,
             dns: Dns::parse(self.document)?,
             version,
             previous: previous.map(|value| Previous::parse(value, version)).transpose()?,
@@ -346,9 +346,9 @@ fn canonical(mut entries: Map<String, Value>) -> Map<String, Value> {
 fn check_single(add: &Add) -> Result<(), Failure> {
     for ipv4 in [true, false] {
         let sets = add.network.ipam.ranges.iter().filter(|set| set[0].subnet.is_ipv4() == ipv4).count();
-        let wished = add.wishes.addresses.iter().filter(|address| address.is_ipv4() == ipv4).count();
+        let requested = add.requested.addresses.iter().filter(|address| address.is_ipv4() == ipv4).count();
         let before = add.previous.as_ref().is_some_and(|previous| previous.has_single(ipv4));
-        if sets.max(wished) + usize::from(before) > 1 {
+        if sets.max(requested) + usize::from(before) > 1 {
             let message = format!("CNI version {} does not support more than 1 address per family", add.version);
             return Err(Failure::new(Code::Configuration, message, "a cniVersion from 0.3.0 does"));
         }

@@ -94,7 +94,7 @@ pub fn host_mac(attachment: &Attachment) -> Mac {
 
 /// The link-layer address of the pod's end: the one that is wished, or one that follows from the attachment.
 pub fn pod_mac(request: &Add) -> Mac {
-    request.wishes.mac.unwrap_or_else(|| Mac::local(key(&request.attachment, "pod address")))
+    request.requested.mac.unwrap_or_else(|| Mac::local(key(&request.attachment, "pod address")))
 }
 
 /// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
@@ -132,9 +132,9 @@ impl Plan {
             pod: Device { name: attachment.interface.clone(), mac: pod_mac(request) },
             mtu: request.network.mtu.unwrap_or(way_out),
             routes: routes.iter().filter(families).cloned().collect(),
-            has_ports: !request.wishes.ports.is_empty(),
+            has_ports: !request.requested.ports.is_empty(),
             // What a queue holds would be passed by.
-            fast_path: request.network.fast_path && request.wishes.bandwidth == Bandwidth::default(),
+            fast_path: request.network.fast_path && request.requested.bandwidth == Bandwidth::default(),
             alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
             addresses,
         }

@@ -1,6 +1,6 @@
 //! How fast a pod may send and receive: what the runtime wishes, as the kernel's rates on the pod's devices.
 
-use podwire_conf::{Bandwidth, Bucket};
+use podwire_conf::{Bandwidth, TokenBucket};
 use podwire_kernel::link::{Ifb, Link};
 use podwire_kernel::tc::shaping::{self, Rates};
 use podwire_kernel::{Mac, Socket};
@@ -42,16 +42,16 @@ impl Shaper {
         host: &mut Socket,
         outer: &Link,
     ) -> Result<Vec<String>, Failure> {
-        let found = shaping::found(host, outer.index, &self.name)?;
+        let found = shaping::observe(host, outer.index, &self.name)?;
         Ok(rates(bandwidth)?.differences(&found, outer.mtu))
     }
 }
 
 fn rates(bandwidth: &Bandwidth) -> Result<Rates, Failure> {
-    let bucket = |wish: Option<Bucket>| {
-        let Some(Bucket { rate, burst }) = wish else { return Ok(None) };
-        let unfit = |why: shaping::Unfit| Failure::new(Code::Configuration, format!("bandwidth: {why}"), "");
-        shaping::Bucket::new(rate, burst).map_err(unfit)
+    let bucket = |requested: Option<TokenBucket>| {
+        let Some(TokenBucket { rate, burst }) = requested else { return Ok(None) };
+        let invalid = |why: shaping::InvalidBucket| Failure::new(Code::Configuration, format!("bandwidth: {why}"), "");
+        shaping::Bucket::new(rate, burst).map_err(invalid)
     };
     Ok(Rates { ingress: bucket(bandwidth.ingress)?, egress: bucket(bandwidth.egress)? })
 }

@@ -10,7 +10,7 @@ use podwire::cni::Failure;
 use podwire::ledger::{Ledger, Record};
 use podwire::outer::Outer;
 use podwire_conf::defaults;
-use podwire_kernel::link::settings::{self, Port};
+use podwire_kernel::link::settings::{self, Device};
 use podwire_kernel::link::{self};
 use podwire_kernel::neighbour::{self, Neighbour};
 use podwire_kernel::netlink::message::Message;
@@ -39,7 +39,7 @@ struct Repair {
 
 /// What the kernel has for all pods.
 struct Found {
-    ports: BTreeMap<String, Port>,
+    ports: BTreeMap<String, Device>,
     routes: Vec<Route>,
     missing: Vec<Neighbour>,
 }
@@ -130,7 +130,7 @@ fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
 fn take_turn(
     socket: &mut Socket,
     pod: &Pod,
-    port: &Port,
+    port: &Device,
 ) -> std::result::Result<Option<podwire::ledger::Turn>, Failure> {
     let turn = pod.ledger.turn_at_once(&pod.record.attachment)?;
     let same = pod.ledger.find(&pod.record.attachment)? == Some((pod.record.clone(), true))
@@ -140,8 +140,8 @@ fn take_turn(
 
 /// What differs, in an order in which each step finds what it needs: a device that is down or has another link-layer
 /// address has lost its neighbours, and a device that is down has no routes.
-fn repair(outer: &Outer, port: &Port, found: &Found) -> Repair {
-    let Port { link, ipv4, ipv6 } = port;
+fn repair(outer: &Outer, port: &Device, found: &Found) -> Repair {
+    let Device { link, ipv4, ipv6 } = port;
     let mut repair = Repair::default();
     if link.mac != Some(outer.mac) {
         repair.requests.push(link::set_mac(link.index, outer.mac));
@@ -187,15 +187,15 @@ fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
             Err(error) => outcome.problems.push(error.to_string()),
         }
     }
-    let wishes: Vec<_> =
-        repair.requests.iter().map(|request| (request.wish.clone(), request.message.subject())).collect();
+    let operations: Vec<_> =
+        repair.requests.iter().map(|request| (request.operation.clone(), request.message.subject())).collect();
     let refused: BTreeMap<_, _> = socket.execute_all(repair.requests).into_iter().collect();
-    for (place, (wish, subject)) in wishes.into_iter().enumerate() {
+    for (place, (operation, subject)) in operations.into_iter().enumerate() {
         match refused.get(&place) {
             None => {
                 outcome.changes += 1;
                 outcome.made.add(subject.into());
-                info!("{wish}");
+                info!("{operation}");
             }
             // The pod has ended meanwhile.
             Some(error) if error.is_gone() => {}
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    fn port() -> Port {
+    fn port() -> Device {
         let link = Link {
             index: 7,
             name: "pw1".into(),
@@ -245,29 +245,32 @@ mod tests {
         };
         let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
         let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };
-        Port { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
+        Device { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
-    fn wishes(outer: &Outer, port: &Port, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
+    fn operations(outer: &Outer, port: &Device, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
         let found = Found { ports: BTreeMap::new(), routes, missing: missing.to_vec() };
         let repair = repair(outer, port, &found);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
-        sysctls.chain(repair.requests.into_iter().map(|request| request.wish)).collect()
+        sysctls.chain(repair.requests.into_iter().map(|request| request.operation)).collect()
     }
 
     #[test]
     fn a_pod_that_is_whole_needs_nothing_and_a_broken_one_what_is_broken() {
         let (outer, whole) = (outer(), port());
-        assert_eq!(wishes(&outer, &whole, &[], outer.routes(7)), [""; 0]);
+        assert_eq!(operations(&outer, &whole, &[], outer.routes(7)), [""; 0]);
         let both = outer.neighbours(7);
-        assert_eq!(wishes(&outer, &whole, &both[1..], outer.routes(7)), ["set neighbour fd00::5 at 02:00:00:00:00:02"]);
+        assert_eq!(
+            operations(&outer, &whole, &both[1..], outer.routes(7)),
+            ["set neighbour fd00::5 at 02:00:00:00:00:02"]
+        );
         let mut elsewhere = outer.routes(7);
         elsewhere[0] = Route { target: podwire_kernel::route::Target::Device(9), ..elsewhere[0].clone() };
-        assert_eq!(wishes(&outer, &whole, &[], elsewhere), ["set route 10.244.1.5/32 dev 7"]);
+        assert_eq!(operations(&outer, &whole, &[], elsewhere), ["set route 10.244.1.5/32 dev 7"]);
         let mut broken = whole.clone();
         broken.ipv4 = Some(Ipv4 { reverse_path_filter: 0, forwarding: 0, accept_redirects: 0, route_localnet: 1 });
         let settings = ["set ReversePathFilter 1, Forwarding 1 of pw1"];
-        assert_eq!(wishes(&outer, &broken, &[], outer.routes(7)), settings);
+        assert_eq!(operations(&outer, &broken, &[], outer.routes(7)), settings);
     }
 
     #[test]
@@ -284,7 +287,7 @@ mod tests {
             "add route 10.244.1.5/32 dev 7",
             "add route fd00::5/128 dev 7",
         ];
-        assert_eq!(wishes(&outer, &down, &[], Vec::new()), expected);
+        assert_eq!(operations(&outer, &down, &[], Vec::new()), expected);
     }
 
     #[test]
@@ -294,6 +297,6 @@ mod tests {
         down.link.up = false;
         let routes = outer.routes(7);
         assert!(routes.iter().all(|route| route.destination == family::host(route.destination.ip())));
-        assert_eq!(wishes(&outer, &down, &[], routes), ["bring pw1 up"]);
+        assert_eq!(operations(&outer, &down, &[], routes), ["bring pw1 up"]);
     }
 }

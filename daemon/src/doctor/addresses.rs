@@ -22,7 +22,7 @@ pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
     let links: BTreeMap<u32, Link> = link::list(socket)?.into_iter().map(|link| (link.index, link)).collect();
     let addresses = address::list(socket, None)?;
     findings.extend(own(cluster, &node.source, &addresses, &links));
-    findings.extend(strangers(cluster, &addresses, &route::everywhere(socket)?, &links));
+    findings.extend(strangers(cluster, &addresses, &route::list_all_tables(socket)?, &links));
     Ok(findings)
 }
 

@@ -25,7 +25,7 @@ struct Neighbours {
 
 pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
     let read = |path: &str| std::fs::read_to_string(Path::new("/proc").join(path)).ok();
-    let mut neighbours = Neighbours { uncounted: neighbour::uncounted(socket)?, peers: [0; 2] };
+    let mut neighbours = Neighbours { uncounted: neighbour::gc_exempt(socket)?, peers: [0; 2] };
     // The tables are one for all namespaces, and each of our pods has its node as a permanent neighbour of each family.
     let pods = link::list(socket)?.iter().filter(|link| link.name.starts_with(defaults::HOST_VETH_PREFIX)).count();
     neighbours.uncounted.iter_mut().for_each(|count| *count += pods as u64);

@@ -78,9 +78,9 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     let silent = cluster.peers.iter().zip(&mut seen).filter_map(|(peer, seen)| Some((peer, unanswered(seen)?, seen)));
     for (peer, address, seen) in silent.take(super::LISTED) {
         if !seen.underlay {
-            seen.unrouted = route::way(socket, peer.address).map_err(said)?.is_none();
+            seen.unrouted = route::lookup(socket, peer.address).map_err(said)?.is_none();
         }
-        let way = route::way(socket, address).map_err(said)?;
+        let way = route::lookup(socket, address).map_err(said)?;
         seen.astray = (way.and_then(|way| way.device) != Some(device.index)).then_some(address);
     }
     Ok(diagnosis::judge(&cluster.peers, &seen, Here { sizes, port, interface }))

@@ -15,14 +15,14 @@ use crate::{Request, Result, Socket};
 
 /// A VXLAN device of this namespace that is in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct Moved {
     /// The device as it is there.
     pub link: Link,
     /// What this namespace calls the other one (rtnetlink's id of a namespace).
     namespace: i32,
 }
 
-impl Elsewhere {
+impl Moved {
     /// Removes it.
     pub fn delete(&self) -> Request<Message> {
         let mut message = LinkMessage::default();
@@ -32,7 +32,7 @@ impl Elsewhere {
     }
 }
 
-impl fmt::Display for Elsewhere {
+impl fmt::Display for Moved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of network namespace {}", self.link.name, self.namespace)
     }
@@ -40,14 +40,14 @@ impl fmt::Display for Elsewhere {
 
 /// The VXLAN devices of this namespace that are in another one which this one knows; one that it does not know it has never
 /// had to do with.
-pub fn list(socket: &mut Socket) -> Result<Vec<Elsewhere>> {
+pub fn list(socket: &mut Socket) -> Result<Vec<Moved>> {
     let mut found = Vec::new();
     for namespace in namespaces(socket)? {
         let of_here = |(link, made_in): (Link, Option<i32>)| link.vxlan.is_some().then_some((link, made_in?));
         match link::list_of(socket, namespace) {
             Ok(links) => {
                 let tunnels = links.into_iter().filter_map(of_here);
-                found.extend(tunnels.map(|(link, made_in)| (made_in, Elsewhere { link, namespace })));
+                found.extend(tunnels.map(|(link, made_in)| (made_in, Moved { link, namespace })));
             }
             // It ended meanwhile, or is none that this process may look into.
             Err(error) if error.is_refusal() => {}
@@ -59,7 +59,7 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Elsewhere>> {
     }
     // This namespace has an id for itself from the moment that one had to be named.
     let own = own_id(socket)?;
-    Ok(found.into_iter().filter(|(made_in, _)| Some(*made_in) == own).map(|(_, elsewhere)| elsewhere).collect())
+    Ok(found.into_iter().filter(|(made_in, _)| Some(*made_in) == own).map(|(_, moved)| moved).collect())
 }
 
 /// The ids of the namespaces that this one knows.

@@ -51,8 +51,8 @@ pub fn announced(names: &[&str]) -> Result<()> {
     let deadline = Instant::now() + ANNOUNCED_WITHIN;
     while let Some(first) = waited.first() {
         if Instant::now() > deadline {
-            let wish = format!("remove device {}", first.name);
-            return Err(Error::unreadable(wish, format!("not announced within {ANNOUNCED_WITHIN:?}")));
+            let operation = format!("remove device {}", first.name);
+            return Err(Error::unreadable(operation, format!("not announced within {ANNOUNCED_WITHIN:?}")));
         }
         wait(&notices, &mut waited, &mut socket)?;
     }
@@ -81,13 +81,14 @@ struct Waited<'a> {
 #[expect(unsafe_code, reason = "there is no other way to have a system call made that outlives this process")]
 #[expect(clippy::exit, reason = "the child has nothing to return to")]
 fn ask(name: &str) -> Result<File> {
-    let wish = || format!("remove device {name}");
-    let (answer, mut report) =
-        pipe().map(|(from, to)| (File::from(from), File::from(to))).map_err(|errno| Error::system(wish(), errno))?;
+    let operation = || format!("remove device {name}");
+    let (answer, mut report) = pipe()
+        .map(|(from, to)| (File::from(from), File::from(to)))
+        .map_err(|errno| Error::system(operation(), errno))?;
     let mut socket = Socket::route()?;
     // SAFETY: fork is unsafe because another thread may hold a lock, as the allocator's, which nobody would free in the
     // child. The caller promises that there is no other thread.
-    match unsafe { fork() }.map_err(|errno| Error::system(wish(), errno))? {
+    match unsafe { fork() }.map_err(|errno| Error::system(operation(), errno))? {
         ForkResult::Parent { .. } => Ok(answer),
         ForkResult::Child => {
             // Whoever reads this process's output must not wait for the child (a runtime waits for the end of it).

@@ -1,4 +1,4 @@
-//! A device as a port of the router that the host is: with the settings that say what it believes and lets through. One
+//! A device as a device of the router that the host is: with the settings that say what it believes and lets through. One
 //! question for each, many in one system call, and no file of /proc.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::{Error, Request, Result, Socket};
 
 /// A device with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
+pub struct Device {
     /// The device.
     pub link: Link,
     /// Its settings of IPv4; none where IPv4 is not on it.
@@ -61,26 +61,26 @@ impl Ipv4 {
 ///
 /// # Errors
 /// When the kernel refuses to answer.
-pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, Port>> {
+pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, Device>> {
     let question = |name: &&str| {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName((*name).to_owned()));
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         Request::new(format!("look up device {name}"), Message::from(RouteNetlinkMessage::GetLink(message)), 0)
     };
-    let mut ports = BTreeMap::new();
+    let mut devices = BTreeMap::new();
     for answer in socket.get_all(names.iter().map(question).collect())?.into_iter().flatten() {
         let Message::Route(message) = answer else { continue };
         let RouteNetlinkMessage::NewLink(message) = *message else {
             return Err(Error::unreadable("look up devices", "not a device"));
         };
-        let port = parse(message);
-        ports.insert(port.link.name.clone(), port);
+        let device = parse(message);
+        devices.insert(device.link.name.clone(), device);
     }
-    Ok(ports)
+    Ok(devices)
 }
 
-fn parse(message: LinkMessage) -> Port {
+fn parse(message: LinkMessage) -> Device {
     let (mut ipv4, mut ipv6) = (None, None);
     for attribute in &message.attributes {
         let LinkAttribute::AfSpecUnspec(families) = attribute else { continue };
@@ -92,7 +92,7 @@ fn parse(message: LinkMessage) -> Port {
             }
         }
     }
-    Port { link: link::parse(message), ipv4, ipv6 }
+    Device { link: link::parse(message), ipv4, ipv6 }
 }
 
 fn of_ipv4(field: &AfSpecInet) -> Option<Ipv4> {
@@ -118,6 +118,6 @@ fn of_ipv6(field: &AfSpecInet6) -> Option<Ipv6> {
 pub fn set_ipv4(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
     let families = vec![AfSpecUnspec::Inet(vec![link::ipv4(settings)])];
     let said: Vec<_> = settings.iter().map(|(setting, value)| format!("{setting:?} {value}")).collect();
-    let wish = format!("set {} of {name}", said.join(", "));
-    link::set(wish, index, vec![LinkAttribute::AfSpecUnspec(families)])
+    let operation = format!("set {} of {name}", said.join(", "));
+    link::set(operation, index, vec![LinkAttribute::AfSpecUnspec(families)])
 }

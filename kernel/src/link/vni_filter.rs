@@ -26,14 +26,14 @@ pub fn delete(device: u32, vni: u32) -> Request<Message> {
 
 /// The networks that the device accepts, ascending. The kernel lists neighbouring ones as a range.
 pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<u32>> {
-    let wish = "list accepted VNIs";
+    let operation = "list accepted VNIs";
     let mut list = Vec::new();
-    for answer in socket.dump(Request::new(wish, message(GET_TUNNEL, device, None), 0))? {
+    for answer in socket.dump(Request::new(operation, message(GET_TUNNEL, device, None), 0))? {
         let Message::Plain(message) = answer else { continue };
         for entry in message.attributes.iter().filter(|entry| entry.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY) {
             let mut nested = vec![0; entry.value_len()];
             entry.emit_value(&mut nested);
-            list.extend(range(&nested).map_err(|error| Error::unreadable(wish, error))?);
+            list.extend(range(&nested).map_err(|error| Error::unreadable(operation, error))?);
         }
     }
     list.sort_unstable();

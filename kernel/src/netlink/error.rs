@@ -1,4 +1,4 @@
-//! What went wrong when the kernel was asked for something: the wish, and the kernel's own answer.
+//! What went wrong when the kernel was asked for something: the operation, and the kernel's own answer.
 //!
 //! No policy: whether "already gone" is fine is for the caller to say, with the questions at the end.
 
@@ -9,15 +9,15 @@ use nix::errno::Errno;
 /// The result of asking the kernel.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A refusal: `wish: answer`, for example `add route 10.244.1.5/32: File exists (17)`.
+/// A refusal: `operation: answer`, for example `add route 10.244.1.5/32: File exists (17)`.
 #[derive(Debug)]
 pub struct Error {
-    wish: String,
-    answer: Answer,
+    operation: String,
+    answer: Reply,
 }
 
 #[derive(Debug)]
-enum Answer {
+enum Reply {
     /// A netlink error number, with the kernel's extended acknowledgement text where it sent one.
     Kernel { errno: Errno, said: Option<String> },
     /// A system call on the socket or on a file failed.
@@ -28,36 +28,36 @@ enum Answer {
 
 impl Error {
     /// A netlink error: `number` is positive, as in errno.h; `said` is the extended acknowledgement.
-    pub fn kernel(wish: impl Into<String>, number: i32, said: Option<String>) -> Self {
-        Self { wish: wish.into(), answer: Answer::Kernel { errno: Errno::from_raw(number), said } }
+    pub fn kernel(operation: impl Into<String>, number: i32, said: Option<String>) -> Self {
+        Self { operation: operation.into(), answer: Reply::Kernel { errno: Errno::from_raw(number), said } }
     }
 
     /// A failed system call.
-    pub fn system(wish: impl Into<String>, error: impl Into<io::Error>) -> Self {
-        Self { wish: wish.into(), answer: Answer::System(error.into()) }
+    pub fn system(operation: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        Self { operation: operation.into(), answer: Reply::System(error.into()) }
     }
 
     /// An answer that did not come or could not be understood.
-    pub fn unreadable(wish: impl Into<String>, why: impl fmt::Display) -> Self {
-        Self { wish: wish.into(), answer: Answer::Unreadable(why.to_string()) }
+    pub fn unreadable(operation: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self { operation: operation.into(), answer: Reply::Unreadable(why.to_string()) }
     }
 
     /// What was wished, as the request had it.
-    pub fn wish(&self) -> &str {
-        &self.wish
+    pub fn operation(&self) -> &str {
+        &self.operation
     }
 
     /// The kernel has said no: what was wanted is not done. Without an answer of its own it may be.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.answer, Answer::Kernel { .. })
+        matches!(self.answer, Reply::Kernel { .. })
     }
 
     /// The error number behind this refusal, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match &self.answer {
-            Answer::Kernel { errno, .. } => Some(*errno),
-            Answer::System(error) => error.raw_os_error().map(Errno::from_raw),
-            Answer::Unreadable(_) => None,
+            Reply::Kernel { errno, .. } => Some(*errno),
+            Reply::System(error) => error.raw_os_error().map(Errno::from_raw),
+            Reply::Unreadable(_) => None,
         }
     }
 
@@ -107,17 +107,17 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.wish)?;
+        write!(f, "{}: ", self.operation)?;
         match &self.answer {
-            Answer::Kernel { errno, said } => {
+            Reply::Kernel { errno, said } => {
                 write!(f, "{} ({})", errno.desc(), *errno as i32)?;
                 said.as_ref().map_or(Ok(()), |said| write!(f, ", the kernel says: {said}"))
             }
-            Answer::System(error) => match error.raw_os_error() {
+            Reply::System(error) => match error.raw_os_error() {
                 Some(number) => write!(f, "{} ({number})", Errno::from_raw(number).desc()),
                 None => write!(f, "{error}"),
             },
-            Answer::Unreadable(why) => write!(f, "no readable answer of the kernel: {why}"),
+            Reply::Unreadable(why) => write!(f, "no readable answer of the kernel: {why}"),
         }
     }
 }

@@ -32,12 +32,12 @@ const KERNEL: u32 = 0;
 
 /// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
 /// opened in.
-pub struct Notices {
+pub struct Monitor {
     /// Each with the ports of who needs no notice of what he has changed himself.
     sockets: [(netlink_sys::Socket, Vec<u32>); 2],
 }
 
-impl Notices {
+impl Monitor {
     /// Starts to listen: what changes from now on will be noticed, save for what the sockets with these ports change (of
     /// routes and of nftables, [`crate::Socket::port`]): they have their acknowledgements. What the kernel does by itself because of them
     /// it mostly announces in nobody's name, and so it is heard.

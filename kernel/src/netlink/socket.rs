@@ -53,7 +53,7 @@ const DUMPED_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Request<T> {
     /// What is wished, as in "add route 10.244.1.5/32": an error is this, a colon, and the kernel's answer.
-    pub wish: String,
+    pub operation: String,
     /// The message.
     pub message: T,
     /// Flags beyond `NLM_F_REQUEST`.
@@ -64,13 +64,13 @@ pub struct Request<T> {
 
 impl<T> Request<T> {
     /// A request with the given flags.
-    pub fn new(wish: impl Into<String>, message: T, flags: u16) -> Self {
-        Self { wish: wish.into(), message, flags, removal: false }
+    pub fn new(operation: impl Into<String>, message: T, flags: u16) -> Self {
+        Self { operation: operation.into(), message, flags, removal: false }
     }
 
     /// A request to remove something that may have gone already.
-    pub fn removal(wish: impl Into<String>, message: T) -> Self {
-        Self { wish: wish.into(), message, flags: 0, removal: true }
+    pub fn removal(operation: impl Into<String>, message: T) -> Self {
+        Self { operation: operation.into(), message, flags: 0, removal: true }
     }
 }
 
@@ -87,13 +87,13 @@ pub struct Socket {
 /// What is remembered of a request that was sent.
 struct Sent {
     place: usize,
-    wish: String,
+    operation: String,
     removal: bool,
     refused: bool,
 }
 
 /// One message of the kernel, still as bytes.
-struct Answer<'a> {
+struct Reply<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
@@ -111,7 +111,7 @@ impl Socket {
         Self::open(NETLINK_NETFILTER, "open a netfilter netlink socket")
     }
 
-    fn open(protocol: isize, wish: &str) -> Result<Self> {
+    fn open(protocol: isize, operation: &str) -> Result<Self> {
         let open = || -> io::Result<(netlink_sys::Socket, u32)> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
             let port = socket.bind_auto()?.port_number();
@@ -124,7 +124,7 @@ impl Socket {
             }
             Ok((socket, port))
         };
-        let (socket, port) = open().map_err(|error| Error::system(wish, error))?;
+        let (socket, port) = open().map_err(|error| Error::system(operation, error))?;
         let received = Vec::with_capacity(64 * 1024);
         Ok(Self { socket, port, sequence: 0, received, interrupted: 0, stop: Arc::default() })
     }
@@ -157,7 +157,7 @@ impl Socket {
     }
 
     /// As [`Socket::execute_all`], of requests that are made as they are sent, so that a long list of them is never held;
-    /// `granted` hears the wish of each one that was done, soon after and in order.
+    /// `granted` hears the operation of each one that was done, soon after and in order.
     pub fn execute_each<T: NetlinkSerializable>(
         &mut self,
         requests: impl IntoIterator<Item = Request<T>>,
@@ -170,12 +170,12 @@ impl Socket {
             bytes.clear();
             let mut sent = Vec::with_capacity(CHUNK);
             let first = self.sequence.wrapping_add(1);
-            while let Some((place, Request { wish, message, flags, removal })) = requests.next() {
+            while let Some((place, Request { operation, message, flags, removal })) = requests.next() {
                 // Only the last of a chunk asks for an acknowledgement: refusals are always sent.
                 let last = sent.len() + 1 == CHUNK || requests.peek().is_none();
                 let acknowledge = if last { NLM_F_ACK } else { 0 };
                 self.frame(message, flags | acknowledge, &mut bytes);
-                sent.push(Sent { place, wish, removal, refused: false });
+                sent.push(Sent { place, operation, removal, refused: false });
                 if last {
                     break;
                 }
@@ -183,12 +183,13 @@ impl Socket {
             let answered = self.exchange(&bytes, first, self.sequence, &mut sent, &mut refused);
             let not_refused = sent.into_iter().filter(|sent| !sent.refused);
             if let Err(error) = answered {
-                let unanswered = |wish: String| Error::unreadable(wish, format!("not known to be done: {error}"));
-                refused.extend(not_refused.map(|sent| (sent.place, unanswered(sent.wish))));
-                refused.extend(requests.map(|(place, request)| (place, unanswered(request.wish))));
+                let unanswered =
+                    |operation: String| Error::unreadable(operation, format!("not known to be done: {error}"));
+                refused.extend(not_refused.map(|sent| (sent.place, unanswered(sent.operation))));
+                refused.extend(requests.map(|(place, request)| (place, unanswered(request.operation))));
                 return refused;
             }
-            not_refused.for_each(|sent| granted(sent.wish));
+            not_refused.for_each(|sent| granted(sent.operation));
         }
         refused
     }
@@ -214,13 +215,13 @@ impl Socket {
         self.frame(control(begin), 0, &mut bytes);
         let first = self.sequence;
         // A refusal of the transaction as a whole bears the number of its beginning.
-        let wish = requests.first().map_or_else(String::new, |request| request.wish.clone());
-        sent.push(Sent { place: 0, wish, removal: false, refused: false });
-        for (place, Request { wish, message, flags, removal }) in requests.into_iter().enumerate() {
+        let operation = requests.first().map_or_else(String::new, |request| request.operation.clone());
+        sent.push(Sent { place: 0, operation, removal: false, refused: false });
+        for (place, Request { operation, message, flags, removal }) in requests.into_iter().enumerate() {
             // The end of a batch is acknowledged by Linux 6.10 and newer only, so the last request is what is waited for.
             let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
             self.frame(message, flags | acknowledge, &mut bytes);
-            sent.push(Sent { place, wish, removal, refused: false });
+            sent.push(Sent { place, operation, removal, refused: false });
         }
         let last = self.sequence;
         self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
@@ -262,7 +263,7 @@ impl Socket {
                 let (NLMSG_ERROR, Some(sent)) = (answer.kind, sent.get_mut(offset)) else { continue };
                 let (number, said) = acknowledgement(&answer);
                 if number != 0 {
-                    let error = Error::kernel(sent.wish.clone(), number, said);
+                    let error = Error::kernel(sent.operation.clone(), number, said);
                     if !(sent.removal && error.is_gone()) {
                         sent.refused = true;
                         refused.push((sent.place, error));
@@ -295,21 +296,21 @@ impl Socket {
         let mut answers = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
-            let (mut bytes, mut wishes) = (Vec::new(), Vec::new());
+            let (mut bytes, mut operations) = (Vec::new(), Vec::new());
             let first = self.sequence.wrapping_add(1);
-            for Request { wish, message, flags, .. } in requests.by_ref().take(QUESTIONS) {
+            for Request { operation, message, flags, .. } in requests.by_ref().take(QUESTIONS) {
                 self.frame(message, flags, &mut bytes);
-                wishes.push(wish);
+                operations.push(operation);
             }
             self.send(&bytes)?;
-            let mut chunk: Vec<Option<Result<Option<A>>>> = wishes.iter().map(|_| None).collect();
+            let mut chunk: Vec<Option<Result<Option<A>>>> = operations.iter().map(|_| None).collect();
             let mut open = chunk.len();
             while open > 0 {
-                for answer in self.receive(&wishes[0])? {
+                for answer in self.receive(&operations[0])? {
                     let place = answer.sequence.wrapping_sub(first) as usize;
                     // An answer to something that was asked before.
                     let Some(slot) = chunk.get_mut(place).filter(|slot| slot.is_none()) else { continue };
-                    *slot = Some(self::answer(&wishes[place], &answer));
+                    *slot = Some(self::answer(&operations[place], &answer));
                     open -= 1;
                 }
             }
@@ -346,7 +347,7 @@ impl Socket {
             self.interrupted += 1;
             if attempts >= DUMP_ATTEMPTS && Instant::now() > deadline {
                 let why = format!("interrupted by changes {attempts} times in a row");
-                return Err(Error::unreadable(request.wish, why));
+                return Err(Error::unreadable(request.operation, why));
             }
         }
     }
@@ -357,9 +358,9 @@ impl Socket {
         A: NetlinkDeserializable,
         I: IntoIterator,
     {
-        let wish = &request.wish;
+        let operation = &request.operation;
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::unreadable(wish, "not asked for: something else comes first"));
+            return Err(Error::unreadable(operation, "not asked for: something else comes first"));
         }
         let mut bytes = Vec::new();
         self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);
@@ -367,9 +368,9 @@ impl Socket {
         let sequence = self.sequence;
         let mut dump = Dump { list: Vec::new(), interrupted: false };
         loop {
-            for answer in self.receive(wish)? {
+            for answer in self.receive(operation)? {
                 if answer.sequence == sequence
-                    && let Some(list) = dump.take(wish, &answer, &pick)?
+                    && let Some(list) = dump.take(operation, &answer, &pick)?
                 {
                     return Ok(list);
                 }
@@ -414,7 +415,7 @@ impl Socket {
     }
 
     /// The messages of one datagram.
-    fn receive(&mut self, wish: &str) -> Result<Vec<Answer<'_>>> {
+    fn receive(&mut self, operation: &str) -> Result<Vec<Reply<'_>>> {
         self.received.clear();
         loop {
             match self.socket.recv(&mut self.received, 0) {
@@ -422,7 +423,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.forget();
-                    return Err(Error::system(wish, error));
+                    return Err(Error::system(operation, error));
                 }
             }
         }
@@ -430,9 +431,9 @@ impl Socket {
         let mut rest = &self.received[..];
         while rest.len() >= HEADER {
             let buffer =
-                NetlinkBuffer::new_checked(rest).map_err(|error| Error::unreadable(wish, format!("{error:?}")))?;
+                NetlinkBuffer::new_checked(rest).map_err(|error| Error::unreadable(operation, format!("{error:?}")))?;
             let length = buffer.length() as usize;
-            answers.push(Answer {
+            answers.push(Reply {
                 kind: buffer.message_type(),
                 flags: buffer.flags(),
                 sequence: buffer.sequence_number(),
@@ -455,44 +456,44 @@ impl<U> Dump<U> {
     /// interrupted.
     fn take<A: NetlinkDeserializable, I: IntoIterator<Item = U>>(
         &mut self,
-        wish: &str,
-        answer: &Answer<'_>,
+        operation: &str,
+        answer: &Reply<'_>,
         pick: impl Fn(A) -> I,
     ) -> Result<Option<Option<Vec<U>>>> {
         self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
         if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
-            self.list.extend(pick(parse(wish, answer.bytes)?));
+            self.list.extend(pick(parse(operation, answer.bytes)?));
             return Ok(None);
         }
         let (number, said) = acknowledgement(answer);
         match number {
             0 => Ok(Some((!self.interrupted).then(|| std::mem::take(&mut self.list)))),
-            _ => Err(Error::kernel(wish, number, said)),
+            _ => Err(Error::kernel(operation, number, said)),
         }
     }
 }
 
 /// The answer to a question; nothing where the kernel says that there is no such thing.
-fn answer<T: NetlinkDeserializable>(wish: &str, answer: &Answer<'_>) -> Result<Option<T>> {
+fn answer<T: NetlinkDeserializable>(operation: &str, answer: &Reply<'_>) -> Result<Option<T>> {
     if answer.kind != NLMSG_ERROR {
-        return parse(wish, answer.bytes).map(Some);
+        return parse(operation, answer.bytes).map(Some);
     }
     let (number, said) = acknowledgement(answer);
-    let error = Error::kernel(wish, number, said);
+    let error = Error::kernel(operation, number, said);
     if number == 0 || error.is_gone() { Ok(None) } else { Err(error) }
 }
 
-fn parse<T: NetlinkDeserializable>(wish: &str, bytes: &[u8]) -> Result<T> {
-    let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(wish, error))?;
+fn parse<T: NetlinkDeserializable>(operation: &str, bytes: &[u8]) -> Result<T> {
+    let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(operation, error))?;
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => Ok(inner),
-        _ => Err(Error::unreadable(wish, "a control message where an answer was due")),
+        _ => Err(Error::unreadable(operation, "a control message where an answer was due")),
     }
 }
 
 /// The positive error number of an `NLMSG_ERROR` or `NLMSG_DONE`, 0 for success, and the extended acknowledgement's
 /// text (netlink(7), `NETLINK_EXT_ACK`).
-fn acknowledgement(answer: &Answer<'_>) -> (i32, Option<String>) {
+fn acknowledgement(answer: &Reply<'_>) -> (i32, Option<String>) {
     let payload = &answer.bytes[HEADER..];
     let Some((code, rest)) = payload.split_first_chunk::<4>() else { return (0, None) };
     let number = i32::from_ne_bytes(*code).wrapping_neg();

@@ -5,7 +5,7 @@ use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 
 use super::message;
-use crate::nft::reply::{self, Answer};
+use crate::nft::reply::{self, Reply};
 use crate::{Request, Result, Socket};
 
 /// `NFTA_OBJ_*`, `NFT_OBJECT_COUNTER`, `NFTA_COUNTER_PACKETS` (uapi/linux/netfilter/nf_tables.h).
@@ -38,14 +38,14 @@ pub(super) fn create(table: &str, counter: &str) -> NfTablesMessage {
 /// When the kernel refuses to answer; that there is no such table is an answer.
 pub fn counted(socket: &mut Socket, table: &str, counters: &[&str]) -> Result<Vec<Option<u64>>> {
     let question = |counter: &&str| {
-        let wish = format!("read counter {counter} of table inet {table}");
-        Request::new(wish, message(ask(table, counter)), 0)
+        let operation = format!("read counter {counter} of table inet {table}");
+        Request::new(operation, message(ask(table, counter)), 0)
     };
     let answers = socket.get_all(counters.iter().map(question).collect())?;
     Ok(answers.into_iter().map(|found| found.as_ref().and_then(packets)).collect())
 }
 
-fn packets(found: &Answer) -> Option<u64> {
+fn packets(found: &Reply) -> Option<u64> {
     let packets = reply::get(found.get(DATA)?, PACKETS)?;
     packets.try_into().ok().map(u64::from_be_bytes)
 }

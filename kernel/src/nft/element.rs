@@ -12,7 +12,7 @@ use netlink_packet_netfilter::nftables::{
 
 use super::set::{Content, Set, Type, WORD};
 use super::{Table, message, sets};
-use crate::nft::reply::{self, Answer};
+use crate::nft::reply::{self, Reply};
 use crate::{Error, Request, Result, Socket, family};
 
 /// An element of a set or of a map.
@@ -145,7 +145,7 @@ pub(super) enum Presence {
 impl Element {
     pub(super) fn ask(&self, table: &str) -> Request<NetfilterMessage> {
         let ask = NfTablesMessage::GetSetElement(self.message(table, vec![self.key()]));
-        Request::new(self.wish("look for", table), message(ask), 0)
+        Request::new(self.operation("look for", table), message(ask), 0)
     }
 
     /// Fails where the key leads elsewhere already; what is there just so is granted.
@@ -154,16 +154,16 @@ impl Element {
         attributes.extend(self.data());
         attributes.extend(self.comment());
         let add = NfTablesMessage::NewSetElement(self.message(table, attributes));
-        Request::new(self.wish("add", table), message(add), NLM_F_CREATE)
+        Request::new(self.operation("add", table), message(add), NLM_F_CREATE)
     }
 
     /// Removes what has this key. A transaction in which there is no such thing is refused as a whole.
     pub(super) fn delete(&self, table: &str) -> Request<NetfilterMessage> {
         let delete = NfTablesMessage::DeleteSetElement(self.message(table, vec![self.key()]));
-        Request::new(self.wish("remove", table), message(delete), 0)
+        Request::new(self.operation("remove", table), message(delete), 0)
     }
 
-    fn wish(&self, verb: &str, table: &str) -> String {
+    fn operation(&self, verb: &str, table: &str) -> String {
         format!("{verb} element {self} of set {} of table inet {table}", self.set)
     }
 
@@ -196,7 +196,7 @@ impl Element {
     }
 
     /// What the kernel's answer to the question for this element means.
-    fn presence(&self, answer: Option<Answer>) -> Presence {
+    fn presence(&self, answer: Option<Reply>) -> Presence {
         let Some(answer) = answer else { return Presence::Absent };
         let Some(found) = listed(&answer).next() else { return Presence::Absent };
         let is = |kind, wanted: Option<SetElementAttribute>| {
@@ -212,7 +212,7 @@ pub(super) fn named(table: &str, set: &str) -> Vec<SetElementList> {
 }
 
 /// The elements in a message of the kernel.
-pub(super) fn listed(answer: &Answer) -> impl Iterator<Item = &[u8]> {
+pub(super) fn listed(answer: &Reply) -> impl Iterator<Item = &[u8]> {
     let elements = answer.get(LIST_ELEMENTS).unwrap_or_default();
     reply::attributes(elements).map(|(_, element)| element)
 }
@@ -252,15 +252,15 @@ pub fn missing(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Res
 /// # Errors
 /// When the kernel refuses to answer, or the set has other types.
 pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Element>> {
-    let wish = format!("list set {} of table inet {table}", set.name);
+    let operation = format!("list set {} of table inet {table}", set.name);
     let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: named(table, &set.name) });
-    let read = |answer: Answer| listed(&answer).map(|element| read(set, element)).collect::<Vec<_>>();
-    let found = match socket.dump_some(Request::new(wish.clone(), message(ask), 0), read) {
+    let read = |answer: Reply| listed(&answer).map(|element| read(set, element)).collect::<Vec<_>>();
+    let found = match socket.dump_some(Request::new(operation.clone(), message(ask), 0), read) {
         Err(error) if error.is_gone() => return Ok(Vec::new()),
         other => other?,
     };
     let elements = found.into_iter().collect::<Option<Vec<_>>>();
-    let mut elements = elements.ok_or_else(|| Error::unreadable(&wish, "it has other types"))?;
+    let mut elements = elements.ok_or_else(|| Error::unreadable(&operation, "it has other types"))?;
     elements.sort();
     Ok(elements)
 }

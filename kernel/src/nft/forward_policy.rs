@@ -4,7 +4,7 @@ use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, RuleAttr
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::{CHAIN_HOOK, DROP, RULE_EXPRESSIONS};
-use crate::nft::reply::{self, Answer};
+use crate::nft::reply::{self, Reply};
 use crate::{Request, Result, Socket};
 
 /// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_POLICY`, `NFTA_HOOK_HOOKNUM` (uapi/linux/netfilter/nf_tables.h).
@@ -40,13 +40,13 @@ pub fn drop_chains(socket: &mut Socket) -> Result<Vec<DropChain>> {
     let mut found = Vec::new();
     for (family, name) in FAMILIES {
         let ask = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
-        let wish = format!("list the chains of family {name}");
-        let chains = socket.dump_some(Request::new(wish, of(family, ask), 0), chain)?;
+        let operation = format!("list the chains of family {name}");
+        let chains = socket.dump_some(Request::new(operation, of(family, ask), 0), chain)?;
         for (table, chain) in chains {
             let ours = vec![RuleAttribute::Table(table.clone())];
             let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.clone() });
-            let wish = format!("list the rules of table {name} {table}");
-            let rules = socket.dump_some(Request::new(wish, of(family, ask), 0), |answer: Answer| {
+            let operation = format!("list the rules of table {name} {table}");
+            let rules = socket.dump_some(Request::new(operation, of(family, ask), 0), |answer: Reply| {
                 // Kernels that ignore the filter list every rule of the family.
                 let expressions = answer.get(RULE_EXPRESSIONS).map(<[u8]>::to_vec);
                 expressions.filter(|_| ours.iter().all(|name| answer.has(name)))
@@ -58,7 +58,7 @@ pub fn drop_chains(socket: &mut Socket) -> Result<Vec<DropChain>> {
 }
 
 /// The table and the name of a chain that drops what is forwarded.
-fn chain(answer: Answer) -> Option<(String, String)> {
+fn chain(answer: Reply) -> Option<(String, String)> {
     let hook = answer.get(CHAIN_HOOK).and_then(|hook| reply::get(hook, HOOK_NUMBER));
     let at = hook.and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
     if at != Some(FORWARD) || answer.number(CHAIN_POLICY) != Some(DROP) {

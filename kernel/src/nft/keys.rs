@@ -7,7 +7,7 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementList, SetEle
 
 use super::element::{self, Field, KEY, LIST_ELEMENTS, VALUE};
 use super::{Set, message};
-use crate::nft::reply::{self, Answer};
+use crate::nft::reply::{self, Reply};
 use crate::{Error, Request, Result, Socket};
 
 /// The longest key: two addresses of IPv6.
@@ -93,8 +93,8 @@ impl Keys {
             let list: Vec<_> = keys.iter().flat_map(|key| listed(&key[..self.length])).collect();
             let mut attributes = element::named(table, &self.set.name);
             attributes.push(SetElementList::Other(DefaultNla::new(LIST_ELEMENTS | NLA_F_NESTED, list)));
-            let wish = format!("{verb} set {} of table inet {table}", self.set.name);
-            Request::new(wish, message(of(SetElementMessage { attributes })), flags)
+            let operation = format!("{verb} set {} of table inet {table}", self.set.name);
+            Request::new(operation, message(of(SetElementMessage { attributes })), flags)
         };
         self.keys.chunks(ELEMENTS).map(request).collect()
     }
@@ -130,21 +130,21 @@ fn padded(bytes: &[u8]) -> Option<Key> {
 /// When the kernel refuses to answer, or the set has other types.
 pub fn keys(socket: &mut Socket, table: &str, set: &Set) -> Result<Keys> {
     let length = set.key_length();
-    let wish = format!("list set {} of table inet {table}", set.name);
+    let operation = format!("list set {} of table inet {table}", set.name);
     let attributes = element::named(table, &set.name);
     let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
-    let read = |found: Answer| {
+    let read = |found: Reply| {
         let key = |found: &[u8]| {
             reply::get(reply::get(found, KEY)?, VALUE).filter(|key| key.len() == length).and_then(padded)
         };
         element::listed(&found).map(key).collect::<Vec<_>>()
     };
-    let found = match socket.dump_some(Request::new(wish.clone(), message(ask), 0), read) {
+    let found = match socket.dump_some(Request::new(operation.clone(), message(ask), 0), read) {
         Err(error) if error.is_gone() => Vec::new(),
         found => found?,
     };
     let found = found.into_iter().collect::<Option<Vec<_>>>();
-    let keys = found.ok_or_else(|| Error::unreadable(&wish, "it has other types"))?;
+    let keys = found.ok_or_else(|| Error::unreadable(&operation, "it has other types"))?;
     Ok(Keys { set: set.clone(), length, keys }.sorted())
 }
 

@@ -6,7 +6,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::message;
-use crate::nft::reply::Answer;
+use crate::nft::reply::Reply;
 use crate::{Request, Result, Socket};
 
 /// `NFTA_CHAIN_NAME`, `NFTA_SET_NAME` (uapi/linux/netfilter/nf_tables.h).
@@ -29,15 +29,15 @@ pub struct Names {
 pub fn names(socket: &mut Socket, table: &str) -> Result<Names> {
     let of_chain = ChainAttribute::Table(table.into());
     let ask = NfTablesMessage::GetChain(ChainMessage { attributes: vec![of_chain.clone()] });
-    let wish = format!("list the chains of table inet {table}");
-    let chains = socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
+    let operation = format!("list the chains of table inet {table}");
+    let chains = socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
         // Kernels that ignore the filter list every chain of the family.
         answer.has(&of_chain).then(|| answer.get(CHAIN_NAME).map(text)).flatten()
     })?;
     let of_set = SetAttribute::Table(table.into());
     let ask = NfTablesMessage::GetSet(SetMessage { attributes: vec![of_set.clone()] });
-    let wish = format!("list the sets of table inet {table}");
-    let sets = socket.dump_some(Request::new(wish, message(ask), 0), |answer: Answer| {
+    let operation = format!("list the sets of table inet {table}");
+    let sets = socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
         answer.has(&of_set).then(|| answer.get(SET_NAME).map(text)).flatten()
     });
     let sets = match sets {

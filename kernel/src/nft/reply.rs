@@ -16,11 +16,11 @@ const ATTRIBUTE_HEADER: usize = 4;
 
 /// The attributes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     attributes: Vec<u8>,
 }
 
-impl NetlinkDeserializable for Answer {
+impl NetlinkDeserializable for Reply {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
@@ -29,7 +29,7 @@ impl NetlinkDeserializable for Answer {
     }
 }
 
-impl Answer {
+impl Reply {
     /// The value of an attribute.
     pub(super) fn get(&self, kind: u16) -> Option<&[u8]> {
         get(&self.attributes, kind)

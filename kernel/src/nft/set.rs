@@ -4,7 +4,7 @@
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetFlags, SetMessage};
 
 use crate::family::IpVersion;
-use crate::nft::reply::{self, Answer};
+use crate::nft::reply::{self, Reply};
 
 /// A set, or a map when its elements lead to something. The cost of a lookup does not grow with its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Set {
     }
 
     /// Whether the kernel's set is of these types, and neither forgets nor refuses elements by itself.
-    pub(super) fn is(&self, found: &Answer) -> bool {
+    pub(super) fn is(&self, found: &Reply) -> bool {
         let flags = found.number(FLAGS).unwrap_or(0) == self.flags().bits();
         let size = found.get(DESCRIPTION).and_then(|fields| reply::get(fields, SIZE));
         flags && size.is_none() && self.types().iter().all(|wanted| found.has(wanted))

@@ -153,8 +153,8 @@ pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<bool> {
     let mut ask = TcMessage::with_index(device.cast_signed());
     ask.header.parent = hook.parent();
     let ask = Message::from(RouteNetlinkMessage::GetTrafficFilter(ask));
-    let wish = format!("list what is attached to what goes {} at device {device}", hook.name());
-    let found = socket.dump_some(Request::new(wish, ask, 0), |answer: Message| {
+    let operation = format!("list what is attached to what goes {} at device {device}", hook.name());
+    let found = socket.dump_some(Request::new(operation, ask, 0), |answer: Message| {
         let Message::Route(message) = answer else { return None };
         match *message {
             RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),

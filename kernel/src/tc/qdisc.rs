@@ -36,7 +36,7 @@ const TICK: u128 = 64;
 /// is larger than `burst` is cut into its segments when it is a GSO packet, and dropped otherwise, always: a burst has to
 /// hold a packet of the device's MTU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenBucket {
+pub struct Tbf {
     /// In bytes a second; not 0.
     pub rate: u64,
     /// In bytes; not 0.
@@ -51,12 +51,12 @@ pub struct Qdisc {
     /// Its kind (`tbf`, `noqueue`, …).
     pub kind: String,
     /// Its values, where it is a token bucket.
-    pub bucket: Option<Measure>,
+    pub bucket: Option<ObservedTbf>,
 }
 
 /// What the kernel tells of a token bucket. It keeps the burst as the time in which it is earned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measure {
+pub struct ObservedTbf {
     /// In bytes a second.
     pub rate: u64,
     /// The time in which the burst is earned, in ticks of 64 ns, modulo 2³².
@@ -65,14 +65,14 @@ pub struct Measure {
     pub limit: u32,
 }
 
-impl TokenBucket {
+impl Tbf {
     /// Puts this bucket at the root of a device. A bucket that is there already is changed in place: nothing that waits
     /// is lost.
     pub fn replace(&self, device: u32) -> Request<Message> {
         let mut message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
         message.attributes = vec![TcAttribute::Kind("tbf".into()), TcAttribute::Options(self.options())];
-        let wish = format!("set a token bucket of {self} on device {device}");
-        Request::new(wish, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
+        let operation = format!("set a token bucket of {self} on device {device}");
+        Request::new(operation, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     fn options(&self) -> Vec<TcOption> {
@@ -92,7 +92,7 @@ impl TokenBucket {
     }
 
     /// Whether what was found is this bucket.
-    pub fn is(&self, found: &Measure) -> bool {
+    pub fn is(&self, found: &ObservedTbf) -> bool {
         found.rate == self.rate && found.limit == self.limit && self.has_buffer(found.buffer)
     }
 
@@ -111,8 +111,8 @@ impl TokenBucket {
 pub fn ingress(device: u32) -> Request<Message> {
     let mut message = message(device, TcHandle::INGRESS, INGRESS_HANDLE);
     message.attributes = vec![TcAttribute::Kind("ingress".into())];
-    let wish = format!("make the ingress hook of device {device}");
-    Request::new(wish, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
+    let operation = format!("make the ingress hook of device {device}");
+    Request::new(operation, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// What the ingress hook is called as the parent of filters: `ffff:`.
@@ -120,19 +120,19 @@ pub(crate) const INGRESS_HANDLE: TcHandle = TcHandle { major: u16::MAX, minor: 0
 
 /// The queueing discipline at the root of a device; `None` for one that has none, and where there is no such device.
 pub fn root(socket: &mut Socket, device: u32) -> Result<Option<Qdisc>> {
-    let wish = format!("look up the queueing discipline of device {device}");
+    let operation = format!("look up the queueing discipline of device {device}");
     let message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
     let ask = Message::from(RouteNetlinkMessage::GetQueueDiscipline(message));
     // The answer is a notice, which the asker gets when it asks for an echo. A device that has never been up is answered
     // with nothing but the acknowledgement.
-    let request = Request::new(wish.clone(), ask, NLM_F_ECHO | NLM_F_ACK);
+    let request = Request::new(operation.clone(), ask, NLM_F_ECHO | NLM_F_ACK);
     let Some(answer) = socket.get(request)? else { return Ok(None) };
     if let Message::Route(message) = answer
         && let RouteNetlinkMessage::NewQueueDiscipline(message) = *message
     {
         return Ok(Some(parse(&message)));
     }
-    Err(Error::unreadable(wish, "not a queueing discipline"))
+    Err(Error::unreadable(operation, "not a queueing discipline"))
 }
 
 fn parse(message: &TcMessage) -> Qdisc {
@@ -154,7 +154,7 @@ fn parse(message: &TcMessage) -> Qdisc {
     qdisc
 }
 
-fn measure(options: &[u8]) -> Option<Measure> {
+fn measure(options: &[u8]) -> Option<ObservedTbf> {
     let (mut found, mut wide) = (None, None);
     for attribute in NlasIterator::new(options) {
         let attribute: NlaBuffer<&[u8]> = attribute.ok()?;
@@ -162,13 +162,14 @@ fn measure(options: &[u8]) -> Option<Measure> {
         match attribute.kind() {
             TCA_TBF_PARMS => {
                 let at = |place: usize| value.get(place..place + 4)?.try_into().ok().map(u32::from_ne_bytes);
-                found = Some(Measure { rate: at(QOPT_RATE)?.into(), buffer: at(QOPT_BUFFER)?, limit: at(QOPT_LIMIT)? });
+                found =
+                    Some(ObservedTbf { rate: at(QOPT_RATE)?.into(), buffer: at(QOPT_BUFFER)?, limit: at(QOPT_LIMIT)? });
             }
             TCA_TBF_RATE64 => wide = Some(u64::from_ne_bytes(value.try_into().ok()?)),
             _ => {}
         }
     }
-    found.map(|found: Measure| Measure { rate: wide.unwrap_or(found.rate), ..found })
+    found.map(|found: ObservedTbf| ObservedTbf { rate: wide.unwrap_or(found.rate), ..found })
 }
 
 /// A message about a queueing discipline.
@@ -180,7 +181,7 @@ fn message(device: u32, parent: TcHandle, handle: TcHandle) -> TcMessage {
     message
 }
 
-impl fmt::Display for TokenBucket {
+impl fmt::Display for Tbf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes/s, {} at once, {} waiting", self.rate, self.burst, self.limit)
     }
@@ -189,7 +190,7 @@ impl fmt::Display for TokenBucket {
 impl fmt::Display for Qdisc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bucket {
-            Some(Measure { rate, buffer, limit }) => {
+            Some(ObservedTbf { rate, buffer, limit }) => {
                 let burst = u128::from(buffer) * TICK * u128::from(rate) / 1_000_000_000;
                 write!(f, "{rate} bytes/s, about {burst} at once, {limit} waiting")
             }
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_known_by_the_time_in_which_it_is_earned() {
-        let bucket = |rate, burst| TokenBucket { rate, burst, limit: 1 };
+        let bucket = |rate, burst| Tbf { rate, burst, limit: 1 };
         // 125,000 bytes at 12.5 MB/s are 10 ms, which are 156,250 ticks.
         assert!(bucket(12_500_000, 125_000).has_buffer(156_250));
         assert!(bucket(12_500_000, 125_000).has_buffer(156_249));

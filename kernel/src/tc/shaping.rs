@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::link::{self, Ifb, Link};
 use crate::netlink::message::Message;
-use crate::tc::qdisc::{self, Qdisc, TokenBucket};
+use crate::tc::qdisc::{self, Qdisc, Tbf};
 use crate::tc::redirect::{self, Redirect};
 use crate::{Error, Request, Result, Socket};
 
@@ -43,7 +43,7 @@ pub struct Rates {
 
 /// Why a rate and a burst are no bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum InvalidBucket {
     /// There is a rate, and a burst of 0.
     RateWithoutBurst,
     /// There is a burst, and a rate of 0.
@@ -54,7 +54,7 @@ pub enum Unfit {
 
 /// What shapes a pod, as found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Observed {
     /// The root of the host's end.
     pub host: Option<Qdisc>,
     /// Where what the host's end receives goes to.
@@ -71,12 +71,12 @@ impl Bucket {
     /// # Errors
     /// When one of them is 0, and when the burst is not less than 2³² − 1 bytes, which is what the kernel counts it in
     /// (`TCA_TBF_BURST`). CRI-O writes 34359738359 for the largest one, which just fits; containerd 4294967295.
-    pub fn new(rate: u64, burst: u64) -> std::result::Result<Option<Self>, Unfit> {
+    pub fn new(rate: u64, burst: u64) -> std::result::Result<Option<Self>, InvalidBucket> {
         match (rate, burst) {
             (0, 0) => Ok(None),
-            (_, 0) => Err(Unfit::RateWithoutBurst),
-            (0, _) => Err(Unfit::BurstWithoutRate),
-            _ if burst / 8 >= u64::from(u32::MAX) => Err(Unfit::Burst(burst)),
+            (_, 0) => Err(InvalidBucket::RateWithoutBurst),
+            (0, _) => Err(InvalidBucket::BurstWithoutRate),
+            _ if burst / 8 >= u64::from(u32::MAX) => Err(InvalidBucket::Burst(burst)),
             _ => Ok(Some(Self { rate, burst })),
         }
     }
@@ -85,11 +85,11 @@ impl Bucket {
     ///
     /// Rates are rounded up to whole bytes a second (the kernel takes 0 for "as fast as you can"), bursts down to whole
     /// bytes, and up to one packet: with less, the kernel would drop every packet of full size, for ever.
-    fn on(self, mtu: u32) -> TokenBucket {
+    fn on(self, mtu: u32) -> Tbf {
         let rate = self.rate.div_ceil(8);
         let burst = u32::try_from(self.burst / 8).unwrap_or(u32::MAX).max(mtu.saturating_add(FRAME));
         let waiting = u32::try_from(u128::from(rate) * u128::from(LATENCY) / 1000).unwrap_or(u32::MAX);
-        TokenBucket { rate, burst, limit: waiting.saturating_add(burst.min(ROOM)) }
+        Tbf { rate, burst, limit: waiting.saturating_add(burst.min(ROOM)) }
     }
 }
 
@@ -122,7 +122,7 @@ impl Rates {
 
     /// In what the kernel's state is not as these rates want it, as sentences; none when it is. Where a rate is not
     /// given, whatever is there is fine: another plugin may have shaped the pod. `mtu` is the one of [`Self::apply`].
-    pub fn differences(&self, found: &Found, mtu: u32) -> Vec<String> {
+    pub fn differences(&self, found: &Observed, mtu: u32) -> Vec<String> {
         let root = |place: &str, bucket: Bucket, found: Option<&Qdisc>| {
             let wanted = bucket.on(mtu);
             let same = found.and_then(|qdisc| qdisc.bucket).is_some_and(|measure| wanted.is(&measure));
@@ -146,10 +146,10 @@ impl Rates {
 }
 
 /// Reads what shapes a pod: `host` is the index of the host's end, `ifb` the name of the other device.
-pub fn found(socket: &mut Socket, host: u32, ifb: &str) -> Result<Found> {
+pub fn observe(socket: &mut Socket, host: u32, ifb: &str) -> Result<Observed> {
     let ifb = link::by_name(socket, ifb)?;
     let ifb_root = ifb.as_ref().map(|ifb| qdisc::root(socket, ifb.index)).transpose()?.flatten();
-    Ok(Found { host: qdisc::root(socket, host)?, redirect: redirect::find(socket, host)?, ifb, ifb_root })
+    Ok(Observed { host: qdisc::root(socket, host)?, redirect: redirect::find(socket, host)?, ifb, ifb_root })
 }
 
 /// The index of the ifb, which is made where there is none.
@@ -169,7 +169,7 @@ fn is_ifb(link: &Link) -> bool {
     link.kind.as_deref() == Some("ifb")
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for InvalidBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RateWithoutBurst => write!(f, "a rate needs a burst that is not 0"),
@@ -179,7 +179,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl std::error::Error for Unfit {}
+impl std::error::Error for InvalidBucket {}
 
 #[cfg(test)]
 mod tests {
@@ -192,21 +192,22 @@ mod tests {
     #[test]
     fn a_bucket_has_both_a_rate_and_a_burst_that_the_kernel_can_count() {
         assert_eq!(Bucket::new(0, 0), Ok(None));
-        assert_eq!(Bucket::new(1000, 0), Err(Unfit::RateWithoutBurst));
-        assert_eq!(Bucket::new(0, 1000), Err(Unfit::BurstWithoutRate));
+        assert_eq!(Bucket::new(1000, 0), Err(InvalidBucket::RateWithoutBurst));
+        assert_eq!(Bucket::new(0, 1000), Err(InvalidBucket::BurstWithoutRate));
         // What containerd and CRI-O write for a burst that nobody asked for.
         for burst in [4_294_967_295, 34_359_738_359] {
             assert!(Bucket::new(1000, burst).is_ok_and(|bucket| bucket.is_some()));
         }
-        assert_eq!(Bucket::new(1000, 34_359_738_360), Err(Unfit::Burst(34_359_738_360)));
-        assert_eq!(Bucket::new(1000, u64::MAX), Err(Unfit::Burst(u64::MAX)));
+        assert_eq!(Bucket::new(1000, 34_359_738_360), Err(InvalidBucket::Burst(34_359_738_360)));
+        assert_eq!(Bucket::new(1000, u64::MAX), Err(InvalidBucket::Burst(u64::MAX)));
     }
 
     #[test]
     fn nothing_is_redirected_to_a_device_that_does_not_shape_or_is_down() {
         let ifb = Ifb { name: "pi", mac: crate::Mac([2; 6]), mtu: 1500, alias: None };
-        let wishes =
-            |rates: Rates| -> Vec<_> { rates.requests(4, 5, &ifb).into_iter().map(|request| request.wish).collect() };
+        let operations = |rates: Rates| -> Vec<_> {
+            rates.requests(4, 5, &ifb).into_iter().map(|request| request.operation).collect()
+        };
         let from_pod = [
             "make device 5 a router port",
             "set a token bucket of 1000 bytes/s, 1518 at once, 1543 waiting on device 5",
@@ -216,15 +217,15 @@ mod tests {
         ];
         let towards_pod = ["set a token bucket of 1000 bytes/s, 1518 at once, 1543 waiting on device 4"];
         let one = Some(bucket(8000, 8));
-        assert_eq!(wishes(Rates { ingress: None, egress: one }), from_pod);
-        assert_eq!(wishes(Rates { ingress: one, egress: None }), towards_pod);
-        assert_eq!(wishes(Rates { ingress: one, egress: one }), [&from_pod[..], &towards_pod].concat());
-        assert!(wishes(Rates::default()).is_empty());
+        assert_eq!(operations(Rates { ingress: None, egress: one }), from_pod);
+        assert_eq!(operations(Rates { ingress: one, egress: None }), towards_pod);
+        assert_eq!(operations(Rates { ingress: one, egress: one }), [&from_pod[..], &towards_pod].concat());
+        assert!(operations(Rates::default()).is_empty());
     }
 
     #[test]
     fn bits_become_bytes_with_room_for_25_milliseconds() {
-        let expected = TokenBucket { rate: 12_500_000, burst: 100_000, limit: 312_500 + 100_000 };
+        let expected = Tbf { rate: 12_500_000, burst: 100_000, limit: 312_500 + 100_000 };
         assert_eq!(bucket(100_000_000, 800_000).on(1500), expected);
         // Not 0, which would be no limit.
         assert_eq!(bucket(1, 800_000).on(1500).rate, 1);
@@ -237,6 +238,6 @@ mod tests {
         assert_eq!(bucket(8000, 8 * 1519).on(1500).burst, 1519);
         assert_eq!(bucket(8000, 8).on(65_535).burst, 65_553);
         let largest = bucket(8000, 34_359_738_359).on(1500);
-        assert_eq!(largest, TokenBucket { rate: 1000, burst: u32::MAX - 1, limit: 25 + 128 * 1024 });
+        assert_eq!(largest, Tbf { rate: 1000, burst: u32::MAX - 1, limit: 25 + 128 * 1024 });
     }
 }

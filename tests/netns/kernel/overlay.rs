@@ -111,7 +111,7 @@ fn a_vxlan_device_that_was_moved_to_another_namespace_is_found_and_removed_there
         host.run("ip", &theirs).unwrap();
         overlay(&mut socket, "vy");
         let found = moved::list(&mut socket).unwrap();
-        let names: Vec<_> = found.iter().map(|elsewhere| elsewhere.link.name.as_str()).collect();
+        let names: Vec<_> = found.iter().map(|moved| moved.link.name.as_str()).collect();
         assert_eq!(names, ["vx"]);
         socket.execute(found[0].delete()).unwrap();
         socket.execute(found[0].delete()).unwrap();

@@ -114,7 +114,7 @@ fn shape(host: &Host, rates: &Rates, mtu: u32) -> Outcome {
 fn differences(host: &Host, rates: &Rates, mtu: u32) -> Outcome<Vec<String>> {
     kernel(host, |socket| {
         let device = link::by_name(socket, DEVICE)?.unwrap();
-        Ok(rates.differences(&shaping::found(socket, device.index, IFB)?, mtu))
+        Ok(rates.differences(&shaping::observe(socket, device.index, IFB)?, mtu))
     })
 }
 

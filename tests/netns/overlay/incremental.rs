@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use podwire_kernel::Socket;
-use podwire_kernel::netlink::monitor::Notices;
+use podwire_kernel::netlink::monitor::Monitor;
 use podwire_kernel::nexthop::{self, Encap, Nexthop};
 use podwire_kernel::route::{Route, Target};
 use podwire_tests::lab::daemon::json;
@@ -312,7 +312,7 @@ fn a_socket_is_notified_of_the_changes_of_others_and_not_of_its_own() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
-        let notices = Notices::open(&[own.port()], &[]).unwrap();
+        let notices = Monitor::open(&[own.port()], &[]).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
         for number in 0..100 {

@@ -333,7 +333,7 @@ fn pods_and_firewall_are_repaired_within_50_ms_beside_a_hundred_peers() {
         let (host, address) = (node.host.clone(), node.pod("pod-17").addresses[0]);
         let whole = state(&host)?;
         let route = |address: IpAddr| {
-            let way = route::way(&mut Socket::route().unwrap(), address).map_err(|error| error.to_string())?;
+            let way = route::lookup(&mut Socket::route().unwrap(), address).map_err(|error| error.to_string())?;
             let routed = way.is_some_and(|way| way.destination == family::host(address));
             check(routed, || format!("there is no route to {address}"))
         };

@@ -106,10 +106,10 @@ pub fn state<'a>(
     first.chain(then)
 }
 
-/// The routes that are not found, each by the wish to add it.
+/// The routes that are not found, each by the operation that adds it.
 pub fn routes_to_add<'a>(desired: &'a State, found: &'a State) -> impl Iterator<Item = (String, &'a Route)> {
     let absent = desired.routes.iter().filter(|(key, _)| !found.routes.contains_key(*key));
-    absent.map(|(_, route)| (route.add().wish, route))
+    absent.map(|(_, route)| (route.add().operation, route))
 }
 
 fn to_set<'a, K: Ord, V: PartialEq>(

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults;
-use podwire_kernel::link::moved::{self, Elsewhere};
+use podwire_kernel::link::moved::{self, Moved};
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::netlink::message::Message;
 use podwire_kernel::nexthop::{self, Nexthop};
@@ -174,7 +174,7 @@ impl Overlay {
                     outcome.problems.push(error.to_string());
                     continue;
                 }
-                let ours = unseen.get(error.wish()).map(|route| route::holds(&mut self.socket, route));
+                let ours = unseen.get(error.operation()).map(|route| route::holds(&mut self.socket, route));
                 if !ours.transpose().map_err(|error| error.to_string())?.unwrap_or(false) {
                     let hint = "it is somebody else's, and is not replaced; remove it if it is of no use";
                     outcome.problems.push(format!("{error}: {hint}"));
@@ -191,7 +191,7 @@ impl Overlay {
     fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
         let taken = moved::list(&mut self.socket).map_err(|error| error.to_string())?;
         let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
-        let changes: Vec<_> = ours.map(Elsewhere::delete).collect();
+        let changes: Vec<_> = ours.map(Moved::delete).collect();
         let refused = self.apply(changes, outcome);
         outcome.problems.extend(refused.iter().map(Error::to_string));
         Ok(())
@@ -292,7 +292,7 @@ impl Overlay {
     fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
         let mut subjects = Vec::new();
         let noted = changes.into_iter().inspect(|change| subjects.push(change.message.subject()));
-        let mut refused = logging::together(|| self.socket.execute_each(noted, |wish| info!("{wish}")));
+        let mut refused = logging::together(|| self.socket.execute_each(noted, |operation| info!("{operation}")));
         refused.sort_by_key(|(place, _)| *place);
         let mut left = refused.iter().map(|(place, _)| *place).peekable();
         for (place, subject) in subjects.into_iter().enumerate() {

@@ -20,7 +20,7 @@ fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
     let mut last = None;
     for (kind, flags, bytes) in answers {
         last =
-            dump.take("list", &Answer { kind: *kind, flags: *flags, sequence: 0, bytes }, Some::<RouteNetlinkMessage>)?;
+            dump.take("list", &Reply { kind: *kind, flags: *flags, sequence: 0, bytes }, Some::<RouteNetlinkMessage>)?;
     }
     Ok(last.map(|list| list.map(|list| list.len())))
 }

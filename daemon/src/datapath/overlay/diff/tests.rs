@@ -23,8 +23,8 @@ fn state(desired: &State, found: &State) -> Vec<Request<Message>> {
     super::state(desired, found, Some(DEVICE)).collect()
 }
 
-fn wishes(changes: &[Request<Message>]) -> Vec<&str> {
-    changes.iter().map(|change| change.wish.as_str()).collect()
+fn operations(changes: &[Request<Message>]) -> Vec<&str> {
+    changes.iter().map(|change| change.operation.as_str()).collect()
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn equal_states_differ_by_nothing() {
 #[test]
 fn from_nothing_guards_come_first_and_routes_to_peers_last() {
     let changes = state(&wanted(&view()), &State::default());
-    let wishes = wishes(&changes);
-    let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
+    let operations = operations(&changes);
+    let place = |start: &str| operations.iter().position(|operation| operation.starts_with(start)).unwrap();
     let (guard, peer) = (place("add route blackhole"), place("add route 10.244.2.0/24"));
-    assert!(guard < place("set neighbour") && place("set neighbour") < place("set nexthop"), "{wishes:#?}");
-    assert!(place("set nexthop") < peer, "{wishes:#?}");
-    assert_eq!(wishes.iter().filter(|wish| wish.starts_with("add route")).count(), 8);
+    assert!(guard < place("set neighbour") && place("set neighbour") < place("set nexthop"), "{operations:#?}");
+    assert!(place("set nexthop") < peer, "{operations:#?}");
+    assert_eq!(operations.iter().filter(|operation| operation.starts_with("add route")).count(), 8);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
         format!("remove nexthop 11200002 via {} (VNI 1 from 192.168.50.1 to 192.168.50.3)", gone.link_local()),
         format!("remove neighbour {} at {}", gone.link_local(), gone.mac),
     ];
-    assert_eq!(wishes(&changes), expected);
+    assert_eq!(operations(&changes), expected);
 }
 
 #[test]
@@ -64,18 +64,18 @@ fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
     view.peers.get_mut("node-3").unwrap().address = "192.168.50.33".parse().unwrap();
     let changes = state(&wanted(&view), &before);
     assert_eq!(changes.len(), 1);
-    assert!(changes[0].wish.starts_with("set nexthop 11200002"), "{}", changes[0].wish);
+    assert!(changes[0].operation.starts_with("set nexthop 11200002"), "{}", changes[0].operation);
 }
 
 #[test]
 fn to_nothing_guards_go_last() {
     let changes = state(&State::default(), &wanted(&view()));
-    let wishes = wishes(&changes);
-    let place = |start: &str| wishes.iter().position(|wish| wish.starts_with(start)).unwrap();
-    let last_peer = wishes.iter().rposition(|wish| wish.contains("nhid")).unwrap();
-    assert!(last_peer < place("remove nexthop"), "{wishes:#?}");
-    assert!(place("remove route blackhole") > place("remove neighbour"), "{wishes:#?}");
-    assert_eq!(wishes.last(), Some(&"refuse VNI 1"));
+    let operations = operations(&changes);
+    let place = |start: &str| operations.iter().position(|operation| operation.starts_with(start)).unwrap();
+    let last_peer = operations.iter().rposition(|operation| operation.contains("nhid")).unwrap();
+    assert!(last_peer < place("remove nexthop"), "{operations:#?}");
+    assert!(place("remove route blackhole") > place("remove neighbour"), "{operations:#?}");
+    assert_eq!(operations.last(), Some(&"refuse VNI 1"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
     found.with_route(stray);
     let changes = state(&wanted, &found);
     let expected = ["set route 10.244.2.0/24 nhid 11200001", "remove route metric 50 10.244.2.0/24 nhid 11200001"];
-    assert_eq!(wishes(&changes), expected);
+    assert_eq!(operations(&changes), expected);
 }
 
 #[test]
@@ -129,16 +129,16 @@ fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
     let DeviceChange::Change(changes) = super::device(&wanted, Some(&off)) else { panic!() };
     let mac = format!("set the address of device 7 to {}", wanted.mac);
     let expected = [&mac, "set the MTU of device 7 to 1450", "make device 7 a router port", "bring podwire.1 up"];
-    assert_eq!(wishes(&changes), expected);
+    assert_eq!(operations(&changes), expected);
 
     let bridged = Link { controller: Some(3), ..good.clone() };
     let DeviceChange::Change(changes) = super::device(&wanted, Some(&bridged)) else { panic!() };
-    assert_eq!(wishes(&changes), ["take device 7 out of the one it is a port of"]);
+    assert_eq!(operations(&changes), ["take device 7 out of the one it is a port of"]);
 
     let mut learning = good.clone();
     learning.vxlan.as_mut().unwrap().learning = true;
     let DeviceChange::Change(changes) = super::device(&wanted, Some(&learning)) else { panic!() };
-    assert_eq!(wishes(&changes), ["set learning of device 7 to false"]);
+    assert_eq!(operations(&changes), ["set learning of device 7 to false"]);
 
     let mut flannels = good.clone();
     flannels.vxlan.as_mut().unwrap().external = false;
