@@ -7,8 +7,11 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 
+use crate::family;
+use crate::netlink::error::Result;
 use crate::netlink::message::Message;
-use crate::{Request, Result, Socket, family};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// An address with its prefix length on the device with an index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,7 +10,9 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, 
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use crate::family::IpVersion;
-use crate::{Error, Request, Result, Socket};
+use crate::netlink::error::{Error, Result};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// `IPCTNL_MSG_CT_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
 const GET: u8 = 1;

@@ -4,9 +4,11 @@
 //! routes that came by one at the moment of the change (Documentation/networking/ip-sysctl.rst). A node that got its
 //! default route that way would be cut off.
 
+use crate::link;
+use crate::netlink::error::Result;
+use crate::netlink::socket::Socket;
 use crate::route::{self, Target};
 use crate::sysctl::Sysctl;
-use crate::{Result, Socket, link};
 
 /// `RTPROT_RA` (uapi/linux/rtnetlink.h).
 const ADVERTISED: u8 = 9;

@@ -25,4 +25,5 @@ pub mod tc;
 
 pub use mac::Mac;
 pub use netlink::error::{Error, Result};
-pub use netlink::socket::{Request, Socket};
+pub use netlink::request::Request;
+pub use netlink::socket::Socket;

@@ -8,9 +8,12 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::route::RouteType;
 
 use crate::family::{self, IpVersion};
+use crate::mac::Mac;
 use crate::netlink::attribute::attributes;
+use crate::netlink::error::Result;
 use crate::netlink::message::Message;
-use crate::{Mac, Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// A permanent neighbour.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,10 @@
 //! have them executed here.
 
 pub(crate) mod attribute;
+mod dump;
 pub mod error;
 pub mod message;
 pub mod monitor;
+mod reply;
+pub mod request;
 pub mod socket;

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Error, Result};
+use crate::netlink::error::{Error, Result};
 
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";

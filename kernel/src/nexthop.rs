@@ -16,8 +16,10 @@ use netlink_packet_route::route::{
 
 use crate::family::{self, IpVersion};
 use crate::netlink::attribute::{attributes, number};
+use crate::netlink::error::Result;
 use crate::netlink::message::{DELETE_NEXTHOP, GET_NEXTHOP, Message, NEW_NEXTHOP, Plain};
-use crate::{Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 const NHA_ID: u16 = 1;
 const NHA_OIF: u16 = 5;

@@ -15,8 +15,10 @@ use nix::errno::Errno;
 
 use crate::family::{self, IpVersion};
 use crate::netlink::attribute::{attributes, number};
+use crate::netlink::error::{Error, Result};
 use crate::netlink::message::Message;
-use crate::{Error, Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.
 const IPV6_DEFAULT_METRIC: u32 = 1024;

@@ -7,8 +7,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
+use crate::family;
 use crate::netlink::message::Message;
-use crate::{Request, family};
+use crate::netlink::request::Request;
 
 /// Packets from an address are routed by a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

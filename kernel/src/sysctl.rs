@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use crate::{Error, Result};
+use crate::netlink::error::{Error, Result};
 
 const ROOT: &str = "/proc/sys";
 const IPV4: &str = "net/ipv4/";

@@ -10,7 +10,7 @@ use podwire::cni::Failure;
 use podwire::ledger::{Ledger, Record};
 use podwire::outer::Outer;
 use podwire_conf::defaults;
-use podwire_kernel::link::settings::{self, Device};
+use podwire_kernel::link::settings::{self, DeviceSettings};
 use podwire_kernel::link::{self};
 use podwire_kernel::neighbour::{self, Neighbour};
 use podwire_kernel::netlink::message::Message;
@@ -39,7 +39,7 @@ struct Repair {
 
 /// What the kernel has for all pods.
 struct Found {
-    ports: BTreeMap<String, Device>,
+    ports: BTreeMap<String, DeviceSettings>,
     routes: Vec<Route>,
     missing: Vec<Neighbour>,
 }
@@ -130,7 +130,7 @@ fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
 fn take_turn(
     socket: &mut Socket,
     pod: &Pod,
-    port: &Device,
+    port: &DeviceSettings,
 ) -> std::result::Result<Option<podwire::ledger::Turn>, Failure> {
     let turn = pod.ledger.turn_at_once(&pod.record.attachment)?;
     let same = pod.ledger.find(&pod.record.attachment)? == Some((pod.record.clone(), true))
@@ -140,8 +140,8 @@ fn take_turn(
 
 /// What differs, in an order in which each step finds what it needs: a device that is down or has another link-layer
 /// address has lost its neighbours, and a device that is down has no routes.
-fn repair(outer: &Outer, port: &Device, found: &Found) -> Repair {
-    let Device { link, ipv4, ipv6 } = port;
+fn repair(outer: &Outer, port: &DeviceSettings, found: &Found) -> Repair {
+    let DeviceSettings { link, ipv4, ipv6 } = port;
     let mut repair = Repair::default();
     if link.mac != Some(outer.mac) {
         repair.requests.push(link::set_mac(link.index, outer.mac));
@@ -150,7 +150,7 @@ fn repair(outer: &Outer, port: &Device, found: &Found) -> Repair {
         let mut settings = outer.ipv4_settings();
         settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
         if !settings.is_empty() {
-            repair.requests.push(settings::set_ipv4(link.index, &link.name, &settings));
+            repair.requests.push(link::set_ipv4(link.index, &link.name, &settings));
         }
     }
     if let Some(ipv6) = ipv6 {
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    fn port() -> Device {
+    fn port() -> DeviceSettings {
         let link = Link {
             index: 7,
             name: "pw1".into(),
@@ -245,10 +245,10 @@ mod tests {
         };
         let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
         let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };
-        Device { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
+        DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
-    fn operations(outer: &Outer, port: &Device, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
+    fn operations(outer: &Outer, port: &DeviceSettings, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
         let found = Found { ports: BTreeMap::new(), routes, missing: missing.to_vec() };
         let repair = repair(outer, port, &found);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use super::{Map, Number};
+use crate::bpf::map::{Map, Number};
 
 /// The length of an instruction in bytes (RFC 9669, section 3.2).
 pub(super) const LENGTH: usize = 8;

@@ -8,10 +8,12 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
-use crate::link::{self, Link};
+use crate::link::device::{self, Link};
+use crate::netlink::error::Result;
 use crate::netlink::message::Message;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 use crate::netns::Namespace;
-use crate::{Request, Result, Socket};
 
 /// A VXLAN device of this namespace that is in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Moved>> {
     let mut found = Vec::new();
     for namespace in namespaces(socket)? {
         let of_here = |(link, made_in): (Link, Option<i32>)| link.vxlan.is_some().then_some((link, made_in?));
-        match link::list_of(socket, namespace) {
+        match device::list_in(socket, namespace) {
             Ok(links) => {
                 let tunnels = links.into_iter().filter_map(of_here);
                 found.extend(tunnels.map(|(link, made_in)| (made_in, Moved { link, namespace })));

@@ -15,7 +15,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork, pipe};
 
-use crate::{Error, Result, Socket, link};
+use crate::link::{change, device};
+use crate::netlink::error::{Error, Result};
+use crate::netlink::socket::Socket;
 
 /// `RTNLGRP_LINK` and `RTM_DELLINK` (uapi/linux/rtnetlink.h).
 const LINKS: u32 = 1;
@@ -43,7 +45,7 @@ pub fn announced(names: &[&str]) -> Result<()> {
     let notices = listening().map_err(|error| Error::system("listen to the removal of devices", error))?;
     let mut waited = Vec::new();
     for name in names {
-        if let Some(found) = link::by_name(&mut socket, name)? {
+        if let Some(found) = device::by_name(&mut socket, name)? {
             let asked = ask(name)?;
             waited.push(Waited { name, index: found.index, asked });
         }
@@ -65,7 +67,7 @@ pub fn announced(names: &[&str]) -> Result<()> {
 /// # Errors
 /// What the kernel answered for the first device that it did not remove; the others are removed.
 pub fn acknowledged(names: &[&str]) -> Result<()> {
-    let refused = Socket::route()?.execute_all(names.iter().map(|name| link::delete(name)).collect());
+    let refused = Socket::route()?.execute_all(names.iter().map(|name| change::delete(name)).collect());
     refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
@@ -97,7 +99,7 @@ fn ask(name: &str) -> Result<File> {
                 let _ = nix::unistd::close(stream);
             }
             drop(answer);
-            if let Err(error) = socket.execute(link::delete(name)) {
+            if let Err(error) = socket.execute(change::delete(name)) {
                 // The parent may have gone; nobody else is to be told.
                 let number = error.errno().map_or(0, |errno| errno as i32);
                 let _ = report.write_all(&number.to_ne_bytes());
@@ -132,7 +134,7 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
         // The child has ended, or said why it will. Its announcement may have been lost: the kernel is asked.
         let mut refusal = [0; 4];
         let refused = waited.asked.read_exact(&mut refusal).is_ok();
-        match link::by_name(socket, waited.name) {
+        match device::by_name(socket, waited.name) {
             Ok(found) if found.as_ref().is_none_or(|found| found.index != waited.index) => return false,
             Ok(_) if refused => {
                 failed =

@@ -3,16 +3,35 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_core::{DefaultNla, Emitable};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkExtentMask, LinkMessage};
 
-use crate::link::{self, Ipv4Setting, Link};
+use crate::link::device::{self, Link};
+use crate::netlink::error::{Error, Result};
 use crate::netlink::message::Message;
-use crate::{Error, Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+
+const IFLA_INET_CONF: u16 = 1;
+const NESTED: u16 = 0x8000;
+
+/// The per-device IPv4 settings that can be set in the same message as others (uapi/linux/ip.h, `IPV4_DEVCONF_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv4Setting {
+    /// Route packets that arrive here.
+    Forwarding = 1,
+    /// Believe ICMP redirects.
+    AcceptRedirects = 4,
+    /// 1: drop packets from an address that is not routed back through this device (RFC 3704, strict).
+    ReversePathFilter = 8,
+    /// Route what is sent to or from 127.0.0.0/8.
+    RouteLocalnet = 26,
+}
 
 /// A device with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
+pub struct DeviceSettings {
     /// The device.
     pub link: Link,
     /// Its settings of IPv4; none where IPv4 is not on it.
@@ -61,7 +80,7 @@ impl Ipv4 {
 ///
 /// # Errors
 /// When the kernel refuses to answer.
-pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, Device>> {
+pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, DeviceSettings>> {
     let question = |name: &&str| {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName((*name).to_owned()));
@@ -80,7 +99,7 @@ pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, 
     Ok(devices)
 }
 
-fn parse(message: LinkMessage) -> Device {
+fn parse(message: LinkMessage) -> DeviceSettings {
     let (mut ipv4, mut ipv6) = (None, None);
     for attribute in &message.attributes {
         let LinkAttribute::AfSpecUnspec(families) = attribute else { continue };
@@ -92,7 +111,7 @@ fn parse(message: LinkMessage) -> Device {
             }
         }
     }
-    Device { link: link::parse(message), ipv4, ipv6 }
+    DeviceSettings { link: device::parse(message), ipv4, ipv6 }
 }
 
 fn of_ipv4(field: &AfSpecInet) -> Option<Ipv4> {
@@ -114,10 +133,11 @@ fn of_ipv6(field: &AfSpecInet6) -> Option<Ipv6> {
     })
 }
 
-/// Sets IPv4 settings of a device.
-pub fn set_ipv4(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
-    let families = vec![AfSpecUnspec::Inet(vec![link::ipv4(settings)])];
-    let said: Vec<_> = settings.iter().map(|(setting, value)| format!("{setting:?} {value}")).collect();
-    let operation = format!("set {} of {name}", said.join(", "));
-    link::set(operation, index, vec![LinkAttribute::AfSpecUnspec(families)])
+/// IPv4 settings as an attribute of a device.
+pub(super) fn ipv4_attribute(settings: &[(Ipv4Setting, u32)]) -> AfSpecInet {
+    let nested: Vec<_> =
+        settings.iter().map(|(setting, value)| DefaultNla::new(*setting as u16, value.to_ne_bytes().into())).collect();
+    let mut bytes = vec![0; nested.as_slice().buffer_len()];
+    nested.as_slice().emit(&mut bytes);
+    AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NESTED, bytes))
 }

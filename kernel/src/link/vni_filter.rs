@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLM_F_CREATE, Nla, NlaBuffer, NlasIterator, parse_u32};
 use netlink_packet_route::AddressFamily;
 
+use crate::netlink::error::{Error, Result};
 use crate::netlink::message::{DELETE_TUNNEL, GET_TUNNEL, Message, NEW_TUNNEL, Plain};
-use crate::{Error, Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 const VXLAN_VNIFILTER_ENTRY: u16 = 1;
 const VXLAN_VNIFILTER_ENTRY_START: u16 = 1;

@@ -125,8 +125,8 @@ impl NetlinkDeserializable for Message {
 
 #[cfg(test)]
 mod tests {
-    use crate::Mac;
     use crate::link::{self, vni_filter};
+    use crate::mac::Mac;
 
     use super::*;
 

@@ -8,7 +8,7 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{Error, Result};
+use crate::netlink::error::{Error, Result};
 
 /// Multicast groups of uapi/linux/rtnetlink.h (`RTNLGRP_*`): links, neighbours, addresses, routes, per-device
 /// settings, nexthops, VNI filters; and traffic control.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
@@ -20,15 +20,10 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 use nix::sys::socket::{getsockopt, setsockopt};
 
-use crate::{Error, Result};
-
-const HEADER: usize = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
-const NLMSGERR_ATTR_MSG: u16 = 1;
-const NLA_TYPE_MASK: u16 = 0x3fff;
+use crate::netlink::dump::Dump;
+use crate::netlink::error::{Error, Result};
+use crate::netlink::reply::{self, NLMSG_ERROR, Reply, acknowledgement};
+use crate::netlink::request::Request;
 
 /// Messages of one system call: few enough that every one of them may be refused without overrunning the default
 /// receive buffer with the refusals.
@@ -49,31 +44,6 @@ const BATCH_GENERATION: u16 = 1;
 const DUMP_ATTEMPTS: usize = 10;
 const DUMPED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A message with its flags and the sentence that an error will begin with.
-#[derive(Debug, Clone)]
-pub struct Request<T> {
-    /// What is wished, as in "add route 10.244.1.5/32": an error is this, a colon, and the kernel's answer.
-    pub operation: String,
-    /// The message.
-    pub message: T,
-    /// Flags beyond `NLM_F_REQUEST`.
-    pub flags: u16,
-    /// Whether it is granted as well when there is no such thing: what should go and has gone, has gone.
-    pub removal: bool,
-}
-
-impl<T> Request<T> {
-    /// A request with the given flags.
-    pub fn new(operation: impl Into<String>, message: T, flags: u16) -> Self {
-        Self { operation: operation.into(), message, flags, removal: false }
-    }
-
-    /// A request to remove something that may have gone already.
-    pub fn removal(operation: impl Into<String>, message: T) -> Self {
-        Self { operation: operation.into(), message, flags: 0, removal: true }
-    }
-}
-
 /// A blocking netlink socket of one protocol, in the namespace it was opened in.
 pub struct Socket {
     socket: netlink_sys::Socket,
@@ -90,14 +60,6 @@ struct Sent {
     operation: String,
     removal: bool,
     refused: bool,
-}
-
-/// One message of the kernel, still as bytes.
-struct Reply<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    bytes: &'a [u8],
 }
 
 impl Socket {
@@ -310,7 +272,7 @@ impl Socket {
                     let place = answer.sequence.wrapping_sub(first) as usize;
                     // An answer to something that was asked before.
                     let Some(slot) = chunk.get_mut(place).filter(|slot| slot.is_none()) else { continue };
-                    *slot = Some(self::answer(&operations[place], &answer));
+                    *slot = Some(reply::answer(&operations[place], &answer));
                     open -= 1;
                 }
             }
@@ -427,97 +389,8 @@ impl Socket {
                 }
             }
         }
-        let mut answers = Vec::new();
-        let mut rest = &self.received[..];
-        while rest.len() >= HEADER {
-            let buffer =
-                NetlinkBuffer::new_checked(rest).map_err(|error| Error::unreadable(operation, format!("{error:?}")))?;
-            let length = buffer.length() as usize;
-            answers.push(Reply {
-                kind: buffer.message_type(),
-                flags: buffer.flags(),
-                sequence: buffer.sequence_number(),
-                bytes: &rest[..length],
-            });
-            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
-        }
-        Ok(answers)
+        reply::of_datagram(operation, &self.received)
     }
-}
-
-/// A list that is being received.
-struct Dump<U> {
-    list: Vec<U>,
-    interrupted: bool,
-}
-
-impl<U> Dump<U> {
-    /// Takes the next message of the answer. At the end of the dump there is a result: the list, or nothing where it was
-    /// interrupted.
-    fn take<A: NetlinkDeserializable, I: IntoIterator<Item = U>>(
-        &mut self,
-        operation: &str,
-        answer: &Reply<'_>,
-        pick: impl Fn(A) -> I,
-    ) -> Result<Option<Option<Vec<U>>>> {
-        self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
-        if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
-            self.list.extend(pick(parse(operation, answer.bytes)?));
-            return Ok(None);
-        }
-        let (number, said) = acknowledgement(answer);
-        match number {
-            0 => Ok(Some((!self.interrupted).then(|| std::mem::take(&mut self.list)))),
-            _ => Err(Error::kernel(operation, number, said)),
-        }
-    }
-}
-
-/// The answer to a question; nothing where the kernel says that there is no such thing.
-fn answer<T: NetlinkDeserializable>(operation: &str, answer: &Reply<'_>) -> Result<Option<T>> {
-    if answer.kind != NLMSG_ERROR {
-        return parse(operation, answer.bytes).map(Some);
-    }
-    let (number, said) = acknowledgement(answer);
-    let error = Error::kernel(operation, number, said);
-    if number == 0 || error.is_gone() { Ok(None) } else { Err(error) }
-}
-
-fn parse<T: NetlinkDeserializable>(operation: &str, bytes: &[u8]) -> Result<T> {
-    let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(operation, error))?;
-    match message.payload {
-        NetlinkPayload::InnerMessage(inner) => Ok(inner),
-        _ => Err(Error::unreadable(operation, "a control message where an answer was due")),
-    }
-}
-
-/// The positive error number of an `NLMSG_ERROR` or `NLMSG_DONE`, 0 for success, and the extended acknowledgement's
-/// text (netlink(7), `NETLINK_EXT_ACK`).
-fn acknowledgement(answer: &Reply<'_>) -> (i32, Option<String>) {
-    let payload = &answer.bytes[HEADER..];
-    let Some((code, rest)) = payload.split_first_chunk::<4>() else { return (0, None) };
-    let number = i32::from_ne_bytes(*code).wrapping_neg();
-    if answer.flags & NLM_F_ACK_TLVS == 0 {
-        return (number, None);
-    }
-    // An NLMSG_ERROR repeats the request's header, and its payload unless capped; an NLMSG_DONE does not.
-    let skip = match (answer.kind, rest.first_chunk::<4>()) {
-        (NLMSG_ERROR, Some(_)) if answer.flags & NLM_F_CAPPED != 0 => HEADER,
-        (NLMSG_ERROR, Some(length)) => (u32::from_ne_bytes(*length) as usize).next_multiple_of(4),
-        _ => 0,
-    };
-    let mut attributes = rest.get(skip..).unwrap_or_default();
-    while let Some((&[l0, l1, k0, k1], _)) = attributes.split_first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let kind = u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK;
-        let Some(value) = attributes.get(4..length) else { break };
-        if kind == NLMSGERR_ATTR_MSG {
-            let text = String::from_utf8_lossy(value);
-            return (number, Some(text.trim_end_matches('\0').to_owned()));
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    (number, None)
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 
-use super::message;
+use crate::netlink::error::Result;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
-use crate::{Request, Result, Socket};
 
 /// `NFTA_OBJ_*`, `NFT_OBJECT_COUNTER`, `NFTA_COUNTER_PACKETS` (uapi/linux/netfilter/nf_tables.h).
 const TABLE: u16 = 1;

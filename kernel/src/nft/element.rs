@@ -10,10 +10,14 @@ use netlink_packet_netfilter::nftables::{
     VerdictAttribute,
 };
 
-use super::set::{Content, Set, Type, WORD};
-use super::{Table, message, sets};
+use crate::family;
+use crate::netlink::error::{Error, Result};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
-use crate::{Error, Request, Result, Socket, family};
+use crate::nft::set::{Content, Set, Type, WORD};
+use crate::nft::table::{Table, sets};
 
 /// An element of a set or of a map.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

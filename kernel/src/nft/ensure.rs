@@ -1,9 +1,10 @@
 //! A table and elements of its sets, made so or taken away in one transaction, by whoever comes first: the skeleton is
 //! the same for all, the elements are each one's own.
 
-use super::element::{self, Element, Presence};
-use super::{Table, read, sets};
-use crate::{Error, Result, Socket};
+use crate::netlink::error::{Error, Result};
+use crate::netlink::socket::Socket;
+use crate::nft::element::{self, Element, Presence};
+use crate::nft::table::{Table, read, sets};
 
 /// How often something is looked at and tried again that others change at the same time. Somebody gets on each time.
 const ATTEMPTS: usize = 100;

@@ -3,15 +3,11 @@
 //! What is carried is looked at by fixed offsets behind the outer IP header: the expression for it (`inner`) is there
 //! since Linux 6.2 only.
 
-use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Payload, Register};
+use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Register};
 
-use super::expression::{self, Side};
-use super::set::Type;
 use crate::family::IpVersion;
-
-/// `NFT_PAYLOAD_*_HEADER` (uapi/linux/netfilter/nf_tables.h).
-pub(super) const NETWORK_HEADER: u32 = 1;
-pub(super) const TRANSPORT_HEADER: u32 = 2;
+use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, mask, payload};
+use crate::nft::set::Type;
 
 /// Where things are behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the
 /// seventh (RFC 7348, section 5), 14 of Ethernet with the type of what follows in the last two.
@@ -61,19 +57,10 @@ impl PacketField {
                 if usize::from(bits) == length * 8 {
                     return vec![load];
                 }
-                return vec![load, expression::mask(register, first_bits(bits, length))];
+                return vec![load, mask(register, first_bits(bits, length))];
             }
         }]
     }
-}
-
-pub(super) fn payload(register: Register, base: u32, offset: u32, length: usize) -> Expressions {
-    Expressions::Payload(vec![
-        Payload::DestinationRegister(register),
-        Payload::Base(base),
-        Payload::Offset(offset),
-        Payload::Len(u32::try_from(length).unwrap_or(u32::MAX)),
-    ])
 }
 
 /// A mask of so many bytes that keeps the first bits.

@@ -3,9 +3,13 @@
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
-use super::{CHAIN_HOOK, DROP, RULE_EXPRESSIONS};
+use crate::netlink::error::Result;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+use crate::nft::chain::CHAIN_HOOK;
+use crate::nft::encode::DROP;
 use crate::nft::reply::{self, Reply};
-use crate::{Request, Result, Socket};
+use crate::nft::rule::RULE_EXPRESSIONS;
 
 /// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_POLICY`, `NFTA_HOOK_HOOKNUM` (uapi/linux/netfilter/nf_tables.h).
 const CHAIN_TABLE: u16 = 1;

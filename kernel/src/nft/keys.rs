@@ -5,10 +5,13 @@ use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementList, SetElementMessage};
 
-use super::element::{self, Field, KEY, LIST_ELEMENTS, VALUE};
-use super::{Set, message};
+use crate::netlink::error::{Error, Result};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+use crate::nft::element::{self, Field, KEY, LIST_ELEMENTS, VALUE};
+use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
-use crate::{Error, Request, Result, Socket};
+use crate::nft::set::Set;
 
 /// The longest key: two addresses of IPv6.
 const LONGEST: usize = 32;

@@ -5,9 +5,11 @@ use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetMessage,
 };
 
-use super::message;
+use crate::netlink::error::Result;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+use crate::nft::message::message;
 use crate::nft::reply::Reply;
-use crate::{Request, Result, Socket};
 
 /// `NFTA_CHAIN_NAME`, `NFTA_SET_NAME` (uapi/linux/netfilter/nf_tables.h).
 const CHAIN_NAME: u16 = 3;

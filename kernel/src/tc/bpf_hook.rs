@@ -9,8 +9,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
 use crate::bpf::Program;
+use crate::netlink::error::Result;
 use crate::netlink::message::Message;
-use crate::{Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// `TCA_BPF_*` and `TCA_BPF_FLAG_ACT_DIRECT` (uapi/linux/pkt_cls.h).
 const DESCRIPTOR: u16 = 6;

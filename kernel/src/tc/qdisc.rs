@@ -11,8 +11,10 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
+use crate::netlink::error::{Error, Result};
 use crate::netlink::message::Message;
-use crate::{Error, Request, Result, Socket};
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 
 /// The attributes of a token bucket (uapi/linux/pkt_sched.h).
 const TCA_TBF_PARMS: u16 = 1;

@@ -9,9 +9,11 @@ use netlink_packet_route::tc::{
     TcFilterU32Option, TcHandle, TcMessage, TcMirror, TcMirrorActionType, TcOption, TcU32Selector, TcU32SelectorFlags,
 };
 
+use crate::netlink::error::Result;
 use crate::netlink::message::Message;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 use crate::tc::qdisc;
-use crate::{Request, Result, Socket};
 
 /// Every protocol (`ETH_P_ALL`, uapi/linux/if_ether.h).
 const EVERYTHING: u16 = 3;

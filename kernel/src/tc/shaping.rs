@@ -8,10 +8,12 @@
 use std::fmt;
 
 use crate::link::{self, Ifb, Link};
+use crate::netlink::error::{Error, Result};
 use crate::netlink::message::Message;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
 use crate::tc::qdisc::{self, Qdisc, Tbf};
 use crate::tc::redirect::{self, Redirect};
-use crate::{Error, Request, Result, Socket};
 
 /// How long a packet waits behind a full queue, in milliseconds; later ones are dropped, so that senders notice.
 const LATENCY: u64 = 25;

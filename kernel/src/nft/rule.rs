@@ -6,22 +6,25 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
-    Operator, Register, Verdict, VerdictAttribute,
+    Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator,
+    Register, Verdict, VerdictAttribute,
 };
 
-use super::counter::COUNTER;
-use super::set::WORD;
 use crate::family::{self, IpVersion};
-use crate::nft::field::{self, NETWORK_HEADER, PacketField, TRANSPORT_HEADER, payload};
-use crate::nft::{ACCEPT, DROP, reply};
+use crate::nft::counter::COUNTER;
+use crate::nft::encode::{
+    ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, mask, number, other, payload, protocol,
+    register,
+};
+use crate::nft::field::{self, PacketField};
+use crate::nft::reply;
+use crate::nft::set::WORD;
 
+/// `NFTA_RULE_EXPRESSIONS` (uapi/linux/netfilter/nf_tables.h).
+pub(super) const RULE_EXPRESSIONS: u16 = 4;
 /// `NFTA_EXPR_*` (uapi/linux/netfilter/nf_tables.h).
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
-/// `NFPROTO_*` (uapi/linux/netfilter.h).
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
 /// `NFTA_FIB_*`, `NFT_FIB_RESULT_OIF`, `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_*` (uapi/linux/netfilter/nf_tables.h).
 const FIB_REGISTER: u16 = 1;
 const FIB_RESULT: u16 = 2;
@@ -79,40 +82,6 @@ impl fmt::Debug for Rule {
         });
         f.debug_map().entries(expressions).finish()
     }
-}
-
-/// Which address of a packet is looked at.
-#[derive(Clone, Copy)]
-pub(super) enum Side {
-    Source,
-    Destination,
-}
-
-impl Side {
-    /// The address's offset in the network header: RFC 791, section 3.1; RFC 8200, section 3.
-    pub(super) fn offset(self, version: IpVersion) -> u32 {
-        match (version, self) {
-            (IpVersion::V4, Self::Source) => 12,
-            (IpVersion::V4, Self::Destination) => 16,
-            (IpVersion::V6, Self::Source) => 8,
-            (IpVersion::V6, Self::Destination) => 24,
-        }
-    }
-}
-
-/// The number of a version among the protocols of netfilter.
-fn protocol(version: IpVersion) -> u8 {
-    match version {
-        IpVersion::V4 => NFPROTO_IPV4,
-        IpVersion::V6 => NFPROTO_IPV6,
-    }
-}
-
-/// The register that begins with this word, as the kernel calls it: four words are one of the large registers.
-fn register(word: usize) -> Register {
-    let word = u32::try_from(word).unwrap_or(u32::MAX);
-    let (first, small) = (u32::from(Register::Reg1), u32::from(Register::Reg32_00));
-    if word.is_multiple_of(4) { (first + word / 4).into() } else { (small + word).into() }
 }
 
 impl Rule {
@@ -359,39 +328,4 @@ impl Rule {
     pub(super) fn parse(expressions: &[u8]) -> Self {
         Self { expressions: expressions.to_vec() }
     }
-}
-
-fn number(kind: u16, value: u32) -> DefaultNla {
-    DefaultNla::new(kind, value.to_be_bytes().to_vec())
-}
-
-fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expressions {
-    Expressions::Other { expression_type: expression_type.into(), attributes }
-}
-
-/// Keeps some of the bits that are in a register.
-pub(super) fn mask(register: Register, bits: Vec<u8>) -> Expressions {
-    let none = vec![0; bits.len()];
-    bitwise(register, bits, none)
-}
-
-/// Keeps some of the bits that are in a register, and turns over others.
-fn bitwise(register: Register, keep: Vec<u8>, turn: Vec<u8>) -> Expressions {
-    let length = keep.len();
-    Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(register),
-        Bitwise::DestinationRegister(register),
-        Bitwise::Length(u32::try_from(length).unwrap_or(u32::MAX)),
-        Bitwise::Op(0),
-        Bitwise::Mask(DataAttribute::Value(keep)),
-        Bitwise::Xor(DataAttribute::Value(turn)),
-    ])
-}
-
-fn compare(value: Vec<u8>) -> Expressions {
-    Expressions::Cmp(vec![
-        Cmp::SourceRegister(Register::Reg1),
-        Cmp::Op(Operator::Equal),
-        Cmp::Data(DataAttribute::Value(value)),
-    ])
 }

@@ -1,0 +1,39 @@
+//! An ifb device, through whose queue the packets of another device are sent.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+
+use crate::mac::Mac;
+use crate::netlink::message::Message;
+use crate::netlink::request::Request;
+
+/// An ifb device to be made: what is redirected to it waits in its queue and goes on from where it was taken
+/// (drivers/net/ifb.c).
+#[derive(Debug, Clone, Copy)]
+pub struct Ifb<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its link-layer address, given at birth for the same reason as a veth's; no packet bears it.
+    pub mac: Mac,
+    /// Its MTU, in bytes: that of the device whose packets it takes.
+    pub mtu: u32,
+    /// What a human reads beside it, at most 255 bytes.
+    pub alias: Option<&'a str>,
+}
+
+impl Ifb<'_> {
+    /// Makes the device, down. The length of its queue is the driver's own choice (32 packets, which is where it holds the
+    /// queueing discipline up; 0 would hold it up for ever).
+    pub fn create(&self) -> Request<Message> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(self.name.to_owned()),
+            LinkAttribute::Address(self.mac.0.to_vec()),
+            LinkAttribute::Mtu(self.mtu),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
+        ];
+        let request = RouteNetlinkMessage::NewLink(message).into();
+        Request::new(format!("create ifb device {}", self.name), request, NLM_F_CREATE | NLM_F_EXCL)
+    }
+}
