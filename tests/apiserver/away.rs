@@ -10,7 +10,7 @@ use crate::api::NODES;
 use crate::stage::{STATE, arrive, cluster, node, start};
 
 /// What a daemon says when it loses the API, and when it has it again.
-const LOST: &str = "what is known of the nodes stays";
+const LOST: &str = "keeping the nodes that are known";
 const FOUND: &str = "the Kubernetes API answers again";
 
 /// That a node's daemon has said each of two things so many times.

@@ -1,0 +1,243 @@
+//! A copy of the API's objects of one kind that is kept up to date: listed in pages, then watched.
+//!
+//! The same for every kind: a [`Kind`] says where its objects are and what is kept of one, a [`Store`] keeps them. An object
+//! is trimmed while it is decoded, so that its images, conditions and field owners are never in memory as values. A watch that
+//! ends goes on from the resource version that it had come to, over a new connection too. Where the API does not remember that
+//! version the objects are listed again, and the store changes only when the list is complete.
+//!
+//! What may not live here: what an object means.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{AsyncReadExt, TryStreamExt};
+use kube::Client;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::{Request, WatchEvent};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::sources::kubernetes::client::{Failure, FailureKind, SILENCE, connect, within_silence};
+
+/// Objects in one page of a list: of Nodes, a megabyte or two at a time.
+const PAGE: u32 = 100;
+
+/// The length of a watch, in seconds: at least the first, and at most the second more, so that not all nodes of a cluster
+/// start a new one at once.
+const WATCH_SECONDS: (u32, u32) = (200, 80);
+
+/// The back-off after a failure: from the first to the second value, doubled each time. Up to a half of each wait is left
+/// away at random, so that not all nodes of a cluster come at once.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// A watch that has lasted this long resets the back-off.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// A kind of object: where the API has its objects, and what is kept of one.
+pub(crate) trait Kind: Clone + Send + 'static {
+    /// Where all of them are, such as `/api/v1/nodes`.
+    const PATH: &'static str;
+
+    /// What RBAC and the log call several of them, such as `nodes`.
+    const PLURAL: &'static str;
+
+    /// An object as the API writes it, with those fields only that are needed: everything else is skipped unread.
+    type Wire: DeserializeOwned;
+
+    /// What is kept of an object.
+    fn trim(wire: Self::Wire) -> Object<Self>;
+}
+
+/// An object as it comes out of the decoder.
+#[derive(Debug, Clone)]
+pub(crate) struct Object<K> {
+    /// `name`, or `namespace/name` where the objects are in namespaces.
+    pub(crate) key: String,
+    /// Its resource version: the point in the API's history at which it was so.
+    pub(crate) version: String,
+    /// What is kept of it.
+    pub(crate) kept: K,
+}
+
+impl<'de, K: Kind> Deserialize<'de> for Object<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        K::Wire::deserialize(deserializer).map(K::trim)
+    }
+}
+
+/// Who keeps the objects, and hears how the API is.
+pub(crate) trait Store: Send + 'static {
+    /// What it keeps.
+    type Kind: Kind;
+
+    /// A complete list: there are no others.
+    fn replace(&mut self, objects: BTreeMap<String, Self::Kind>);
+
+    /// An object that was created or changed.
+    fn set(&mut self, key: String, object: Self::Kind);
+
+    /// An object that was deleted.
+    fn remove(&mut self, key: &str);
+
+    /// The API answers: what is kept is as it is there.
+    fn connected(&mut self);
+
+    /// It does not, and what is kept stays.
+    fn failed(&mut self, failure: &Failure);
+}
+
+/// Keeps a store up to date.
+pub(crate) struct Reflector<S> {
+    kubeconfig: Option<PathBuf>,
+    store: S,
+    /// The resource version that the next watch goes on from; `None` when the objects have to be listed.
+    version: Option<String>,
+    /// `None` after a failure: tokens, certificates and addresses are read anew then.
+    client: Option<Client>,
+    /// The failure that the log has named and that lasts.
+    logged: Option<FailureKind>,
+}
+
+impl<S: Store> Reflector<S> {
+    const PLURAL: &'static str = S::Kind::PLURAL;
+
+    /// Has not asked the API yet.
+    pub(crate) fn new(kubeconfig: Option<PathBuf>, store: S) -> Self {
+        Self { kubeconfig, store, version: None, client: None, logged: None }
+    }
+
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = BACKOFF.0;
+        loop {
+            let start = Instant::now();
+            let ended = self.list_and_watch().await;
+            let steady = start.elapsed() >= STEADY;
+            if steady {
+                backoff = BACKOFF.0;
+            }
+            match ended {
+                Ok(()) if steady => continue,
+                Ok(()) => {}
+                Err(failure) if failure.kind == FailureKind::Expired => self.version = None,
+                Err(failure) => self.failed(&failure),
+            }
+            sleep(backoff - backoff / 1000 * (random() % 500)).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Lists the objects where that is needed, and watches them until the watch ends.
+    async fn list_and_watch(&mut self) -> Result<(), Failure> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => self.client.insert(connect(self.kubeconfig.as_deref()).await?).clone(),
+        };
+        let version = match self.version.clone() {
+            Some(version) => version,
+            None => self.list(&client).await?,
+        };
+        self.watch(&client, &version).await
+    }
+
+    /// Lists the objects page by page, and hands them on when all are there. The resource version of the list.
+    async fn list(&mut self, client: &Client) -> Result<String, Failure> {
+        let failed = |error| Failure::listing(Self::PLURAL, &error);
+        let (mut objects, mut parameters) = (BTreeMap::new(), ListParams::default().limit(PAGE));
+        let mut text = Vec::new();
+        let version = loop {
+            let request = Request::new(S::Kind::PATH).list(&parameters);
+            let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+            // Into one buffer for all pages: the text of ten thousand Nodes is a hundred megabytes.
+            let read = async {
+                let mut body = pin!(client.request_stream(request).await?);
+                text.clear();
+                body.read_to_end(&mut text).await.map_err(kube::Error::ReadEvents)
+            };
+            within_silence(Self::PLURAL, read).await?;
+            let page: Page<S::Kind> =
+                serde_json::from_slice(&text).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+            objects.extend(page.items.into_iter().map(|object| (object.key, object.kept)));
+            match page.metadata.next.filter(|next| !next.is_empty()) {
+                Some(next) => parameters = parameters.continue_token(&next),
+                None => break page.metadata.version,
+            }
+        };
+        self.version = Some(version.clone());
+        self.connected();
+        self.store.replace(objects);
+        Ok(version)
+    }
+
+    async fn watch(&mut self, client: &Client, version: &str) -> Result<(), Failure> {
+        let failed = |error| Failure::listing(Self::PLURAL, &error);
+        let (least, more) = WATCH_SECONDS;
+        let parameters = WatchParams::default().timeout(least + (random() % more));
+        let request = Request::new(S::Kind::PATH).watch(&parameters, version);
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        let events = client.request_events::<Object<S::Kind>>(request);
+        let mut events = pin!(within_silence(Self::PLURAL, events).await?);
+        self.connected();
+        // Silence ends this watch, and is no failure: that the next one cannot be started would be.
+        while let Ok(event) = timeout(SILENCE, events.try_next()).await {
+            let Some(event) = event.map_err(failed)? else { break };
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.version = Some(object.version);
+                    self.store.set(object.key, object.kept);
+                }
+                WatchEvent::Deleted(object) => {
+                    self.version = Some(object.version);
+                    self.store.remove(&object.key);
+                }
+                WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(failed(kube::Error::Api(status))),
+            }
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self) {
+        if self.logged.take().is_some() {
+            info!(kind = Self::PLURAL, "the Kubernetes API answers again");
+        }
+        self.store.connected();
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.client = None;
+        if self.logged.replace(failure.kind) != Some(failure.kind) {
+            warn!("{failure}; keeping the {} that are known", Self::PLURAL);
+        }
+        self.store.failed(failure);
+    }
+}
+
+/// A random number, by what the standard library seeds its maps with.
+fn random() -> u32 {
+    u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default()
+}
+
+/// A page of a list, as the API writes it.
+#[derive(Deserialize)]
+#[serde(bound = "K: Kind")]
+struct Page<K> {
+    metadata: PageMetadata,
+    items: Vec<Object<K>>,
+}
+
+#[derive(Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "resourceVersion")]
+    version: String,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The reflector against an API that is played in memory, with a second kind of object and a clock that nobody waits for.
+
+mod api;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::Deserialize;
+
+use super::*;
+use api::{Answer, Api};
+
+/// What would be kept of a Namespace: its labels.
+type Labels = BTreeMap<String, String>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Namespace(Labels);
+
+#[derive(Deserialize)]
+struct KubeNamespace {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    resource_version: String,
+    #[serde(default)]
+    labels: Labels,
+}
+
+impl Kind for Namespace {
+    const PATH: &'static str = "/api/v1/namespaces";
+    const PLURAL: &'static str = "namespaces";
+    type Wire = KubeNamespace;
+
+    fn trim(KubeNamespace { metadata }: KubeNamespace) -> Object<Self> {
+        Object { key: metadata.name, version: metadata.resource_version, kept: Self(metadata.labels) }
+    }
+}
+
+/// A store that writes down what it is told.
+#[derive(Debug, Clone, Default)]
+struct Diary(Arc<Mutex<Vec<String>>>);
+
+impl Diary {
+    fn write(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn tell(key: &str, Namespace(labels): &Namespace) -> String {
+    let labels: Vec<_> = labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    format!("{key}{}", labels.concat())
+}
+
+impl Store for Diary {
+    type Kind = Namespace;
+
+    fn replace(&mut self, objects: BTreeMap<String, Namespace>) {
+        let objects: Vec<_> = objects.iter().map(|(key, object)| tell(key, object)).collect();
+        self.write(format!("all: {}", objects.join(", ")));
+    }
+
+    fn set(&mut self, key: String, object: Namespace) {
+        self.write(format!("set {}", tell(&key, &object)));
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.write(format!("remove {key}"));
+    }
+
+    fn connected(&mut self) {
+        self.write("connected".into());
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.write(format!("failed: {failure}"));
+    }
+}
+
+/// A Namespace as an API server writes it, cut short where there is more of the same.
+fn namespace(name: &str, version: u32, labels: &str) -> String {
+    let metadata = format!(
+        r#""name": "{name}", "uid": "1", "resourceVersion": "{version}", "labels": {{{labels}}}, "managedFields": [{{}}]"#
+    );
+    format!(
+        r#"{{"metadata": {{{metadata}}}, "spec": {{"finalizers": ["kubernetes"]}}, "status": {{"phase": "Active"}}}}"#
+    )
+}
+
+fn page(version: u32, next: &str, items: &[String]) -> Answer {
+    let metadata = format!(r#"{{"resourceVersion": "{version}", "continue": "{next}"}}"#);
+    Answer::whole(200, format!(r#"{{"metadata": {metadata}, "items": [{}]}}"#, items.join(", ")))
+}
+
+fn event(of: &str, object: &str) -> String {
+    format!("{{\"type\": \"{of}\", \"object\": {object}}}\n")
+}
+
+fn bookmark(version: u32) -> String {
+    let object =
+        format!(r#"{{"kind": "Namespace", "apiVersion": "v1", "metadata": {{"resourceVersion": "{version}"}}}}"#);
+    event("BOOKMARK", &object)
+}
+
+fn gone() -> String {
+    let status = r#"{"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410}"#;
+    event("ERROR", status)
+}
+
+/// Lets a reflector run with these answers for some seconds of a clock that jumps: what the store was told, and what the API
+/// was asked, each with the second.
+fn play(seconds: u64, answers: impl IntoIterator<Item = Answer>) -> (Vec<String>, Vec<(u64, String)>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (diary, api) = (Diary::default(), Api::new(answers));
+        let mut reflector = Reflector::new(Some("/no/kubeconfig".into()), diary.clone());
+        reflector.client = Some(Client::new(api.clone(), "default"));
+        let ended = timeout(Duration::from_secs(seconds), reflector.run()).await;
+        assert!(ended.is_err(), "a reflector runs for ever");
+        (diary.lines(), api.asked())
+    })
+}
+
+#[test]
+fn a_second_kind_is_listed_in_pages_and_watched_and_a_watch_that_ends_goes_on_from_its_last_bookmark() {
+    let events = [
+        event("ADDED", &namespace("c", 11, "")),
+        event("MODIFIED", &namespace("a", 12, r#""team": "red""#)),
+        event("DELETED", &namespace("b", 13, "")),
+        bookmark(40),
+    ];
+    let answers = [
+        page(10, "more", &[namespace("a", 1, r#""team": "blue""#)]),
+        page(10, "", &[namespace("b", 2, "")]),
+        Answer::whole(200, events.concat()),
+        Answer::silent(200, String::new()),
+    ];
+    let (told, asked) = play(30, answers);
+    let expected =
+        ["connected", "all: a team=blue, b", "connected", "set c", "set a team=red", "remove b", "connected"];
+    assert_eq!(told, expected);
+    let asked: Vec<_> = asked.iter().map(|(_, asked)| asked.as_str()).collect();
+    assert!(asked[0].starts_with("/api/v1/namespaces?") && asked[0].contains("limit=100"), "{asked:?}");
+    assert!(asked[1].contains("continue=more"), "{asked:?}");
+    assert!(asked[2].contains("watch=true") && asked[2].contains("resourceVersion=10"), "{asked:?}");
+    assert!(asked[2].contains("allowWatchBookmarks=true"), "{asked:?}");
+    assert!(asked[3].contains("watch=true") && asked[3].contains("resourceVersion=40"), "{asked:?}");
+    assert_eq!(asked.len(), 4);
+}
+
+#[test]
+fn a_connection_that_is_silent_for_90_seconds_is_given_up_and_the_watch_goes_on_without_a_list() {
+    let answers = [
+        page(10, "", &[]),
+        Answer::silent(200, event("ADDED", &namespace("a", 11, ""))),
+        Answer::silent(200, String::new()),
+    ];
+    let (told, asked) = play(100, answers);
+    assert_eq!(told, ["connected", "all: ", "connected", "set a", "connected"]);
+    let (second, last) = &asked[2];
+    assert_eq!((asked.len(), *second), (3, 90), "{asked:?}");
+    assert!(last.contains("watch=true") && last.contains("resourceVersion=11"), "{last}");
+}
+
+#[test]
+fn a_resource_version_that_the_api_does_not_remember_is_no_failure_and_leads_to_a_new_list() {
+    let answers = [
+        page(10, "", &[namespace("a", 1, ""), namespace("b", 2, "")]),
+        Answer::whole(200, gone()),
+        page(90, "", &[namespace("b", 2, "")]),
+        Answer::silent(200, String::new()),
+    ];
+    let (told, asked) = play(30, answers);
+    assert_eq!(told, ["connected", "all: a, b", "connected", "connected", "all: b", "connected"]);
+    assert!(asked[2].1.contains("limit=100") && asked[3].1.contains("resourceVersion=90"), "{asked:?}");
+}
+
+#[test]
+fn a_list_that_breaks_off_changes_nothing() {
+    let error = r#"{"kind": "Status", "status": "Failure", "message": "etcdserver: no leader", "code": 500}"#;
+    let answers = [
+        page(10, "", &[namespace("a", 1, ""), namespace("b", 2, "")]),
+        Answer::whole(200, gone()),
+        page(90, "more", &[namespace("b", 2, "")]),
+        Answer::whole(500, error.into()),
+    ];
+    let (told, _) = play(5, answers);
+    let (kept, failed) = told.split_at(4);
+    assert_eq!(
+        kept,
+        [
+            "connected",
+            "all: a, b",
+            "connected",
+            "failed: list namespaces in the Kubernetes API: 500 \
+                       etcdserver: no leader"
+        ]
+    );
+    // The client is made anew, and there is no kubeconfig here to make it from.
+    assert!(failed.iter().all(|line| line.starts_with("failed: kubeconfig /no/kubeconfig: ")), "{failed:?}");
+}
+
+#[test]
+fn a_list_that_nobody_answers_fails_after_90_seconds() {
+    let (told, asked) = play(95, [Answer::never()]);
+    assert_eq!(told[0], "failed: list namespaces: the Kubernetes API was silent for 90s");
+    assert_eq!(asked.len(), 1);
+}
+
+#[test]
+fn random_numbers_differ() {
+    assert!((0..8).any(|_| random() != random()));
+}
