@@ -62,6 +62,6 @@ mod tests {
         let mut sorted = declared.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, CAPABILITIES);
-        assert!(include_str!("../CONFIGURATION.md").contains(text.trim_end()));
+        assert!(include_str!("../../docs/plugin.md").contains(text.trim_end()));
     }
 }

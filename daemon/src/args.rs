@@ -88,7 +88,7 @@ pub struct Run {
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
 
-    /// Settings file: what is not the default of the network (see conf/CONFIGURATION.md)
+    /// Settings file: what is not the default of the network (see docs/daemon.md)
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
 
@@ -159,7 +159,7 @@ pub struct Uninstall {
 /// How to say how the node is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Status {
-    /// As JSON, with stable keys (see conf/CONFIGURATION.md)
+    /// As JSON, with stable keys (see docs/daemon.md)
     #[arg(long)]
     pub json: bool,
 }

@@ -1,11 +1,11 @@
-//! What conf/CONFIGURATION.md and the README say of the manifests, the chart and the settings: all of it, and what is true.
+//! What docs/ says of the manifests, the chart and the settings: all of it, and what is true.
 
 use std::collections::BTreeSet;
 
 use podwired::cluster::settings::Settings;
 use serde_json::Value;
 
-use crate::stage::{documents, manifests, root, text};
+use crate::stage::{documents, manifests, text};
 
 /// The paths of a value's leaves, as in `image.tag`; what somebody is to fill in is a leaf.
 fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
@@ -19,7 +19,7 @@ fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn every_chart_value_is_documented_and_every_documented_one_exists() {
-    let documentation = text("conf/CONFIGURATION.md");
+    let documentation = text("docs/kubernetes.md");
     let section = documentation.split("\n## ").find(|section| section.starts_with("Values of the chart")).unwrap();
     let named: BTreeSet<_> = section
         .lines()
@@ -52,10 +52,10 @@ fn the_schema_knows_the_keys_of_the_settings_file_and_no_others() {
     }
 }
 
-/// The keys of the table "Settings of the daemon".
+/// The keys of the table "Settings".
 fn documented_settings() -> BTreeSet<String> {
-    let documentation = text("conf/CONFIGURATION.md");
-    let section = documentation.split("\n## ").find(|section| section.starts_with("Settings of the daemon")).unwrap();
+    let documentation = text("docs/daemon.md");
+    let section = documentation.split("\n## ").find(|section| section.starts_with("Settings\n")).unwrap();
     let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     keys.map(str::to_owned).collect()
 }
@@ -84,8 +84,8 @@ fn the_example_settings_file_has_the_defaults() {
 
 #[test]
 fn every_manifest_and_its_objects_are_documented() {
-    let documentation = text("conf/CONFIGURATION.md");
-    let section = documentation.split("\n## ").find(|section| section.starts_with("Manifests of Kubernetes")).unwrap();
+    let documentation = text("docs/kubernetes.md");
+    let section = documentation.split("\n## ").find(|section| section.starts_with("Manifests\n")).unwrap();
     for (path, documents) in manifests() {
         let file = path.trim_start_matches("conf/").trim_start_matches("kubernetes/");
         assert!(section.contains(&format!("`{file}`")), "{file}");
@@ -98,21 +98,6 @@ fn every_manifest_and_its_objects_are_documented() {
             );
         }
     }
-}
-
-#[test]
-fn the_readmes_commands_name_existing_files() {
-    let readme = text("README.md");
-    let mut seen = 0;
-    for line in readme.lines().filter_map(|line| line.strip_prefix("    ")) {
-        for word in line.split_whitespace().filter(|word| word.starts_with("conf/") || word.starts_with("scripts/")) {
-            seen += 1;
-            assert!(root().join(word).exists(), "{line}");
-        }
-    }
-    assert!(seen > 10);
-    let image = format!(" target/podwired-{}.tar ", env!("CARGO_PKG_VERSION"));
-    assert!(readme.contains(&image), "{image}");
 }
 
 #[test]

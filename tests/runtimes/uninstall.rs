@@ -1,4 +1,4 @@
-//! A node that podwire has left, as containerd sees it: what conf/CONFIGURATION.md says of pods that were not waited for.
+//! A node that podwire has left, as containerd sees it: what docs/kubernetes.md says of pods that were not waited for.
 
 use podwire_tests::lab::machine::Machine;
 use podwire_tests::lab::scene::{check, cluster};

@@ -1,5 +1,5 @@
 //! The status as metrics, in Prometheus' text format (version 0.0.4). Pure. Every name is described in
-//! conf/CONFIGURATION.md.
+//! docs/daemon.md.
 
 use std::fmt::{Display, Write};
 

@@ -1,5 +1,5 @@
 //! What a node says of itself when it is asked: one document, the same for `podwired status --json`, for the human table
-//! and for the metrics. Its keys are stable and described in conf/CONFIGURATION.md.
+//! and for the metrics. Its keys are stable and described in docs/daemon.md.
 
 pub mod client;
 pub mod table;

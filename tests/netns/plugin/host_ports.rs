@@ -134,7 +134,7 @@ struct Pod {
 }
 
 impl Pod {
-    /// As the plugin makes them: see section "What a pod gets" of ARCHITECTURE.md.
+    /// As the plugin makes them: see "What a pod gets" in docs/attachment.md.
     fn new(node: &Host, number: u16) -> Outcome<Self> {
         let (name, device) = (format!("pod-{number}"), format!("pwpod{number}"));
         let (host, path) = node.pod(&name)?;
