@@ -72,6 +72,7 @@ fn status() -> Status {
         underlay_mtu: Some(1500),
         fast_path: "on".into(),
         conflist: "/".into(),
+        plugin_directory: Some("/".into()),
         membership: Membership {
             source: "kubernetes".into(),
             connected: true,
