@@ -29,7 +29,7 @@ use crate::cluster::membership::Membership;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::node::file_watch::Kept;
-use crate::reconcile::backoff::{GATHER, Pace, VERIFY};
+use crate::reconcile::backoff::{Backoff, GATHER, VERIFY};
 use crate::reconcile::full::Reconciler;
 use crate::reconcile::problem_log::Told;
 use crate::report::Report;
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut told = Told::default();
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     let mut last = Instant::now();
     // What the view was made of.
     let mut known = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
@@ -78,7 +78,7 @@ pub(crate) async fn run(
                 told.problems(&outcome.problems);
             }
             report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
-            (pause, next) = pace.after(&outcome, start.elapsed(), last.elapsed());
+            (pause, next) = backoff.after(&outcome, start.elapsed(), last.elapsed());
             last = Instant::now();
         }
         let (earliest, mut due) = (Instant::now() + pause, Instant::now() + next);
