@@ -13,8 +13,6 @@ mod health;
 mod http;
 mod server;
 
-use std::path::Path;
-
 use tokio::sync::watch;
 
 use crate::args::Run;
@@ -23,7 +21,7 @@ use crate::report::Report;
 
 /// Starts all of it on the runtime that this is called in.
 pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
-    tokio::spawn(socket::serve(Path::new(socket::SOCKET), report.subscribe()));
+    tokio::spawn(socket::serve(report.subscribe()));
     if let Some(address) = run.metrics {
         tokio::spawn(http::serve(address, report.subscribe()));
     }

@@ -7,6 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use podwire_attachment::error::{Error, Kind};
+use podwire_attachment::ledger::{Beside, Ledger, Record, Wanted};
+use podwire_attachment::{add_durations, detach, names, pod_rules, reclaim};
 use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth, removal};
 use podwire_kernel::netlink::message::Message;
@@ -16,11 +19,10 @@ use podwire_kernel::{Request, Socket, family, forwarding, route};
 
 use crate::cni::{Add, Code, Failure, Success};
 use crate::delegate::{self, Given};
-use crate::ledger::{Beside, Ledger, Record, Wanted};
+use crate::node_ready;
 use crate::plan::{self, Plan};
 use crate::shaping::Shaper;
 use crate::undo::Undo;
-use crate::{del, durations, node_ready, reclaim, translation};
 
 /// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
 /// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
@@ -44,7 +46,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     node_ready::require(&request.network, Code::TryAgain, &mut host)?;
     let ledger = Ledger::open(state, &attachment.network)?;
     // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
-    let _turn = ledger.turn(attachment)?;
+    let _lock = ledger.lock_attachment(attachment)?;
     clear_leftovers(request, &ledger, &mut host)?;
 
     let mut undo = Undo::default();
@@ -93,7 +95,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         record.beside = Some(Beside { namespace: pod.identity()?, device: inner });
         ledger.note(&record)?;
         let (record, pod) = (record.clone(), &pod);
-        undo.push(move || del::remove_rules(&record, pod).map_err(|failure| failure.to_string()));
+        undo.push(move || detach::remove_rules(&record, pod).map_err(|failure| failure.to_string()));
         execute(&mut inside, plan.routes_beside(inner))?;
     }
     execute(&mut host, vec![plan.describe_host(outer)])?;
@@ -114,13 +116,13 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     }
 
     let translated = record.clone();
-    undo.push(move || translation::take_away(&translated).map(drop).map_err(|failure| failure.to_string()));
-    translation::make(&record, state)?;
+    undo.push(move || pod_rules::take_away(&translated).map(drop).map_err(|failure| failure.to_string()));
+    pod_rules::make(&record, state)?;
     let dns = dns(request, given.as_ref())?;
     ledger.attached(attachment)?;
     undo.commit();
     // It is there for whoever measures: an ADD that cannot be noted has succeeded all the same.
-    let _ = durations::note(&state.join(&attachment.network), begin.elapsed());
+    let _ = add_durations::note(&state.join(&attachment.network), begin.elapsed());
     Ok(Success {
         gateways_on_link: plan.gateways_on_link(),
         host: (plan.host.name, plan.host.mac),
@@ -189,27 +191,31 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         let mut routed = |address| is_routed(host, address);
         ledger.reserve(&request.attachment, &wanted, &mut routed)
     };
-    let failure = match attempt(host) {
+    let error = match attempt(host) {
         Ok(record) => return Ok(record),
-        Err(failure) => failure,
+        Err(error) => error,
     };
-    let scarce = [Code::Exhausted, Code::AddressUnavailable, Code::PortTaken].map(|code| code as u32);
-    if !scarce.contains(&failure.code()) {
-        return Err(failure);
+    if !is_scarce(&error) {
+        return Err(error.into());
     }
     // Whoever had to wait here finds what the one before has taken back.
-    let _turn = ledger.turn_to_reclaim()?;
-    let failure = match attempt(host) {
-        Err(failure) if scarce.contains(&failure.code()) => failure,
-        done => return done,
+    let _lock = ledger.lock_to_reclaim()?;
+    let error = match attempt(host) {
+        Err(error) if is_scarce(&error) => error,
+        done => return Ok(done?),
     };
     match reclaim::reclaim(ledger, host)? {
-        0 => Err(failure),
+        0 => Err(error.into()),
         reclaimed => {
-            eprintln!("podwire: {}: took back what {reclaimed} dead pods held", failure.message());
-            attempt(host)
+            eprintln!("podwire: {}: took back what {reclaimed} dead pods held", error.message());
+            Ok(attempt(host)?)
         }
     }
+}
+
+/// Whether what an ADD lacks may be held by dead pods.
+fn is_scarce(error: &Error) -> bool {
+    matches!(error.kind(), Kind::RangeFull | Kind::AddressUnavailable | Kind::PortTaken)
 }
 
 /// The prefixes of the network: what a pod sends there stays as it is.
@@ -221,7 +227,7 @@ fn own_prefixes(request: &Add, given: Option<&Given>) -> Vec<IpNetwork> {
 }
 
 /// Whether somebody routes just this address. A route to more than it, as to the node's own pod range, says nothing.
-fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Failure> {
+fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
     let way = route::lookup(host, address)?;
     Ok(way.is_some_and(|way| way.destination == family::host(address)))
 }
@@ -277,11 +283,11 @@ fn explain(error: podwire_kernel::Error, plan: &Plan, host: &mut Socket) -> Resu
 /// attachment is left as it is, and `reserve` will refuse.
 fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<(), Failure> {
     let Some((record, attached)) = ledger.find(&request.attachment)? else { return Ok(()) };
-    let device = plan::host_device(&request.attachment);
+    let device = names::host_device(&request.attachment);
     if attached && link::by_name(host, &device)?.is_some() {
         return Ok(());
     }
-    del::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns), removal::announced)
+    Ok(detach::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns), removal::announced)?)
 }
 
 /// The name servers of the result: the configuration's, where it says anything, else those of who gives addresses.

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use podwire_attachment::ledger::{Ledger, Record};
+use podwire_attachment::names;
+use podwire_attachment::pod_rules;
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::neighbour::Neighbour;
@@ -15,9 +18,8 @@ use serde_json::Value;
 
 use crate::add::{Pod, open_pod, wait_local, wait_operational};
 use crate::cni::{Check, Code, Failure};
-use crate::ledger::{Ledger, Record};
+use crate::delegate;
 use crate::shaping::Shaper;
-use crate::{delegate, plan, translation};
 
 /// What the kernel does by itself a little after ADD has answered is waited for, unless something differs already.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
         differs.add(format!("prevResult has no interface {interface} in {}", add.netns));
     }
 
-    let name = plan::host_device(attachment);
+    let name = names::host_device(attachment);
     let outer = link::by_name(&mut host, &name)?;
     let inner = link::by_name(&mut inside, interface)?;
     differs.device(&format!("{interface} in the pod"), inner.as_ref());
@@ -149,7 +151,7 @@ fn on_host(
     for difference in shaper.differences(&record.bandwidth, host, outer)? {
         differs.add(format!("bandwidth {difference}"));
     }
-    translation::differences(record)?.into_iter().for_each(|difference| differs.add(difference));
+    pod_rules::differences(record)?.into_iter().for_each(|difference| differs.add(difference));
     let forwarding = [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)];
     for (path, ipv4) in forwarding {
         let needed = record.addresses().iter().any(|address| address.is_ipv4() == ipv4);

@@ -10,6 +10,7 @@ mod result;
 use std::collections::HashSet;
 use std::io::Read;
 
+use podwire_attachment::names::Attachment;
 use podwire_conf::{Dns, Network, Requested};
 use serde_json::{Map, Value, json};
 
@@ -41,17 +42,6 @@ pub enum Request {
     Gc(Box<Gc>),
     /// Tell whether an ADD could be served.
     Status(Box<Status>),
-}
-
-/// Which attachment: the key of all state (CNI specification, section 2, "Parameters").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Attachment {
-    /// Name of the network.
-    pub network: String,
-    /// The runtime's id of the pod.
-    pub container: String,
-    /// Name of the interface in the pod.
-    pub interface: String,
 }
 
 /// Another plugin that gives addresses, and how it is called (CNI specification, section 4).

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use podwire_attachment::ledger::Ledger;
+use podwire_attachment::names::Attachment;
+use podwire_attachment::pod_rules;
+use podwire_attachment::{detach, names};
 use podwire_conf::defaults;
 use podwire_kernel::Socket;
 use podwire_kernel::link::{self, removal};
 
-use crate::cni::{Attachment, Code, Failure, Gc};
-use crate::ledger::Ledger;
-use crate::{del, delegate, plan, translation};
+use crate::cni::{Code, Failure, Gc};
+use crate::delegate;
 
 /// Detaches what is not valid, with a record or without one. Goes on after a failure, and then fails with all of them.
 pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
@@ -21,8 +24,8 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
         for record in ledger.records()?.0.iter().filter(|record| !is_valid(&record.attachment)) {
             let attachment = &record.attachment;
             let detached = ledger
-                .turn_to_release(attachment)
-                .and_then(|_turn| del::detach(attachment, Some(ledger), Some(record), None, removal::announced));
+                .lock_to_release(attachment)
+                .and_then(|_lock| detach::detach(attachment, Some(ledger), Some(record), None, removal::announced));
             failures.extend(
                 detached.err().map(|failure| format!("{} {}: {failure}", attachment.container, attachment.interface)),
             );
@@ -41,7 +44,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
     if let Some(ledger) = &ledger {
         failures.extend(ledger.sweep(&valid).err().map(|failure| failure.to_string()));
     }
-    failures.extend(translation::sweep(state).err().map(|failure| failure.to_string()));
+    failures.extend(pod_rules::sweep(state).err().map(|failure| failure.to_string()));
     if let Some(delegate) = &request.delegate {
         failures.extend(delegate::pass_on(delegate, "GC").err().map(|failure| failure.to_string()));
     }
@@ -56,7 +59,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
 
 /// Devices of this network that are neither valid nor on record: their alias says whose they are.
 fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]) -> Result<(), Failure> {
-    let alias = plan::alias_of(&request.network);
+    let alias = names::alias_of(&request.network);
     let mut host = Socket::route()?;
     let links = link::list(&mut host)?;
     let mut known: Vec<Attachment> = valid.to_vec();
@@ -64,7 +67,7 @@ fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]
         known.extend(ledger.records()?.0.into_iter().map(|record| record.attachment));
     }
     let known: HashSet<String> =
-        known.iter().flat_map(|known| [plan::host_device(known), plan::shaper_device(known)]).collect();
+        known.iter().flat_map(|known| [names::host_device(known), names::shaper_device(known)]).collect();
     let ours = [(defaults::HOST_VETH_PREFIX, "veth"), (defaults::SHAPER_PREFIX, "ifb")];
     let of_nobody = links.iter().filter(|link| {
         ours.iter().any(|(prefix, kind)| link.name.starts_with(prefix) && link.kind.as_deref() == Some(*kind))

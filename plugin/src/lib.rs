@@ -1,21 +1,15 @@
 //! The CNI plugin: one verb, one answer, one process; no daemon, no API, no other program.
+//! What the daemon needs as well (the ledger, names, the host side) is in `podwire-attachment`, not here.
 //!
 //! ```text
-//! env + stdin → cni::Request → ledger::reserve → plan (pure) → kernel, under Undo → cni::Success → stdout
+//! env + stdin → cni::Request → Ledger::reserve → plan (pure) → kernel, under Undo → cni::Success → stdout
 //! ```
 //! `add` is that road from top to bottom; `del` derives the same names again and takes everything away; `check`, `gc` and
 //! `status` are one file each. This file is the only one that knows all verbs.
 
 pub mod cni;
-pub mod durations;
-
-pub mod ipam;
-pub mod ledger;
-pub mod outer;
 pub mod plan;
-pub mod release;
 pub mod stdin;
-pub mod translation;
 
 mod add;
 mod check;
@@ -23,8 +17,6 @@ mod del;
 mod delegate;
 mod gc;
 mod node_ready;
-
-mod reclaim;
 mod shaping;
 mod status;
 mod undo;
@@ -36,10 +28,7 @@ use std::process::ExitCode;
 
 use podwire_conf::defaults;
 
-use cni::{Code, Del, Failure, Request};
-
-/// Where the ledger is kept: a tmpfs, so that a reboot, which ends every pod, frees every address.
-pub const STATE: &str = defaults::RUN_DIRECTORY;
+use crate::cni::{Code, Del, Failure, Request};
 
 /// Executes the verb that the environment names, and writes the one answer. 0 is success. An ADD whose answer nobody takes
 /// is undone: nobody would know of it.
@@ -49,7 +38,8 @@ pub fn run(
     output: &mut dyn Write,
     log: &mut dyn Write,
 ) -> ExitCode {
-    let state = Path::new(STATE);
+    // A tmpfs, so that a reboot, which ends every pod, frees every address.
+    let state = Path::new(defaults::RUN_DIRECTORY);
     let read = guarded(|| cni::read(environment, input));
     let attaching = match &read {
         Ok(Request::Add(request)) => {

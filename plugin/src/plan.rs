@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwire_conf::{Bandwidth, Route as PodRoute, defaults, hash};
+use podwire_attachment::host_side::HostSide;
+use podwire_attachment::host_side::distrust;
+use podwire_attachment::names::{self, alias_of, host_device, host_mac};
+use podwire_conf::{Bandwidth, Route as PodRoute, defaults};
 use podwire_kernel::address::Address;
 use podwire_kernel::link::{self, Ipv4Setting};
 use podwire_kernel::neighbour::Neighbour;
@@ -14,8 +17,7 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::tc::bpf_hook;
 use podwire_kernel::{Mac, Request, family};
 
-use crate::cni::{Add, Attachment};
-use crate::outer::Outer;
+use crate::cni::Add;
 
 /// The pod's gateways: the same in every pod of every node, since the host answers for them by its link-layer address,
 /// which the pod is told (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
@@ -46,12 +48,6 @@ pub struct Plan {
     pub fast_path: bool,
 }
 
-/// The table of a pod's second interface is this and the interface's index; so is its metric in the main table.
-const TABLES: u32 = 113_000;
-
-/// The place of a pod's rules: before the main table's (32766).
-const RULE_PRIORITY: u32 = 11_300;
-
 /// One end of the pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -61,61 +57,9 @@ pub struct Device {
     pub mac: Mac,
 }
 
-/// What stands for five bits of a hash in the name of a device, and how often.
-const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-const PLACES: u32 = 13;
-
-/// Whether a device's name could go on so behind its prefix.
-pub(crate) fn is_device_hash(letters: &str) -> bool {
-    letters.len() == PLACES as usize && letters.bytes().all(|letter| LETTERS.contains(&letter))
-}
-
-/// The name of the host's end: the prefix and 13 letters that stand for 64 bits of the attachment's hash.
-pub fn host_device(attachment: &Attachment) -> String {
-    let hash = key(attachment, "device");
-    #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
-    let letter = |place: u32| char::from(LETTERS[usize::from((hash >> (place * 5)) as u8 % 32)]);
-    (0..PLACES).map(letter).fold(defaults::HOST_VETH_PREFIX.to_owned(), |mut name, letter| {
-        name.push(letter);
-        name
-    })
-}
-
-/// The beginning of the alias of every device of a network, by which it is known when there is no record of it.
-pub fn alias_of(network: &str) -> String {
-    // The kernel's limit for all of it is 255 bytes.
-    format!("{}: ", &network[..network.floor_char_boundary(180)])
-}
-
-/// The link-layer address of the host's end.
-pub fn host_mac(attachment: &Attachment) -> Mac {
-    Mac::local(key(attachment, "host address"))
-}
-
 /// The link-layer address of the pod's end: the one that is wished, or one that follows from the attachment.
 pub fn pod_mac(request: &Add) -> Mac {
-    request.requested.mac.unwrap_or_else(|| Mac::local(key(&request.attachment, "pod address")))
-}
-
-/// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
-/// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
-pub(crate) fn distrust(device: &str) -> [Sysctl; 2] {
-    [("accept_ra", "0"), ("accept_redirects", "0")].map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
-}
-
-/// The name of the device on the host that what a pod sends is shaped by.
-pub fn shaper_device(attachment: &Attachment) -> String {
-    host_device(attachment).replacen(defaults::HOST_VETH_PREFIX, defaults::SHAPER_PREFIX, 1)
-}
-
-/// The link-layer address of that device.
-pub fn shaper_mac(attachment: &Attachment) -> Mac {
-    Mac::local(key(attachment, "shaper address"))
-}
-
-fn key(attachment: &Attachment, purpose: &str) -> u64 {
-    let Attachment { network, container, interface } = attachment;
-    hash::stable(&[network, container, interface, purpose])
+    request.requested.mac.unwrap_or_else(|| names::pod_mac(&request.attachment))
 }
 
 impl Plan {
@@ -166,8 +110,8 @@ impl Plan {
     }
 
     /// The host's side.
-    pub fn outer(&self) -> Outer {
-        Outer {
+    pub fn outer(&self) -> HostSide {
+        HostSide {
             name: self.host.name.clone(),
             mac: self.host.mac,
             pod_mac: Some(self.pod.mac),
@@ -231,7 +175,7 @@ impl Plan {
     /// (ours come behind them, for the day on which they have gone); what is sent from this interface's addresses goes by
     /// a table of its own, since an answer that left by another interface would not be let pass.
     pub fn routes_beside(&self, device: u32) -> Vec<Request<Message>> {
-        let table = TABLES + device;
+        let table = names::table(device);
         let mut requests = Vec::new();
         for route in &self.routes {
             requests.push(self.route(route, device, table).replace());
@@ -243,7 +187,7 @@ impl Plan {
 
     /// The rules that go with [`Plan::routes_beside`].
     fn rules(&self, device: u32) -> Vec<Rule> {
-        self.addresses.iter().map(|address| rule(*address, device)).collect()
+        self.addresses.iter().map(|address| names::rule(*address, device)).collect()
     }
 
     fn route(&self, route: &PodRoute, device: u32, metric: u32) -> Route {
@@ -265,39 +209,5 @@ impl Plan {
         // "File exists" means that somebody else holds the address: it must not be taken from them.
         requests.extend(outer.routes(device).iter().map(Route::add));
         requests
-    }
-}
-
-/// What is sent from an address of a pod's second interface goes by that interface's table.
-pub fn rule(source: IpAddr, device: u32) -> Rule {
-    Rule { source, table: TABLES + device, priority: RULE_PRIORITY, protocol: defaults::POD_PROTOCOL }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attachment(container: &str, interface: &str) -> Attachment {
-        Attachment { network: "podwire".into(), container: container.into(), interface: interface.into() }
-    }
-
-    #[test]
-    fn b6_host_names_fit_the_kernel_and_differ_by_every_part_of_the_key() {
-        let long = "k".repeat(253);
-        let names: std::collections::BTreeSet<_> = [
-            attachment("a", "eth0"),
-            attachment("a", "net1"),
-            attachment("b", "eth0"),
-            attachment(&format!("{long}a"), "eth0"),
-            attachment(&format!("{long}b"), "eth0"),
-            Attachment { network: "other".into(), ..attachment("a", "eth0") },
-        ]
-        .iter()
-        .map(host_device)
-        .collect();
-        assert_eq!(names.len(), 6);
-        assert!(names.iter().all(|name| name.len() == 15 && name.starts_with("pw")), "{names:?}");
-        // Part of what versions agree on: an update must find what its predecessor made.
-        assert_eq!(host_device(&attachment("a", "eth0")), "pw7mtgd5km6sv0f");
     }
 }

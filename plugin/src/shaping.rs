@@ -1,12 +1,12 @@
 //! How fast a pod may send and receive: what the runtime wishes, as the kernel's rates on the pod's devices.
 
+use podwire_attachment::names::{self, Attachment};
 use podwire_conf::{Bandwidth, TokenBucket};
 use podwire_kernel::link::{Ifb, Link};
 use podwire_kernel::tc::shaping::{self, Rates};
 use podwire_kernel::{Mac, Socket};
 
-use crate::cni::{Attachment, Code, Failure};
-use crate::plan;
+use crate::cni::{Code, Failure};
 
 /// The device on the host that what a pod sends is shaped by.
 pub(crate) struct Shaper {
@@ -19,7 +19,7 @@ pub(crate) struct Shaper {
 impl Shaper {
     /// The one of an attachment.
     pub(crate) fn of(attachment: &Attachment) -> Self {
-        Self { name: plan::shaper_device(attachment), mac: plan::shaper_mac(attachment) }
+        Self { name: names::shaper_device(attachment), mac: names::shaper_mac(attachment) }
     }
 
     /// Shapes what goes through the host's end of a pair, of which this is the index.

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
+use podwire_attachment::error::Error;
+use podwire_attachment::ledger::Ledger;
 use podwire_kernel::Socket;
 use podwire_kernel::sysctl::Sysctl;
 
 use crate::cni::{Code, Failure, Status};
-use crate::ledger::Ledger;
 use crate::{delegate, node_ready};
 
 /// Whether podwire is ready.
@@ -19,7 +20,7 @@ pub(crate) fn status(request: &Status, state: &Path) -> Result<(), Failure> {
     let ledger = Ledger::of_this_boot(state, &request.name)
         .map_err(|failure| Failure::new(Code::Unavailable, failure.to_string(), ""))?;
     if let Some(ledger) = ledger {
-        let limited = |failure: Failure| Failure::new(Code::Limited, failure.to_string(), "");
+        let limited = |error: Error| Failure::new(Code::Limited, error.to_string(), "");
         for (path, ipv4) in [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)] {
             let off = (Sysctl { path: path.into(), value: "1" }).holds()? == Some(false);
             if off && ledger.has_claims(ipv4).map_err(limited)? {

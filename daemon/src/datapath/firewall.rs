@@ -162,7 +162,8 @@ impl Firewall {
 
     /// Puts back what pods have in the table. Whether nothing had to be, and nobody was left out.
     fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, String> {
-        let restored = podwire::translation::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
+        let restored =
+            podwire_attachment::pod_rules::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
         restored.changes.iter().for_each(|what| info!("{what}"));
         outcome.changes += restored.changes.len();
         restored.changes.iter().for_each(|_| outcome.made.add(Kind::Firewall));

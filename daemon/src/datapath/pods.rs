@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use podwire::cni::Failure;
-use podwire::ledger::{Ledger, Record};
-use podwire::outer::Outer;
+use podwire_attachment::error::Error;
+use podwire_attachment::host_side::HostSide;
+use podwire_attachment::ledger::{Ledger, Record};
 use podwire_conf::defaults;
 use podwire_kernel::link::settings::{self, DeviceSettings};
 use podwire_kernel::link::{self};
@@ -27,7 +27,7 @@ use crate::report::outcome::Outcome;
 struct Pod {
     ledger: Ledger,
     record: Record,
-    outer: Outer,
+    outer: HostSide,
 }
 
 /// What has to happen to a pod's side of the host.
@@ -106,11 +106,11 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
 }
 
 /// The attachments whose ADD went to its end.
-fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Failure> {
+fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Error> {
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
         for record in ledger.attachments()? {
-            let outer = Outer::of(&ledger.with_own_addresses(record.clone())?);
+            let outer = HostSide::of(&ledger.with_own_addresses(record.clone())?);
             pods.push(Pod { ledger: ledger.clone(), record, outer });
         }
     }
@@ -131,8 +131,8 @@ fn take_turn(
     socket: &mut Socket,
     pod: &Pod,
     port: &DeviceSettings,
-) -> std::result::Result<Option<podwire::ledger::Turn>, Failure> {
-    let turn = pod.ledger.turn_at_once(&pod.record.attachment)?;
+) -> std::result::Result<Option<podwire_attachment::ledger::AttachmentLock>, Error> {
+    let turn = pod.ledger.try_lock_attachment(&pod.record.attachment)?;
     let same = pod.ledger.find(&pod.record.attachment)? == Some((pod.record.clone(), true))
         && link::by_name(socket, &pod.outer.name)?.is_some_and(|link| link.index == port.link.index);
     Ok(turn.filter(|_| same))
@@ -140,7 +140,7 @@ fn take_turn(
 
 /// What differs, in an order in which each step finds what it needs: a device that is down or has another link-layer
 /// address has lost its neighbours, and a device that is down has no routes.
-fn repair(outer: &Outer, port: &DeviceSettings, found: &Found) -> Repair {
+fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
     let DeviceSettings { link, ipv4, ipv6 } = port;
     let mut repair = Repair::default();
     if link.mac != Some(outer.mac) {
@@ -217,8 +217,8 @@ mod tests {
 
     use super::*;
 
-    fn outer() -> Outer {
-        Outer {
+    fn outer() -> HostSide {
+        HostSide {
             name: "pw1".into(),
             mac: Mac([2, 0, 0, 0, 0, 1]),
             pod_mac: Some(Mac([2, 0, 0, 0, 0, 2])),
@@ -248,7 +248,7 @@ mod tests {
         DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
-    fn operations(outer: &Outer, port: &DeviceSettings, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
+    fn operations(outer: &HostSide, port: &DeviceSettings, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
         let found = Found { ports: BTreeMap::new(), routes, missing: missing.to_vec() };
         let repair = repair(outer, port, &found);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_neighbours_of_a_record_of_an_older_version_are_left_to_the_kernel() {
-        let outer = Outer { pod_mac: None, ..outer() };
+        let outer = HostSide { pod_mac: None, ..outer() };
         let mut down = port();
         down.link.up = false;
         let routes = outer.routes(7);

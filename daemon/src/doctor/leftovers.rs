@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use podwire::cni::Attachment;
-use podwire::ledger::Ledger;
-use podwire::plan;
+use podwire_attachment::ledger::Ledger;
+use podwire_attachment::names;
+use podwire_attachment::names::Attachment;
 use podwire_conf::defaults;
 use podwire_kernel::nexthop::{self, Nexthop};
 use podwire_kernel::route::{self, Route};
@@ -18,7 +18,6 @@ use podwire_kernel::{Socket, link};
 
 use super::{Cluster, Finding, Node, plugin_directory};
 use crate::node::stale_addresses::{self, Stray};
-use crate::observe::snapshot::LEDGERS;
 use crate::report::KUBERNETES;
 
 /// Pods and peers come and go while one looks, and nothing says when whoever is at it has done: what is stale is so after
@@ -38,7 +37,7 @@ pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, Str
 
 fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
     let said = |error: podwire_kernel::Error| error.to_string();
-    let state = Path::new(LEDGERS);
+    let state = Path::new(defaults::RUN_DIRECTORY);
     // Devices first: a record is there before its device, and a device goes before its record.
     let devices: BTreeSet<_> = link::list(socket).map_err(said)?.into_iter().map(|link| link.name).collect();
     let mut findings = Vec::new();
@@ -74,7 +73,7 @@ fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
 /// Attachments without a device, and devices without an attachment. `plugins` is the directory of the plugin.
 fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) -> Vec<Finding> {
     let plugins = plugins.display();
-    let known: BTreeMap<_, _> = attachments.iter().map(|it| (plan::host_device(it), it)).collect();
+    let known: BTreeMap<_, _> = attachments.iter().map(|it| (names::host_device(it), it)).collect();
     let dead = known.iter().filter(|(device, _)| !devices.contains(*device)).map(|(device, attachment)| {
         let Attachment { network, container, interface } = attachment;
         let cause = format!(
@@ -131,9 +130,10 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use podwire_kernel::nexthop::Encap;
     use podwire_kernel::route::Target;
+
+    use super::*;
 
     #[test]
     fn attachments_without_a_device_and_devices_without_an_attachment_are_found() {
@@ -144,8 +144,8 @@ mod tests {
         };
         let (alive, dead) = (attachment("alive"), attachment("dead"));
         let names = [
-            plan::host_device(&alive),
-            plan::host_device(&attachment("nobody")),
+            names::host_device(&alive),
+            names::host_device(&attachment("nobody")),
             "pwnd".into(),
             "pw0123456789xyz".into(),
         ];

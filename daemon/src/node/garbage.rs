@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use podwire::cni::{Attachment, Failure};
-use podwire::release::{self, Attached};
+use podwire_attachment::error::Error;
+use podwire_attachment::names::Attachment;
+use podwire_attachment::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::Socket;
 use tokio::sync::watch;
@@ -131,7 +132,7 @@ fn look(suspects: &Suspects, runtime: &Runtime, after: Duration) -> Outcome {
         return outcome;
     }
     let state = Path::new(defaults::RUN_DIRECTORY);
-    let listed = Socket::route().map_err(Failure::from).and_then(|mut host| {
+    let listed = Socket::route().map_err(Error::from).and_then(|mut host| {
         let attached = release::attachments(state, &mut host)?;
         Ok((attached, host))
     });
@@ -173,7 +174,7 @@ pub(crate) fn describe(attached: &Attached) -> String {
 
 #[cfg(test)]
 mod tests {
-    use podwire::ledger::Record;
+    use podwire_attachment::ledger::Record;
 
     use super::*;
 

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use podwire_conf::defaults;
 
-/// On a tmpfs, like all that ends with the node's uptime.
-const LOCK: &str = "/run/podwire/podwired.lock";
+/// The lock's name in podwire's run directory: on a tmpfs, like all that ends with the node's uptime.
+const NAME: &str = "podwired.lock";
 
 /// The proof that no other daemon runs here, while it lasts. The kernel takes it away with the process.
 pub(crate) struct Only(#[expect(dead_code, reason = "held, not looked at")] Flock<File>);
@@ -17,11 +18,12 @@ impl Only {
     /// # Errors
     /// A sentence that names the process of the other daemon, or the file that cannot be made.
     pub(crate) fn claim() -> io::Result<Self> {
-        let failed = |wish: &str, error: io::Error| io::Error::new(error.kind(), format!("{wish} {LOCK}: {error}"));
-        if let Some(directory) = Path::new(LOCK).parent() {
-            fs::create_dir_all(directory).map_err(|error| failed("make the directory of", error))?;
-        }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(LOCK);
+        let directory = Path::new(defaults::RUN_DIRECTORY);
+        let path = directory.join(NAME);
+        let failed =
+            |wish: &str, error: io::Error| io::Error::new(error.kind(), format!("{wish} {}: {error}", path.display()));
+        fs::create_dir_all(directory).map_err(|error| failed("make the directory of", error))?;
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| failed("open", error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {

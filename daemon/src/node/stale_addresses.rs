@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use podwire::ledger::Record;
+use podwire_attachment::ledger::Record;
 
 /// A pod with addresses from outside of the node's pod CIDRs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl Stray {
 
 #[cfg(test)]
 mod tests {
-    use podwire::cni::Attachment;
-    use podwire::ledger::Held;
+    use podwire_attachment::ledger::Held;
+    use podwire_attachment::names::Attachment;
 
     use super::*;
 

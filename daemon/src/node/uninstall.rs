@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwire::cni::Failure;
-use podwire::plan;
-use podwire::release::{self, Attached};
+use podwire_attachment::error::Error;
+use podwire_attachment::names;
+use podwire_attachment::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, removal};
 use podwire_kernel::nft::Table;
@@ -125,7 +125,7 @@ struct Pods {
 }
 
 impl Pods {
-    fn on(host: &mut Socket) -> Result<Self, Failure> {
+    fn on(host: &mut Socket) -> Result<Self, Error> {
         let attached = release::attachments(Path::new(defaults::RUN_DIRECTORY), host)?;
         let unknown = release::devices_without_record(&attached, host)?;
         let (living, dead) = attached.into_iter().partition(|attached| attached.has_device);
@@ -155,7 +155,7 @@ impl Pods {
 
 /// A pod as whoever is to end it looks for it: by the name that the runtime has given it, where it has.
 fn described(attached: &Attached, host: &mut Socket) -> String {
-    let device = plan::host_device(&attached.record.attachment);
+    let device = names::host_device(&attached.record.attachment);
     let alias = link::by_name(host, &device).ok().flatten().and_then(|link| link.alias).unwrap_or_default();
     // `network: namespace/name`
     match alias.split_once(": ") {
@@ -335,6 +335,6 @@ fn others(directory: &Path) -> Vec<PathBuf> {
     others
 }
 
-fn told(failure: Failure) -> io::Error {
+fn told(failure: Error) -> io::Error {
     io::Error::other(failure.to_string())
 }

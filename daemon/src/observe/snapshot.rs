@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use podwire::cni::Failure;
-use podwire::ledger::{Ledger, Record};
+use podwire_attachment::error::Error;
+use podwire_attachment::ledger::{Ledger, Record};
 use podwire_conf::defaults;
 use podwire_kernel::Socket;
 
 use crate::datapath::firewall;
 use crate::observe::status::Adds;
-
-/// Where the plugin keeps its ledgers.
-pub(crate) const LEDGERS: &str = "/run/podwire";
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +32,7 @@ impl Local {
     /// Looks.
     pub fn look() -> Self {
         let mut local = Self::default();
-        let state = Path::new(LEDGERS);
+        let state = Path::new(defaults::RUN_DIRECTORY);
         match attached(state) {
             Ok((held, attachments)) => (local.held, local.attachments) = (held, attachments),
             Err(failure) => local.unread.push(failure.to_string()),
@@ -50,14 +47,14 @@ impl Local {
 }
 
 /// Which addresses of podwire's network are held, and by whom.
-fn attached(state: &Path) -> Result<(Vec<IpAddr>, Vec<Record>), Failure> {
+fn attached(state: &Path) -> Result<(Vec<IpAddr>, Vec<Record>), Error> {
     let Some(ledger) = Ledger::of_this_boot(state, defaults::NETWORK)? else { return Ok(Default::default()) };
     Ok((ledger.claimed()?, ledger.attachments()?))
 }
 
 /// How long the ADDs of podwire's network took, as the plugin has noted it.
 fn durations(state: &Path) -> Option<Adds> {
-    let times = podwire::durations::read(&state.join(defaults::NETWORK)).ok()?;
+    let times = podwire_attachment::add_durations::read(&state.join(defaults::NETWORK)).ok()?;
     if times.is_empty() {
         return None;
     }

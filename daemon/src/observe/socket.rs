@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use podwire_conf::defaults;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -18,8 +19,13 @@ use crate::observe::snapshot::Local;
 use crate::observe::status::Status;
 use crate::report::Report;
 
-/// Where it is.
-pub const SOCKET: &str = "/run/podwire/podwired.sock";
+/// The socket's name in podwire's run directory.
+const NAME: &str = "podwired.sock";
+
+/// Where the socket is.
+pub(crate) fn path() -> PathBuf {
+    Path::new(defaults::RUN_DIRECTORY).join(NAME)
+}
 
 /// The question that the status is the answer to.
 pub(crate) const QUESTION: &str = "status";
@@ -121,9 +127,9 @@ fn open(place: &Path) -> io::Result<(UnixListener, File)> {
     })
 }
 
-/// Answers for ever at the socket in this place.
-pub(crate) async fn serve(place: &Path, report: watch::Receiver<Report>) {
-    let entrance = Entrance::new(place);
+/// Serves the status socket at [`path`] for ever.
+pub(crate) async fn serve(report: watch::Receiver<Report>) {
+    let entrance = Entrance::new(&path());
     server::serve("the status socket", CALLERS, entrance, |stream| answer(stream, report.clone())).await;
 }
 

@@ -370,7 +370,7 @@ fn listed(wrong: &mut Vec<String>, mut sentences: impl Iterator<Item = String>, 
 fn ranges(view: &View, held: &[IpAddr]) -> Vec<Range> {
     let of = |range: &podwire_conf::Range| {
         let used = held.iter().filter(|address| range.subnet.contains(**address)).count() as u64;
-        let all = podwire::ipam::size(std::slice::from_ref(range)).min(LARGEST);
+        let all = podwire_attachment::ipam::size(std::slice::from_ref(range)).min(LARGEST);
         let free = u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(used);
         Range { range: range.subnet, used, free }
     };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use podwire_conf::defaults;
 use tracing::info;
 
 use crate::args::Run;
@@ -156,5 +157,5 @@ impl Reconciler {
 
 /// What the steps are given for this view.
 pub(super) fn inputs<'a>(view: &'a View, settings: &'a Settings, fast_path: &FastPath) -> Inputs<'a> {
-    Inputs { view, settings, state_directory: Path::new(podwire::STATE), fast_path: fast_path.is_on() }
+    Inputs { view, settings, state_directory: Path::new(defaults::RUN_DIRECTORY), fast_path: fast_path.is_on() }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use podwire_attachment::error::{Error, Kind, one_line};
 use podwire_conf::Invalid;
 use serde_json::json;
 
@@ -70,7 +71,7 @@ impl Failure {
 
     /// A failure with a code of another plugin's.
     pub fn foreign(code: u32, message: impl Into<String>, details: impl Into<String>) -> Self {
-        Self { code, message: line(message.into()), details: line(details.into()), version: None }
+        Self { code, message: one_line(message.into()), details: one_line(details.into()), version: None }
     }
 
     /// A file or stream that failed.
@@ -124,9 +125,24 @@ fn shortened(text: &str, limit: usize) -> String {
     over.map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
 
-/// A text as one line: what another program or a user has put into it may move a terminal's cursor.
-fn line(text: String) -> String {
-    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
+/// The code for each kind of error of the attachment. Only this file knows both.
+const fn code_of(kind: Kind) -> Code {
+    match kind {
+        Kind::Io => Code::Io,
+        Kind::Busy => Code::TryAgain,
+        Kind::RangeFull => Code::Exhausted,
+        Kind::AddressUnavailable => Code::AddressUnavailable,
+        Kind::PortTaken => Code::PortTaken,
+        Kind::AlreadyAttached => Code::AlreadyAttached,
+        Kind::ReservationLost | Kind::Damaged | Kind::ForeignRecord | Kind::Encoding => Code::Ledger,
+        Kind::Kernel => Code::Kernel,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(code_of(error.kind()), error.message(), error.details())
+    }
 }
 
 impl From<podwire_kernel::Error> for Failure {
@@ -162,6 +178,27 @@ mod tests {
         let odd = Failure::new(Code::Io, format!("a{}", "é".repeat(2000)), "").render();
         let answer: serde_json::Value = serde_json::from_str(&odd).unwrap();
         assert_eq!(answer["msg"].as_str().unwrap(), format!("a{}…", "é".repeat(499)));
+    }
+
+    #[test]
+    fn each_kind_of_error_of_the_attachment_has_its_code_and_keeps_its_words() {
+        let codes = [
+            (Kind::Io, 5),
+            (Kind::Busy, 11),
+            (Kind::RangeFull, 100),
+            (Kind::AlreadyAttached, 101),
+            (Kind::Kernel, 102),
+            (Kind::ReservationLost, 103),
+            (Kind::Damaged, 103),
+            (Kind::ForeignRecord, 103),
+            (Kind::Encoding, 103),
+            (Kind::AddressUnavailable, 104),
+            (Kind::PortTaken, 105),
+        ];
+        for (kind, code) in codes {
+            let failure = Failure::from(Error::new(kind, "what is\nwrong", "the way out"));
+            assert_eq!((failure.code(), failure.to_string()), (code, "what is wrong (the way out)".into()), "{kind:?}");
+        }
     }
 
     #[test]

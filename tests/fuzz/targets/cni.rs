@@ -5,8 +5,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use podwire::cni::{self, Add, Attachment, Failure, Request, Success, VERSIONS};
-use podwire::{ipam, plan::Plan};
+use podwire::cni::{self, Add, Failure, Request, Success, VERSIONS};
+use podwire::plan::Plan;
+use podwire_attachment::ipam;
+use podwire_attachment::names::Attachment;
 use podwire_conf::{Network, Range};
 use serde_json::Value;
 

@@ -15,11 +15,12 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use podwire::ipam;
-use podwire::cni::{Attachment, Code};
-use podwire::ledger::{Ledger, Wanted};
-use podwire_conf::{Port, Range};
+use podwire_attachment::error::Kind;
+use podwire_attachment::ipam;
+use podwire_attachment::ledger::{Ledger, Wanted};
+use podwire_attachment::names::Attachment;
 use podwire_conf::rules::host_ports::Protocol;
+use podwire_conf::{Port, Range};
 
 /// Gives 10.0.0.2 to 10.0.0.6.
 const SUBNET: &str = "10.0.0.0/29";
@@ -109,19 +110,19 @@ impl Play<'_> {
                 self.held.insert(address, who);
             }
             // Whatever the files of a say is a's affair.
-            Err(failure) if who != 'a' => {
+            Err(error) if who != 'a' => {
                 let holds = self.held.values().any(|holder| *holder == who);
                 let in_vain = wished.is_some_and(|wished| before.contains(&wished) || !given().contains(&wished));
                 let full = wished.is_none() && given().is_subset(&before);
                 let expected = [
-                    (holds, Code::AlreadyAttached),
-                    (in_vain, Code::AddressUnavailable),
-                    (full, Code::Exhausted),
-                    (with_port, Code::PortTaken),
-                    (with_port, Code::Ledger),
+                    (holds, Kind::AlreadyAttached),
+                    (in_vain, Kind::AddressUnavailable),
+                    (full, Kind::RangeFull),
+                    (with_port, Kind::PortTaken),
+                    (with_port, Kind::Damaged),
                 ];
-                let found = expected.iter().any(|(may_be, code)| *may_be && *code as u32 == failure.code());
-                assert!(found, "{failure} of {who} while {before:?} are claimed");
+                let found = expected.iter().any(|(may_be, kind)| *may_be && *kind == error.kind());
+                assert!(found, "{error} of {who} while {before:?} are claimed");
             }
             Err(_) => {}
         }
@@ -182,7 +183,7 @@ impl Play<'_> {
         };
         let addresses: BTreeSet<_> = (0..free).map(|number| reserve(number).expect("a free address")[0]).collect();
         assert_eq!(addresses.len(), free);
-        assert_eq!(reserve(free).map_err(|failure| failure.code()), Err(Code::Exhausted as u32));
+        assert_eq!(reserve(free).map_err(|error| error.kind()), Err(Kind::RangeFull));
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::observe::socket::{QUESTION, SOCKET};
+use crate::observe::socket::{self, QUESTION};
 use crate::observe::status::Status;
 
 /// How long the daemon may take: it looks at the ledger, and is in no hurry while it makes a pass.
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// A sentence with why it does not answer and the way out.
 pub fn ask() -> Result<Status, String> {
-    from(Path::new(SOCKET))
+    from(&socket::path())
 }
 
 fn from(place: &Path) -> Result<Status, String> {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use podwire::ledger::Ledger;
+use podwire_attachment::ledger::Ledger;
 use podwire_conf::defaults;
 use serde::Deserialize;
 use tokio::sync::watch;

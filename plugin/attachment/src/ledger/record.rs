@@ -7,7 +7,7 @@ use podwire_conf::{Bandwidth, Port};
 use podwire_kernel::Mac;
 use serde::{Deserialize, Serialize};
 
-use crate::cni::Attachment;
+use crate::names::Attachment;
 
 /// What is known of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -182,8 +182,8 @@ impl World {
         let result = self.ledger.reserve(&whose(wish.who), &wanted, &mut routed);
         let record = match (result, expected) {
             (Ok(record), Ok(())) => record,
-            (Err(failure), Err(code)) if failure.code() == code as u32 => {
-                if code == Code::Exhausted {
+            (Err(error), Err(kind)) if error.kind() == kind => {
+                if kind == Kind::RangeFull {
                     // The queue was made anew, in case that it had lost an address: the order begins anew as well.
                     let free: BTreeSet<_> = self.freed.keys().chain(&all).copied().collect();
                     for address in free.difference(&self.claims.keys().copied().collect()) {
@@ -219,19 +219,19 @@ impl World {
     }
 
     /// What an ADD is answered.
-    fn expected(&self, wish: &Wish, wished: Option<&IpAddr>, strangers: &BTreeSet<IpAddr>) -> Result<(), Code> {
+    fn expected(&self, wish: &Wish, wished: Option<&IpAddr>, strangers: &BTreeSet<IpAddr>) -> Result<(), Kind> {
         if let Some(record) = self.records.get(&wish.who) {
-            return Err(if record.readable { Code::AlreadyAttached } else { Code::Ledger });
+            return Err(if record.readable { Kind::AlreadyAttached } else { Kind::Damaged });
         }
         let in_vain = |address: &IpAddr| self.claims.contains_key(address) || strangers.contains(address);
         let of = |address: &IpAddr| self.sets.iter().find_map(|set| ipam::range_of(set, *address));
         if wished.is_some_and(|wished| of(wished).is_none_or(|range| range.reserved() == *wished)) {
-            return Err(Code::AddressUnavailable);
+            return Err(Kind::AddressUnavailable);
         }
         for set in &self.sets {
             if wished.is_some_and(|wished| ipam::range_of(set, *wished).is_some()) {
                 if wished.is_some_and(in_vain) {
-                    return Err(Code::AddressUnavailable);
+                    return Err(Kind::AddressUnavailable);
                 }
                 continue;
             }
@@ -239,11 +239,11 @@ impl World {
                 |address: &&IpAddr| ipam::range_of(set, **address).is_some_and(|range| range.reserved() != **address);
             let gone: BTreeSet<_> = self.claims.keys().chain(strangers).filter(gives).collect();
             if ipam::size(set) == gone.len() as u128 {
-                return Err(Code::Exhausted);
+                return Err(Kind::RangeFull);
             }
         }
         let taken = wish.port.and_then(|port| self.ports.get(&port));
-        if taken.is_some() { Err(Code::PortTaken) } else { Ok(()) }
+        if taken.is_some() { Err(Kind::PortTaken) } else { Ok(()) }
     }
 
     /// No other address of the set has certainly been free for longer.
@@ -387,7 +387,7 @@ impl World {
             }
             if size <= 25 {
                 let failure = super::reserve(&self.ledger, "one too many", std::slice::from_ref(set)).unwrap_err();
-                assert_eq!(failure.code(), Code::Exhausted as u32);
+                assert_eq!(failure.kind(), Kind::RangeFull);
             }
         }
     }

@@ -10,9 +10,9 @@ use podwire_conf::rules::{masquerade, pods};
 use podwire_kernel::nft::{self, Chain, Element, Table};
 use podwire_kernel::{Socket, conntrack};
 
-use crate::cni::Failure;
+use crate::error::Error;
 use crate::ledger::{Ledger, Record};
-use crate::plan;
+use crate::names;
 
 /// What the firewall has for one pod.
 struct Translation {
@@ -22,7 +22,7 @@ struct Translation {
 
 impl Translation {
     fn of(record: &Record) -> Self {
-        let owner = plan::host_device(&record.attachment);
+        let owner = names::host_device(&record.attachment);
         let network = &record.attachment.network;
         let mut elements: Vec<_> = mappings(record).flat_map(|mapping| mapping.elements(&owner)).collect();
         if !record.masquerade.is_empty() {
@@ -38,7 +38,7 @@ impl Translation {
 }
 
 /// Makes it so for a pod. A firewall that somebody has flushed is made whole for every pod of every network.
-pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
+pub fn make(record: &Record, state: &Path) -> Result<(), Error> {
     let wanted = Translation::of(record);
     if wanted.elements.is_empty() {
         return Ok(());
@@ -56,7 +56,7 @@ pub(crate) fn make(record: &Record, state: &Path) -> Result<(), Failure> {
 ///
 /// The answer is the socket, where one was needed: its last holder waits in closing it, some 15 ms, until no processor looks
 /// at what was taken away (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
-pub(crate) fn take_away(record: &Record) -> Result<Option<Socket>, Failure> {
+pub fn take_away(record: &Record) -> Result<Option<Socket>, Error> {
     let had = Translation::of(record);
     if had.elements.is_empty() {
         return Ok(None);
@@ -68,7 +68,7 @@ pub(crate) fn take_away(record: &Record) -> Result<Option<Socket>, Failure> {
 }
 
 /// What a pod should have there and has not, as sentences.
-pub(crate) fn differences(record: &Record) -> Result<Vec<String>, Failure> {
+pub fn differences(record: &Record) -> Result<Vec<String>, Error> {
     let wanted = Translation::of(record);
     if wanted.elements.is_empty() {
         return Ok(Vec::new());
@@ -102,13 +102,13 @@ pub struct Restored {
 ///
 /// # Errors
 /// What could not be read of the ledger, or what the kernel refused.
-pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
+pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Error> {
     let mut restored = Restored { changes: Vec::new(), complete: true };
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
         for record in ledger.unfinished()? {
             // One that nobody is at is a dead one's.
-            restored.complete &= ledger.turn_at_once(&record.attachment)?.is_some();
+            restored.complete &= ledger.try_lock_attachment(&record.attachment)?.is_some();
         }
         for record in ledger.attachments()? {
             let translation = Translation::of(&ledger.with_own_addresses(record.clone())?);
@@ -133,7 +133,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
         if !translation.elements.iter().any(|element| missing.contains(element)) {
             continue;
         }
-        let Some(_turn) = ledger.turn_at_once(attachment)? else {
+        let Some(_turn) = ledger.try_lock_attachment(attachment)? else {
             restored.complete = false;
             continue;
         };
@@ -143,7 +143,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
         }
         let done = nft::ensure(socket, &table, &translation.elements)?;
         forget_flows(record, socket);
-        let owner = plan::host_device(attachment);
+        let owner = names::host_device(attachment);
         restored.changes.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
     }
     Ok(restored)
@@ -151,7 +151,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Failure> {
 
 /// The table that these pods need, and whether it is there. Where pods of one network were made by different
 /// configurations, each ADD makes the network's chain its own: what is there is right when it is one pod's.
-fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(Table, bool), Failure> {
+fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(Table, bool), Error> {
     let all: Vec<&Chain> = pods.iter().flat_map(|(_, _, translation)| &translation.chains).collect();
     let mut chains: Vec<Chain> = Vec::new();
     for chain in &all {
@@ -171,7 +171,7 @@ fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(
 }
 
 /// Puts back what every pod of every network has there.
-fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
+fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Error> {
     let (mut chains, mut elements) = (Vec::<Chain>::new(), Vec::new());
     for record in records(state)? {
         let wanted = Translation::of(&record);
@@ -188,7 +188,7 @@ fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Failure> {
 }
 
 /// Takes away what belongs to a pod that is on no record.
-pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
+pub fn sweep(state: &Path) -> Result<(), Error> {
     let mut socket = Socket::netfilter()?;
     let table = pods::table(Vec::new());
     let mut elements = Vec::new();
@@ -199,7 +199,7 @@ pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     // Listed after the elements: whoever makes one is on record before.
-    let owners: HashSet<_> = records(state)?.iter().map(|record| plan::host_device(&record.attachment)).collect();
+    let owners: HashSet<_> = records(state)?.iter().map(|record| names::host_device(&record.attachment)).collect();
     elements.retain(|element| {
         let owner = element.owner.as_deref().unwrap_or_default();
         owner.starts_with(defaults::HOST_VETH_PREFIX) && !owners.contains(owner)
@@ -209,7 +209,7 @@ pub(crate) fn sweep(state: &Path) -> Result<(), Failure> {
 }
 
 /// What every pod of every network holds.
-fn records(state: &Path) -> Result<Vec<Record>, Failure> {
+fn records(state: &Path) -> Result<Vec<Record>, Error> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
         let Some(ledger) = Ledger::existing(state, &network)? else { continue };

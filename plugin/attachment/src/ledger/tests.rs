@@ -47,11 +47,11 @@ fn sets(subnets: &[&str]) -> Vec<Vec<Range>> {
 }
 
 /// Reserves an address of each set, in a kernel where nobody routes anything.
-fn reserve(ledger: &Ledger, name: &str, sets: &[Vec<Range>]) -> Result<Vec<IpAddr>, Failure> {
+fn reserve(ledger: &Ledger, name: &str, sets: &[Vec<Range>]) -> Result<Vec<IpAddr>, Error> {
     wish(ledger, name, &Wanted { sets, ..Wanted::default() })
 }
 
-fn wish(ledger: &Ledger, name: &str, wanted: &Wanted<'_>) -> Result<Vec<IpAddr>, Failure> {
+fn wish(ledger: &Ledger, name: &str, wanted: &Wanted<'_>) -> Result<Vec<IpAddr>, Error> {
     ledger.reserve(&attachment(name), wanted, &mut |_| Ok(false)).map(|record| record.addresses())
 }
 
@@ -131,7 +131,7 @@ fn l6_what_a_killed_process_was_writing_goes_with_the_next_release_and_a_turn_of
     assert!(!ledger.beside().exists());
     let turns = scratch.0.join("net/turns");
     fs::write(turns.join("dead"), "").unwrap();
-    let living = ledger.turn(&attachment("b")).unwrap();
+    let living = ledger.lock_attachment(&attachment("b")).unwrap();
     ledger.sweep(&[]).unwrap();
     let left = fs::read_dir(&turns).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(left.collect::<Vec<_>>(), [hash_name(&attachment("b"))]);
@@ -147,7 +147,7 @@ fn l6_a_claim_that_leads_to_no_possible_record_is_held_until_it_is_swept() {
     symlink(format!("../attachments/{}", "7".repeat(300)), ledger.claim(address)).unwrap();
     let wanted = Wanted { sets: &sets, addresses: &[address], ..Wanted::default() };
     let failure = wish(&ledger, "a", &wanted).unwrap_err();
-    assert!(failure.is_of(Code::AddressUnavailable) && failure.to_string().contains("no record"), "{failure}");
+    assert!(failure.kind() == Kind::AddressUnavailable && failure.to_string().contains("no record"), "{failure}");
     assert_eq!(text(&reserve(&ledger, "b", &sets).unwrap()), "10.0.0.3");
     ledger.sweep(&[]).unwrap();
     assert_eq!(text(&wish(&ledger, "a", &wanted).unwrap()), "10.0.0.2");
@@ -216,9 +216,9 @@ fn i2_a_reservation_that_fails_leaves_every_address_in_its_turn() {
     };
     assert_eq!(wishes("a", &[], &ports).unwrap(), "10.0.0.2 fd00::2");
     // A port that is taken, an address that is, and both.
-    assert_eq!(wishes("b", &[], &ports).unwrap_err().code(), 105);
-    assert_eq!(wishes("b", &["10.0.0.3", "fd00::2"], &[]).unwrap_err().code(), 104);
-    assert_eq!(wishes("b", &["10.0.0.3"], &ports).unwrap_err().code(), 105);
+    assert_eq!(wishes("b", &[], &ports).unwrap_err().kind(), Kind::PortTaken);
+    assert_eq!(wishes("b", &["10.0.0.3", "fd00::2"], &[]).unwrap_err().kind(), Kind::AddressUnavailable);
+    assert_eq!(wishes("b", &["10.0.0.3"], &ports).unwrap_err().kind(), Kind::PortTaken);
     assert_eq!(wishes("b", &[], &[]).unwrap(), "10.0.0.3 fd00::3");
     ledger.release(&attachment("b")).unwrap();
     assert_eq!(
@@ -250,7 +250,7 @@ fn i7_p8_an_address_that_is_wished_is_given_when_it_is_free_and_in_range() {
     ] {
         let failure = wishes("c", &[address]).unwrap_err();
         assert_eq!(failure.message(), format!("failed to allocate all requested IPs: {why}"));
-        assert_eq!(failure.code(), 104);
+        assert_eq!(failure.kind(), Kind::AddressUnavailable);
     }
     let failure = wishes("c", &["10.0.0.5", "10.0.0.6"]).unwrap_err();
     assert!(failure.message().contains("10.0.0.5 is requested too"), "{failure}");
@@ -260,7 +260,10 @@ fn i7_p8_an_address_that_is_wished_is_given_when_it_is_free_and_in_range() {
         ["10.0.0.2 fd00::3", "10.0.0.5 fd00::4", "10.0.0.6 fd00::6"]
     );
     let failure = wishes("f", &[]).unwrap_err();
-    assert_eq!((failure.code(), failure.message()), (100, "no IP addresses available in range set: 10.0.0.0/29"));
+    assert_eq!(
+        (failure.kind(), failure.message()),
+        (Kind::RangeFull, "no IP addresses available in range set: 10.0.0.0/29")
+    );
 }
 
 #[test]
@@ -324,7 +327,7 @@ fn a_host_port_is_one_pods_whatever_the_network_and_a_wildcard_is_every_address(
     let other = Ledger::open(&scratch.0, "other").unwrap();
     let claim = |ledger: &Ledger, name: &str, ports: &[Port]| {
         let given = wish(ledger, name, &Wanted { sets: &sets, ports, ..Wanted::default() });
-        given.map(|_| ()).map_err(|failure| (failure.code(), failure.message().to_owned()))
+        given.map(|_| ()).map_err(|failure| (failure.kind(), failure.message().to_owned()))
     };
     claim(&ledger, "a", &[port(None, 80), port(Some("192.168.0.1"), 81)]).unwrap();
     claim(&other, "b", &[port(Some("192.168.0.2"), 81), port(Some("::"), 81)]).unwrap();
@@ -335,12 +338,12 @@ fn a_host_port_is_one_pods_whatever_the_network_and_a_wildcard_is_every_address(
         (port(Some("192.168.0.2"), 81), "host port 81/tcp on 192.168.0.2 is taken by container b of network other"),
         (port(Some("fd00::9"), 81), "host port 81/tcp on every address is taken by container b of network other"),
     ] {
-        assert_eq!(claim(&ledger, "c", &[port(None, 9), wanted]), Err((105, message.into())));
+        assert_eq!(claim(&ledger, "c", &[port(None, 9), wanted]), Err((Kind::PortTaken, message.into())));
     }
     let twice = [port(None, 9), Port { pod_port: 81, ..port(None, 9) }];
     assert_eq!(
         claim(&ledger, "c", &twice),
-        Err((105, "host port 9/tcp on every address is taken by this very pod".into()))
+        Err((Kind::PortTaken, "host port 9/tcp on every address is taken by this very pod".into()))
     );
     assert_eq!(scratch.held(), before);
     other.release(&Attachment { network: "net".into(), ..attachment("b") }).unwrap();
@@ -360,7 +363,7 @@ fn a_pod_with_two_addresses_of_a_family_may_have_a_host_port() {
     let ports = [port(None, 80), port(Some("192.168.0.1"), 81)];
     let wanted = Wanted { sets: &sets, ports: &ports, ..Wanted::default() };
     wish(&ledger, "a", &wanted).unwrap();
-    assert_eq!(wish(&ledger, "b", &wanted).unwrap_err().code(), 105);
+    assert_eq!(wish(&ledger, "b", &wanted).unwrap_err().kind(), Kind::PortTaken);
 }
 
 #[test]
@@ -373,7 +376,7 @@ fn host_ports_of_a_record_that_was_damaged_are_free_when_it_is_released() {
     for anew in [80, 81] {
         claim("a", 80).unwrap();
         fs::write(ledger.pending(&attachment("a")), "{").unwrap();
-        assert_eq!(claim("b", 80).unwrap_err().code(), 105, "who knows what is on that record");
+        assert_eq!(claim("b", 80).unwrap_err().kind(), Kind::PortTaken, "who knows what is on that record");
         ledger.release(&attachment("a")).unwrap();
         claim("a", anew).unwrap();
         if anew != 80 {
@@ -394,7 +397,7 @@ fn d17_a_port_file_that_is_damaged_does_not_stop_a_release() {
     ledger.release(&attachment("a")).unwrap();
     assert_eq!(scratch.held(), [""; 0]);
     let failure = wish(&ledger, "a", &wanted).unwrap_err();
-    assert!(failure.code() == 103 && failure.to_string().contains("remove the file to go on"), "{failure}");
+    assert!(failure.kind() == Kind::Damaged && failure.to_string().contains("remove the file to go on"), "{failure}");
     assert_eq!(scratch.held(), [""; 0]);
 }
 
@@ -478,14 +481,14 @@ fn turns_of_one_attachment_follow_one_another_and_leave_no_file() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let _turn = ledger.turn(&attachment("a")).unwrap();
+                    let _turn = ledger.lock_attachment(&attachment("a")).unwrap();
                     assert_eq!(under_way.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                     under_way.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                 }
             });
         }
     });
-    let _other = ledger.turn(&attachment("b")).unwrap();
+    let _other = ledger.lock_attachment(&attachment("b")).unwrap();
     assert_eq!(fs::read_dir(scratch.0.join("net/turns")).unwrap().count(), 1);
 }
 

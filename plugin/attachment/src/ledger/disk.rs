@@ -10,14 +10,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::cni::{Code, Failure};
+use crate::error::{Error, Kind};
 
 /// How long a lock may be waited for. Its holders need far less than a millisecond, so this is a machine that stands
 /// still, and the runtime does well to try again later.
 const LOCKED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The content of a file; `None` when there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -26,13 +26,13 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
 }
 
 /// Whether there is a file or a directory. That it cannot be told is an error, not a no.
-pub(super) fn exists(path: &Path) -> Result<bool, Failure> {
+pub(super) fn exists(path: &Path) -> Result<bool, Error> {
     path.try_exists().map_err(|error| failed("look at", path, &error))
 }
 
 /// Writes beside and renames: a reader sees the old content or the new. Not synced: this is a tmpfs, and what a power cut
 /// takes it takes whole. Answers the file, which can be read and written.
-pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<File, Failure> {
+pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<File, Error> {
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(beside)?;
         file.write_all(content)?;
@@ -47,7 +47,7 @@ pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<File
 }
 
 /// Removes a file, which may have gone already.
-pub(super) fn remove(path: &Path) -> Result<(), Failure> {
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
         _ => Ok(()),
@@ -55,13 +55,13 @@ pub(super) fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// The names in a directory; none where there is no directory.
-pub(super) fn list(path: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn list(path: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed("list", path, &error)),
     };
-    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<String, Failure> {
+    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<String, Error> {
         let entry = entry.map_err(|error| failed("list", path, &error))?;
         Ok(entry.file_name().to_string_lossy().into_owned())
     };
@@ -69,7 +69,7 @@ pub(super) fn list(path: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Waits for the lock on a file, which is made where there is none. The kernel frees it when its holder dies.
-pub(super) fn lock(path: &Path) -> Result<Flock<File>, Failure> {
+pub(super) fn lock(path: &Path) -> Result<Flock<File>, Error> {
     match attempt(path)? {
         Ok(lock) => Ok(lock),
         Err(file) => wait(path, file, LOCKED_WITHIN),
@@ -77,11 +77,11 @@ pub(super) fn lock(path: &Path) -> Result<Flock<File>, Failure> {
 }
 
 /// The lock on a file, unless somebody has it.
-pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>, Failure> {
+pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>, Error> {
     Ok(attempt(path)?.ok())
 }
 
-fn attempt(path: &Path) -> Result<Result<Flock<File>, File>, Failure> {
+fn attempt(path: &Path) -> Result<Result<Flock<File>, File>, Error> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = file.map_err(|error| failed("open", path, &error))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -93,7 +93,7 @@ fn attempt(path: &Path) -> Result<Result<Flock<File>, File>, Failure> {
 
 /// The kernel has no time limit for this wait: another thread waits, and is given up on. It holds nothing then but its
 /// place in the queue, and ends with the process.
-fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>, Failure> {
+fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>, Error> {
     let (told, tell) = channel();
     let waiter = thread::spawn(move || {
         let locked = loop {
@@ -113,14 +113,14 @@ fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>, Fai
         }
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             let message = format!("lock {}: somebody has held it for {} s", path.display(), limit.as_secs());
-            Err(Failure::new(Code::TryAgain, message, "see who with `fuser -v` or in /proc/locks"))
+            Err(Error::new(Kind::Busy, message, "see who with `fuser -v` or in /proc/locks"))
         }
     }
 }
 
 /// A failure of the file system: what was wanted of which file.
-pub(super) fn failed(wish: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::io(format!("{wish} {}", path.display()), error)
+pub(super) fn failed(wish: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::io(format!("{wish} {}", path.display()), error)
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
         assert!(try_lock(&path).unwrap().is_none());
         let file = File::options().write(true).open(&path).unwrap();
         let failure = wait(&path, file, Duration::from_millis(20)).unwrap_err();
-        assert_eq!(failure.code(), 11, "{failure}");
+        assert_eq!(failure.kind(), Kind::Busy, "{failure}");
         drop(held);
         let file = File::options().write(true).open(&path).unwrap();
         drop(wait(&path, file, LOCKED_WITHIN).unwrap());

@@ -16,7 +16,7 @@ const FULL: u64 = 256 * 1024;
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn note(network: &Path, took: Duration) -> io::Result<()> {
+pub fn note(network: &Path, took: Duration) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(network.join(NAME))?;
     if file.metadata()?.len() >= FULL {
         file.set_len(0)?;

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, failed};
-use crate::cni::Failure;
+use crate::error::Error;
 use crate::ipam::Interval;
 
 const MAGIC: &[u8; 8] = b"podwire1";
@@ -43,7 +43,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, Failure> {
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, Error> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -75,7 +75,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn create(path: &Path, beside: &Path, intervals: &[Interval], last: u128) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path, beside: &Path, intervals: &[Interval], last: u128) -> Result<Self, Error> {
         let tail = intervals.len() as u64;
         let mut content = header(0, tail, last);
         content.extend(intervals.iter().flat_map(Interval::to_bytes));
@@ -98,7 +98,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn take_first(&mut self) -> Result<(), Failure> {
+    pub(super) fn take_first(&mut self) -> Result<(), Error> {
         let Some(front) = self.front else { return Ok(()) };
         self.changed = true;
         if front.first < front.last {
@@ -120,7 +120,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn put(&mut self, address: u128) -> Result<(), Failure> {
+    pub(super) fn put(&mut self, address: u128) -> Result<(), Error> {
         let interval = Interval { first: address, last: address };
         self.write(self.tail, interval)?;
         self.tail += 1;
@@ -141,7 +141,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn commit(mut self, beside: &Path) -> Result<(), Failure> {
+    pub(super) fn commit(mut self, beside: &Path) -> Result<(), Error> {
         if !self.changed {
             return Ok(());
         }
@@ -164,7 +164,7 @@ impl Free {
         self.file.write_all_at(&header, 0).map_err(|error| failed("write", &self.path, &error))
     }
 
-    fn interval(&self, place: u64) -> Result<Option<Interval>, Failure> {
+    fn interval(&self, place: u64) -> Result<Option<Interval>, Error> {
         if place >= self.tail {
             return Ok(None);
         }
@@ -176,7 +176,7 @@ impl Free {
         }
     }
 
-    fn write(&self, place: u64, interval: Interval) -> Result<(), Failure> {
+    fn write(&self, place: u64, interval: Interval) -> Result<(), Error> {
         let written = self.file.write_all_at(&interval.to_bytes(), HEADER as u64 + place * INTERVAL as u64);
         written.map_err(|error| failed("write", &self.path, &error))
     }

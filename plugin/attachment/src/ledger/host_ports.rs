@@ -9,7 +9,7 @@ use podwire_conf::Port;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, failed};
-use crate::cni::{Code, Failure};
+use crate::error::{Error, Kind};
 
 /// The directory beside those of the networks. No network is called so: names begin with a letter or a digit.
 const DIRECTORY: &str = ".ports";
@@ -45,7 +45,7 @@ impl<'a> Ports<'a> {
     ///
     /// # Errors
     /// When somebody has one of them already, by name; then none is held.
-    pub(super) fn claim(&self, holder: &Holder, ports: &[Port], pod: &[IpAddr]) -> Result<(), Failure> {
+    pub(super) fn claim(&self, holder: &Holder, ports: &[Port], pod: &[IpAddr]) -> Result<(), Error> {
         if ports.is_empty() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl<'a> Ports<'a> {
     ///
     /// # Errors
     /// When a file cannot be written or removed.
-    pub(super) fn release(&self, holder: &Holder, ports: &[Port]) -> Result<(), Failure> {
+    pub(super) fn release(&self, holder: &Holder, ports: &[Port]) -> Result<(), Error> {
         if ports.is_empty() || !disk::exists(&self.directory())? {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl<'a> Ports<'a> {
     ///
     /// # Errors
     /// When a file cannot be read, written or removed.
-    pub(super) fn sweep(&self, network: &str, keeps: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    pub(super) fn sweep(&self, network: &str, keeps: impl Fn(&str) -> bool) -> Result<(), Error> {
         if !disk::exists(&self.directory())? {
             return Ok(());
         }
@@ -109,14 +109,14 @@ impl<'a> Ports<'a> {
         })
     }
 
-    fn give_up(&self, holder: &Holder, ports: &[Port]) -> Result<(), Failure> {
+    fn give_up(&self, holder: &Holder, ports: &[Port]) -> Result<(), Error> {
         ports.iter().try_for_each(|port| self.reduce(&self.file(port), |other| other != holder))
     }
 
     /// Leaves those holders in a file that stay.
-    fn reduce(&self, path: &Path, stays: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
+    fn reduce(&self, path: &Path, stays: impl Fn(&Holder) -> bool) -> Result<(), Error> {
         let mut claims = match read(path) {
-            Err(failure) if failure.is_of(Code::Ledger) => {
+            Err(failure) if failure.kind() == Kind::Damaged => {
                 // Whoever wants the port will be told. Who had it is free to go.
                 eprintln!("podwire: {failure}");
                 return Ok(());
@@ -132,13 +132,13 @@ impl<'a> Ports<'a> {
         }
     }
 
-    fn store(&self, path: &Path, claims: &[Claim]) -> Result<(), Failure> {
+    fn store(&self, path: &Path, claims: &[Claim]) -> Result<(), Error> {
         disk::replace(path, &self.writing(), &super::json(&claims)?).map(drop)
     }
 
     /// Whether the holder of a claim has a record still, of this boot, and the port is on it. One that cannot be read may
     /// have it.
-    fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool, Failure> {
+    fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool, Error> {
         let network = self.state.join(&claim.holder.network);
         if disk::read(&network.join("boot"))? != Some(super::boot()?) {
             return Ok(false);
@@ -154,12 +154,12 @@ impl<'a> Ports<'a> {
         Ok(false)
     }
 
-    fn taken(&self, port: &Port, claim: &Claim, asking: &Holder) -> Failure {
+    fn taken(&self, port: &Port, claim: &Claim, asking: &Holder) -> Error {
         let Port { protocol, host_port, .. } = port;
         let address = if claim.address.is_unspecified() { "every address" } else { &claim.address.to_string() };
         let who = if claim.holder == *asking { "this very pod".to_owned() } else { self.describe(&claim.holder) };
         let message = format!("host port {host_port}/{protocol} on {address} is taken by {who}");
-        Failure::new(Code::PortTaken, message, format!("see {}", self.file(port).display()))
+        Error::new(Kind::PortTaken, message, format!("see {}", self.file(port).display()))
     }
 
     fn describe(&self, holder: &Holder) -> String {
@@ -187,10 +187,10 @@ impl<'a> Ports<'a> {
 }
 
 /// The claims in a file; none where there is no file.
-fn read(path: &Path) -> Result<Vec<Claim>, Failure> {
+fn read(path: &Path) -> Result<Vec<Claim>, Error> {
     let Some(bytes) = disk::read(path)? else { return Ok(Vec::new()) };
     serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "remove the file to go on")
+        Error::new(Kind::Damaged, format!("read {}: {error}", path.display()), "remove the file to go on")
     })
 }
 

@@ -9,18 +9,19 @@ use nix::fcntl::Flock;
 
 use super::disk::{self, failed};
 use super::{Ledger, hash_name};
-use crate::cni::{Attachment, Failure};
+use crate::error::Error;
+use crate::names::Attachment;
 
 /// One ADD or DEL of an attachment. It takes its file away when it is dropped.
-pub struct Turn {
+pub struct AttachmentLock {
     path: PathBuf,
     _held: Flock<File>,
 }
 
-impl Turn {
+impl AttachmentLock {
     /// The turn, when the file that was locked is still the one of that name: whoever had the turn before has taken it
     /// away, and then it is locked by nobody else and of no use.
-    pub(super) fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>, Failure> {
+    pub(super) fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>, Error> {
         match held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(path)?.ino())) {
             Ok(true) => Ok(Some(Self { path: path.to_owned(), _held: held })),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("look at", path, &error)),
@@ -29,7 +30,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for AttachmentLock {
     fn drop(&mut self) {
         // Still locked: whoever waits for this file will find that it has gone. Left behind, it is in nobody's way.
         let _ = fs::remove_file(&self.path);
@@ -41,17 +42,17 @@ impl Ledger {
     ///
     /// # Errors
     /// When the file of the turn cannot be made or locked.
-    pub fn turn(&self, attachment: &Attachment) -> Result<Turn, Failure> {
+    pub fn lock_attachment(&self, attachment: &Attachment) -> Result<AttachmentLock, Error> {
         self.turn_of(&hash_name(attachment))
     }
 
-    /// As [`Ledger::turn`], for whoever takes away: `None` where no file can be made, as on a full disk. Then no other call
+    /// As [`Ledger::lock_attachment`], for whoever takes away: `None` where no file can be made, as on a full disk. Then no other call
     /// for this attachment is under way, and none that could make something can begin.
     ///
     /// # Errors
     /// When another call does not come to its end.
-    pub fn turn_to_release(&self, attachment: &Attachment) -> Result<Option<Turn>, Failure> {
-        match self.turn(attachment) {
+    pub fn lock_to_release(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>, Error> {
+        match self.lock_attachment(attachment) {
             Err(_) if !self.turns(&hash_name(attachment)).exists() => Ok(None),
             turn => turn.map(Some),
         }
@@ -61,26 +62,26 @@ impl Ledger {
     /// dropped.
     ///
     /// # Errors
-    /// As [`Ledger::turn`].
-    pub fn turn_to_reclaim(&self) -> Result<Turn, Failure> {
+    /// As [`Ledger::lock_attachment`].
+    pub fn lock_to_reclaim(&self) -> Result<AttachmentLock, Error> {
         self.turn_of("reclaim")
     }
 
-    fn turn_of(&self, name: &str) -> Result<Turn, Failure> {
+    fn turn_of(&self, name: &str) -> Result<AttachmentLock, Error> {
         let path = self.turns(name);
         loop {
-            if let Some(turn) = Turn::of(&path, disk::lock(&path)?)? {
+            if let Some(turn) = AttachmentLock::of(&path, disk::lock(&path)?)? {
                 return Ok(turn);
             }
         }
     }
 
-    /// As [`Ledger::turn`], unless another is under way.
+    /// As [`Ledger::lock_attachment`], unless another is under way.
     ///
     /// # Errors
-    /// As [`Ledger::turn`].
-    pub fn turn_at_once(&self, attachment: &Attachment) -> Result<Option<Turn>, Failure> {
+    /// As [`Ledger::lock_attachment`].
+    pub fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>, Error> {
         let path = self.turns(&hash_name(attachment));
-        disk::try_lock(&path)?.map_or(Ok(None), |held| Turn::of(&path, held))
+        disk::try_lock(&path)?.map_or(Ok(None), |held| AttachmentLock::of(&path, held))
     }
 }

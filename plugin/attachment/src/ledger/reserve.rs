@@ -8,12 +8,13 @@ use podwire_conf::{Bandwidth, Port, Range};
 use podwire_kernel::Mac;
 
 use super::disk::{self, failed};
-use super::free::Free;
-use super::ports::Ports;
 use super::record::{Held, Record};
 use super::{Ledger, hash_name, json};
-use crate::cni::{Attachment, Code, Failure};
+use crate::error::{Error, Kind};
 use crate::ipam;
+use crate::ledger::free_list::Free;
+use crate::ledger::host_ports::Ports;
+use crate::names::Attachment;
 
 /// What an attachment is to hold.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +38,7 @@ pub struct Wanted<'a> {
 }
 
 /// Whether somebody routes an address already: then it is not given, whatever the ledger says.
-pub type Routed<'a> = &'a mut dyn FnMut(IpAddr) -> Result<bool, Failure>;
+pub type Routed<'a> = &'a mut dyn FnMut(IpAddr) -> Result<bool, Error>;
 
 impl Ledger {
     /// Reserves what an attachment that has no record is to hold.
@@ -45,11 +46,11 @@ impl Ledger {
     /// # Errors
     /// When it has one, when a set has no free address or a wished one cannot be had, when a host port is taken, when a
     /// file cannot be written; then nothing is held.
-    pub fn reserve(&self, attachment: &Attachment, wanted: &Wanted<'_>, routed: Routed<'_>) -> Result<Record, Failure> {
+    pub fn reserve(&self, attachment: &Attachment, wanted: &Wanted<'_>, routed: Routed<'_>) -> Result<Record, Error> {
         let _lock = self.lock()?;
         if let Some((record, _)) = self.find(attachment)? {
             let details = format!("it holds {:?}: DEL comes before another ADD", record.addresses());
-            return Err(Failure::new(Code::AlreadyAttached, self.sentence(attachment, "is attached already"), details));
+            return Err(Error::new(Kind::AlreadyAttached, self.sentence(attachment, "is attached already"), details));
         }
         let mut record = Record {
             attachment: attachment.clone(),
@@ -78,7 +79,7 @@ impl Ledger {
                 }
             }
         }
-        let write = || -> Result<(), Failure> {
+        let write = || -> Result<(), Error> {
             disk::replace(&self.pending(attachment), &self.beside(), &json(&record)?)?;
             let holder = format!("../attachments/{}", hash_name(attachment));
             for held in record.addresses.iter().filter(|held| held.set.is_some()) {
@@ -99,12 +100,12 @@ impl Ledger {
     }
 
     /// Which set each wished address is of.
-    fn wishes(&self, wanted: &Wanted<'_>) -> Result<Vec<Option<IpAddr>>, Failure> {
+    fn wishes(&self, wanted: &Wanted<'_>) -> Result<Vec<Option<IpAddr>>, Error> {
         let mut wishes = vec![None; wanted.sets.len()];
         for address in wanted.addresses {
             let refuse = |why: String| {
                 let message = format!("failed to allocate all requested IPs: {address}: {why}");
-                Err(Failure::new(Code::AddressUnavailable, message, ""))
+                Err(Error::new(Kind::AddressUnavailable, message, ""))
             };
             let of = |set: &Vec<Range>| ipam::range_of(set, *address).map(|range| range.reserved() == *address);
             match wanted.sets.iter().map(of).enumerate().find_map(|(place, of)| Some((place, of?))) {
@@ -128,10 +129,10 @@ impl Ledger {
         Ok(wishes)
     }
 
-    fn take_wished(&self, set: &[Range], address: IpAddr, routed: Routed<'_>) -> Result<Free, Failure> {
+    fn take_wished(&self, set: &[Range], address: IpAddr, routed: Routed<'_>) -> Result<Free, Error> {
         let refuse = |why: String| {
             let message = format!("failed to allocate all requested IPs: {address}: {why}");
-            Err(Failure::new(Code::AddressUnavailable, message, ""))
+            Err(Error::new(Kind::AddressUnavailable, message, ""))
         };
         if let Some(holder) = self.holder_of(address)? {
             return refuse(format!("it is held by {holder}"));
@@ -144,7 +145,7 @@ impl Ledger {
         Ok(queue)
     }
 
-    fn take_next(&self, set: &[Range], routed: Routed<'_>) -> Result<(IpAddr, Free), Failure> {
+    fn take_next(&self, set: &[Range], routed: Routed<'_>) -> Result<(IpAddr, Free), Error> {
         let mut queue = self.queue(set, false)?;
         let mut anew = false;
         let mut passed = Vec::new();
@@ -172,7 +173,7 @@ impl Ledger {
                         format!(", {} of them by strangers", passed.len())
                     };
                     let details = format!("all {size} are held{strangers}; see {}", self.directory.display());
-                    return Err(Failure::new(Code::Exhausted, message, details));
+                    return Err(Error::new(Kind::RangeFull, message, details));
                 }
             };
             let address = ipam::address(set, first);
@@ -192,7 +193,7 @@ impl Ledger {
     }
 
     /// The free addresses of a set; made anew when there is no such queue yet, or when that is wanted.
-    fn queue(&self, set: &[Range], anew: bool) -> Result<Free, Failure> {
+    fn queue(&self, set: &[Range], anew: bool) -> Result<Free, Error> {
         let path = self.free(&ipam::fingerprint(set));
         let found = Free::open(&path)?;
         let last = found.as_ref().map_or(0, Free::last);

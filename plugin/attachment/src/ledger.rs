@@ -14,13 +14,13 @@
 //! A record is written before its claims and removed after them, so whatever a killed process left behind is found by its
 //! record. Records are written beside their place and renamed; a claim is made by one system call.
 
+mod attachment_lock;
 mod claims;
 mod disk;
-mod free;
-mod ports;
+mod free_list;
+mod host_ports;
 mod record;
 mod reserve;
-mod turn;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -32,13 +32,14 @@ use nix::fcntl::Flock;
 use podwire_conf::hash;
 use serde::Serialize;
 
+pub use attachment_lock::AttachmentLock;
 pub use record::{Beside, Held, Record};
 pub use reserve::{Routed, Wanted};
-pub use turn::Turn;
 
-use crate::cni::{Attachment, Code, Failure};
-use disk::failed;
-use ports::{Holder, Ports};
+use self::disk::failed;
+use self::host_ports::{Holder, Ports};
+use crate::error::{Error, Kind};
+use crate::names::Attachment;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -61,7 +62,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The file that could not be made or read.
-    pub fn open(state: &Path, network: &str) -> Result<Self, Failure> {
+    pub fn open(state: &Path, network: &str) -> Result<Self, Error> {
         let ledger = Self { state: state.into(), directory: state.join(network), network: network.into() };
         if ledger.is_of_this_boot()? {
             return Ok(ledger);
@@ -79,7 +80,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::open`].
-    pub fn existing(state: &Path, network: &str) -> Result<Option<Self>, Failure> {
+    pub fn existing(state: &Path, network: &str) -> Result<Option<Self>, Error> {
         let boot = state.join(network).join("boot");
         if disk::exists(&boot)? { Self::open(state, network).map(Some) } else { Ok(None) }
     }
@@ -88,7 +89,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the state directory cannot be listed.
-    pub fn networks(state: &Path) -> Result<Vec<String>, Failure> {
+    pub fn networks(state: &Path) -> Result<Vec<String>, Error> {
         let mut names = disk::list(state)?;
         names.retain(|name| state.join(name).join("boot").exists());
         Ok(names)
@@ -98,7 +99,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the file that says so cannot be read.
-    pub fn of_this_boot(state: &Path, network: &str) -> Result<Option<Self>, Failure> {
+    pub fn of_this_boot(state: &Path, network: &str) -> Result<Option<Self>, Error> {
         let ledger = Self { state: state.into(), directory: state.join(network), network: network.into() };
         Ok(ledger.is_of_this_boot()?.then_some(ledger))
     }
@@ -107,7 +108,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the state directory, or the file that says so, cannot be read.
-    pub fn all_of_this_boot(state: &Path) -> Result<Vec<Self>, Failure> {
+    pub fn all_of_this_boot(state: &Path) -> Result<Vec<Self>, Error> {
         let mut ledgers = Vec::new();
         for network in Self::networks(state)? {
             ledgers.extend(Self::of_this_boot(state, &network)?);
@@ -119,7 +120,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The directory that does not allow it.
-    pub fn could_be_written(state: &Path, network: &str) -> Result<(), Failure> {
+    pub fn could_be_written(state: &Path, network: &str) -> Result<(), Error> {
         let wanted = state.join(network);
         let there = wanted.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
         nix::unistd::access(there, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
@@ -130,19 +131,23 @@ impl Ledger {
     ///
     /// # Errors
     /// When there is one that cannot be read, or that belongs to another attachment of the same hash.
-    pub fn find(&self, attachment: &Attachment) -> Result<Option<(Record, bool)>, Failure> {
+    pub fn find(&self, attachment: &Attachment) -> Result<Option<(Record, bool)>, Error> {
         let name = hash_name(attachment);
         for (place, attached) in [("attachments", true), ("pending", false)] {
             let path = self.directory.join(place).join(&name);
             let Some(bytes) = disk::read(&path)? else { continue };
             let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::new(Code::Ledger, format!("read {}: {error}", path.display()), "DEL removes it, by its claims")
+                Error::new(Kind::Damaged, format!("read {}: {error}", path.display()), "DEL removes it, by its claims")
             })?;
             if record.attachment == *attachment {
                 return Ok(Some((record, attached)));
             }
             let details = format!("it is the record of {:?}", record.attachment);
-            return Err(Failure::new(Code::Ledger, format!("{} is not of {attachment:?}", path.display()), details));
+            return Err(Error::new(
+                Kind::ForeignRecord,
+                format!("{} is not of {attachment:?}", path.display()),
+                details,
+            ));
         }
         Ok(None)
     }
@@ -151,7 +156,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When a directory or a file cannot be read.
-    pub fn records(&self) -> Result<(Vec<Record>, Vec<String>), Failure> {
+    pub fn records(&self) -> Result<(Vec<Record>, Vec<String>), Error> {
         self.records_in(&PLACES)
     }
 
@@ -159,7 +164,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::records`].
-    pub fn unfinished(&self) -> Result<Vec<Record>, Failure> {
+    pub fn unfinished(&self) -> Result<Vec<Record>, Error> {
         Ok(self.records_in(&["pending"])?.0)
     }
 
@@ -167,7 +172,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::records`].
-    pub fn attachments(&self) -> Result<Vec<Record>, Failure> {
+    pub fn attachments(&self) -> Result<Vec<Record>, Error> {
         Ok(self.records_in(&["attachments"])?.0)
     }
 
@@ -176,7 +181,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When a claim cannot be read.
-    pub fn with_own_addresses(&self, mut record: Record) -> Result<Record, Failure> {
+    pub fn with_own_addresses(&self, mut record: Record) -> Result<Record, Error> {
         let mut addresses = Vec::new();
         for held in record.addresses {
             if held.set.is_none() || self.holds(&record.attachment, held.address)? {
@@ -187,7 +192,7 @@ impl Ledger {
         Ok(record)
     }
 
-    fn records_in(&self, places: &[&str]) -> Result<(Vec<Record>, Vec<String>), Failure> {
+    fn records_in(&self, places: &[&str]) -> Result<(Vec<Record>, Vec<String>), Error> {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for place in places {
             let directory = self.directory.join(place);
@@ -206,7 +211,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note(&self, record: &Record) -> Result<(), Failure> {
+    pub fn note(&self, record: &Record) -> Result<(), Error> {
         let _lock = self.lock()?;
         disk::replace(&self.pending(&record.attachment), &self.beside(), &json(record)?).map(drop)
     }
@@ -215,12 +220,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When its reservation is not there any more, or the record cannot be moved.
-    pub fn attached(&self, attachment: &Attachment) -> Result<(), Failure> {
+    pub fn attached(&self, attachment: &Attachment) -> Result<(), Error> {
         let (from, to) = (self.pending(attachment), self.record(attachment));
         fs::rename(&from, &to).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 let message = self.sentence(attachment, "has lost its reservation while it was attached");
-                Failure::new(Code::Ledger, message, "")
+                Error::new(Kind::ReservationLost, message, "")
             }
             _ => failed("write", &to, &error),
         })
@@ -230,22 +235,22 @@ impl Ledger {
     ///
     /// # Errors
     /// When a file cannot be removed; the record is then still there.
-    pub fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
+    pub fn release(&self, attachment: &Attachment) -> Result<(), Error> {
         let _lock = self.lock()?;
         // Of somebody who was killed while writing. Nobody writes now: the lock is here.
         disk::remove(&self.beside())?;
         let record = match self.find(attachment) {
             Ok(None) => return Ok(()),
             Ok(Some((record, _))) => record,
-            Err(failure) if !failure.is_of(Code::Ledger) => return Err(failure),
-            // Another attachment's, of the same hash: this one holds nothing, and what that one holds is its own.
-            Err(_) if self.is_anothers(attachment)? => return Ok(()),
-            // Damaged. What it holds is known by the claims, which lead to it.
-            Err(_) => {
+            // This attachment holds nothing, and what the other one holds is its own.
+            Err(error) if error.kind() == Kind::ForeignRecord => return Ok(()),
+            // The claims lead to the record, and so they say what it holds.
+            Err(error) if error.kind() == Kind::Damaged => {
                 let name = hash_name(attachment);
                 Ports::of(&self.state).sweep(&self.network, |holder| holder != name)?;
                 self.by_claims(attachment)?
             }
+            Err(error) => return Err(error),
         };
         self.erase(&record)
     }
@@ -255,7 +260,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When a file cannot be read or removed.
-    pub fn sweep(&self, valid: &[Attachment]) -> Result<(), Failure> {
+    pub fn sweep(&self, valid: &[Attachment]) -> Result<(), Error> {
         let _lock = self.lock()?;
         let valid: HashSet<_> = valid.iter().map(hash_name).collect();
         for name in self.records()?.1.iter().filter(|name| !valid.contains(*name)) {
@@ -278,25 +283,14 @@ impl Ledger {
         for name in disk::list(&turns)? {
             let path = turns.join(name);
             if let Some(held) = disk::try_lock(&path)? {
-                drop(Turn::of(&path, held)?);
+                drop(AttachmentLock::of(&path, held)?);
             }
         }
         disk::remove(&self.beside())
     }
 
-    fn is_anothers(&self, attachment: &Attachment) -> Result<bool, Failure> {
-        for path in [self.record(attachment), self.pending(attachment)] {
-            if let Some(bytes) = disk::read(&path)? {
-                return Ok(
-                    serde_json::from_slice::<Record>(&bytes).is_ok_and(|record| record.attachment != *attachment)
-                );
-            }
-        }
-        Ok(false)
-    }
-
     /// Removes a record and the claims that are its own, the record last. What it held goes behind all that is free.
-    fn erase(&self, record: &Record) -> Result<(), Failure> {
+    fn erase(&self, record: &Record) -> Result<(), Error> {
         let name = hash_name(&record.attachment);
         for held in &record.addresses {
             let claimed = self.claimant(held.address)?.is_some_and(|holder| holder == name);
@@ -314,16 +308,16 @@ impl Ledger {
     }
 
     /// Waits for the lock of the network.
-    fn lock(&self) -> Result<Flock<File>, Failure> {
+    fn lock(&self) -> Result<Flock<File>, Error> {
         disk::lock(&self.directory.join("lock"))
     }
 
-    fn is_of_this_boot(&self) -> Result<bool, Failure> {
+    fn is_of_this_boot(&self) -> Result<bool, Error> {
         let Some(then) = disk::read(&self.directory.join("boot"))? else { return Ok(false) };
         Ok(boot()? == then)
     }
 
-    fn forget_earlier_boot(&self) -> Result<(), Failure> {
+    fn forget_earlier_boot(&self) -> Result<(), Error> {
         if self.is_of_this_boot()? {
             return Ok(());
         }
@@ -374,7 +368,7 @@ impl Ledger {
 }
 
 /// Which boot this is. Not to know it is no reason to take everything for an earlier one's.
-fn boot() -> Result<Vec<u8>, Failure> {
+fn boot() -> Result<Vec<u8>, Error> {
     fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))
 }
 
@@ -388,8 +382,8 @@ fn is_record_name(name: &str) -> bool {
     name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec(value).map_err(|error| Failure::new(Code::Ledger, format!("write the ledger: {error}"), ""))
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::new(Kind::Encoding, format!("write the ledger: {error}"), ""))
 }
 
 #[cfg(test)]

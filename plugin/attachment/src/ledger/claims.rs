@@ -7,22 +7,23 @@ use std::net::IpAddr;
 use podwire_conf::Bandwidth;
 
 use super::disk::{self, failed};
-use super::free::Free;
 use super::record::{Held, Record};
 use super::{Ledger, PLACES, hash_name, is_record_name};
-use crate::cni::{Attachment, Failure};
+use crate::error::Error;
 use crate::ipam;
+use crate::ledger::free_list::Free;
+use crate::names::Attachment;
 
 impl Ledger {
     /// Whether an address of a family is held.
     ///
     /// # Errors
     /// When the claims cannot be listed.
-    pub fn has_claims(&self, ipv4: bool) -> Result<bool, Failure> {
+    pub fn has_claims(&self, ipv4: bool) -> Result<bool, Error> {
         Ok(self.claimed()?.iter().any(|address| address.is_ipv4() == ipv4))
     }
 
-    pub(super) fn by_claims(&self, attachment: &Attachment) -> Result<Record, Failure> {
+    pub(super) fn by_claims(&self, attachment: &Attachment) -> Result<Record, Error> {
         let held = |address| Held { address, set: Some(String::new()) };
         let addresses = self.claims_of(&hash_name(attachment))?.into_iter().map(held).collect();
         let attachment = attachment.clone();
@@ -42,12 +43,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When the claims cannot be listed.
-    pub fn claimed(&self) -> Result<Vec<IpAddr>, Failure> {
+    pub fn claimed(&self) -> Result<Vec<IpAddr>, Error> {
         let names = disk::list(&self.directory.join("claims"))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    pub(super) fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+    pub(super) fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
         let mut addresses = Vec::new();
         for address in self.claimed()? {
             if self.claimant(address)?.is_some_and(|holder| holder == name) {
@@ -58,7 +59,7 @@ impl Ledger {
     }
 
     /// The name of the record that a claim leads to; `None` when there is no claim, or one that leads nowhere.
-    pub(super) fn claimant(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+    pub(super) fn claimant(&self, address: IpAddr) -> Result<Option<String>, Error> {
         let claim = self.claim(address);
         match fs::read_link(&claim) {
             Ok(target) => {
@@ -72,7 +73,7 @@ impl Ledger {
     }
 
     /// Who holds an address, for humans.
-    pub(super) fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+    pub(super) fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Error> {
         let Some(name) = self.claimant(address)? else {
             let damaged = self.claim(address).symlink_metadata().is_ok();
             return Ok(damaged.then(|| "a claim that leads to no record: GC removes it".into()));
@@ -90,11 +91,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When the claim cannot be read.
-    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool, Failure> {
+    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool, Error> {
         Ok(self.claimant(address)?.is_some_and(|holder| holder == hash_name(attachment)))
     }
 
-    pub(super) fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Failure> {
+    pub(super) fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Error> {
         // Without a name, or damaged: a name that leads to another directory is none.
         if set.is_empty() || !set.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());

@@ -11,11 +11,17 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, family};
 
 use crate::ledger::Record;
-use crate::plan;
+use crate::names;
+
+/// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
+/// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
+pub fn distrust(device: &str) -> [Sysctl; 2] {
+    [("accept_ra", "0"), ("accept_redirects", "0")].map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
+}
 
 /// The host's side of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outer {
+pub struct HostSide {
     /// The name of the veth's end on the host.
     pub name: String,
     /// Its link-layer address.
@@ -28,12 +34,12 @@ pub struct Outer {
     pub has_ports: bool,
 }
 
-impl Outer {
+impl HostSide {
     /// That of a record.
     pub fn of(record: &Record) -> Self {
         Self {
-            name: plan::host_device(&record.attachment),
-            mac: plan::host_mac(&record.attachment),
+            name: names::host_device(&record.attachment),
+            mac: names::host_mac(&record.attachment),
             pod_mac: record.mac,
             addresses: record.addresses(),
             has_ports: !record.ports.is_empty(),
@@ -70,7 +76,7 @@ impl Outer {
     /// Settings of the kernel without which the host's end would believe router advertisements and redirects, whatever
     /// addresses the pod has (CVE-2020-10749). They are written where the kernel has them.
     pub fn distrust(&self) -> Vec<Sysctl> {
-        plan::distrust(&self.name).into()
+        distrust(&self.name).into()
     }
 
     /// The setting without which the pod's IPv6 address cannot be reached on a host that has IPv6 switched off, where the

@@ -8,9 +8,9 @@ use podwire_conf::defaults;
 use podwire_kernel::Socket;
 use podwire_kernel::link::{self, removal};
 
-use crate::cni::Failure;
+use crate::error::Error;
 use crate::ledger::{Ledger, Record};
-use crate::{del, plan};
+use crate::{detach, names};
 
 /// An attachment that is on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// When the ledgers or the devices cannot be listed.
-pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Failure> {
+pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Error> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
         let Some(ledger) = Ledger::of_this_boot(state, &network)? else { continue };
@@ -39,7 +39,7 @@ pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Fai
     let mut attached = Vec::new();
     for record in records {
         // One by one: a list of all devices is not to be had while devices come and go.
-        let has_device = link::by_name(host, &plan::host_device(&record.attachment))?.is_some();
+        let has_device = link::by_name(host, &names::host_device(&record.attachment))?.is_some();
         attached.push(Attached { record, has_device });
     }
     Ok(attached)
@@ -50,16 +50,16 @@ pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Fai
 ///
 /// # Errors
 /// What could not be taken away; the record is then still there.
-pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<bool, Failure> {
+pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<bool, Error> {
     let attachment = &judged.record.attachment;
     let Some(ledger) = Ledger::of_this_boot(state, &attachment.network)? else { return Ok(false) };
-    let Some(_turn) = ledger.turn_at_once(attachment)? else { return Ok(false) };
+    let Some(_turn) = ledger.try_lock_attachment(attachment)? else { return Ok(false) };
     let found = ledger.find(attachment)?.map(|(record, _)| record);
-    let has_device = link::by_name(host, &plan::host_device(attachment))?.is_some();
+    let has_device = link::by_name(host, &names::host_device(attachment))?.is_some();
     if found.as_ref() != Some(&judged.record) || has_device != judged.has_device {
         return Ok(false);
     }
-    del::detach(attachment, Some(&ledger), Some(&judged.record), None, removal::acknowledged)?;
+    detach::detach(attachment, Some(&ledger), Some(&judged.record), None, removal::acknowledged)?;
     Ok(true)
 }
 
@@ -67,16 +67,17 @@ pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<boo
 ///
 /// # Errors
 /// When the devices cannot be listed.
-pub fn devices_without_record(attached: &[Attached], host: &mut Socket) -> Result<Vec<String>, Failure> {
+pub fn devices_without_record(attached: &[Attached], host: &mut Socket) -> Result<Vec<String>, Error> {
     let of_record = |name: &String| {
-        let names = |known: &Attached| [plan::host_device, plan::shaper_device].map(|of| of(&known.record.attachment));
+        let names =
+            |known: &Attached| [names::host_device, names::shaper_device].map(|of| of(&known.record.attachment));
         attached.iter().any(|known| names(known).contains(name))
     };
     let kinds = [(defaults::HOST_VETH_PREFIX, "veth"), (defaults::SHAPER_PREFIX, "ifb")];
     let ours = |link: &link::Link| {
         kinds.iter().any(|(prefix, kind)| {
             let letters = link.name.strip_prefix(prefix).unwrap_or_default();
-            link.kind.as_deref() == Some(*kind) && plan::is_device_hash(letters)
+            link.kind.as_deref() == Some(*kind) && names::is_device_hash(letters)
         })
     };
     let found = link::list(host)?.into_iter().filter(ours).map(|link| link.name);
