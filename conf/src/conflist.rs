@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::{Network, defaults};
+use crate::defaults;
+use crate::network::Network;
 
 /// What the plugin takes of a runtime's wishes for one pod (CNI conventions, "Dynamic Plugin specific fields").
 pub const CAPABILITIES: [&str; 5] = ["bandwidth", "ipRanges", "ips", "mac", "portMappings"];

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Invalid;
+use crate::invalid::Invalid;
 use crate::json::Field;
 
 /// What a result says about names (CNI specification, section 5, "dns").

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::Invalid;
+use crate::invalid::Invalid;
 
 /// A value with its place in the document.
 #[derive(Debug, Clone)]

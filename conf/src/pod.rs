@@ -7,9 +7,8 @@ use podwire_kernel::Mac;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Invalid;
+use crate::invalid::{Invalid, invalid};
 use crate::json::Field;
-use crate::network::invalid;
 use crate::rules::host_ports::Protocol;
 
 /// The requested for one pod.
