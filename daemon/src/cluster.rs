@@ -1,5 +1,5 @@
-//! The cluster as values: who is a member, what is set, which of it this node accepts (`view`), and what two views differ in
-//! (`delta`).
+//! The cluster as values: who is a member, what is set, what of it this node accepts (`view`), what two memberships differ in
+//! (`update`), and two views (`delta`).
 //!
 //! What may not live here: a socket of the kernel's, a file, a clock, a log, the API; all of it is pure. `sources` reads a
 //! membership, and what follows from it for the kernel is in `datapath`.
@@ -7,4 +7,5 @@
 pub mod delta;
 pub mod membership;
 pub mod settings;
+pub mod update;
 pub mod view;

@@ -32,10 +32,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Args, Command};
-use cluster::membership::Membership;
 use cluster::settings::Settings;
 use node::{garbage, instance_lock, plugin_binary, uninstall};
 use report::Report;
+use sources::channel::Subscriber;
 use sources::kubernetes::nodes;
 use sources::{checkpoint, file, settings_file};
 
@@ -121,24 +121,23 @@ async fn serve(run: args::Run) -> io::Result<()> {
     Ok(())
 }
 
-/// Who is in the cluster, followed from now on: a first membership is there when this returns.
+/// Who is in the cluster, from now on: a first membership is there when this returns.
 async fn membership(
     run: &args::Run,
     settings: &Settings,
     report: &tokio::sync::watch::Sender<Report>,
-) -> io::Result<tokio::sync::watch::Receiver<Membership>> {
+) -> io::Result<Subscriber> {
     let nodes = run.nodes.as_ref().map_or("Kubernetes".into(), |file| file.display().to_string());
     info!(node = run.node_name, nodes, "podwired {} starts", env!("CARGO_PKG_VERSION"));
-    let mut membership = match &run.nodes {
+    let membership = match &run.nodes {
         Some(path) => file::start(path.clone(), report.clone()).await?,
         None => {
             let membership = nodes::start(run, settings, report.clone()).await?;
-            tokio::spawn(checkpoint::keep(run.state_directory.clone(), run.node_name.clone(), membership.clone()));
+            tokio::spawn(checkpoint::write(run.state_directory.clone(), run.node_name.clone(), membership.newest()));
             membership
         }
     };
-    // Without a node there is none to believe yet.
-    let first = membership.wait_for(|membership| run.nodes.is_some() || !membership.nodes.is_empty()).await;
-    first.map(drop).map_err(io::Error::other)?;
+    // Without a node there is nothing to go by yet.
+    membership.wait_for(|membership| run.nodes.is_some() || !membership.nodes.is_empty()).await?;
     Ok(membership)
 }

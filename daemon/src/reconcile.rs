@@ -24,8 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Run;
-use crate::cluster::delta::{self, Change};
-use crate::cluster::membership::Membership;
+use crate::cluster::delta::Delta;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::node::file_watch::Kept;
@@ -34,6 +33,7 @@ use crate::reconcile::full::Reconciler;
 use crate::reconcile::problem_log::Told;
 use crate::report::Report;
 use crate::report::outcome::Outcome;
+use crate::sources::channel::Subscriber;
 
 /// A full sync is stopped for a change of the membership only while the last one that was not is younger than this.
 const FULL_WITHIN: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ const FULL_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(
     run: &Run,
     settings: Settings,
-    mut membership: watch::Receiver<Membership>,
+    mut membership: Subscriber,
     report: &watch::Sender<Report>,
 ) -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -54,14 +54,8 @@ pub(crate) async fn run(
     let mut told = Told::default();
     let mut backoff = Backoff::default();
     let mut last = Instant::now();
-    // What the view was made of.
-    let mut known = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
     loop {
-        let mut view = {
-            let membership = membership.borrow_and_update();
-            delta::follow(&mut known, &membership);
-            View::new(&membership, &run.node_name).map(Arc::new)
-        };
+        let mut view = View::new(&membership.take().0, &run.node_name).map(Arc::new);
         told.refusals(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
@@ -89,19 +83,17 @@ pub(crate) async fn run(
             tokio::select! {
                 biased;
                 changed = membership.changed() => {
-                    changed.map_err(io::Error::other)?;
+                    changed?;
                     let Ok(before) = &view else { break };
                     let start = Instant::now();
-                    let new = membership.borrow_and_update();
-                    let change = Change::between(before, &known, &new, &run.node_name);
-                    let Some(change) = change.filter(|_| reconciler.can_change()) else { break };
+                    let delta = Delta::new(before, &membership.take().1, &run.node_name);
+                    let Some(delta) = delta.filter(|_| reconciler.can_change()) else { break };
                     // On this thread: it takes a millisecond, and waking another thread costs more.
-                    let (after, outcome) = reconciler.change(before, &change);
+                    let (after, outcome) = reconciler.change(before, &delta);
                     view = Ok(after);
                     if !reconciler.can_change() {
                         break;
                     }
-                    delta::follow(&mut known, &new);
                     report.send_modify(|report| report.add_short(view.clone(), &outcome, start.elapsed()));
                     // Not amid a burst of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);
@@ -132,13 +124,13 @@ pub(crate) async fn run(
 async fn unless_overtaken<T>(
     sync: impl Future<Output = io::Result<T>>,
     stop: Option<&Arc<AtomicBool>>,
-    membership: &mut watch::Receiver<Membership>,
+    membership: &mut Subscriber,
 ) -> io::Result<T> {
     let mut sync = pin!(sync);
     let done = tokio::select! {
         done = &mut sync => done,
         changed = membership.changed(), if stop.is_some() => {
-            changed.map_err(io::Error::other)?;
+            changed?;
             membership.mark_changed();
             stop.inspect(|stop| stop.store(true, Ordering::Relaxed));
             sync.await
@@ -207,13 +199,15 @@ mod tests {
     use tokio::task::spawn_blocking;
 
     use super::*;
+    use crate::cluster::membership::Membership;
+    use crate::cluster::update::Update;
+    use crate::sources;
 
     #[test]
     fn a_full_sync_makes_room_for_a_change_of_the_membership_that_is_still_seen_after_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let empty = Membership { cluster_cidrs: Vec::new(), nodes: Vec::new() };
-            let (sender, mut membership) = watch::channel(empty.clone());
+            let (publisher, mut membership) = sources::channel::channel(Membership::default());
             let stop = Arc::new(AtomicBool::new(false));
             let told = stop.clone();
             // Ends only when it is told to.
@@ -223,10 +217,11 @@ mod tests {
                 }
             });
             let sync = async { sync.await.map_err(io::Error::other) };
-            sender.send(empty.clone()).unwrap();
+            publisher.publish(|_| Some(Update::member("node-2", None)));
             unless_overtaken(sync, Some(&stop), &mut membership).await.unwrap();
             assert!(!stop.load(Ordering::Relaxed), "the next sync is not told to stop");
-            assert!(membership.has_changed().unwrap());
+            membership.changed().await.unwrap();
+            assert_eq!(membership.take().1, Update::member("node-2", None));
             // Where nothing may stop it, it goes on to its end.
             let sync = async { Ok(7) };
             assert_eq!(unless_overtaken(sync, None, &mut membership).await.unwrap(), 7);

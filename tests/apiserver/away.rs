@@ -97,7 +97,7 @@ fn damaged_cached_nodes_are_reported_and_nothing_is_removed_before_the_nodes_are
         api.kill()?;
         let before = state(&host)?;
         start(&mut lab.nodes[0])?;
-        wait_for(&lab.nodes[0], &format!("stored membership {STATE}/membership.json: EOF while parsing"))?;
+        wait_for(&lab.nodes[0], &format!("cached nodes {STATE}/membership.json: EOF while parsing"))?;
         wait_for(&lab.nodes[0], LOST)?;
         same("the node without any membership", &before, &state(&host)?)?;
         // It ends when it is told to, whatever it waits for.

@@ -1,74 +1,65 @@
-//! What a new membership changes in a view that was right before it, where that is little and plain: a few peers that
-//! came, left or changed. Pure. Whatever is more than that, or gives a reason to refuse anything, is judged as a whole.
+//! Which peers an update of the membership changes in a view, where that is little and plain: a few peers that came, left or
+//! changed. Whatever is more than that, or gives a reason to reject anything, is judged as a whole.
+//!
+//! Pure. What may not live here: what differs between two memberships (`update`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use podwire_kernel::family;
 
-use crate::cluster::membership::{Membership, Node};
+use crate::cluster::membership::Member;
+use crate::cluster::update::Update;
 use crate::cluster::view::{Claims, Peer, View};
 
-/// The most peers that are looked at one by one; each is compared with all others.
+/// The most peers that are judged one by one; each is compared with all others.
 const FEW: usize = 32;
 
 /// Peers that differ between two views of the same node; all else is equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Those that have left or changed, as they were.
+pub struct Delta {
+    /// Those that left or changed, as they were.
     pub before: BTreeMap<String, Peer>,
-    /// Those that have come or changed, as they are now.
+    /// Those that came or changed, as they are now.
     pub after: BTreeMap<String, Peer>,
 }
 
-impl Change {
-    /// What leads from `view`, which the node called `name` has by the membership `old`, to the one that it gets by `new`;
-    /// `None` where that is not a matter of a few peers.
-    pub fn between(view: &View, old: &Membership, new: &Membership, name: &str) -> Option<Self> {
-        if !view.refused.is_empty() || old.cluster_cidrs != new.cluster_cidrs {
+impl Delta {
+    /// What an update of the membership changes in `view`, which the node called `own` has by the membership before; `None`
+    /// where that is not a matter of a few peers.
+    pub fn new(view: &View, update: &Update, own: &str) -> Option<Self> {
+        let Update::Members(members) = update else { return None };
+        // Where an entry was rejected, another may take its place.
+        if !view.refused.is_empty() || members.contains_key(own) {
             return None;
         }
-        let (old, new) = differing(&old.nodes, &new.nodes);
-        let mut left: HashMap<&str, &Node> = old.iter().map(|node| (node.name.as_str(), node)).collect();
-        let (mut change, mut come) = (Self::default(), Vec::new());
-        for node in new {
-            match left.remove(node.name.as_str()) {
-                Some(same) if same == node => {}
-                // One that is listed twice, or was and is elsewhere in the list.
-                None if node.name == name || view.peers.contains_key(&node.name) => return None,
-                before => {
-                    change.leave(view, before)?;
-                    come.push(node);
-                }
-            }
-            if come.len() > FEW {
-                return None;
-            }
-        }
-        if left.len() > FEW {
+        let came: Vec<_> = members.values().flatten().collect();
+        if came.len() > FEW || members.len() - came.len() > FEW {
             return None;
         }
-        left.into_values().try_for_each(|node| change.leave(view, Some(node)))?;
+        let mut delta = Self::default();
+        for (name, peer) in members.keys().filter_map(|name| view.peers.get_key_value(name)) {
+            delta.before.insert(name.clone(), peer.clone());
+        }
         let mut claims = Claims::default();
-        for node in come {
-            let peer = claims.judge(node, &view.cluster_cidrs).ok()?;
-            let twice = change.after.insert(node.name.clone(), change.accept(view, node, peer)?);
-            twice.is_none().then_some(())?;
+        for member in came {
+            let peer = claims.judge(member, &view.cluster_cidrs).ok()?;
+            delta.after.insert(member.name.clone(), delta.accept(view, member, peer)?);
         }
-        Some(change)
-    }
-
-    /// Notes a peer that is not any more what it was, if there was one; this node itself is none.
-    fn leave(&mut self, view: &View, node: Option<&Node>) -> Option<()> {
-        if let Some(node) = node {
-            let (name, peer) = view.peers.get_key_value(&node.name)?;
-            self.before.insert(name.clone(), peer.clone());
-        }
-        Some(())
+        // Some changed and changed back.
+        let before = &mut delta.before;
+        delta.after.retain(|name, peer| {
+            let same = before.get(name) == Some(peer);
+            if same {
+                before.remove(name);
+            }
+            !same
+        });
+        Some(delta)
     }
 
     /// A peer that is nobody's rival among those that stay.
-    fn accept(&self, view: &View, node: &Node, peer: Peer) -> Option<Peer> {
-        if node.address.is_ipv4() != view.own.address.is_ipv4() {
+    fn accept(&self, view: &View, member: &Member, peer: Peer) -> Option<Peer> {
+        if member.address.is_ipv4() != view.own.address.is_ipv4() {
             return None;
         }
         let rival = |other: &Peer| {
@@ -86,30 +77,13 @@ impl Change {
     }
 }
 
-/// What is left of two lists without what they begin and end with alike.
-fn differing<'old, 'new>(old: &'old [Node], new: &'new [Node]) -> (&'old [Node], &'new [Node]) {
-    let begin = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let (old, new) = (&old[begin..], &new[begin..]);
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
-    (&old[..old.len() - end], &new[..new.len() - end])
-}
-
-/// Makes a membership equal to a new one, and leaves alone what is equal already.
-pub fn follow(membership: &mut Membership, new: &Membership) {
-    let begin = membership.nodes.iter().zip(&new.nodes).take_while(|(old, new)| old == new).count();
-    let (old, other) = differing(&membership.nodes, &new.nodes);
-    let end = begin + old.len();
-    membership.nodes.splice(begin..end, other.iter().cloned());
-    membership.cluster_cidrs.clone_from(&new.cluster_cidrs);
-}
-
 impl View {
     /// This view after the change.
     #[must_use]
-    pub fn with(&self, change: &Change) -> Self {
+    pub fn with(&self, delta: &Delta) -> Self {
         let mut view = self.clone();
-        view.peers.retain(|name, _| !change.before.contains_key(name));
-        view.peers.extend(change.after.clone());
+        view.peers.retain(|name, _| !delta.before.contains_key(name));
+        view.peers.extend(delta.after.clone());
         view
     }
 

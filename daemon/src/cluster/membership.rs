@@ -1,5 +1,5 @@
-//! What the cluster says: its ranges and its nodes, as written by whoever runs it or listed by the Kubernetes API. Believed
-//! only after `view` has looked at it.
+//! What the cluster says: its ranges and its nodes, as written by whoever runs it or listed by the Kubernetes API. Not
+//! validated: `view` does that.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,13 @@ pub struct Membership {
     pub cluster_cidrs: Vec<IpNetwork>,
     /// The nodes.
     #[serde(rename = "node", default)]
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Member>,
 }
 
-/// A node.
+/// A node, as one entry of the membership.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Node {
+pub struct Member {
     /// Its name, unique.
     pub name: String,
     /// Its own address, which the others reach it by.
@@ -29,18 +29,31 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNetwork>,
 }
 
+/// Where a membership file is wrong, and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {text}")]
+pub struct ParseError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1.
+    pub column: usize,
+    /// What was expected.
+    pub text: String,
+}
+
 impl Membership {
     /// Reads the membership file's text.
     ///
     /// # Errors
-    /// A sentence with the line and the column, and what was expected there.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// When it is not TOML, or lacks a key, or has one that there is not.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
         toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let (line, column) =
-                (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count());
-            let what = error.message().lines().collect::<Vec<_>>().join(", ");
-            format!("line {line}, column {}: {what}", column + 1)
+            ParseError {
+                line: before.matches('\n').count() + 1,
+                column: before.chars().rev().take_while(|it| *it != '\n').count() + 1,
+                text: error.message().lines().collect::<Vec<_>>().join(", "),
+            }
         })
     }
 }
@@ -59,9 +72,9 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_named() {
         let text = "cluster_cidrs = []\n[[node]]\nname = \"a\"\nadress = \"10.0.0.1\"\n";
-        let error = Membership::parse(text).unwrap_err();
+        let error = Membership::parse(text).unwrap_err().to_string();
         assert!(error.starts_with("line 4, column 1: unknown field `adress`, expected one of"), "{error}");
-        let error = Membership::parse("cluster_cidrs = [").unwrap_err();
+        let error = Membership::parse("cluster_cidrs = [").unwrap_err().to_string();
         assert_eq!(error, "line 1, column 18: unclosed array, expected `]`");
     }
 }

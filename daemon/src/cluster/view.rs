@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use podwire_conf::hash;
 use podwire_kernel::{Mac, family};
 
-use crate::cluster::membership::{Membership, Node};
+use crate::cluster::membership::{Member, Membership};
 
 /// How many nodes are named where this one is not among them: there may be ten thousand.
 const NAMED: usize = 8;
@@ -146,7 +146,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// What an entry must be, whoever's it is; one that is believed is held from now on.
-    pub(super) fn judge(&mut self, node: &Node, cluster_cidrs: &[IpNetwork]) -> Result<Peer, String> {
+    pub(super) fn judge(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> Result<Peer, String> {
         let address = node.address;
         if family::reserved().any(|reserved| reserved.contains(address)) {
             return Err(format!("address {address} is no address of a node"));

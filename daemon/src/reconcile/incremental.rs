@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use crate::cluster::delta::Change;
+use crate::cluster::delta::Delta;
 use crate::cluster::view::View;
 use crate::reconcile::full::{Reconciler, inputs};
 use crate::report::outcome::Outcome;
@@ -19,16 +19,16 @@ impl Reconciler {
         self.overlay.is_settled()
     }
 
-    /// Makes the kernel follow a change of the view that the last sync was made with: the new view, and what came of it.
-    /// Where it was not the whole change, [`Reconciler::can_change`] says no, and only a full sync helps.
-    pub(crate) fn change(&mut self, view: &Arc<View>, change: &Change) -> (Arc<View>, Outcome) {
+    /// Makes the kernel follow a delta of the view that the last sync was made with: the new view, and what came of it.
+    /// Where it was not the whole delta, [`Reconciler::can_change`] says no, and only a full sync helps.
+    pub(crate) fn change(&mut self, view: &Arc<View>, delta: &Delta) -> (Arc<View>, Outcome) {
         let mut outcome = Outcome::default();
-        if change.is_empty() {
+        if delta.is_empty() {
             return (view.clone(), outcome);
         }
-        self.overlay.change(&inputs(view, &self.settings, &self.fast_path), change, &mut outcome);
+        self.overlay.change(&inputs(view, &self.settings, &self.fast_path), delta, &mut outcome);
         self.fast_path.forget();
-        let view = Arc::new(view.with(change));
+        let view = Arc::new(view.with(delta));
         self.firewall.step(&inputs(&view, &self.settings, &self.fast_path), &mut outcome);
         if !outcome.problems.is_empty() {
             // The full sync, which comes at once, says what is left of them.

@@ -1,8 +1,8 @@
-//! The last membership that this node has its place in, on disk: a node that starts while the Kubernetes API is away has its
-//! overlay nevertheless.
+//! The last membership that lists this node, on disk: a node that starts while the Kubernetes API is away has its overlay
+//! nevertheless.
 //!
-//! It is written beside its place, synced and renamed, so that a node that loses power has the one or the other, whole;
-//! at most once a second, and only when it has changed.
+//! It is written beside its place, synced and renamed, so that a node that loses power has the old one or the new one, whole;
+//! at most once a second, and only when it has changed. What may not live here: when a start goes by it (`kubernetes::nodes`).
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -25,28 +25,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How many times longer than a write the pause after it is: a cluster in turmoil costs a twentieth of a core here.
 const PAUSE_FOR_WRITE: u32 = 20;
 
-/// The stored membership, where there is one that can be read; of one that cannot the log says why.
+/// The cached membership, where there is one that can be read; of one that cannot the log says why.
 pub(crate) fn read(directory: &Path) -> Option<Membership> {
     let path = directory.join(FILE);
     let parsed = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice::<Membership>(&text).map_err(|error| error.to_string()),
+        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     };
     match parsed {
         Ok(membership) => Some(membership),
-        Err(why) => {
-            warn!("stored membership {}: {why}; it is not used, and is written anew", path.display());
+        Err(error) => {
+            warn!("cached nodes {}: {error}; they are ignored, and written anew", path.display());
             None
         }
     }
 }
 
-/// Keeps the file equal to the last membership that the node called `own` has its place in, as long as there are any. One that
-/// leaves this node out (a node that was taken out of the cluster, the API of another cluster) does not take the place of one
-/// that does not.
-pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch::Receiver<Membership>) {
-    let mut complaint = String::new();
+/// Writes the last membership that lists the node called `own`, whenever there is a new one. One that does not (a node that was
+/// taken out of the cluster, the API of another cluster) does not replace one that does.
+pub(crate) async fn write(directory: PathBuf, own: String, mut membership: watch::Receiver<Membership>) {
+    let mut logged = String::new();
     membership.mark_changed();
     while membership.changed().await.is_ok() {
         let start = Instant::now();
@@ -55,14 +54,14 @@ pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch:
         let directory = directory.clone();
         let stored = spawn_blocking(move || text.and_then(|text| store(&directory, &text)));
         match stored.await.map_err(io::Error::other).and_then(|stored| stored) {
-            Ok(()) if complaint.is_empty() => {}
+            Ok(()) if logged.is_empty() => {}
             Ok(()) => {
-                info!("the membership is stored again");
-                complaint.clear();
+                info!("the nodes are cached again");
+                logged.clear();
             }
-            Err(error) if error.to_string() != complaint => {
-                complaint = error.to_string();
-                warn!("{complaint}: a start without the Kubernetes API would use an older one");
+            Err(error) if error.to_string() != logged => {
+                logged = error.to_string();
+                warn!("{logged}: a start without the Kubernetes API would use an older one");
             }
             Err(_) => {}
         }
@@ -70,7 +69,7 @@ pub(crate) async fn keep(directory: PathBuf, own: String, mut membership: watch:
     }
 }
 
-/// The file's text, if the node called `own` has its place in the membership.
+/// The text of the file, if the membership lists the node called `own`.
 fn text(membership: &Membership, own: &str) -> Option<io::Result<Vec<u8>>> {
     let listed = membership.nodes.iter().any(|node| node.name == own);
     listed.then(|| Ok(serde_json::to_vec(membership)?))
@@ -91,8 +90,7 @@ fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
         fs::rename(&beside, &path)?;
         File::open(directory)?.sync_all()
     };
-    write()
-        .map_err(|error| io::Error::new(error.kind(), format!("store the membership in {}: {error}", path.display())))
+    write().map_err(|error| io::Error::new(error.kind(), format!("cache the nodes in {}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -103,26 +101,26 @@ mod tests {
         Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap()
     }
 
-    fn write(directory: &Path, membership: &Membership) {
+    fn save(directory: &Path, membership: &Membership) {
         if let Some(text) = text(membership, "node-1") {
             store(directory, &text.unwrap()).unwrap();
         }
     }
 
     fn directory(name: &str) -> PathBuf {
-        let directory = std::env::temp_dir().join(format!("podwired-store-{name}-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("podwired-checkpoint-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         directory
     }
 
     #[test]
-    fn pain44_what_was_stored_is_read_again() {
+    fn pain44_what_was_written_is_read_again() {
         let directory = directory("again");
         assert_eq!(read(&directory), None);
-        write(&directory, &membership());
+        save(&directory, &membership());
         assert_eq!(read(&directory), Some(membership()));
         let written = fs::metadata(directory.join(FILE)).unwrap().modified().unwrap();
-        write(&directory, &membership());
+        save(&directory, &membership());
         assert_eq!(fs::metadata(directory.join(FILE)).unwrap().modified().unwrap(), written, "written without need");
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [FILE]);
@@ -130,21 +128,21 @@ mod tests {
     }
 
     #[test]
-    fn one_that_leaves_this_node_out_is_not_stored() {
+    fn a_membership_without_this_node_is_not_written() {
         let directory = directory("out");
-        write(&directory, &membership());
+        save(&directory, &membership());
         let mut without = membership();
         without.nodes.remove(0);
-        write(&directory, &without);
-        write(&directory, &Membership::default());
+        save(&directory, &without);
+        save(&directory, &Membership::default());
         assert_eq!(read(&directory), Some(membership()));
         fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
-    fn a_damaged_one_is_not_believed() {
+    fn a_damaged_file_is_rejected() {
         let directory = directory("damaged");
-        write(&directory, &membership());
+        save(&directory, &membership());
         let whole = fs::read(directory.join(FILE)).unwrap();
         for length in 0..whole.len() {
             fs::write(directory.join(FILE), &whole[..length]).unwrap();

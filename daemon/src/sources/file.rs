@@ -1,9 +1,9 @@
-//! Following the membership file while the daemon runs.
+//! The membership file, and what changes in it while the daemon runs.
 //!
-//! The file's metadata is looked at a few times a second. That sees a rename, an edit in place, a swapped symbolic link
-//! (a mounted ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only.
-//! A change is believed when two looks in a row agree: a file that is being written is not read half. At the start one look
-//! is enough at a file that has been as it is for a while. A file that was written again as it was is read and not parsed.
+//! The file's metadata is read a few times a second. That sees a rename, an edit in place, a swapped symbolic link (a mounted
+//! ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only. A change counts
+//! when it was seen twice in a row: a file that is being written is not read half. At the start once is enough for a file that
+//! has been as it is for a while. A file that was written again as it was is read and not parsed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -14,10 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::cluster::membership::Membership;
+use crate::cluster::membership::{Membership, ParseError};
+use crate::cluster::update::Update;
 use crate::report::{Report, Source};
+use crate::sources::channel::{Publisher, Subscriber, channel};
 
-/// The time between two looks: a change is seen within twice this.
+/// The time between two reads of the metadata: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Nobody is in the middle of writing a file that was last changed so long ago.
@@ -27,75 +29,87 @@ const AT_REST: Duration = Duration::from_secs(1);
 /// and nanoseconds.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// Reads the membership file, and goes on following it.
+/// Why there is no membership to be had from the file.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("read the membership file {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("membership file {}: {source}", path.display())]
+    Invalid { path: PathBuf, source: ParseError },
+}
+
+/// Reads the membership file, and goes on watching it.
 ///
 /// # Errors
 /// When the file cannot be read now: a later failure keeps the last membership.
-pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<watch::Receiver<Membership>> {
+pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<Subscriber> {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut reader = Reader { path, hasher: RandomState::new(), last: None };
     let mut seen = None;
     let (stamp, first) = loop {
         ticks.tick().await;
-        let now = stamp(&reader.path).map_err(|error| io::Error::other(unreadable(&reader.path, &error)))?;
+        let now = reader.stamp().map_err(io::Error::other)?;
         if (seen == Some(now) || is_at_rest(now, SystemTime::now()))
-            && let Look::New(first) = reader.read(now).map_err(io::Error::other)?
+            && let Content::New(first) = reader.read(now).map_err(io::Error::other)?
         {
             break (now, first);
         }
         seen = Some(now);
     };
-    let (sender, receiver) = watch::channel(first);
+    let (publisher, subscriber) = channel(first);
     report.send_modify(|report| report.feed.comes_from(Source::File));
-    tokio::spawn(follow(reader, stamp, sender, report));
-    Ok(receiver)
+    tokio::spawn(watch_file(reader, stamp, publisher, report));
+    Ok(subscriber)
 }
 
-async fn follow(mut reader: Reader, first: Stamp, sender: watch::Sender<Membership>, report: watch::Sender<Report>) {
+async fn watch_file(mut reader: Reader, first: Stamp, publisher: Publisher, report: watch::Sender<Report>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     // What was last seen, and what was last dealt with; a file that is not there is a state as well.
     let mut seen = Some(first);
     let mut dealt_with = Some(seen);
-    let mut complaint = String::new();
+    let mut logged = String::new();
     loop {
         ticks.tick().await;
-        let looked = stamp(&reader.path);
-        let now = looked.as_ref().ok().copied();
+        let stamp = reader.stamp();
+        let now = stamp.as_ref().ok().copied();
         let settled = now == seen;
         seen = now;
         if !settled || dealt_with == Some(now) {
             continue;
         }
         dealt_with = Some(now);
-        match looked.map_err(|error| unreadable(&reader.path, &error)).and_then(|now| reader.read(now)) {
-            Ok(Look::Changing) => dealt_with = None,
-            Ok(Look::Same) => {
-                complaint.clear();
+        match stamp.and_then(|now| reader.read(now)) {
+            Ok(Content::Changing) => dealt_with = None,
+            Ok(Content::Same) => {
+                logged.clear();
                 report.send_modify(|report| report.feed.comes_from(Source::File));
             }
-            Ok(Look::New(membership)) => {
-                complaint.clear();
+            Ok(Content::New(membership)) => {
+                logged.clear();
                 report.send_modify(|report| report.feed.comes_from(Source::File));
-                let changed = |current: &mut Membership| {
-                    let changed = *current != membership;
+                let nodes = membership.nodes.len();
+                let changed = publisher.publish(|current| {
+                    let update = (*current != membership).then(|| Update::between(current, &membership));
                     *current = membership;
-                    changed
-                };
-                if sender.send_if_modified(changed) {
-                    info!(nodes = sender.borrow().nodes.len(), "the membership has changed");
+                    update
+                });
+                if changed {
+                    info!(nodes, "the membership has changed");
                 }
             }
-            Err(why) if why != complaint => {
-                warn!("{why}; going on with the last membership that could be read");
-                report.send_modify(|report| report.feed.fails(why.clone()));
-                complaint = why;
+            Err(error) => {
+                let text = error.to_string();
+                if text != logged {
+                    warn!("{text}; going on with the last membership that could be read");
+                    report.send_modify(|report| report.feed.fails(text.clone()));
+                    logged = text;
+                }
             }
-            Err(_) => {}
         }
     }
 }
 
-/// Whoever reads the file, and what he remembers of it.
+/// The file, and what it had in it the last time.
 struct Reader {
     path: PathBuf,
     hasher: RandomState,
@@ -103,9 +117,9 @@ struct Reader {
     last: Option<u64>,
 }
 
-/// What a file is found to be.
-enum Look {
-    /// It was changed while it was read: it is looked at again.
+/// What a file has in it.
+enum Content {
+    /// It was changed while it was read: it is read again.
     Changing,
     /// The same bytes as the last time.
     Same,
@@ -114,20 +128,27 @@ enum Look {
 }
 
 impl Reader {
-    fn read(&mut self, looked_at: Stamp) -> Result<Look, String> {
-        let path = &self.path;
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        if stamp(path).ok() != Some(looked_at) {
-            return Ok(Look::Changing);
+    fn read(&mut self, seen: Stamp) -> Result<Content, FileError> {
+        let text = std::fs::read_to_string(&self.path).map_err(|error| self.unreadable(error))?;
+        if self.stamp().ok() != Some(seen) {
+            return Ok(Content::Changing);
         }
         let hash = self.hasher.hash_one(&text);
         if self.last == Some(hash) {
-            return Ok(Look::Same);
+            return Ok(Content::Same);
         }
         let parsed = Membership::parse(&text);
-        let membership = parsed.map_err(|error| format!("membership file {}: {error}", path.display()))?;
+        let membership = parsed.map_err(|source| FileError::Invalid { path: self.path.clone(), source })?;
         self.last = Some(hash);
-        Ok(Look::New(membership))
+        Ok(Content::New(membership))
+    }
+
+    fn stamp(&self) -> Result<Stamp, FileError> {
+        stamp(&self.path).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, source: io::Error) -> FileError {
+        FileError::Unreadable { path: self.path.clone(), source }
     }
 }
 
@@ -146,10 +167,6 @@ fn is_at_rest((.., (seconds, nanoseconds)): Stamp, now: SystemTime) -> bool {
     let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
     let age = changed.and_then(|(seconds, nanoseconds)| since.checked_sub(Duration::new(seconds, nanoseconds)));
     age.is_some_and(|age| age >= AT_REST)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("read the membership file {}: {error}", path.display())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use podwire_kernel::tc::bpf_hook;
 use podwire_kernel::{Error, Request, Socket, forwarding, route};
 use tracing::{debug, info};
 
-use crate::cluster::delta::Change;
+use crate::cluster::delta::Delta;
 use crate::cluster::settings::Overlay as Mode;
 use crate::cluster::view::View;
 use crate::datapath::inputs::Inputs;
@@ -117,8 +117,8 @@ impl Overlay {
     /// that is changed or removed is asked for first, and one that is new is taken only if nobody has it; whatever else is
     /// touched is ours by its destination and protocol, or by its device. Whatever is not as expected ends it: then
     /// [`Overlay::is_settled`] says no, and only a whole step helps.
-    pub(crate) fn change(&mut self, inputs: &Inputs<'_>, change: &Change, outcome: &mut Outcome) {
-        self.left = self.left.take().and_then(|left| self.changed(inputs, change, left, outcome));
+    pub(crate) fn change(&mut self, inputs: &Inputs<'_>, delta: &Delta, outcome: &mut Outcome) {
+        self.left = self.left.take().and_then(|left| self.changed(inputs, delta, left, outcome));
     }
 
     /// The device, then everything on and behind it.
@@ -332,12 +332,12 @@ impl Overlay {
         }
     }
 
-    /// What the change leaves; nothing where it was not the whole change.
-    fn changed(&mut self, inputs: &Inputs<'_>, change: &Change, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
+    /// What the delta leaves; nothing where it was not the whole delta.
+    fn changed(&mut self, inputs: &Inputs<'_>, delta: &Delta, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
         // What these peers share with all others (guards, own addresses) is in both, so that it stays.
         let Left { tunnel, underlay, ids } = &left;
         let state = |peers| desired::state(&inputs.view.with_only(peers), inputs.settings, *tunnel, underlay, ids);
-        let ((before, _), (after, problems)) = (state(&change.before), state(&change.after));
+        let ((before, _), (after, problems)) = (state(&delta.before), state(&delta.after));
         let known = |nexthop: &Nexthop| ids.ours.get(&nexthop.gateway) == Some(&nexthop.id);
         if !problems.is_empty() || !before.nexthops.values().all(known) {
             return None;

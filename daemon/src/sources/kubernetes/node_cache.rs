@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use crate::cluster::membership::{Membership, Node};
+use crate::cluster::membership::{Member, Membership};
 use crate::cluster::settings::{Settings, Underlay};
+use crate::cluster::update::Update;
 
 /// What is kept of a Node: some hundred bytes of some ten thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,32 +78,36 @@ impl NodeCache {
         }
     }
 
-    /// Updates a membership that was made from this cache by a change, or any other by [`NodeChange::All`]. Whether anything in
-    /// it has changed.
-    pub fn apply(&self, change: &NodeChange, membership: &mut Membership) -> bool {
+    /// Updates a membership that was made from this cache by a change, or any other by [`NodeChange::All`]. What has changed in
+    /// it, if anything has.
+    pub fn apply(&self, change: &NodeChange, membership: &mut Membership) -> Option<Update> {
         let name = match change {
-            NodeChange::Nothing => return false,
+            NodeChange::Nothing => return None,
             NodeChange::Node(name) => name,
             NodeChange::All => {
                 let whole = self.membership();
-                let changed = *membership != whole;
+                let update = (*membership != whole).then(|| Update::between(membership, &whole));
                 *membership = whole;
-                return changed;
+                return update;
             }
         };
         let found = membership.nodes.iter().position(|node| node.name == *name).map(|place| {
             let node = membership.nodes.remove(place);
             (place, node)
         });
-        let wanted = self.nodes.get(name).and_then(|cached| self.member(name, cached)).map(|node| {
+        let wanted = self.nodes.get(name).and_then(|cached| self.member(name, cached)).map(|member| {
             let key = self.key(name);
-            (membership.nodes.partition_point(|other| self.key(&other.name) < key), node)
+            (membership.nodes.partition_point(|other| self.key(&other.name) < key), member)
         });
-        let changed = found != wanted;
-        if let Some((place, node)) = wanted {
-            membership.nodes.insert(place, node);
+        // At another place in the list it may be another one of two that is accepted.
+        let update = (found != wanted).then(|| {
+            let now = wanted.as_ref().map(|(_, member)| member.clone());
+            Update::member(name, now)
+        });
+        if let Some((place, member)) = wanted {
+            membership.nodes.insert(place, member);
         }
-        changed
+        update
     }
 
     /// What this node lacks to join, as the end of a sentence about it.
@@ -139,12 +144,12 @@ impl NodeCache {
     }
 
     /// A Node as an entry of the membership, if it can join already.
-    fn member(&self, name: &str, cached: &CachedNode) -> Option<Node> {
+    fn member(&self, name: &str, cached: &CachedNode) -> Option<Member> {
         let (ipv4, ipv6) = (cached.ipv4.map(IpAddr::V4), cached.ipv6.map(IpAddr::V6));
         // An address of the other family only is an entry as well: the view rejects it, and says why.
         let address = if self.prefers_ipv4() { ipv4.or(ipv6) } else { ipv6.or(ipv4) }?;
         let pod_cidrs = cached.pod_cidrs.clone();
-        (!pod_cidrs.is_empty()).then(|| Node { name: name.into(), address, pod_cidrs })
+        (!pod_cidrs.is_empty()).then(|| Member { name: name.into(), address, pod_cidrs })
     }
 
     fn prefers_ipv4(&self) -> bool {
@@ -174,7 +179,7 @@ mod tests {
         let listed = [("a", node(1, 5)), ("b", node(2, 7)), ("c", node(3, 6))];
         let change = cache.replace(listed.map(|(name, node)| (name.to_owned(), node)).into());
         let mut membership = Membership::default();
-        assert!(cache.apply(&change, &mut membership));
+        assert!(cache.apply(&change, &mut membership).is_some());
         (cache, membership)
     }
 
@@ -187,7 +192,7 @@ mod tests {
         let (mut cache, mut membership) = cache("");
         assert_eq!(names(&membership), ["a", "c", "b"]);
         let change = cache.set("0".into(), node(4, 6));
-        assert!(cache.apply(&change, &mut membership));
+        assert!(cache.apply(&change, &mut membership).is_some());
         assert_eq!(names(&membership), ["a", "0", "c", "b"]);
     }
 
@@ -195,7 +200,7 @@ mod tests {
     fn pain22_a_node_that_is_made_again_is_another_one_and_stands_last() {
         let (mut cache, mut membership) = cache("");
         let change = cache.set("c".into(), node(9, 8));
-        assert!(cache.apply(&change, &mut membership));
+        assert!(cache.apply(&change, &mut membership).is_some());
         assert_eq!(names(&membership), ["a", "b", "c"]);
         assert_eq!(membership.nodes[2].pod_cidrs, node(9, 0).pod_cidrs);
     }
@@ -205,10 +210,10 @@ mod tests {
         let (mut cache, mut membership) = cache("");
         assert_eq!(cache.set("b".into(), node(2, 7)), NodeChange::Nothing);
         assert_eq!(cache.remove("nobody"), NodeChange::Nothing);
-        assert!(!cache.apply(&NodeChange::Nothing, &mut membership));
+        assert_eq!(cache.apply(&NodeChange::Nothing, &mut membership), None);
         // The address that is of no use here.
         let change = cache.set("b".into(), CachedNode { ipv6: None, ..node(2, 7) });
-        assert!(!cache.apply(&change, &mut membership));
+        assert_eq!(cache.apply(&change, &mut membership), None);
     }
 
     #[test]
@@ -222,7 +227,7 @@ mod tests {
             assert_eq!((names(&membership), cache.count()), (vec!["a", "c"], (3, 1)));
         }
         let change = cache.set("b".into(), node(2, 7));
-        assert!(cache.apply(&change, &mut membership));
+        assert!(cache.apply(&change, &mut membership).is_some());
         assert_eq!((names(&membership), cache.count()), (vec!["a", "c", "b"], (3, 0)));
     }
 
@@ -249,7 +254,7 @@ mod tests {
         free.apply(&change, &mut membership);
         let change = free.set("a".into(), CachedNode { ipv4: None, ..node(1, 5) });
         assert_eq!(change, NodeChange::All);
-        assert!(free.apply(&change, &mut membership));
+        assert!(free.apply(&change, &mut membership).is_some());
         assert_eq!(addresses(&membership), ["fd00::1", "fd00::3", "192.168.50.2"]);
         assert_eq!(addresses(&cache("underlay = \"ipv6\"").1), ["fd00::1", "fd00::3", "fd00::2"]);
         assert_eq!(addresses(&cache("underlay = \"ipv4\"").1)[0], "192.168.50.1");
@@ -274,9 +279,18 @@ mod tests {
                     _ => cache.set(name, cached),
                 };
                 let before = membership.clone();
-                let changed = cache.apply(&change, &mut membership);
+                let update = cache.apply(&change, &mut membership);
                 prop_assert_eq!(&membership, &cache.membership());
-                prop_assert_eq!(changed, before != membership);
+                prop_assert_eq!(update.is_some(), before != membership);
+                if let Some(Update::Members(members)) = update {
+                    let found = |name: &String| membership.nodes.iter().find(|member| member.name == *name).cloned();
+                    prop_assert!(members.iter().all(|(name, now)| found(name) == *now));
+                    let others = |membership: Membership| {
+                        let others = membership.nodes.into_iter().filter(|member| !members.contains_key(&member.name));
+                        others.collect::<Vec<_>>()
+                    };
+                    prop_assert_eq!(others(before), others(membership.clone()));
+                }
             }
         }
     }

@@ -20,7 +20,9 @@ use tracing::{debug, info, warn};
 use crate::args::Run;
 use crate::cluster::membership::Membership;
 use crate::cluster::settings::Settings;
+use crate::cluster::update::Update;
 use crate::report::{Report, Source};
+use crate::sources::channel::{Publisher, Subscriber, channel};
 use crate::sources::checkpoint;
 use crate::sources::kubernetes::client::{Failure, connect};
 use crate::sources::kubernetes::node_cache::{CachedNode, NodeCache, NodeChange};
@@ -39,49 +41,45 @@ const ANSWER_WITHIN_WITHOUT_PODS: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When it is not known where the API is, and there is no checkpoint either.
-pub(crate) async fn start(
-    run: &Run,
-    settings: &Settings,
-    report: watch::Sender<Report>,
-) -> io::Result<watch::Receiver<Membership>> {
+pub(crate) async fn start(run: &Run, settings: &Settings, report: watch::Sender<Report>) -> io::Result<Subscriber> {
     let cached = checkpoint::read(&run.state_directory);
     if let Err(failure) = connect(run.kubeconfig.as_deref()).await
         && cached.is_none()
     {
         return Err(io::Error::other(failure));
     }
-    let (sender, mut receiver) = watch::channel(Membership::default());
+    let (publisher, subscriber) = channel(Membership::default());
     let nodes = Nodes {
         own: run.node_name.clone(),
         cache: NodeCache::new(&run.node_name, settings),
         published: false,
         waits_for: None,
-        sender: sender.clone(),
+        publisher: publisher.clone(),
         report: report.clone(),
     };
     tokio::spawn(Reflector::new(run.kubeconfig.clone(), nodes).run());
-    let Some(cached) = cached else { return Ok(receiver) };
+    let Some(cached) = cached else { return Ok(subscriber) };
     // The checkpoint may be some seconds older than what the kernel has: where the API answers, it is not needed.
     let mut reports = report.subscribe();
     // Without pods, as after a reboot, nobody waits for the overlay; and a Node that was recreated has other pod CIDRs.
     let has_pods = has_pods();
     tokio::select! {
-        _ = receiver.wait_for(|membership| !membership.nodes.is_empty()) => {}
+        _ = subscriber.wait_for(|membership| !membership.nodes.is_empty()) => {}
         _ = reports.wait_for(|report| report.feed.error.is_some()), if has_pods => {}
         () = sleep(if has_pods { ANSWER_WITHIN } else { ANSWER_WITHIN_WITHOUT_PODS }) => {}
     }
-    let from_cache = sender.send_if_modified(|membership| {
-        let unknown = membership.nodes.is_empty();
-        if unknown {
+    let nodes = cached.nodes.len();
+    let from_cache = publisher.publish(|membership| {
+        membership.nodes.is_empty().then(|| {
             *membership = cached;
-        }
-        unknown
+            Update::All
+        })
     });
     if from_cache {
-        info!(nodes = receiver.borrow().nodes.len(), "starting from cached nodes");
+        info!(nodes, "starting from cached nodes");
         report.send_modify(|report| report.feed.source = Some(Source::Stored));
     }
-    Ok(receiver)
+    Ok(subscriber)
 }
 
 /// Whether pods of this boot are attached here; one that cannot be read may be one.
@@ -102,7 +100,7 @@ struct Nodes {
     published: bool,
     /// What the log has said that this node lacks.
     waits_for: Option<&'static str>,
-    sender: watch::Sender<Membership>,
+    publisher: Publisher,
     report: watch::Sender<Report>,
 }
 
@@ -164,7 +162,7 @@ impl Nodes {
             info!(nodes, incomplete = unready, "the nodes of Kubernetes are known");
         }
         self.published = true;
-        let changed = self.sender.send_if_modified(|membership| self.cache.apply(change, membership));
+        let changed = self.publisher.publish(|membership| self.cache.apply(change, membership));
         debug!(nodes, unready, changed, "{change:?}");
     }
 }
