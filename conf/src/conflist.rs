@@ -1,15 +1,15 @@
-//! The conflist: the file whose presence makes a node Ready, as text.
+//! The conflist, whose presence makes a node Ready, as text.
 
 use serde_json::json;
 
 use crate::defaults;
 use crate::network::Network;
 
-/// What the plugin takes of a runtime's wishes for one pod (CNI conventions, "Dynamic Plugin specific fields").
+/// What the plugin accepts from a runtime for one pod (CNI conventions, "Dynamic Plugin specific fields").
 pub const CAPABILITIES: [&str; 5] = ["bandwidth", "ipRanges", "ips", "mac", "portMappings"];
 
-/// The conflist of a network. Runtimes that know `cniVersions` take the highest version they speak; the others (containerd
-/// 1.6 takes no result of 1.1.0) the one that every runtime speaks.
+/// The conflist of a network. Runtimes that know `cniVersions` use the highest version they support; the others
+/// (containerd 1.6 accepts no result of 1.1.0) the one that every runtime supports.
 ///
 /// # Errors
 /// When the network cannot be written as JSON.
@@ -51,10 +51,10 @@ mod tests {
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }
 
-    /// The file for a machine without a daemon is one that the plugin takes, with all that it can do, and the one that the
-    /// reference page shows.
+    /// The conflist for a machine without a daemon is valid, declares all capabilities, and is the one in the
+    /// documentation.
     #[test]
-    fn the_conflist_for_a_machine_of_its_own_is_whole() {
+    fn the_conflist_without_a_daemon_is_complete() {
         let text = include_str!("../alone.conflist");
         let conflist: serde_json::Value = serde_json::from_str(text).unwrap();
         let plugin = &conflist["plugins"][0];

@@ -1,4 +1,4 @@
-//! Name servers that a result tells the runtime: from the configuration, or from a file in the form of resolv.conf.
+//! DNS settings in a result: from the configuration, or from a file in the format of resolv.conf.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::invalid::Invalid;
 use crate::json::Field;
 
-/// What a result says about names (CNI specification, section 5, "dns").
+/// The `dns` of a result (CNI specification, section 5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Dns {
     /// Addresses of name servers, in order.
@@ -15,7 +15,7 @@ pub struct Dns {
     /// The local domain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,
-    /// Domains to look for short names in, in order.
+    /// Search domains, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Options of the resolver.
@@ -24,8 +24,7 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// The `dns` of a configuration; nothing where it says nothing. An empty list is something: it takes the place of what
-    /// a file says.
+    /// The `dns` of a configuration; `None` when it is empty. An empty list is not nothing: it overrides the file.
     ///
     /// # Errors
     /// When a field is of the wrong type.
@@ -43,7 +42,7 @@ impl Dns {
         Ok(said.then_some(Self { nameservers, domain, search, options }))
     }
 
-    /// What a file in the form of resolv.conf(5) says.
+    /// Reads a file in the format of resolv.conf(5).
     pub fn of_file(text: &str) -> Self {
         let mut dns = Self::default();
         for line in text.lines() {
@@ -60,7 +59,7 @@ impl Dns {
         dns
     }
 
-    /// Whether it says nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn r20_an_empty_list_is_something_and_nothing_is_nothing() {
+    fn r20_an_empty_list_counts_and_an_absent_one_does_not() {
         assert_eq!(Dns::parse(&json!({"dns": {}})), Ok(None));
         assert_eq!(Dns::parse(&json!({"dns": {"domain": ""}})), Ok(None));
         assert_eq!(Dns::parse(&json!({"dns": {"search": []}})), Ok(Some(Dns::default())));

@@ -1,7 +1,8 @@
-//! The one hash that names are derived with. It is part of what peers and versions agree on: it never changes.
+//! The hash that names are derived from. Peers and versions must agree on it: it never changes.
 
-/// FNV-1a, 64 bits, over the parts with a separator that no part contains, then mixed so that every bit depends on every
-/// byte (the finaliser of SplitMix64): parts that differ in the last letter only differ in about half of the bits.
+/// FNV-1a, 64 bits, over the parts with a separator that no part contains, then mixed so that every bit depends on
+/// every byte (the finaliser of SplitMix64): parts that differ only in the last letter have hashes that differ in about
+/// half of the bits.
 pub fn stable(parts: &[&str]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for part in parts {
@@ -19,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_do_not_run_into_each_other_and_the_value_never_changes() {
+    fn parts_are_separated_and_the_value_never_changes() {
         assert_ne!(stable(&["ab", "c"]), stable(&["a", "bc"]));
         assert_eq!(stable(&["10.244.1.0/24"]), 3_666_978_951_151_590_337);
     }

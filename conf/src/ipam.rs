@@ -7,18 +7,18 @@ use crate::json::Field;
 use crate::range::Range;
 use crate::route::Route;
 
-/// Addresses and routes of the pods, in the words of the reference plugin host-local.
+/// Addresses and routes of the pods, with the keys of the reference plugin host-local.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ipam {
-    /// Who gives addresses: absent or `podwire` for the built-in ledger, else the name of another plugin.
+    /// The IPAM plugin: absent or `podwire` for the built-in ledger, else the name of another plugin.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// One address is given out of each set; a set is searched range by range.
+    /// A pod gets one address from each set; a set is searched range by range.
     pub ranges: Vec<Vec<Range>>,
     /// Routes of the pod, through the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// A file in the form of resolv.conf, whose name servers are told to the runtime.
+    /// A file in the format of resolv.conf, whose name servers are returned to the runtime.
     #[serde(rename = "resolvConf", skip_serializing_if = "Option::is_none")]
     pub resolv_conf: Option<String>,
 }
@@ -41,11 +41,14 @@ impl Ipam {
         let resolv_conf = field.get("resolvConf")?.map(|path| path.text().map(str::to_owned)).transpose()?;
         let mut ipam = Self { kind, ranges: Vec::new(), routes: Vec::new(), resolv_conf };
         if ipam.delegate().is_some() {
-            // What the other plugin makes of its keys is its own affair.
+            // The other plugin validates its own keys.
             return Ok(ipam);
         }
         if sets.is_empty() {
-            return invalid(format!("{}.ranges", field.path()), "is missing or empty: no address could ever be given");
+            return invalid(
+                format!("{}.ranges", field.path()),
+                "is missing or empty: there would be no address for pods",
+            );
         }
         check_sets(&sets)?;
         ipam.ranges = sets.into_iter().map(|set| set.into_iter().map(|(_, range)| range).collect()).collect();
@@ -57,14 +60,14 @@ impl Ipam {
     }
 }
 
-/// One family in a set, and no address in two ranges.
+/// Checks that a set has one family, and that no address is in two ranges.
 fn check_sets(sets: &[Vec<(String, Range)>]) -> Result<(), Invalid> {
     let mut seen: Vec<&(String, Range)> = Vec::new();
     for set in sets {
         for entry in set {
             let (field, range) = entry;
             if range.subnet.is_ipv4() != set[0].1.subnet.is_ipv4() {
-                return invalid(field, "mixes IPv4 and IPv6 in one set: one address is given out of each set");
+                return invalid(field, "mixes IPv4 and IPv6 in one set: a pod gets one address from each set");
             }
             let shares = |other: &Range| {
                 other.subnet.is_ipv4() == range.subnet.is_ipv4()
@@ -80,7 +83,7 @@ fn check_sets(sets: &[Vec<(String, Range)>]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// A list of sets; a list of ranges (some runtimes flatten it) is one set.
+/// A list of sets; a flat list of ranges, as some runtimes write it, is one set.
 pub(crate) fn read_sets(field: &Field<'_>) -> Result<Vec<Vec<(String, Range)>>, Invalid> {
     let entries = field.list()?;
     if entries.first().is_some_and(|first| !first.is_list()) {
@@ -89,7 +92,7 @@ pub(crate) fn read_sets(field: &Field<'_>) -> Result<Vec<Vec<(String, Range)>>, 
     entries
         .iter()
         .map(|set| match set.list()? {
-            ranges if ranges.is_empty() => set.refuse("is empty: no address could ever be given"),
+            ranges if ranges.is_empty() => set.refuse("is empty: there would be no address for pods"),
             ranges => ranges.iter().map(Range::read).collect(),
         })
         .collect()

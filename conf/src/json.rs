@@ -1,5 +1,5 @@
-//! Reading a JSON document as a user writes it: keys in any case, null for what is left out, and an error that names the
-//! field by its path, with its value. No key of podwire's is named here.
+//! Reading a JSON document as users and runtimes write it: keys in any case, null for absent values, and errors with
+//! the path and the value of the field. What may not live here: podwire's own keys.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::invalid::Invalid;
 
-/// A value with its place in the document.
+/// A value with its path in the document.
 #[derive(Debug, Clone)]
 pub(crate) struct Field<'a> {
     path: String,
@@ -21,18 +21,18 @@ impl<'a> Field<'a> {
         Self { path: String::new(), value }
     }
 
-    /// Its place, as in `ipam.ranges[0][0].subnet`.
+    /// Its path, as in `ipam.ranges[0][0].subnet`.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// The value as it is written.
+    /// The value.
     pub(crate) fn value(&self) -> &'a Value {
         self.value
     }
 
-    /// The value of a key; nothing where it is absent or null. A key in another case counts (Go's decoder, and with it
-    /// every runtime, writes and reads keys in any case), one in the very case goes before it.
+    /// The value of a key; `None` when it is absent or null. Keys match in any case (as in Go's decoder, which every
+    /// runtime uses); an exact match comes first.
     pub(crate) fn get(&self, key: &str) -> Result<Option<Field<'a>>, Invalid> {
         let Value::Object(entries) = self.value else {
             return self.wrong("is not an object");
@@ -62,27 +62,27 @@ impl<'a> Field<'a> {
         self.value.is_object()
     }
 
-    /// A text.
+    /// A string.
     pub(crate) fn text(&self) -> Result<&'a str, Invalid> {
         self.value.as_str().map_or_else(|| self.wrong("is not a string"), Ok)
     }
 
-    /// Yes or no.
+    /// A boolean.
     pub(crate) fn flag(&self) -> Result<bool, Invalid> {
         self.value.as_bool().map_or_else(|| self.wrong("is neither true nor false"), Ok)
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub(crate) fn number(&self) -> Result<u64, Invalid> {
         self.value.as_u64().map_or_else(|| self.wrong("is not a whole number from 0"), Ok)
     }
 
-    /// A text that is something: an address, a prefix.
+    /// A string with a value in it: an address, a prefix.
     pub(crate) fn parse<T: FromStr>(&self, what: impl Display) -> Result<T, Invalid> {
         self.text()?.parse().or_else(|_| self.wrong(format!("is not {what}")))
     }
 
-    /// The error that this field is wrong: its value, and why.
+    /// An error about this field: its value, and why.
     pub(crate) fn wrong<T>(&self, why: impl Display) -> Result<T, Invalid> {
         let mut value = self.value.to_string();
         if value.len() > 80 {
@@ -93,7 +93,7 @@ impl<'a> Field<'a> {
         self.refuse(format!("{value} {why}"))
     }
 
-    /// The error that this field is wrong, in a sentence of its own.
+    /// An error about this field, with a text of its own.
     pub(crate) fn refuse<T>(&self, why: impl Into<String>) -> Result<T, Invalid> {
         Err(Invalid {
             field: if self.path.is_empty() { "network configuration".into() } else { self.path.clone() },
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c10_keys_are_found_in_any_case_and_the_very_one_first() {
+    fn c10_keys_match_in_any_case_and_an_exact_match_first() {
         let document = json!({"HostPort": 1, "hostPort": 2, "Other": null});
         let root = Field::root(&document);
         assert_eq!(root.get("hostPort").unwrap().unwrap().number().unwrap(), 2);

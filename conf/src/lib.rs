@@ -1,8 +1,7 @@
 //! podwire's network configuration as a type, with its defaults and its validation.
 //!
-//! The daemon writes a [`Network`] into a conflist, the plugin reads it: the contract exists once. What both must agree
-//! on beyond it (names, numbers, the firewall that follows from a configuration) is here too. No file is opened and no
-//! kernel is asked in this crate.
+//! The daemon writes a [`Network`] into a conflist, the plugin reads it: the contract exists once. What else both must
+//! agree on (names, numbers, the firewall rules of a configuration) is here too.
 
 pub mod conflist;
 pub mod defaults;

@@ -1,4 +1,4 @@
-//! The plugin's section of the network configuration: what a user writes, and what is wrong with it.
+//! The plugin's section of the network configuration, as a user writes it, and its validation.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,20 +8,20 @@ use crate::invalid::{Invalid, invalid};
 use crate::ipam::{Ipam, read_sets};
 use crate::json::Field;
 
-/// A network as the plugin is given it on stdin, the keys that the CNI protocol owns left aside.
+/// A network configuration as on the plugin's stdin, without the keys of the CNI protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Network {
-    /// Size of the largest packet on the pod's interface, in bytes; the default is Ethernet's 1500.
+    /// MTU of the pod's interface, in bytes; the default is 1500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Whether what pods send out of the network leaves under the node's address.
+    /// Whether packets of pods that leave the network are masqueraded.
     #[serde(rename = "ipMasq", skip_serializing_if = "std::ops::Not::not")]
     pub masquerade: bool,
-    /// Whether pods' devices are made ready for the node's fast path, which podwired has.
+    /// Whether pods' devices are prepared for podwired's fast path.
     #[serde(rename = "fastPath", skip_serializing_if = "std::ops::Not::not")]
     pub fast_path: bool,
-    /// Whether podwired keeps the network: then no pod is attached while the node is not prepared for its ranges, as after
-    /// a reboot, which the conflist outlives.
+    /// Whether podwired runs the network: then no pod is attached while the node is not ready for its ranges, as after
+    /// a reboot, which the conflist survives.
     #[serde(rename = "podwired", skip_serializing_if = "std::ops::Not::not")]
     pub daemon: bool,
     /// Where addresses come from.
@@ -29,11 +29,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads and checks the plugin's keys of a configuration. Keys of others are ignored, as the CNI specification asks.
-    /// The ranges that the runtime adds for one pod (`runtimeConfig.ipRanges`) go before those of the network.
+    /// Reads and validates the plugin's keys of a configuration. Other keys are ignored, as the CNI specification
+    /// requires. Ranges from the runtime for one pod (`runtimeConfig.ipRanges`) come before those of the network.
     ///
     /// # Errors
-    /// The first field that is missing, of the wrong type, or of no use.
+    /// The first field that is missing, of the wrong type, or invalid.
     pub fn parse(document: &Value) -> Result<Self, Invalid> {
         let root = Field::root(document);
         let mtu = match root.get("mtu")? {
@@ -48,7 +48,7 @@ impl Network {
         let fast_path = root.get("fastPath")?.map_or(Ok(false), |field| field.flag())?;
         let daemon = root.get("podwired")?.map_or(Ok(false), |field| field.flag())?;
         let Some(ipam) = root.get("ipam")? else {
-            return invalid("ipam", "is missing: say where pods get addresses from");
+            return invalid("ipam", "is missing: pods would get no addresses");
         };
         let mut sets = Vec::new();
         if let Some(runtime) = root.get("runtimeConfig")?
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_daemon_writes_is_what_the_plugin_reads() {
+    fn the_plugin_reads_what_the_daemon_writes() {
         let network = Network {
             mtu: Some(1450),
             ipam: Ipam {
@@ -107,7 +107,7 @@ mod tests {
                 json!({"mtu": 1279, "ipam": {"ranges": [[{"subnet": "fd00::/64"}]]}}),
                 "mtu: 1279 is below 1280, which IPv6 needs",
             ),
-            (json!({}), "ipam: is missing: say where pods get addresses from"),
+            (json!({}), "ipam: is missing: pods would get no addresses"),
             (json!({"ipam": {}}), "ipam.ranges: is missing or empty: no address could ever be given"),
             (json!({"ipam": {"ranges": [[]]}}), "ipam.ranges[0]: is empty: no address could ever be given"),
             (

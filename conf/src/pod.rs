@@ -1,5 +1,5 @@
-//! What a runtime requested for one pod, beside the network's configuration: addresses, a link-layer address, host ports,
-//! bandwidth (CNI conventions, "Dynamic Plugin specific fields").
+//! What a runtime requests for one pod, beside the network's configuration: addresses, a link-layer address, host
+//! ports, bandwidth (CNI conventions, "Dynamic Plugin specific fields").
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,25 +11,25 @@ use crate::invalid::{Invalid, invalid};
 use crate::json::Field;
 use crate::rules::host_ports::Protocol;
 
-/// The requested for one pod.
+/// What is requested for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requested {
-    /// Addresses that the pod is to have; the sets that none of them is of give one of their own choice.
+    /// Requested addresses; from a set without one the pod gets any free address.
     pub addresses: Vec<IpAddr>,
     /// The link-layer address of the pod's interface.
     pub mac: Option<Mac>,
-    /// Ports of the node that lead to ports of the pod.
+    /// Host ports.
     pub ports: Vec<Port>,
-    /// How fast the pod may send and receive.
+    /// Bandwidth limits.
     pub bandwidth: Bandwidth,
 }
 
-/// A port of the node that leads to a port of the pod.
+/// A host port: a port of the node that leads to a port of the pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Port {
-    /// Of which protocol.
+    /// Its protocol.
     pub protocol: Protocol,
-    /// On which of the node's addresses: an unspecified one (0.0.0.0, ::) is all of its family, none is all.
+    /// The node's address: an unspecified one (0.0.0.0, ::) is all of its family, `None` is all.
     pub host_address: Option<IpAddr>,
     /// The node's port, from 1.
     pub host_port: u16,
@@ -37,7 +37,7 @@ pub struct Port {
     pub pod_port: u16,
 }
 
-/// Limits of both directions.
+/// Limits for both directions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// Towards the pod.
@@ -46,26 +46,26 @@ pub struct Bandwidth {
     pub egress: Option<TokenBucket>,
 }
 
-/// A token bucket.
+/// A requested token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenBucket {
-    /// Bits a second.
+    /// Bits per second.
     pub rate: u64,
-    /// Bits that may be sent at once after a silence.
+    /// Bits that may be sent at once after a pause.
     pub burst: u64,
 }
 
 impl Requested {
-    /// Reads `runtimeConfig`, `args.cni` and what `CNI_ARGS` says of addresses (`IP`) and the link-layer address (`MAC`).
-    /// Where more than one says something, the first of these three is believed: it is what the runtime meant for this
-    /// plugin, the last is what it tells every plugin.
+    /// Reads `runtimeConfig`, `args.cni` and what `CNI_ARGS` says of addresses (`IP`) and the link-layer address
+    /// (`MAC`). When several are present, the first of these three is used: it is what the runtime sends to this
+    /// plugin, the last is what it sends to every plugin.
     ///
     /// # Errors
     /// The first field of the wrong type or out of range.
     pub fn parse(document: &Value, argument_ip: Option<&str>, argument_mac: Option<&str>) -> Result<Self, Invalid> {
         let root = Field::root(document);
         let runtime = root.get("runtimeConfig")?;
-        // Anything may be in `args`; only what has the form of requested is one.
+        // `args` may contain anything; only an object is read.
         let args = root.get("args")?.filter(Field::is_object);
         let args = args.map(|args| args.get("cni")).transpose()?.flatten().filter(Field::is_object);
         let sources = || [&runtime, &args].into_iter().flatten();
@@ -82,7 +82,7 @@ impl Requested {
                 && mac.value() != ""
             {
                 let parsed = Mac::parse(mac.text()?);
-                requested.mac = Some(parsed.map_or_else(|| mac.wrong("is not the address of one station"), Ok)?);
+                requested.mac = Some(parsed.map_or_else(|| mac.wrong("is not a unicast address"), Ok)?);
             }
         }
         if let Some(text) = argument_ip.filter(|text| !text.is_empty() && requested.addresses.is_empty()) {
@@ -92,7 +92,7 @@ impl Requested {
             requested.addresses = text.split(',').map(str::trim).map(parse).collect::<Result<_, _>>()?;
         }
         if let Some(text) = argument_mac.filter(|text| !text.is_empty() && requested.mac.is_none()) {
-            let wrong = || invalid("CNI_ARGS MAC", format!("{text:?} is not the address of one station"));
+            let wrong = || invalid("CNI_ARGS MAC", format!("{text:?} is not a unicast address"));
             requested.mac = Some(Mac::parse(text).map_or_else(wrong, Ok)?);
         }
         if let Some(runtime) = &runtime {
@@ -115,7 +115,7 @@ impl Requested {
     }
 }
 
-/// An address; a prefix length behind it is the range's affair.
+/// An address; a prefix length is ignored, the range has it.
 fn address(field: &Field<'_>) -> Result<IpAddr, Invalid> {
     bare(field.text()?).map_or_else(|| field.wrong("is not an address"), Ok)
 }
@@ -153,7 +153,7 @@ impl Port {
         })
     }
 
-    /// The node's address for a pod's address, unspecified for any; nothing where the port is of the other family only.
+    /// The node's address for a pod's address, unspecified for any; `None` when the port is of the other family only.
     pub fn host_address_for(&self, pod: IpAddr) -> Option<IpAddr> {
         let any: IpAddr = if pod.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         match self.host_address {
@@ -168,15 +168,15 @@ impl TokenBucket {
         let number = |key: &str| field.get(key)?.map_or(Ok(0), |field| field.number());
         let (rate, burst) = (number(rate_key)?, number(burst_key)?);
         let path = |key: &str| format!("{}.{key}", field.path());
-        // The reference plugin keeps a burst in bytes in 32 bits; what it takes is taken, and no more.
+        // The reference plugin has a 32-bit burst in bytes; the same limit applies here.
         if burst / 8 >= u64::from(u32::MAX) {
             return invalid(path(burst_key), format!("{burst} bits are more than a bucket can hold, 34359738359"));
         }
         match (rate, burst) {
-            // A runtime writes a burst for a direction that has no limit.
+            // A runtime writes a burst for a direction without a limit.
             (0, 0) => Ok(None),
-            (0, _) => invalid(path(rate_key), format!("is 0, and {burst_key} is {burst}: give both or none")),
-            (_, 0) => invalid(path(burst_key), format!("is 0, and {rate_key} is {rate}: give both or none")),
+            (0, _) => invalid(path(rate_key), format!("is 0, and {burst_key} is {burst}: set both or neither")),
+            (_, 0) => invalid(path(burst_key), format!("is 0, and {rate_key} is {rate}: set both or neither")),
             _ => Ok(Some(Self { rate, burst })),
         }
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn c9_wishes_are_read_as_every_runtime_writes_them() {
+    fn c9_requests_are_read_as_every_runtime_writes_them() {
         let go = json!({
             "PortMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP", "HostIP": ""}],
             "Bandwidth": {"IngressRate": 1000, "IngressBurst": 4_294_967_295_u64, "EgressRate": 0, "EgressBurst": 0},
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn f2_a_port_is_one_that_exists() {
+    fn f2_an_invalid_port_is_an_error() {
         for (port, why) in [
             (json!({"hostPort": 0, "containerPort": 80}), "hostPort: 0 is not a port from 1 to 65535"),
             (json!({"hostPort": 80, "containerPort": 65_536}), "containerPort: 65536 is not a port from 1 to 65535"),
@@ -251,11 +251,11 @@ mod tests {
         let path = "runtimeConfig.bandwidth";
         assert_eq!(
             error(json!({"ingressRate": 1000})),
-            format!("{path}.ingressBurst: is 0, and ingressRate is 1000: give both or none")
+            format!("{path}.ingressBurst: is 0, and ingressRate is 1000: set both or neither")
         );
         assert_eq!(
             error(json!({"egressBurst": 8})),
-            format!("{path}.egressRate: is 0, and egressBurst is 8: give both or none")
+            format!("{path}.egressRate: is 0, and egressBurst is 8: set both or neither")
         );
         assert!(requested(json!({"bandwidth": {"egressRate": 8, "egressBurst": 34_359_738_359_u64}})).is_ok());
         assert_eq!(
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn i7_i8_i9_the_source_that_is_meant_for_this_plugin_is_believed() {
+    fn i7_i8_i9_the_most_specific_source_is_used() {
         let document = |runtime: Value, args: Value| json!({"runtimeConfig": runtime, "args": {"cni": args}});
         let read = |document: &Value| {
             let requested = Requested::parse(document, Some("10.0.0.7"), Some("02:00:00:00:00:07")).unwrap();
@@ -280,7 +280,7 @@ mod tests {
         let error = Requested::parse(&json!({}), Some("10.0.0.x"), None).unwrap_err().to_string();
         assert_eq!(error, "CNI_ARGS IP: \"10.0.0.x\" is not an address");
         let error = Requested::parse(&json!({}), None, Some("01:00:00:00:00:01")).unwrap_err().to_string();
-        assert_eq!(error, "CNI_ARGS MAC: \"01:00:00:00:00:01\" is not the address of one station");
+        assert_eq!(error, "CNI_ARGS MAC: \"01:00:00:00:00:01\" is not a unicast address");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A range of addresses for pods: what a user writes, and which addresses of it are given.
+//! A range of addresses for pods, as a user writes it, and its usable addresses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use crate::json::Field;
 /// A range of addresses within a subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Range {
-    /// The subnet, host bits clear. Its network address is never given, and in IPv4 neither is its last.
+    /// The subnet, host bits clear. Its network address is never used, and in IPv4 neither is its broadcast address.
     pub subnet: IpNetwork,
-    /// First address given, inclusive; the default is the first usable one of the subnet.
+    /// First address of the range, inclusive; the default is the first usable one of the subnet.
     #[serde(rename = "rangeStart", skip_serializing_if = "Option::is_none")]
     pub start: Option<IpAddr>,
-    /// Last address given, inclusive; the default is the last usable one of the subnet.
+    /// Last address of the range, inclusive; the default is the last usable one of the subnet.
     #[serde(rename = "rangeEnd", skip_serializing_if = "Option::is_none")]
     pub end: Option<IpAddr>,
-    /// An address that is never given, since it is somebody's; the default is the first of the subnet.
+    /// An address that no pod gets; the default is the first of the subnet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Range {
 }
 
 impl Range {
-    /// The range with its place in the document.
+    /// Reads a range; returns it with its path in the document.
     pub(crate) fn read(field: &Field<'_>) -> Result<(String, Self), Invalid> {
         let Some(subnet) = field.get("subnet")? else { return field.wrong("has no \"subnet\"") };
         let address = |key: &str| -> Result<Option<IpAddr>, Invalid> {
@@ -60,7 +60,7 @@ impl Range {
             return invalid(format!("{field}.subnet"), format!("{subnet} has host bits set: did you mean {right}?"));
         }
         if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, subnet)) {
-            let why = format!("{subnet} overlaps {reserved}, whose addresses are never a pod's");
+            let why = format!("{subnet} overlaps {reserved}, which no pod can have addresses in");
             return invalid(format!("{field}.subnet"), why);
         }
         let width = if subnet.is_ipv4() { 32 } else { 128 };
@@ -74,17 +74,17 @@ impl Range {
         }
         if self.first() > self.last() {
             let (first, last) = (self.first(), self.last());
-            return invalid(format!("{field}.rangeStart"), format!("{first} is behind the end of the range, {last}"));
+            return invalid(format!("{field}.rangeStart"), format!("{first} is after the end of the range, {last}"));
         }
         Ok(())
     }
 
-    /// The first address that may be given.
+    /// The first usable address.
     pub fn first(&self) -> IpAddr {
         self.start.unwrap_or_else(|| offset(self.subnet.network(), 1)).max(offset(self.subnet.network(), 1))
     }
 
-    /// The last address that may be given.
+    /// The last usable address.
     pub fn last(&self) -> IpAddr {
         let usable = match self.subnet {
             IpNetwork::V4(subnet) => offset(subnet.broadcast().into(), -1),
@@ -93,14 +93,14 @@ impl Range {
         self.end.unwrap_or(usable).min(usable)
     }
 
-    /// The address that is never given: the configured gateway, else the first of the subnet, which is the gateway
-    /// wherever host-local is used.
+    /// The address that no pod gets: the configured gateway, else the first of the subnet, which is the gateway with
+    /// host-local.
     pub fn reserved(&self) -> IpAddr {
         self.gateway.unwrap_or_else(|| offset(self.subnet.network(), 1))
     }
 }
 
-/// The address `by` further on, wrapping within its family.
+/// The address at an offset, wrapping within its family.
 pub(crate) fn offset(address: IpAddr, by: i8) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::V4(address.to_bits().wrapping_add_signed(by.into()).into()),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_and_broadcast_address_are_outside_of_a_range() {
+    fn network_and_broadcast_address_are_not_in_a_range() {
         let range = |text: &str| Range { subnet: text.parse().unwrap(), start: None, end: None, gateway: None };
         let four = range("10.0.0.0/29");
         assert_eq!((four.first().to_string(), four.last().to_string()), ("10.0.0.1".into(), "10.0.0.6".into()));

@@ -16,7 +16,7 @@ pub struct Route {
     /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
     #[serde(rename = "dst")]
     pub destination: IpNetwork,
-    /// Which of several routes to the destination is taken: the lowest. 0 is the family's default.
+    /// The metric: the lowest of several routes to the destination is used. 0 is the family's default.
     #[serde(rename = "priority", skip_serializing_if = "is_zero")]
     pub metric: u32,
 }
@@ -30,18 +30,18 @@ impl Route {
     pub(crate) fn read(field: &Field<'_>, ranges: &[Vec<Range>]) -> Result<Self, Invalid> {
         let Some(destination) = field.get("dst")? else { return field.wrong("has no \"dst\"") };
         let destination: IpNetwork = destination.parse("a prefix, as in 10.0.0.0/8")?;
-        // A gateway other than the node cannot be honoured: a pod has no other neighbour. The gateway of a range is the
-        // node, by whatever address.
+        // A gateway other than the node is not possible: a pod has no other neighbour. The gateway of a range stands
+        // for the node.
         if let Some(gateway) = field.get("gw")? {
             let address: IpAddr = gateway.parse("an address")?;
             if !ranges.iter().flatten().any(|range| range.reserved() == address) {
-                let why = "cannot be the next hop of a pod, whose only neighbour is its node: leave it out";
+                let why = "cannot be the next hop of a pod, whose only neighbour is its node: remove it";
                 return gateway.wrong(why);
             }
         }
         for key in ["table", "scope", "mtu", "advmss"] {
             if let Some(option) = field.get(key)? {
-                return option.wrong("is an option of a route that podwire does not have: leave it out");
+                return option.wrong("is a route option that podwire does not support: remove it");
             }
         }
         let metric = match field.get("priority")? {

@@ -1,7 +1,7 @@
-//! The nftables rules that follow from a configuration, as values: the node's guards and host ports, what a pod adds to
-//! them, the masquerade of a network.
+//! The nftables rules of a configuration, as values: the node's guards and masquerade, host ports, and the masquerade
+//! of a network.
 //!
-//! What may not live here: talking to the kernel. The plugin and the daemon apply these rules, each its part.
+//! What may not live here: talking to the kernel. The plugin and the daemon each apply their part of these rules.
 
 pub mod host_ports;
 pub mod masquerade;

@@ -23,8 +23,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Puts the address on the device, usable at once: duplicate address detection is off (RFC 4862, section 5.4, allows
-    /// it where uniqueness is known by other means; here the ledger knows).
+    /// Adds the address to the device, usable at once: duplicate address detection is off. RFC 4862, section 5.4,
+    /// allows that where uniqueness is ensured by other means; here the ledger ensures it.
     pub fn replace(&self) -> Request<Message> {
         let mut message = self.message();
         message.header.flags = AddressHeaderFlags::Nodad;
@@ -58,9 +58,9 @@ pub fn list(socket: &mut Socket, device: Option<u32>) -> Result<Vec<Address>> {
     let mut addresses = Vec::new();
     for family in family::BOTH {
         message.header.family = family;
-        let ask = Request::new("list addresses", RouteNetlinkMessage::GetAddress(message.clone()).into(), 0);
-        for answer in socket.dump(ask)? {
-            let Message::Route(message) = answer else { continue };
+        let query = Request::new("list addresses", RouteNetlinkMessage::GetAddress(message.clone()).into(), 0);
+        for reply in socket.dump(query)? {
+            let Message::Route(message) = reply else { continue };
             let RouteNetlinkMessage::NewAddress(message) = *message else { continue };
             addresses.extend(parse(&message).filter(|found| device.is_none_or(|device| found.device == device)));
         }
@@ -69,7 +69,7 @@ pub fn list(socket: &mut Socket, device: Option<u32>) -> Result<Vec<Address>> {
 }
 
 fn parse(message: &AddressMessage) -> Option<Address> {
-    // IFA_LOCAL is the own address of a point-to-point pair; IPv6 has IFA_ADDRESS only.
+    // IFA_LOCAL is the local address of a point-to-point pair; IPv6 has IFA_ADDRESS only.
     let mut own: Option<IpAddr> = None;
     for attribute in &message.attributes {
         match attribute {

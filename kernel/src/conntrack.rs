@@ -1,7 +1,7 @@
-//! Tracked connections: told from others by what is known of them, listed, and forgotten.
+//! Conntrack entries: selected by a filter, listed, and deleted.
 //!
-//! A UDP flow is translated as it was when its first packet came: after a change of the rules it goes to the old place
-//! for as long as its packets keep coming. Such entries are forgotten here; their next packet begins anew.
+//! A UDP flow keeps the translation of its first packet: after a change of the rules it goes to the old destination for
+//! as long as packets keep coming. Such entries are deleted here; the next packet creates a new one.
 
 use std::net::IpAddr;
 
@@ -31,32 +31,32 @@ const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
 
-/// Which connections: those for which all that is given holds.
+/// Selects the connections that match every given field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filter {
     /// The version of IP.
     pub version: IpVersion,
     /// The protocol above IP (`IPPROTO_*`).
     pub protocol: u8,
-    /// The destination of the first packet, as its sender wrote it.
+    /// The original destination.
     pub destination: Option<IpAddr>,
-    /// The destination port of the first packet, as its sender wrote it.
+    /// The original destination port.
     pub destination_port: Option<u16>,
-    /// Who answers: the destination of the first packet after translation.
+    /// The source of replies: the destination after translation.
     pub reply_source: Option<IpAddr>,
 }
 
-/// A tracked connection.
+/// A conntrack entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// The destination of the first packet, as its sender wrote it.
     pub destination: IpAddr,
     /// The destination port of the first packet.
     pub destination_port: u16,
-    /// Who answers.
+    /// Who replies.
     pub reply_source: IpAddr,
     version: IpVersion,
-    /// What the kernel knows it by.
+    /// What identifies it in the kernel.
     identity: Vec<ConntrackAttribute>,
 }
 
@@ -70,8 +70,8 @@ impl std::fmt::Display for Filter {
 }
 
 impl Filter {
-    /// What the kernel is asked to look at: all of it, but for addresses of IPv6. Those it takes for the ones that are
-    /// not meant (seen in Linux 6.18: a deletion by an address spared its flows, and took all others).
+    /// The filter for the kernel: all fields except IPv6 addresses. The kernel inverts those (seen in Linux 6.18: a
+    /// deletion by address spared the flows of that address and removed all others).
     fn asked(&self) -> Self {
         match self.version {
             IpVersion::V4 => *self,
@@ -79,7 +79,7 @@ impl Filter {
         }
     }
 
-    /// The tuples, and which of their fields count.
+    /// The tuples, and which of their fields are compared.
     fn attributes(&self) -> Vec<DefaultNla> {
         let mut protocol = vec![ProtoTuple::Protocol(Protocol::from(self.protocol))];
         protocol.extend(self.destination_port.map(ProtoTuple::DestinationPort));
@@ -92,7 +92,7 @@ impl Filter {
             | by(self.destination.is_some(), BY_DESTINATION)
             | by(self.destination_port.is_some(), BY_DESTINATION_PORT);
         let of_reply = by(self.reply_source.is_some(), BY_SOURCE);
-        // Unlike the rest of such messages these numbers are in the machine's own order.
+        // Unlike the rest of the message these numbers are in host byte order.
         let flags = [(FILTER_ORIGINAL, of_original), (FILTER_REPLY, of_reply)]
             .map(|(kind, flags)| DefaultNla::new(kind, flags.to_ne_bytes().to_vec()));
         let mut attributes = vec![nested(ORIGINAL, &original)];
@@ -112,8 +112,8 @@ impl Filter {
     }
 }
 
-/// Forgets the connections that a filter names, whosever they are. The kernel looks at every connection of the machine:
-/// 0.2 ms when there are few, 50 ms when there are 100,000. By an address of IPv6 they are listed first, at 11 ms or more.
+/// Deletes the connections that match a filter, of any owner. The kernel scans every connection of the machine: 0.2 ms
+/// when there are few, 50 ms when there are 100,000. By IPv6 address they are listed first, which takes 11 ms or more.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -122,7 +122,7 @@ pub fn forget(socket: &mut Socket, filter: &Filter) -> Result<()> {
         return forget_one_by_one(socket, filter);
     }
     match socket.execute(Request::new(format!("forget {filter}"), filter.message(DELETE), 0)) {
-        // Linux before 6.8 looks for a connection of just these tuples, and refuses what is not a whole one.
+        // Linux before 6.8 looks for a connection with exactly these tuples, and refuses incomplete ones.
         Err(error) if takes_no_filter(&error) => forget_one_by_one(socket, filter),
         other => other,
     }
@@ -133,25 +133,25 @@ fn takes_no_filter(error: &Error) -> bool {
     matches!(error.errno(), Some(EINVAL | ENOENT | EOPNOTSUPP))
 }
 
-/// As [`forget`], by a list: for what the kernel cannot be told at once.
+/// As [`forget`], by listing first: for filters that the kernel does not support.
 ///
 /// # Errors
-/// The first refusal.
+/// The first error.
 pub fn forget_one_by_one(socket: &mut Socket, filter: &Filter) -> Result<()> {
     let connections = list(socket, filter)?;
     let refused = socket.execute_all(connections.iter().map(Connection::delete).collect());
     refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// The connections that a filter names.
+/// The connections that match a filter.
 ///
 /// # Errors
 /// What the kernel refused.
 pub fn list(socket: &mut Socket, filter: &Filter) -> Result<Vec<Connection>> {
-    let connection = |answer: NetfilterMessage| match answer.inner {
+    let connection = |reply: NetfilterMessage| match reply.inner {
         NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
             let connection = Connection::parse(filter.version, filter.protocol, attributes);
-            // Linux before 5.8 takes no notice of the filter.
+            // Linux before 5.8 ignores the filter.
             connection.filter(|connection| filter.matches(connection))
         }
         _ => None,
@@ -160,7 +160,7 @@ pub fn list(socket: &mut Socket, filter: &Filter) -> Result<Vec<Connection>> {
 }
 
 impl Connection {
-    /// A connection of a protocol; `None` when it is of another one, or has no ports.
+    /// A connection of this protocol; `None` for another protocol, or without ports.
     fn parse(version: IpVersion, protocol: u8, attributes: Vec<ConntrackAttribute>) -> Option<Self> {
         use ConntrackAttribute::{CtaTupleOrig, CtaTupleReply, Other};
         let tuple = |pick: fn(&ConntrackAttribute) -> Option<&Vec<Tuple>>| attributes.iter().find_map(pick);
@@ -190,14 +190,14 @@ impl Connection {
         Some(Self { destination, destination_port, reply_source, version, identity })
     }
 
-    /// The message that forgets it, and no other that has begun since.
+    /// Deletes it, and no connection that was created since.
     pub fn delete(&self) -> Request<NetfilterMessage> {
         let operation = format!("forget the connection to {} port {}", self.destination, self.destination_port);
         Request::removal(operation, message(self.version, ConntrackMessage::Delete(self.identity.clone())))
     }
 }
 
-/// An attribute that holds others, and says so: the kernel insists on it for a filter.
+/// A nested attribute with the flag that says so, which the kernel requires for a filter.
 fn nested<T: Nla>(kind: u16, attributes: &[T]) -> DefaultNla {
     let mut bytes = vec![0; attributes.buffer_len()];
     attributes.emit(&mut bytes);

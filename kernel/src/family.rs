@@ -1,4 +1,4 @@
-//! The one place where an address family is told from another: IPv4 and IPv6 are written once everywhere else.
+//! Address families. Code that differs between IPv4 and IPv6 is here; everything else is written once for both.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub enum IpVersion {
 }
 
 impl IpVersion {
-    /// Both, for what is made once for each.
+    /// Both versions.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// The version of an address.
@@ -42,7 +42,7 @@ impl IpVersion {
         }
     }
 
-    /// The digit that names are told apart by.
+    /// The digit that names of per-family objects end with.
     pub fn digit(self) -> char {
         match self {
             Self::V4 => '4',
@@ -50,7 +50,7 @@ impl IpVersion {
         }
     }
 
-    /// The address that means any, of this version: 0.0.0.0 or ::.
+    /// The unspecified address: 0.0.0.0 or ::.
     pub fn unspecified(self) -> IpAddr {
         match self {
             Self::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -58,7 +58,7 @@ impl IpVersion {
         }
     }
 
-    /// The address that these bytes in network order are; `None` where there are not as many as it has.
+    /// Reads an address from bytes in network order; `None` when the length does not match.
     pub fn address(self, bytes: &[u8]) -> Option<IpAddr> {
         match self {
             Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
@@ -85,8 +85,8 @@ pub fn everything(like: IpNetwork) -> Option<IpNetwork> {
     IpNetwork::new(IpVersion::of(like.ip()).unspecified(), 0).ok()
 }
 
-/// Prefixes whose addresses are never those of a node or of a pod: this host and network, loopback, link-local,
-/// multicast, reserved and broadcast (RFC 6890, tables 1 to 20; RFC 4291, section 2.4).
+/// Prefixes that no node and no pod can have addresses in: this host and network, loopback, link-local, multicast,
+/// reserved and broadcast (RFC 6890, tables 1 to 20; RFC 4291, section 2.4).
 pub fn reserved() -> impl Iterator<Item = IpNetwork> {
     use std::net::{Ipv4Addr, Ipv6Addr};
     let four = [([0, 0, 0, 0], 8), ([127, 0, 0, 0], 8), ([169, 254, 0, 0], 16), ([224, 0, 0, 0], 3)];
@@ -100,7 +100,7 @@ pub fn reserved() -> impl Iterator<Item = IpNetwork> {
     four.into_iter().chain(six).filter_map(|(address, prefix)| IpNetwork::new(address, prefix).ok())
 }
 
-/// Both families, for questions that are asked of each.
+/// Both families.
 pub const BOTH: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// The bytes of an address in network order: 4 or 16.
@@ -121,7 +121,7 @@ pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
     contains(one, other) || contains(other, one)
 }
 
-/// `prefix` as it is written in a route: host bits cleared.
+/// The prefix with its host bits cleared.
 pub fn masked(prefix: IpNetwork) -> IpNetwork {
     IpNetwork::new(prefix.network(), prefix.prefix()).unwrap_or(prefix)
 }
@@ -131,9 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_addresses_are_those_that_nobody_can_have() {
-        let is = |text: &str| reserved().any(|prefix| prefix.contains(text.parse().unwrap()));
-        for nobodys in [
+    fn reserved_prefixes_cover_what_no_node_can_have() {
+        let is_reserved = |text: &str| reserved().any(|prefix| prefix.contains(text.parse().unwrap()));
+        for reserved_address in [
             "0.1.2.3",
             "127.0.0.1",
             "169.254.1.1",
@@ -145,10 +145,10 @@ mod tests {
             "fe80::1",
             "ff02::1",
         ] {
-            assert!(is(nobodys), "{nobodys}");
+            assert!(is_reserved(reserved_address), "{reserved_address}");
         }
-        for somebodys in ["10.0.0.1", "192.168.0.1", "198.51.100.1", "fd00::1", "2001:db8::1"] {
-            assert!(!is(somebodys), "{somebodys}");
+        for usable_address in ["10.0.0.1", "192.168.0.1", "198.51.100.1", "fd00::1", "2001:db8::1"] {
+            assert!(!is_reserved(usable_address), "{usable_address}");
         }
     }
 

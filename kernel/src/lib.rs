@@ -1,8 +1,8 @@
 //! Linux network state as values, and the one place that talks to the kernel about it.
 //!
 //! A [`route::Route`], a [`nexthop::Nexthop`], an [`nft::Chain`] is a plain value that can be compared; each knows the
-//! netlink message that makes it so and how to read itself back from a dump. [`netlink::socket::Socket`] executes such messages,
-//! blocking, one at a time or many in one system call.
+//! netlink message that creates it and how to read itself back from a dump. [`netlink::socket::Socket`] executes such
+//! messages, blocking, one at a time or many in one system call.
 //!
 //! What may not live here: policy (which routes a node wants), tokio, the CNI protocol, anything that decides.
 

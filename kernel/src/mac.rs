@@ -1,4 +1,4 @@
-//! A 48-bit link-layer address, and the IPv6 link-local address that follows from it.
+//! A 48-bit link-layer address, and the IPv6 link-local address derived from it.
 
 use std::{fmt, net::Ipv6Addr};
 
@@ -20,11 +20,11 @@ impl Mac {
         bytes.try_into().ok().map(Self)
     }
 
-    /// From six pairs of hexadecimal digits with colons or hyphens between; `None` unless it is the address of one station
-    /// (not of a group, and not zero).
+    /// Parses six pairs of hexadecimal digits separated by colons or hyphens; `None` unless it is a unicast address
+    /// that is not zero.
     pub fn parse(text: &str) -> Option<Self> {
         let separator = if text.contains('-') { '-' } else { ':' };
-        // The number's own reader would take a sign.
+        // `from_str_radix` would accept a sign.
         let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
         let digits = |pair: &str| is_pair(pair).then(|| u8::from_str_radix(pair, 16).ok())?;
         let bytes = text.split(separator).map(digits).collect::<Option<Vec<_>>>()?;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_local_address_is_unicast_and_locally_administered_whatever_the_seed() {
+    fn a_local_address_is_unicast_and_locally_administered_for_any_seed() {
         for seed in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
             assert_eq!(Mac::local(seed).0[0] & 0b11, 0b10);
         }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read_as_it_is_written_and_only_one_that_a_station_can_have() {
+    fn parse_reads_what_display_writes_and_rejects_group_addresses() {
         let mac = Mac([0x02, 0, 0, 0, 0xab, 1]);
         assert_eq!([Mac::parse("02:00:00:00:AB:01"), Mac::parse("02-00-00-00-ab-01")], [Some(mac), Some(mac)]);
         assert_eq!(Mac::parse(&mac.to_string()), Some(mac));

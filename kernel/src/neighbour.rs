@@ -1,4 +1,4 @@
-//! A permanent neighbour: an address on a device whose link-layer address never has to be asked for.
+//! A permanent neighbour: an address on a device whose link-layer address never has to be resolved.
 
 use std::{fmt, net::IpAddr};
 
@@ -27,7 +27,7 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Creates this neighbour, or replaces the one with the same address in place.
+    /// Creates this neighbour, or replaces in place the one with the same address.
     pub fn replace(&self) -> Request<Message> {
         let mut message = self.message();
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec()));
@@ -59,13 +59,13 @@ impl Neighbour {
     }
 }
 
-/// Which of these permanent neighbours the kernel has not, or has with another link-layer address. They are asked for one
-/// by one, many in one system call: the cost does not grow with what else the host has.
+/// Those of these permanent neighbours that the kernel lacks, or has with another link-layer address. They are queried
+/// one by one, many in one system call: the cost does not grow with the host's other neighbours.
 ///
 /// # Errors
-/// When the kernel refuses to tell; that there is no such neighbour or device is an answer.
+/// When the kernel refuses; a neighbour or device that does not exist is not an error.
 pub fn missing(socket: &mut Socket, wanted: &[Neighbour]) -> Result<Vec<Neighbour>> {
-    let question = |neighbour: &Neighbour| {
+    let query = |neighbour: &Neighbour| {
         let mut message = NeighbourMessage::default();
         message.header.family = family::of(neighbour.address);
         message.header.ifindex = neighbour.device;
@@ -74,10 +74,10 @@ pub fn missing(socket: &mut Socket, wanted: &[Neighbour]) -> Result<Vec<Neighbou
         let message = RouteNetlinkMessage::GetNeighbour(message);
         Request::new(format!("look up neighbour {neighbour}"), Message::from(message), 0)
     };
-    let answers = socket.get_all(wanted.iter().map(question).collect())?;
+    let replies = socket.get_all(wanted.iter().map(query).collect())?;
     let is =
         |wanted: &Neighbour, found: Option<Reply>| found.is_some_and(|Reply(found)| found.as_ref() == Some(wanted));
-    let missing = wanted.iter().zip(answers).filter_map(|(wanted, answer)| (!is(wanted, answer)).then_some(wanted));
+    let missing = wanted.iter().zip(replies).filter_map(|(wanted, reply)| (!is(wanted, reply)).then_some(wanted));
     Ok(missing.cloned().collect())
 }
 
@@ -89,18 +89,18 @@ pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<Neighbour>> {
         message.header.family = family;
         message.header.kind = RouteType::Unspec;
         message.attributes.push(NeighbourAttribute::IfIndex(device));
-        let ask = Request::new("list neighbours", Message::from(RouteNetlinkMessage::GetNeighbour(message)), 0);
-        let found = socket.dump_some(ask, |Reply(neighbour)| neighbour)?;
+        let query = Request::new("list neighbours", Message::from(RouteNetlinkMessage::GetNeighbour(message)), 0);
+        let found = socket.dump_some(query, |Reply(neighbour)| neighbour)?;
         neighbours.extend(found.into_iter().filter(|neighbour| neighbour.device == device));
     }
     Ok(neighbours)
 }
 
-/// How many neighbours of this host, IPv4 and IPv6, the limits of the kernel's tables do not count: the permanent ones and
-/// those that somebody else keeps (`neigh_update_gc_list` in net/core/neighbour.c, since Linux 5.0).
+/// How many neighbours of this host, IPv4 and IPv6, the limits of the kernel's tables do not count: permanent ones and
+/// externally learned ones (`neigh_update_gc_list` in net/core/neighbour.c, since Linux 5.0).
 ///
 /// # Errors
-/// When the kernel refuses to tell.
+/// When the kernel refuses.
 pub fn gc_exempt(socket: &mut Socket) -> Result<[u64; 2]> {
     let mut count = |family| {
         let mut message = NeighbourMessage::default();
@@ -113,7 +113,7 @@ pub fn gc_exempt(socket: &mut Socket) -> Result<[u64; 2]> {
     Ok([count(family::BOTH[0])?, count(family::BOTH[1])?])
 }
 
-/// Whether the limits do not count a neighbour.
+/// Whether a neighbour is exempt from the limits.
 struct GcExempt(bool);
 
 impl NetlinkDeserializable for GcExempt {
@@ -126,8 +126,8 @@ impl NetlinkDeserializable for GcExempt {
     }
 }
 
-/// What the kernel tells of a neighbour, read in place (`struct ndmsg`, uapi/linux/neighbour.h). `None` for an entry that
-/// is not permanent: those come and go by themselves.
+/// A neighbour in a message from the kernel, read in place (`struct ndmsg`, uapi/linux/neighbour.h). `None` for an
+/// entry that is not permanent: those are the kernel's own.
 struct Reply(Option<Neighbour>);
 
 const HEADER: usize = 12;

@@ -1,7 +1,7 @@
-//! Netlink itself: the socket, its messages and attributes, the kernel's errors, and the monitor of what others change.
+//! Netlink itself: the socket, its messages and attributes, the kernel's errors, and the monitor of changes by others.
 //!
-//! What may not live here: any object of the kernel's (a link, a route, an nftables chain); those know their messages and
-//! have them executed here.
+//! What may not live here: any kernel object (a link, a route, an nftables chain); those build their messages and
+//! execute them through this module.
 
 pub(crate) mod attribute;
 mod dump;

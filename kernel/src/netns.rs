@@ -1,4 +1,4 @@
-//! A network namespace: opening one, telling whether two are the same, doing something inside one.
+//! A network namespace: opening one, comparing two, running code inside one.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +13,7 @@ use crate::netlink::error::{Error, Result};
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// An open network namespace; it lives at least as long as this.
+/// An open network namespace; it lives at least as long as this value.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
@@ -21,10 +21,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the namespace at a path. The error is "gone" when there is nothing there.
+    /// Opens the namespace at a path. The error is "gone" when the path does not exist.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().display().to_string();
-        // Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+        // Without O_NONBLOCK opening a named pipe would wait for a writer.
         let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
         let file = opened.map_err(|error| Error::system(format!("open network namespace {path}"), error))?;
         Ok(Self { file, path })
@@ -35,26 +35,26 @@ impl Namespace {
         Self::open(OWN)
     }
 
-    /// Whether two handles are the same namespace, by whatever paths they were opened.
+    /// Whether two handles are the same namespace, whatever their paths.
     pub fn is(&self, other: &Self) -> Result<bool> {
         Ok(self.identity()? == other.identity()?)
     }
 
-    /// What tells this namespace from every other of this boot: device and inode number.
+    /// The identity of the namespace within this boot: device and inode number.
     pub fn identity(&self) -> Result<(u64, u64)> {
         let operation = || format!("identify network namespace {}", self.path);
         let metadata = self.file.metadata().map_err(|error| Error::system(operation(), error))?;
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Does `work` inside the namespace, on the calling thread, and comes back to its `own` whatever becomes of it. Sockets
-    /// opened inside stay inside.
+    /// Runs `work` inside the namespace, on the calling thread, and always returns to `own`. Sockets opened inside stay
+    /// inside.
     ///
     /// # Errors
-    /// When the namespace cannot be entered; nothing is done then. When the way back is barred, which the kernel has no
-    /// reason for, the process ends at once: nothing may go on in the wrong namespace.
+    /// When the namespace cannot be entered; then nothing is done. When `own` cannot be entered again, which should not
+    /// happen, the process aborts: nothing may run in the wrong namespace.
     pub fn within<T>(&self, own: &Self, work: impl FnOnce() -> T) -> Result<T> {
-        let _back = Back { own };
+        let _return = ReturnGuard { own };
         self.enter()?;
         Ok(work())
     }
@@ -65,17 +65,17 @@ impl Namespace {
     }
 }
 
-/// The way back: taken on return, on an early return, and on a panic.
-struct Back<'a> {
+/// Returns to `own` when dropped: on return, on an early return, and on a panic.
+struct ReturnGuard<'a> {
     own: &'a Namespace,
 }
 
-impl Drop for Back<'_> {
+impl Drop for ReturnGuard<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.own.enter() {
-            // Nothing may be done in the wrong namespace, and what a panic undoes on its way would be: what is there by
-            // now stays there, and on record.
-            eprintln!("come back from a pod's network namespace: {error}");
+            // Nothing may run in the wrong namespace, and destructors of a panic would: what exists by now stays, and
+            // is on record.
+            eprintln!("return from a pod's network namespace: {error}");
             std::process::abort();
         }
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_namespace_is_itself_by_any_path() {
+    fn the_own_namespace_is_the_same_by_any_path() {
         let own = Namespace::own().unwrap();
         assert!(own.is(&Namespace::open("/proc/self/ns/net").unwrap()).unwrap());
         assert!(!own.is(&Namespace::open("/proc/self/ns/uts").unwrap()).unwrap());

@@ -1,8 +1,8 @@
-//! A nexthop object: where packets for a peer go, held once, however many routes point at it. It carries a tunnel, or is
-//! the peer itself.
+//! A nexthop object: one for each peer, however many routes refer to it. It has tunnel attributes, or is the peer's
+//! address on the link.
 //!
 //! `ip nexthop add id N via fe80::… dev podwire.1 onlink encap ip id 1 src … dst … ttl 64`, or without the encap
-//! (uapi/linux/nexthop.h, uapi/linux/lwtunnel.h; Linux 5.3). No policy: which ids are ours is a parameter.
+//! (uapi/linux/nexthop.h, uapi/linux/lwtunnel.h; Linux 5.3). No policy: the caller chooses the ids.
 
 use std::{fmt, net::IpAddr, net::Ipv6Addr};
 
@@ -40,44 +40,44 @@ const LWTUNNEL_IP_FLAGS: u16 = 6;
 /// `TUNNEL_CSUM` (uapi/linux/if_tunnel.h).
 const TUNNEL_CSUM: u16 = 1;
 
-/// The hop limit of the outer packet.
+/// The TTL of the outer packet.
 const OUTER_TTL: u8 = 64;
 
-/// One peer as the kernel's routes see it.
+/// A nexthop object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nexthop {
     /// The object's id, unique in the namespace.
     pub id: u32,
-    /// Index of the device: the tunnel, or the interface that the peer is a neighbour on.
+    /// Index of the device: the tunnel, or the interface to the link of the peer.
     pub device: u32,
-    /// The next hop: with a tunnel the peer's link-local address on the overlay, else its address on the link. One of IPv6
-    /// serves routes of both families, one of IPv4 those of IPv4 only.
+    /// The gateway: with a tunnel the peer's link-local address on the overlay, else its address on the link. An IPv6
+    /// gateway serves routes of both families, an IPv4 one those of IPv4 only.
     pub gateway: IpAddr,
-    /// With a tunnel: where the packet is sent, and as what.
+    /// The tunnel attributes, with a tunnel.
     pub encap: Option<Encap>,
     /// Who installed it (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 
-/// The outer header that a nexthop puts before a packet.
+/// The tunnel attributes: the outer header that a nexthop adds to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Encap {
     /// The VXLAN network identifier, 24 bits.
     pub vni: u32,
-    /// This node's underlay address. Given, since the kernel's own choice on a node with several addresses is one that
-    /// the peer does not expect.
+    /// This node's underlay address. Set, since on a node with several addresses the kernel may choose one that the
+    /// peer does not expect.
     pub source: IpAddr,
     /// The peer's underlay address, of the same family.
     pub destination: IpAddr,
 }
 
 impl Nexthop {
-    /// Creates this nexthop, or replaces the one with this id in place: no packet is lost.
+    /// Creates this nexthop, or replaces in place the one with this id: no packet is lost.
     pub fn replace(&self) -> Request<Message> {
         self.set(NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Creates this nexthop; "File exists" when there is one with this id already, which may be somebody else's.
+    /// Creates this nexthop; "File exists" when there is one with this id, which may be foreign.
     pub fn add(&self) -> Request<Message> {
         self.set(NLM_F_CREATE | NLM_F_EXCL)
     }
@@ -100,7 +100,7 @@ impl Nexthop {
         Request::new(format!("set nexthop {self}"), message, flags)
     }
 
-    /// Removes this nexthop, and with it the routes that point at it.
+    /// Removes this nexthop, and with it the routes that refer to it.
     pub fn delete(&self) -> Request<Message> {
         let attributes = vec![DefaultNla::new(NHA_ID, self.id.to_ne_bytes().to_vec())];
         let message = plain(DELETE_NEXTHOP, AddressFamily::Unspec, 0, 0, attributes);
@@ -108,14 +108,14 @@ impl Nexthop {
     }
 }
 
-/// Every nexthop object of the namespace: those installed by `protocol`, and the ids of all others, which are taken. One
-/// of ours that somebody has made into something else is listed without a device or with an [`Encap::UNKNOWN`], so that it
-/// differs from whatever is wanted.
+/// Every nexthop object of the namespace: those of `protocol`, and the ids of all others, which are taken. One of ours
+/// that was changed into another kind is listed without a device or with [`Encap::UNKNOWN`], so that it differs from
+/// any desired one.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>)> {
     let operation = "list nexthops";
-    let ask = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
+    let query = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, Vec::new());
     let (mut ours, mut others) = (Vec::new(), Vec::new());
-    for Reply(nexthop) in socket.dump_some(Request::new(operation, ask, 0), Some::<Reply>)? {
+    for Reply(nexthop) in socket.dump_some(Request::new(operation, query, 0), Some::<Reply>)? {
         match nexthop.protocol == protocol {
             true => ours.push(nexthop),
             false => others.push(nexthop.id),
@@ -124,23 +124,23 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<(Vec<Nexthop>, Vec<u32>
     Ok((ours, others))
 }
 
-/// Whether the namespace has just these nexthop objects: each is asked for by its id.
+/// Whether the namespace has these nexthop objects: each is queried by its id.
 ///
 /// # Errors
-/// When the kernel refuses to tell.
+/// When the kernel refuses.
 pub fn has_all<'a>(socket: &mut Socket, nexthops: impl IntoIterator<Item = &'a Nexthop>) -> Result<bool> {
     let wanted: Vec<_> = nexthops.into_iter().collect();
-    let ask = |nexthop: &&Nexthop| {
+    let query = |nexthop: &&Nexthop| {
         let attributes = vec![DefaultNla::new(NHA_ID, nexthop.id.to_ne_bytes().to_vec())];
         let message = plain(GET_NEXTHOP, AddressFamily::Unspec, 0, 0, attributes);
         Request::new(format!("look up nexthop {}", nexthop.id), message, 0)
     };
-    let answers = socket.get_all(wanted.iter().map(ask).collect())?;
+    let replies = socket.get_all(wanted.iter().map(query).collect())?;
     let same = |(wanted, found): (&&Nexthop, Option<Reply>)| found.is_some_and(|Reply(found)| found == **wanted);
-    Ok(wanted.iter().zip(answers).all(same))
+    Ok(wanted.iter().zip(replies).all(same))
 }
 
-/// What the kernel tells of a nexthop object, read in place (`struct nhmsg`, uapi/linux/nexthop.h).
+/// A nexthop object in a message from the kernel, read in place (`struct nhmsg`, uapi/linux/nexthop.h).
 struct Reply(Nexthop);
 
 impl NetlinkDeserializable for Reply {
@@ -177,7 +177,7 @@ fn plain(kind: u16, family: AddressFamily, protocol: u8, flags: u32, attributes:
 }
 
 impl Encap {
-    /// A tunnel that nobody wants: what stands for one of another shape.
+    /// Stands for tunnel attributes of another kind; never desired.
     pub const UNKNOWN: Self = Self {
         vni: u32::MAX,
         source: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -213,10 +213,10 @@ impl Encap {
         }
     }
 
-    /// Reads the attributes back; `None` for another kind of tunnel or one that lacks a field or sets another, so that what was
-    /// changed by a stranger's hand differs from what is wanted.
+    /// Reads the attributes back; `None` for another kind of tunnel, a missing field or an additional one, so that a
+    /// nexthop changed by others differs from the desired one.
     fn parse(kind: u16, nested: &[u8]) -> Option<Self> {
-        // The attributes of the two families bear the same numbers.
+        // The attributes of the two families have the same numbers.
         let version = match RouteLwEnCapType::from(kind) {
             RouteLwEnCapType::Ip => IpVersion::V4,
             RouteLwEnCapType::Ip6 => IpVersion::V6,

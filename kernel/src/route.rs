@@ -28,46 +28,45 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 pub struct Route {
     /// The destination, host bits clear.
     pub destination: IpNetwork,
-    /// Which of the routes to the destination: the lowest is taken. 0 is the family's default.
+    /// The metric: the lowest of the routes to the destination is used. 0 is the family's default.
     pub metric: u32,
-    /// Where to.
+    /// Its target.
     pub target: Target,
     /// Who installed it (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// To a nexthop object, by id.
     Nexthop(u32),
-    /// To a neighbour on the device with this index.
+    /// On-link, on the device with this index.
     Device(u32),
-    /// Through a gateway that is a neighbour on the device, whatever the addresses of the device.
+    /// Through a gateway on the link of the device, whatever the device's addresses (`onlink`).
     Gateway {
         /// The gateway, of the destination's family.
         gateway: IpAddr,
         /// Index of the device.
         device: u32,
     },
-    /// Nowhere: the sender gets an ICMP error.
+    /// Unreachable: the sender gets an ICMP error.
     Unreachable,
-    /// Nowhere, in silence.
+    /// Blackhole: dropped silently.
     Blackhole,
-    /// Something that is none of the above: never wanted, so it is replaced.
+    /// None of the above: never desired, so it is replaced.
     Foreign,
 }
 
 impl Route {
-    /// Creates this route, or replaces the one with the same destination in place.
+    /// Creates this route, or replaces in place the one with the same destination.
     pub fn replace(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::NewRoute(self.message());
         Request::new(format!("set route {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// As [`Route::replace`], in the place of one that has got metrics. With a nexthop object, the kernel takes one that says
-    /// nothing of metrics for the same as one that has some (net/ipv4/fib_semantics.c, `fib_find_info_nh`); a path MTU of 0 says
-    /// that there are none.
+    /// As [`Route::replace`], in place of a route with metrics. With a nexthop object, the kernel takes a route without
+    /// metrics as equal to one with some (net/ipv4/fib_semantics.c, `fib_find_info_nh`); a path MTU of 0 means none.
     pub fn replace_bare(&self) -> Request<Message> {
         let mut message = self.message();
         message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(0)]));
@@ -75,13 +74,13 @@ impl Route {
         Request::new(format!("set route {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Creates this route; "File exists" when there is one with the same destination already.
+    /// Creates this route; "File exists" when there is one with the same destination.
     pub fn add(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::NewRoute(self.message());
         Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Creates this route behind those that have the same destination and metric, through other devices.
+    /// Appends this route to those with the same destination and metric through other devices.
     pub fn append(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::NewRoute(self.message());
         Request::new(format!("add route {self}"), message.into(), NLM_F_CREATE | NLM_F_APPEND)
@@ -90,14 +89,14 @@ impl Route {
     /// As [`Route::replace`], in another table than the main one.
     pub fn replace_in(&self, table: u32) -> Request<Message> {
         let mut message = self.message();
-        // The header has room for the first 255 tables.
+        // The header can hold only the first 255 tables.
         message.header.table = RouteHeader::RT_TABLE_UNSPEC;
         message.attributes.push(RouteAttribute::Table(table));
         let message = RouteNetlinkMessage::NewRoute(message);
         Request::new(format!("set route {self} of table {table}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Removes this route: one with the same destination and protocol, so never a stranger's.
+    /// Removes this route: one with the same destination and protocol, so never a foreign one.
     pub fn delete(&self) -> Request<Message> {
         let mut message = self.message();
         let identity = |attribute: &RouteAttribute| {
@@ -110,8 +109,8 @@ impl Route {
         Request::removal(format!("remove route {self}"), RouteNetlinkMessage::DelRoute(message).into())
     }
 
-    /// Whether what the kernel has looked up is this route. Of IPv6 routes with one nexthop object it answers with whichever was
-    /// used first (net/ipv6/route.c, `rt6_get_pcpu_route`), which leads to the same place.
+    /// Whether the route that the kernel looked up is this one. Among IPv6 routes with the same nexthop object it
+    /// returns the one that was used first (net/ipv6/route.c, `rt6_get_pcpu_route`), which has the same target.
     fn is_like(&self, other: &Self) -> bool {
         let same_way = self.target == other.target && self.protocol == other.protocol;
         same_way && (self.destination == other.destination || matches!(self.target, Target::Nexthop(_)))
@@ -149,13 +148,13 @@ impl Route {
     }
 }
 
-/// What the kernel tells of a route, read in place (`struct rtmsg`, uapi/linux/rtnetlink.h).
+/// A route in a message from the kernel, read in place (`struct rtmsg`, uapi/linux/rtnetlink.h).
 struct Reply {
-    /// `None` where it is a route of no known family.
+    /// `None` for a route of an unknown family.
     route: Option<Route>,
-    /// Whether it is for all packets to the destination.
+    /// Whether it is for all packets to the destination (no source prefix, no TOS).
     plain: bool,
-    /// Whether it is a [`Route`] and nothing more: no path MTU, no preferred source.
+    /// Whether it is a [`Route`] and nothing more: no metrics, no preferred source.
     bare: bool,
     local: bool,
     device: Option<u32>,
@@ -215,15 +214,15 @@ impl NetlinkDeserializable for Reply {
 
 /// The routes of the main table that `protocol` installed, both families.
 pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
-    listed(socket, protocol, |answer| answer.route)
+    listed(socket, protocol, |reply| reply.route)
 }
 
-/// As [`list`], for whoever makes routes that are a [`Route`] and nothing more: one that has got a setting besides (a path
-/// MTU, a preferred source) is [`Target::Foreign`], so that it differs from whatever is wanted.
+/// As [`list`], for routes that are a [`Route`] and nothing more: one with another attribute (a path MTU, a preferred
+/// source) is returned as [`Target::Foreign`], so that it differs from any desired one.
 pub fn list_bare(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
-    listed(socket, protocol, |answer| {
-        let route = answer.route?;
-        Some(if answer.bare { route } else { Route { target: Target::Foreign, ..route } })
+    listed(socket, protocol, |reply| {
+        let route = reply.route?;
+        Some(if reply.bare { route } else { Route { target: Target::Foreign, ..route } })
     })
 }
 
@@ -234,41 +233,41 @@ fn listed(socket: &mut Socket, protocol: u8, read: impl Fn(Reply) -> Option<Rout
         message.header.address_family = family;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(protocol);
-        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-        let answers = match socket.dump_some(ask, |answer: Reply| answer.plain.then(|| read(answer))) {
-            // The kernel makes the table with the first route in it.
+        let query = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        let replies = match socket.dump_some(query, |reply: Reply| reply.plain.then(|| read(reply))) {
+            // The kernel creates the table with its first route.
             Err(error) if error.is_gone() => Vec::new(),
-            answers => answers?,
+            replies => replies?,
         };
-        // For some packets to the destination only is another route than the one to all of it.
-        for route in answers {
+        // A route for some packets to the destination is not the one for all of them, and is left out.
+        for route in replies {
             routes.push(route.ok_or_else(|| Error::unreadable("list routes", "a route of no known family"))?);
         }
     }
-    // Kernels before 4.20 ignore the filter, and a cloned or expired entry may slip through: ours are ours.
+    // Kernels before 4.20 ignore the filter, and a cloned or expired entry may be listed.
     routes.retain(|route| route.protocol == protocol);
     Ok(routes)
 }
 
-/// The route that a packet to an address takes.
+/// The result of a route lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lookup {
     /// The destination of the route.
     pub destination: IpNetwork,
-    /// Whether it ends here.
+    /// Whether the address is local.
     pub local: bool,
-    /// The device that it leads to, where it leads to one.
+    /// The outgoing device, where there is one.
     pub device: Option<u32>,
 }
 
-/// `RTM_F_FIB_MATCH` (uapi/linux/rtnetlink.h): answer with the route itself, not with what it means for the address.
+/// `RTM_F_FIB_MATCH` (uapi/linux/rtnetlink.h): return the route itself, not what it means for the address.
 const FIB_MATCH: u32 = 0x2000;
 
-/// The route that a packet to an address takes; `None` where there is none, or one that refuses.
+/// The route that a packet to an address takes; `None` when there is none, or one that refuses.
 pub fn lookup(socket: &mut Socket, asked: IpAddr) -> Result<Option<Lookup>> {
     match socket.get_all(vec![asking(asked)]) {
-        Ok(answers) => {
-            let found: Option<Reply> = answers.into_iter().flatten().next();
+        Ok(replies) => {
+            let found: Option<Reply> = replies.into_iter().flatten().next();
             let way =
                 |Reply { route, local, device, .. }| Some(Lookup { destination: route?.destination, local, device });
             Ok(found.and_then(way))
@@ -278,10 +277,9 @@ pub fn lookup(socket: &mut Socket, asked: IpAddr) -> Result<Option<Lookup>> {
     }
 }
 
-/// Whether a packet to the last address of a route's destination takes it: for making sure of one that a list lacks. The kernel
-/// begins a list of IPv6 routes anew where somebody changes any of them meanwhile, and passes over as
-/// many as it has sent; nothing tells (net/ipv6/ip6_fib.c, `fib6_dump_table`; measured: most lists of 3,000 beside a stranger
-/// who adds and removes 300).
+/// Whether a packet to the last address of a route's destination takes it: to verify a route that a dump lacks. When
+/// any IPv6 route changes during a dump, the kernel restarts it and skips as many routes as it has sent, without a sign
+/// (net/ipv6/ip6_fib.c, `fib6_dump_table`; measured: most dumps of 3,000 while another program adds and removes 300).
 pub fn holds(socket: &mut Socket, route: &Route) -> Result<bool> {
     holds_for(socket, route, route.destination.broadcast())
 }
@@ -289,11 +287,11 @@ pub fn holds(socket: &mut Socket, route: &Route) -> Result<bool> {
 /// Whether a packet to an address in a route's destination takes it.
 pub fn holds_for(socket: &mut Socket, route: &Route, asked: IpAddr) -> Result<bool> {
     match socket.get_all(vec![asking(asked)]) {
-        Ok(answers) => {
-            let found: Option<Reply> = answers.into_iter().flatten().next();
-            Ok(found.and_then(|answer| answer.route).is_some_and(|found| found.is_like(route)))
+        Ok(replies) => {
+            let found: Option<Reply> = replies.into_iter().flatten().next();
+            Ok(found.and_then(|reply| reply.route).is_some_and(|found| found.is_like(route)))
         }
-        // Routes that lead nowhere answer with what a sender would be told.
+        // A lookup of a route that refuses returns the error that a sender would get.
         Err(error) if error.errno() == Some(Errno::EHOSTUNREACH) => Ok(route.target == Target::Unreachable),
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(route.target == Target::Blackhole),
         Err(error) if error.is_unreachable() => Ok(false),
@@ -310,36 +308,36 @@ fn asking(asked: IpAddr) -> Request<Message> {
     Request::new(format!("look up {asked}"), Message::from(RouteNetlinkMessage::GetRoute(message)), 0)
 }
 
-/// Whether packets to an address are taken in here. For an IPv6 address that is so some time after it was set, even where
-/// it is not looked for duplicates of: the kernel enters its route from a work queue (net/ipv6/addrconf.c).
+/// Whether an address is local. For an IPv6 address that takes some time after it was added, even without duplicate
+/// address detection: the kernel adds its route from a work queue (net/ipv6/addrconf.c).
 pub fn is_local(socket: &mut Socket, asked: IpAddr) -> Result<bool> {
     Ok(lookup(socket, asked)?.is_some_and(|way| way.local))
 }
 
-/// The routes of all tables, as destinations with their gateways and devices, both families.
+/// The routes of all tables, both families.
 pub fn list_all_tables(socket: &mut Socket) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        let ask = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-        routes.extend(socket.dump_some(ask, |answer: Reply| answer.route)?);
+        let query = Request::new("list routes", Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+        routes.extend(socket.dump_some(query, |reply: Reply| reply.route)?);
     }
     Ok(routes)
 }
 
-/// The routes of the main table that leave by a device and are of the family of `like`, except for those of `protocol`.
+/// The routes of the main table through a device, of the family of `like`, except those of `protocol`.
 pub fn list_of_device(socket: &mut Socket, device: u32, like: IpAddr, protocol: u8) -> Result<Vec<Route>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family::of(like);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.attributes.push(RouteAttribute::Oif(device));
     let operation = format!("list the routes of device {device}");
-    let ask = Request::new(operation, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
-    let others = |answer: Reply| answer.route.filter(|route| route.protocol != protocol);
-    match socket.dump_some(ask, others) {
+    let query = Request::new(operation, Message::from(RouteNetlinkMessage::GetRoute(message)), 0);
+    let others = |reply: Reply| reply.route.filter(|route| route.protocol != protocol);
+    match socket.dump_some(query, others) {
         Err(error) if error.is_gone() => Ok(Vec::new()),
-        answers => answers,
+        replies => replies,
     }
 }
 

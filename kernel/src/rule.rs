@@ -1,4 +1,4 @@
-//! A rule of the routing policy: packets from an address are routed by a table of their own.
+//! A policy routing rule: packets from an address are routed by a table.
 
 use std::{fmt, net::IpAddr};
 
@@ -11,21 +11,21 @@ use crate::family;
 use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 
-/// Packets from an address are routed by a table.
+/// Routes packets from an address by a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// The source address.
     pub source: IpAddr,
     /// The table.
     pub table: u32,
-    /// Its place among the rules: the lowest is asked first.
+    /// Its priority: the lowest is evaluated first.
     pub priority: u32,
     /// Who made it (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 
 impl Rule {
-    /// Makes the rule; "File exists" when there is one like it.
+    /// Creates the rule; "File exists" when there is an equal one.
     pub fn add(&self) -> Request<Message> {
         let message = RouteNetlinkMessage::NewRule(self.message());
         Request::new(format!("add rule {self}"), message.into(), NLM_F_CREATE | NLM_F_EXCL)

@@ -1,5 +1,5 @@
-//! Kernel settings under /proc/sys/net: read, compare, write. They belong to the network namespace of the calling thread,
-//! or to that of a [`Tree`].
+//! Kernel settings under /proc/sys/net: read, compare, write. They belong to the network namespace of the calling
+//! thread, or to that of a [`Tree`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -19,13 +19,13 @@ const ROOT: &str = "/proc/sys";
 const IPV4: &str = "net/ipv4/";
 const IPV6: &str = "net/ipv6/";
 
-/// Where they are for this process, when it has been told another place.
+/// The root that was set by [`set_root`].
 static CONFIGURED_ROOT: OnceLock<PathBuf> = OnceLock::new();
 
-/// Has this process find the settings below another directory than /proc/sys. In a container /proc/sys is read-only: a
-/// bind mount of the host's /proc/sys/net at DIRECTORY/net can be written to, whatever network namespace it was made in (a
-/// file of /proc/sys/net is that of the namespace of whoever opens it). To be called once, before the first setting is
-/// looked at; the first call counts.
+/// Makes this process use another directory than /proc/sys. In a container /proc/sys is read-only: a bind mount of the
+/// host's /proc/sys/net at DIRECTORY/net is writable, whatever network namespace it was made in (a file of
+/// /proc/sys/net belongs to the namespace of the process that opens it). To be called once, before the first setting is
+/// read; the first call counts.
 ///
 /// # Errors
 /// When there is no `net` in it.
@@ -39,24 +39,24 @@ pub fn set_root(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory that the settings are below.
+/// The root of the settings.
 fn root() -> &'static Path {
     CONFIGURED_ROOT.get().map_or(Path::new(ROOT), PathBuf::as_path)
 }
 
-/// A proc file system that nobody else looks at.
+/// A private mount of proc.
 ///
-/// All network namespaces share one directory, /proc/sys/net, and the kernel compares a path through it with what it
-/// remembers of each of them (`proc_sys_compare` of fs/proc/proc_sysctl.c): in the proc that all use, a setting costs
-/// more with every pod of the node.
+/// All network namespaces share one directory, /proc/sys/net, and the kernel compares a path through it with its cached
+/// entry of each namespace (`proc_sys_compare` of fs/proc/proc_sysctl.c): in the shared proc, a lookup costs more with
+/// every pod of the node.
 #[derive(Debug)]
 pub struct Proc {
-    /// None where such a mount is not allowed, or not known (before Linux 5.2): then it is the one that all use.
+    /// `None` when such a mount is not permitted or not supported (before Linux 5.2): then the shared proc is used.
     mount: Option<OwnedFd>,
 }
 
 impl Proc {
-    /// One that lasts as long as this.
+    /// A private mount for the lifetime of this value.
     pub fn private() -> Self {
         let mount = || {
             let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -76,16 +76,16 @@ impl Proc {
     }
 }
 
-/// The settings of one network namespace, wherever the calling thread goes.
+/// The settings of one network namespace, whichever namespace the calling thread is in.
 #[derive(Debug)]
 pub struct Tree {
     ipv4: OwnedFd,
-    /// None without IPv6 in the kernel.
+    /// `None` without IPv6 in the kernel.
     ipv6: Option<OwnedFd>,
 }
 
 impl Tree {
-    /// Those of the calling thread's namespace.
+    /// The settings of the calling thread's namespace.
     ///
     /// # Errors
     /// When there is no /proc/sys, or it cannot be read.
@@ -115,7 +115,7 @@ impl Tree {
     }
 }
 
-/// A setting and the value it should have.
+/// A setting and its desired value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sysctl {
     /// Path below /proc/sys (see [`set_root`]), with slashes: device names may contain dots.
@@ -135,7 +135,7 @@ impl Sysctl {
         self.holds_in(None)
     }
 
-    /// Writes the value, unless it is there already: /proc/sys may be read-only where all is well.
+    /// Writes the value, unless the setting has it already: /proc/sys may be read-only where nothing has to change.
     pub fn set(&self) -> Result<()> {
         self.set_in(None)
     }
@@ -160,7 +160,7 @@ impl Sysctl {
         }
     }
 
-    /// Whether there is such a setting; then it has the value.
+    /// Sets the value; false when there is no such setting.
     fn write(&self, tree: Option<&Tree>) -> Result<bool> {
         let file = match self.open(tree, OFlag::O_RDWR) {
             Ok(file) => file,
@@ -189,7 +189,7 @@ impl Sysctl {
         Ok(opened?.into())
     }
 
-    /// Whether a file of /proc/sys has the value. It is read at once: each read of such a file makes its content anew.
+    /// Whether a file of /proc/sys has the value. One read: each read of such a file generates its content again.
     fn reads(&self, file: &File) -> Result<bool> {
         let mut content = [0; 64];
         let length = loop {

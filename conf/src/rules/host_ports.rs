@@ -1,4 +1,4 @@
-//! Host ports: a port of the node that leads to a port of a pod, as elements of the sets of [`crate::rules::pods`].
+//! Host ports, as elements of the sets of [`crate::rules::pods`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Mapping {
     /// The protocol of both ports.
     pub protocol: Protocol,
-    /// The node's address; `None` and the unspecified address are every local address of the pod's family.
+    /// The node's address; `None` and the unspecified address mean every local address of the pod's family.
     pub host_address: Option<IpAddr>,
     /// The node's port.
     pub host_port: u16,
@@ -50,7 +50,7 @@ impl Protocol {
 impl FromStr for Protocol {
     type Err = String;
 
-    /// In any letter case, as runtimes write it.
+    /// Case-insensitive, as runtimes write it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "tcp" => Ok(Self::Tcp),
@@ -72,9 +72,9 @@ impl fmt::Display for Protocol {
 }
 
 impl Mapping {
-    /// The flows that know nothing of a change of this mapping: they are to be forgotten when its elements have come, and
-    /// when they have gone. Nothing but UDP has such. Of IPv6 it is all flows to the port: to tell their addresses apart
-    /// the kernel would have to list them, which takes 11 ms even of an empty table, against 0.2 ms.
+    /// The flows that keep an old translation: their conntrack entries are to be deleted after the elements of this
+    /// mapping are added or removed. Only UDP has such flows. For IPv6 these are all flows to the port: to select them
+    /// by address the kernel would have to list them, which takes 11 ms even with an empty table, against 0.2 ms.
     pub fn flows(&self) -> Option<Filter> {
         let version = IpVersion::of(self.pod);
         let specific = self.host_address.filter(|address| !address.is_unspecified());
@@ -88,8 +88,8 @@ impl Mapping {
         })
     }
 
-    /// What the mapping is in the kernel, owned by `owner`: the name of the pod's host device, which tells the pod from
-    /// one that later has the same address. Nothing, where the host's address is of the other family.
+    /// The elements of the mapping, owned by `owner`: the name of the pod's host device, which distinguishes the pod
+    /// from a later one with the same address. None when the host's address is of the other family.
     pub fn elements(&self, owner: &str) -> Vec<Element> {
         let version = IpVersion::of(self.pod);
         let (protocol, port) = (Field::Protocol(self.protocol.number()), Field::Port(self.host_port));
@@ -120,7 +120,7 @@ pub(crate) fn any_address(version: IpVersion) -> String {
     format!("hostports{}", version.digit())
 }
 
-/// The set of pods that may reach themselves by a host port, each beside itself.
+/// The set of pairs (pod, same pod), for pods that reach themselves by a host port.
 pub(crate) fn hairpin(version: IpVersion) -> String {
     format!("hairpin{}", version.digit())
 }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_is_of_all_addresses_or_of_one_of_the_pods_family() {
+    fn a_mapping_is_for_all_addresses_or_for_one_of_the_pods_family() {
         let address = |text: &str| text.parse().unwrap();
         let mut mapping = Mapping {
             protocol: Protocol::Tcp,
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_are_forgotten_of_udp_by_port_and_by_address_where_that_is_cheap() {
+    fn udp_flows_are_deleted_by_port_and_by_address_where_that_is_cheap() {
         let mapping = |protocol, host: Option<&str>, pod: &str| Mapping {
             protocol,
             host_address: host.map(|address| address.parse().unwrap()),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_is_read_in_any_letter_case() {
+    fn a_protocol_is_case_insensitive() {
         assert_eq!("TCP".parse(), Ok(Protocol::Tcp));
         assert_eq!("Udp".parse(), Ok(Protocol::Udp));
         assert_eq!("sctp".parse(), Ok(Protocol::Sctp));

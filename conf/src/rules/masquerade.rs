@@ -1,4 +1,4 @@
-//! `ipMasq`: the pods of a network leave it under the node's address, as a chain of each network and elements of the
+//! `ipMasq`: packets of a network's pods to the outside are masqueraded. A chain for each network, and elements of the
 //! maps of [`crate::rules::pods`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,11 +9,10 @@ use podwire_kernel::nft::{Chain, Data, Element, Field, Rule};
 
 use crate::hash;
 
-/// The longest name of a network that a chain is called by in full. The kernel allows 255 bytes, networks may have 253.
+/// The longest network name that is part of a chain's name in full. The kernel allows 255 bytes, networks may have 253.
 const NAME: usize = 200;
 
-/// The chain of a network: what stays within its own prefixes and what is multicast goes on as it is, all else leaves
-/// under the node's address.
+/// The chain of a network: packets to its own prefixes and multicast are not translated, all others are masqueraded.
 pub fn chain(network: &str, prefixes: &[IpNetwork]) -> Chain {
     // RFC 5771, section 3; RFC 4291, section 2.7.
     let multicast =
@@ -23,7 +22,7 @@ pub fn chain(network: &str, prefixes: &[IpNetwork]) -> Chain {
     Chain { name: chain_name(network), base: None, rules }
 }
 
-/// What makes a pod one of those that leave so, owned by `owner` as in [`crate::rules::host_ports::Mapping::elements`].
+/// The element that makes a pod masqueraded, owned by `owner` as in [`crate::rules::host_ports::Mapping::elements`].
 pub fn element(network: &str, pod: IpAddr, owner: &str) -> Element {
     Element {
         set: map(IpVersion::of(pod)),
@@ -38,7 +37,7 @@ pub(crate) fn map(version: IpVersion) -> String {
     format!("masquerade{}", version.digit())
 }
 
-/// A hash of a longer name stands behind so much of it that no shorter name can be the same.
+/// A longer name is truncated and followed by its hash, at a length that no name in full has.
 fn chain_name(network: &str) -> String {
     if network.len() <= NAME {
         return format!("masquerade-{network}");
@@ -47,7 +46,7 @@ fn chain_name(network: &str) -> String {
     format!("masquerade-{beginning:_<NAME$}-{:016x}", hash::stable(&[network]))
 }
 
-/// A prefix that is written in this code.
+/// A prefix from a constant.
 pub(crate) fn prefix(address: IpAddr, length: u8) -> IpNetwork {
     IpNetwork::new(address, length).unwrap_or_else(|_| IpNetwork::from(address))
 }
@@ -57,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_network_names_have_chains_of_their_own() {
+    fn the_longest_network_names_have_separate_chains() {
         assert_eq!(chain_name("podwire"), "masquerade-podwire");
         let long = |last: &str| format!("{}{last}", "n".repeat(252));
         let (one, other) = (chain_name(&long("a")), chain_name(&long("b")));
         assert_ne!(one, other);
         assert!(one.len() <= 255, "{}", one.len());
         let short = one.strip_prefix("masquerade-").unwrap();
-        assert_ne!(chain_name(short), one, "a network of the name of another's chain");
+        assert_ne!(chain_name(short), one, "a network with the name of another network's chain");
         assert_eq!(chain_name(&"n".repeat(200)).len(), 211);
     }
 

@@ -1,22 +1,21 @@
-//! The daemon's part of table `inet podwire`, that follows from the cluster: guards of the overlay and against pods that
-//! lie about themselves, and the masquerade. A pure function, so that whoever finds it missing or different writes the
-//! same. The plugin's part is [`crate::rules::pods`]'s.
+//! The daemon's part of table `inet podwire`: guards of the overlay, guards against pods with forged source addresses,
+//! and the masquerade. A pure function of the cluster's view. The plugin's part is in [`crate::rules::pods`].
 //!
 //! ```text
 //! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; UDP to the VXLAN port →
-//!                    guard-overlay: of peers that tell the truth it is accepted and not tracked, what else is for this
-//!                    node is dropped
-//! guard-output       raw: what goes to a peer's VXLAN port is not tracked, so that nobody translates it
-//! guard-input        UDP to the VXLAN port that was translated there is dropped
-//! guard-forward      UDP to the VXLAN port of others → guard-relayed: a pod's goes to pods only, nobody's goes to a peer
-//!                    but a peer's
-//! fast-path          of what goes to a pod or a peer, what the fast path may remember gets a bit into its priority
-//! postrouting        what pods send to the outside leaves under the node's address
+//!                    guard-overlay: from peers with a source of their own accepted and not tracked, all else for this
+//!                    node dropped
+//! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
+//! guard-input        UDP translated to the VXLAN port is dropped
+//! guard-forward      UDP to the VXLAN port of other hosts → guard-relayed: a pod's may go to pods only; to a peer only
+//!                    from a peer
+//! fast-path          packets to a pod or a peer that the fast path may remember get a bit in their priority
+//! postrouting        packets of pods to the outside are masqueraded
 //! ```
-//! The last three look at the first packet of a connection: chains of type `nat` cost the others nothing, and a connection
-//! whose first packet is dropped has none. Without a masquerade there is none of that type, since then there may be nobody
-//! else who has connections tracked: guard-input and guard-forward see every packet, and the overlay is guarded in
-//! guard-input.
+//! guard-input, guard-forward and postrouting see the first packet of a connection only: chains of type `nat` cost the
+//! other packets nothing, and a connection whose first packet is dropped has no others. Without a masquerade there is
+//! no chain of that type, since then conntrack may be unused: guard-input and guard-forward see every packet, and the
+//! overlay is guarded in guard-input.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,20 +35,20 @@ const FILTER: i32 = 0;
 /// `IPPROTO_UDP` (uapi/linux/in.h).
 const UDP: u8 = 17;
 
-const STRANGERS: &str = "overlay-strangers";
+const NOT_PEERS: &str = "overlay-strangers";
 const SOURCES: &str = "overlay-sources";
 const ENCAPSULATION: &str = "pod-encapsulation";
 const SPOOFING: &str = "pod-spoofing";
 
 /// The counters of the guards: the name of each, and what it counts.
 pub const GUARDS: [(&str, &str); 4] = [
-    (STRANGERS, "packets to the VXLAN port from an address that is no peer's"),
-    (SOURCES, "packets of a peer that carry a source of another node, or nothing that a peer sends"),
+    (NOT_PEERS, "packets to the VXLAN port from an address that is not a peer's"),
+    (SOURCES, "packets of a peer whose carried source is not its own, or that carry anything else than a peer sends"),
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
     (SPOOFING, "IPv6 packets of a pod from an address that is not its own"),
 ];
 
-/// The names of chains that are or may have been the daemon's.
+/// The names of the daemon's chains, of this version and of earlier ones.
 const CHAINS: [&str; 9] = [
     "guard-prerouting",
     "guard-output",
@@ -66,69 +65,72 @@ const RELAYED: &str = "guard-relayed";
 const SPOOFED: &str = "guard-spoofed";
 const FAST_PATH: &str = "fast-path";
 
-/// The bit in a packet's priority that says: the rules have let it pass, and its connection is established and not
-/// translated. Those who order packets by their priority use the lowest bits, or two halves of a handle (`1:10`), of which
-/// the first is rarely so large; it is taken out before anybody sees it.
+/// The bit in a packet's priority that means: the rules have accepted it, and its connection is established and not
+/// translated. Queueing disciplines use the lowest bits of the priority, or a handle in two halves (`1:10`), of which
+/// the first is rarely so large; the fast path clears the bit before they see it.
 pub const PASSED: i32 = 0x4000_0000;
 
-/// First letters of the names of the daemon's sets.
+/// Prefix of the names of the daemon's sets.
 const SETS: &str = "overlay-";
 
-/// What the firewall follows from, beside the peers.
+/// The input of the firewall, beside the peers.
 #[derive(Debug, Clone, Copy)]
-pub struct Policy<'a> {
+pub struct NodeConfig<'a> {
     /// The node's own address on the underlay.
     pub own: IpAddr,
-    /// The prefixes of its pods.
+    /// The pod CIDRs of this node.
     pub own_pod_cidrs: &'a [IpNetwork],
-    /// The ranges that all pods are in.
+    /// The cluster CIDRs.
     pub cluster_cidrs: &'a [IpNetwork],
     /// The VXLAN network identifier.
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
-    /// Whether pods leave the cluster under the node's address.
+    /// Whether packets of pods that leave the cluster are masqueraded.
     pub masquerade: bool,
-    /// Where they do not, beside the cluster.
+    /// Destinations that are not masqueraded, beside the cluster.
     pub not_masqueraded: &'a [IpNetwork],
-    /// Whether there is a fast path to be told what it may remember.
+    /// Whether the fast path is on.
     pub fast_path: bool,
 }
 
-/// The firewall: rules and sets, and what is in the sets.
+/// The firewall: rules and sets, and the content of the sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
     /// The daemon's part of the table.
     pub table: Table,
-    /// The keys of its sets, in their order.
+    /// The keys of its sets, in the same order.
     pub keys: Vec<Keys>,
 }
 
-/// Whether a chain of the table is or was the daemon's.
+/// Whether a chain of the table is the daemon's, of this version or an earlier one.
 pub fn is_chain(name: &str) -> bool {
     CHAINS.contains(&name)
 }
 
-/// Whether a set of the table is or was the daemon's.
+/// Whether a set of the table is the daemon's, of this version or an earlier one.
 pub fn is_set(name: &str) -> bool {
     name.starts_with(SETS)
 }
 
-/// The firewall of a node that has these peers: each its address on the underlay, and the prefixes of its pods.
-pub fn firewall<'a>(policy: &Policy<'_>, peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])> + Clone) -> Firewall {
-    let underlay = IpVersion::of(policy.own);
-    // Those of this node too, so that the first peer to join makes no new set.
-    let own = policy.own_pod_cidrs.iter().copied().chain([family::host(policy.own)]);
-    let mut widths: BTreeSet<Width> = own.map(Width::of).collect();
-    widths.extend(peers.clone().flat_map(|(_, cidrs)| cidrs).map(|cidr| Width::of(*cidr)));
-    let sources = widths.iter().map(|width| {
+/// The firewall of a node with these peers: each with its underlay address and its pod CIDRs.
+pub fn firewall<'a>(
+    config: &NodeConfig<'_>,
+    peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])> + Clone,
+) -> Firewall {
+    let underlay = IpVersion::of(config.own);
+    // Including this node's, so that the first peer to join adds no new set.
+    let own = config.own_pod_cidrs.iter().copied().chain([family::host(config.own)]);
+    let mut lengths: BTreeSet<PrefixLength> = own.map(PrefixLength::of).collect();
+    lengths.extend(peers.clone().flat_map(|(_, cidrs)| cidrs).map(|cidr| PrefixLength::of(*cidr)));
+    let sources = lengths.iter().map(|length| {
         let of_peer = |(address, cidrs): (IpAddr, &'a [IpNetwork])| {
-            // A node's own address is as much its own as its pods' are: what its programs send to pods may bear it.
+            // A node may also send from its own address: what its programs send to pods bears it.
             let prefixes = cidrs.iter().copied().chain([family::host(address)]);
-            let carried = prefixes.filter(|carried| Width::of(*carried) == *width);
+            let carried = prefixes.filter(|carried| PrefixLength::of(*carried) == *length);
             carried.map(move |carried| [Field::Address(address), Field::Address(carried.network())])
         };
-        Keys::new(width.set(underlay), peers.clone().flat_map(of_peer))
+        Keys::new(length.set(underlay), peers.clone().flat_map(of_peer))
     });
     let addresses = peers.clone().map(|(address, _)| [Field::Address(address)]);
     let keys: Vec<_> = [Keys::new(peer_set(underlay), addresses)].into_iter().chain(sources).collect();
@@ -136,64 +138,64 @@ pub fn firewall<'a>(policy: &Policy<'_>, peers: impl Iterator<Item = (IpAddr, &'
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),
         sets: keys.iter().map(|keys| keys.set().clone()).collect(),
-        chains: chains(policy, &widths),
+        chains: chains(config, &lengths),
     };
     Firewall { table, keys }
 }
 
-/// A width of prefixes that peers have: each has a set of its own, since a prefix says nothing about its neighbours.
+/// A prefix length of peers' pod CIDRs. Each has a set of its own, since a hash set matches one prefix length.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Width {
+struct PrefixLength {
     version: IpVersion,
     bits: u8,
 }
 
-impl Width {
+impl PrefixLength {
     fn of(prefix: IpNetwork) -> Self {
         Self { version: IpVersion::of(prefix.ip()), bits: prefix.prefix() }
     }
 
-    /// Pairs of a peer's address on the underlay and a prefix that it may send from.
+    /// Pairs of a peer's underlay address and a prefix that it may send from.
     fn set(self, underlay: IpVersion) -> Set {
         let name = format!("{SETS}sources{}-{}-{}", underlay.digit(), self.version.digit(), self.bits);
         Set { name, key: vec![Type::Address(underlay), Type::Address(self.version)], content: Content::Nothing }
     }
 }
 
-impl Ord for Width {
-    /// In the order in which they are asked for: what pods send before what nodes send.
+impl Ord for PrefixLength {
+    /// In the order of evaluation: pods' sources before nodes' sources.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let rank = |width: &Self| {
-            let whole = usize::from(width.bits) == width.version.address_length() * 8;
-            (whole, width.version, width.bits)
+        let rank = |length: &Self| {
+            let whole = usize::from(length.bits) == length.version.address_length() * 8;
+            (whole, length.version, length.bits)
         };
         rank(self).cmp(&rank(other))
     }
 }
 
-impl PartialOrd for Width {
+impl PartialOrd for PrefixLength {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// The addresses of the peers on the underlay.
+/// The underlay addresses of the peers.
 fn peer_set(underlay: IpVersion) -> Set {
     let name = format!("{SETS}peers{}", underlay.digit());
     Set { name, key: vec![Type::Address(underlay)], content: Content::Nothing }
 }
 
-fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
+fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chain> {
     let at = |chain_type, hook, priority| Some(Base { chain_type, hook, priority });
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
-    let underlay = IpVersion::of(policy.own);
-    let overlay = || Rule::new().to_port(UDP, policy.port);
+    let underlay = IpVersion::of(config.own);
+    let overlay = || Rule::new().to_port(UDP, config.port);
     let mut prerouting =
         vec![Rule::new().of(IpVersion::V6).iifname(HOST_VETH_PREFIX).without_reverse_route().jump(SPOOFED)];
-    let (input, input_base, forward_base) = if policy.masquerade {
+    let (input, input_base, forward_base) = if config.masquerade {
         prerouting.push(overlay().jump(OVERLAY));
-        // What is accepted is not tracked, and never comes here.
-        let refused = refused(overlay).to_vec();
+        // What guard-overlay accepts is not tracked, and never comes here.
+        let refused = drop_rules(overlay).to_vec();
         let forward_base = at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT - 1);
         (refused, at(ChainType::Nat, ChainHook::Input, SOURCE_NAT), forward_base)
     } else {
@@ -207,72 +209,72 @@ fn chains(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Chain> {
         chain("guard-output", at(ChainType::Filter, ChainHook::Output, RAW), vec![untracked]),
         chain("guard-input", input_base, input),
         chain("guard-forward", forward_base, vec![overlay().jump(RELAYED)]),
-        chain(OVERLAY, None, guard_overlay(policy, widths)),
-        chain(RELAYED, None, guard_relayed(policy)),
+        chain(OVERLAY, None, guard_overlay(config, lengths)),
+        chain(RELAYED, None, guard_relayed(config)),
         chain(
             SPOOFED,
             None,
             vec![
-                // What a pod says to its link only goes no further than here.
+                // Link-local packets of a pod are not forwarded.
                 Rule::new().from(prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10)).return_(),
                 Rule::new().from(family::host(Ipv6Addr::UNSPECIFIED.into())).return_(),
                 Rule::new().count(SPOOFING).drop(),
             ],
         ),
     ];
-    if policy.fast_path {
+    if config.fast_path {
         let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
         let rules = to.map(|rule| rule.established().raise_priority(PASSED.unsigned_abs()));
         chains.push(chain(FAST_PATH, at(ChainType::Filter, ChainHook::Forward, FILTER), rules.to_vec()));
     }
-    if policy.masquerade {
-        // Nothing that goes to a pod is translated, whoever sent it; what is tunnelled bears the node's own source.
-        let stay = policy.cluster_cidrs.iter().chain(policy.not_masqueraded);
+    if config.masquerade {
+        // Packets to pods are never translated; tunnelled ones have the node's own source.
+        let stay = config.cluster_cidrs.iter().chain(config.not_masqueraded);
         let stay = stay.map(|cidr| Rule::new().to(*cidr).accept());
-        let leave = policy.own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
+        let leave = config.own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
         let rules = stay.chain(leave).collect();
         chains.push(chain("postrouting", at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT), rules));
     }
     chains
 }
 
-/// What comes to the VXLAN port of this node, and what only passes by on its way to another's.
-fn guard_overlay(policy: &Policy<'_>, widths: &BTreeSet<Width>) -> Vec<Rule> {
-    let underlay = IpVersion::of(policy.own);
-    let truthful = |width: &Width| {
-        let parts = [PacketField::Source(underlay), PacketField::CarriedSource(width.version, width.bits)];
-        let rule = Rule::new().of(underlay).carries(policy.vni, width.version);
-        rule.in_set(&width.set(underlay).name, &parts).notrack().accept()
+/// Packets to the VXLAN port of this node, and those that are forwarded to another's.
+fn guard_overlay(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Rule> {
+    let underlay = IpVersion::of(config.own);
+    let from_own_prefix = |length: &PrefixLength| {
+        let parts = [PacketField::Source(underlay), PacketField::CarriedSource(length.version, length.bits)];
+        let rule = Rule::new().of(underlay).carries(config.vni, length.version);
+        rule.in_set(&length.set(underlay).name, &parts).notrack().accept()
     };
-    let mut rules: Vec<_> = widths.iter().map(truthful).collect();
-    // The device hears what is said to everybody, too.
+    let mut rules: Vec<_> = lengths.iter().map(from_own_prefix).collect();
+    // The device receives broadcast and multicast, too.
     rules.push(Rule::new().to_remote_unicast().return_());
-    let [from_pod, from_others] = refused(Rule::new);
+    let [from_pod, from_others] = drop_rules(Rule::new);
     let from_peer = Rule::new().of(underlay).in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]);
     rules.extend([from_pod, from_peer.count(SOURCES).drop(), from_others]);
     rules
 }
 
-/// Drops a pod's packets, and all others, each counted.
-fn refused(rule: impl Fn() -> Rule) -> [Rule; 2] {
-    [rule().iifname(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(STRANGERS).drop()]
+/// Drops a pod's packets, and all others, with a counter each.
+fn drop_rules(rule: impl Fn() -> Rule) -> [Rule; 2] {
+    [rule().iifname(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(NOT_PEERS).drop()]
 }
 
-/// What goes to the VXLAN port of others, as it is after a service or a host port has been translated.
+/// Packets to the VXLAN port of others, after DNAT of services and host ports.
 ///
-/// Of a pod it goes to pods, and else nowhere: under the node's address a peer would take it for the node's own, at every
-/// address that the peer has, of which only one is known here.
-fn guard_relayed(policy: &Policy<'_>) -> Vec<Rule> {
-    let underlay = IpVersion::of(policy.own);
+/// A pod's packets may go to pods only: masqueraded, a peer would take them for the node's own, at each of the peer's
+/// addresses, of which only one is known here.
+fn guard_relayed(config: &NodeConfig<'_>) -> Vec<Rule> {
+    let underlay = IpVersion::of(config.own);
     let peers = &peer_set(underlay).name;
     let from_pod = || Rule::new().iifname(HOST_VETH_PREFIX);
-    let mut rules: Vec<_> = policy.cluster_cidrs.iter().map(|cidr| from_pod().to(*cidr).accept()).collect();
+    let mut rules: Vec<_> = config.cluster_cidrs.iter().map(|cidr| from_pod().to(*cidr).accept()).collect();
     rules.push(from_pod().count(ENCAPSULATION).drop());
     let to_peer = || Rule::new().of(underlay).in_set(peers, &[PacketField::Destination(underlay)]);
-    // What the node itself sends is tracked while guard-output is missing.
-    rules.push(Rule::new().from(family::host(policy.own)).accept());
+    // Packets of the node itself are tracked while guard-output is missing.
+    rules.push(Rule::new().from(family::host(config.own)).accept());
     rules.push(to_peer().in_set(peers, &[PacketField::Source(underlay)]).accept());
-    rules.push(to_peer().count(STRANGERS).drop());
+    rules.push(to_peer().count(NOT_PEERS).drop());
     rules
 }
 
@@ -284,8 +286,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn policy<'a>(own: &'a [IpNetwork], cluster: &'a [IpNetwork]) -> Policy<'a> {
-        Policy {
+    fn config<'a>(own: &'a [IpNetwork], cluster: &'a [IpNetwork]) -> NodeConfig<'a> {
+        NodeConfig {
             own: "192.168.50.1".parse().unwrap(),
             own_pod_cidrs: own,
             cluster_cidrs: cluster,
@@ -302,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_joins_changes_elements_only_and_a_new_width_a_set() {
+    fn a_joining_peer_changes_only_elements_and_a_new_prefix_length_a_set() {
         let (own, cluster) = ([net("10.244.1.0/24"), net("fd00:1::/64")], [net("10.244.0.0/16"), net("fd00::/32")]);
         let two = [net("10.244.2.0/24"), net("fd00:2::/64")];
         let three = [net("10.244.4.0/22")];
         let peers = [("192.168.50.2".parse().unwrap(), &two[..]), ("192.168.50.3".parse().unwrap(), &three[..])];
-        let alone = firewall(&policy(&own, &cluster), [].into_iter());
-        let with = |count: usize| firewall(&policy(&own, &cluster), peers[..count].iter().copied());
+        let alone = firewall(&config(&own, &cluster), [].into_iter());
+        let with = |count: usize| firewall(&config(&own, &cluster), peers[..count].iter().copied());
         assert_eq!(alone.table, with(1).table);
         let name = |name: &str, count| (name.to_owned(), count);
         let one = [
@@ -324,10 +326,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_translated_where_nothing_is_masqueraded() {
+    fn there_is_no_nat_chain_without_masquerade() {
         let (own, cluster) = ([net("10.244.1.0/24")], [net("10.244.0.0/16")]);
-        let on = firewall(&policy(&own, &cluster), [].into_iter());
-        let off = firewall(&Policy { masquerade: false, ..policy(&own, &cluster) }, [].into_iter());
+        let on = firewall(&config(&own, &cluster), [].into_iter());
+        let off = firewall(&NodeConfig { masquerade: false, ..config(&own, &cluster) }, [].into_iter());
         let nat = |firewall: &Firewall| {
             let is = |chain: &&Chain| chain.base.is_some_and(|base| base.chain_type == ChainType::Nat);
             firewall.table.chains.iter().filter(is).count()

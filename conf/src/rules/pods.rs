@@ -1,7 +1,8 @@
-//! The plugin's part of table `inet podwire`: what translates for host ports and for networks that ask for `ipMasq`.
+//! The plugin's part of table `inet podwire`: translation for host ports and for networks with `ipMasq`.
 //!
-//! It does not depend on any configuration, so that whoever finds it missing or different writes the same; what a pod
-//! has is elements of its sets ([`crate::rules::host_ports`], [`crate::rules::masquerade`]). The daemon owns other chains of the table.
+//! It does not depend on any configuration, so that every process that finds it missing or different writes the same; a
+//! pod has elements in its sets ([`crate::rules::host_ports`], [`crate::rules::masquerade`]). The daemon owns other
+//! chains of the table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,17 +13,17 @@ use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Content, PacketFiel
 use crate::defaults;
 use crate::rules::{host_ports, masquerade};
 
-/// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before connections are tracked.
+/// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before conntrack.
 pub(crate) const RAW: i32 = -300;
 /// `NF_IP_PRI_NAT_DST`.
 const DESTINATION_NAT: i32 = -100;
 /// `NF_IP_PRI_NAT_SRC`.
 pub(crate) const SOURCE_NAT: i32 = 100;
 
-/// The chain that host ports are looked up in.
+/// The chain in which host ports are looked up.
 const HOST_PORTS: &str = "hostports";
 
-/// The table, with the chains of some networks ([`masquerade::chain`]); those of other networks stay as they are.
+/// The table, with the chains of some networks ([`masquerade::chain`]); those of other networks are not touched.
 pub fn table(networks: Vec<Chain>) -> Table {
     let chains = [loopback_guard(), prerouting(), output(), host_ports(), postrouting()];
     Table {
@@ -50,8 +51,9 @@ fn loopback() -> IpNetwork {
     masquerade::prefix(Ipv4Addr::new(127, 0, 0, 0).into(), 8)
 }
 
-/// A pod's veth lets 127.0.0.1 through, so that the node reaches host ports by it (`route_localnet`). A pod must not
-/// reach by it what listens on the node's own 127.0.0.1. Every packet passes here; few get past the first comparison.
+/// A pod's veth accepts 127.0.0.1 (`route_localnet`), so that the node reaches host ports at 127.0.0.1. A pod must not
+/// reach what listens on the node's 127.0.0.1 that way. Every packet is compared here; few get past the first
+/// comparison.
 fn loopback_guard() -> Chain {
     Chain {
         name: "loopback-guard".into(),
@@ -68,7 +70,7 @@ fn prerouting() -> Chain {
     }
 }
 
-/// ::1 is left alone: IPv6 has no `route_localnet`, a connection would be translated and never answered.
+/// ::1 is not translated: IPv6 has no `route_localnet`, a translated connection would never get a reply.
 fn output() -> Chain {
     Chain {
         name: "hostport-output".into(),
@@ -80,7 +82,7 @@ fn output() -> Chain {
     }
 }
 
-/// A host port of one address goes before one of all addresses.
+/// A host port of one address comes before one of all addresses.
 fn host_ports() -> Chain {
     let rules = IpVersion::BOTH.into_iter().flat_map(|version| {
         let (by_address, any_address) = (host_ports::by_address(version), host_ports::any_address(version));
@@ -93,8 +95,8 @@ fn host_ports() -> Chain {
     Chain { name: HOST_PORTS.into(), base: None, rules: rules.collect() }
 }
 
-/// What a pod could not answer under the address that it comes from leaves under the node's: what the node sends from
-/// 127.0.0.1, and what a pod sends to itself by a host port. Then the pods of networks that ask for it.
+/// Masquerades what a pod could not reply to otherwise: packets of the node from 127.0.0.1, and of a pod to itself by a
+/// host port. Then the pods of networks with `ipMasq`.
 fn postrouting() -> Chain {
     let own = Rule::new().from(loopback()).oifname(defaults::HOST_VETH_PREFIX).masquerade();
     let hairpin = |version| {

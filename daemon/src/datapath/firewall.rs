@@ -8,7 +8,7 @@ use std::path::Path;
 
 use podwire_conf::defaults;
 use podwire_conf::rules::host_ports::Protocol;
-use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, Policy};
+use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, NodeConfig};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
@@ -48,7 +48,7 @@ pub fn refused(socket: &mut Socket) -> Result<Vec<(&'static str, u64)>> {
 
 /// What this node should have.
 fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
-    let policy = Policy {
+    let config = NodeConfig {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
         cluster_cidrs: &view.cluster_cidrs,
@@ -58,7 +58,7 @@ fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
         not_masqueraded: &settings.not_masqueraded,
         fast_path,
     };
-    node::firewall(&policy, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
+    node::firewall(&config, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
 }
 
 impl Firewall {

@@ -22,12 +22,13 @@ const SHIFT_RIGHT: u8 = 0x70;
 const MOVE: u8 = 0xb0;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
-/// `BPF_PSEUDO_MAP_FD`, `BPF_PSEUDO_MAP_VALUE` (uapi/linux/bpf.h): the number is a map's descriptor, and what is meant is
-/// the map, or the address of its first value.
+/// `BPF_PSEUDO_MAP_FD`, `BPF_PSEUDO_MAP_VALUE` (uapi/linux/bpf.h): the immediate is a map's descriptor; it loads the
+/// map, or the address of its first value.
 const MAP: u8 = 1;
 const VALUE: u8 = 2;
 
-/// A register. R0 is an answer, R1 to R5 are arguments and lost by a call, R6 to R9 are kept, R10 is the end of the stack.
+/// A register. R0 is a result, R1 to R5 are arguments and clobbered by a call, R6 to R9 are preserved, R10 is the end
+/// of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are numbers")]
 pub enum Register {
@@ -64,7 +65,7 @@ pub enum Condition {
     Equal = 0x10,
     /// Greater.
     Above = 0x20,
-    /// Some bit is in both.
+    /// Some bit is set in both.
     Bit = 0x40,
     /// Not equal.
     Different = 0x50,
@@ -78,7 +79,7 @@ pub struct Label(usize);
 #[derive(Debug, Default)]
 pub struct Code {
     instructions: Vec<Instruction>,
-    /// Where each label is, once it has its place.
+    /// The position of each label, once it is placed.
     labels: Vec<Option<usize>>,
     /// Which instruction jumps to which label.
     jumps: Vec<(usize, Label)>,
@@ -99,13 +100,13 @@ impl Code {
         Self::default()
     }
 
-    /// A label without a place yet.
+    /// A label that is not placed yet.
     pub fn label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
-    /// Gives a label its place: here.
+    /// Places a label here.
     pub fn place(&mut self, label: Label) {
         self.labels[label.0] = Some(self.instructions.len());
     }
@@ -166,37 +167,37 @@ impl Code {
         self.push(0, 0, 0, 0, 0);
     }
 
-    /// to = a number of whoever has it.
+    /// to = the value of a [`Number`].
     pub fn number(&mut self, to: Register, number: &Number) {
         self.push(LOAD_WIDE, to as u8, VALUE, 0, number.0.as_raw_fd());
         self.push(0, 0, 0, 0, 0);
         self.load(Width::Double, to, to, 0);
     }
 
-    /// Goes to a label.
+    /// Jumps to a label.
     pub fn jump(&mut self, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JUMP, 0, 0, 0, 0);
     }
 
-    /// Goes to a label if a register and a number are so.
+    /// Jumps to a label if the condition holds for a register and a number.
     pub fn jump_if(&mut self, condition: Condition, left: Register, right: i32, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JUMP | condition as u8, left as u8, 0, 0, right);
     }
 
-    /// Goes to a label if two registers are so.
+    /// Jumps to a label if the condition holds for two registers.
     pub fn jump_if_registers(&mut self, condition: Condition, left: Register, right: Register, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JUMP | condition as u8 | OF_REGISTER, left as u8, right as u8, 0, 0);
     }
 
-    /// Calls a helper of the kernel (`BPF_FUNC_*`).
+    /// Calls a kernel helper (`BPF_FUNC_*`).
     pub fn call(&mut self, helper: i32) {
         self.push(JUMP | CALL, 0, 0, 0, helper);
     }
 
-    /// Ends; R0 is the answer.
+    /// Returns R0.
     pub fn exit(&mut self) {
         self.push(JUMP | EXIT, 0, 0, 0, 0);
     }
@@ -205,7 +206,7 @@ impl Code {
         self.instructions.push(Instruction { code, destination, source, offset, number });
     }
 
-    /// As the kernel reads it. A jump to a label without a place goes nowhere, which the verifier refuses.
+    /// As the kernel reads it. A jump to a label that was not placed has an invalid target, which the verifier refuses.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut instructions = self.instructions.clone();
         for (from, label) in &self.jumps {
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_are_as_the_kernels_own_macros_make_them() {
+    fn instructions_match_the_kernels_macros() {
         let mut code = Code::new();
         code.set(Register::R0, -1);
         code.copy(Register::R6, Register::R1);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_counts_from_behind_itself() {
+    fn a_jump_is_relative_to_the_next_instruction() {
         let mut code = Code::new();
         let (end, start) = (code.label(), code.label());
         code.place(start);

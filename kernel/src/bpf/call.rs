@@ -8,27 +8,27 @@ use nix::libc;
 /// `BPF_OBJ_NAME_LEN`, the terminating zero included.
 const NAME_LENGTH: usize = 16;
 
-/// Makes the call; its answer. Whatever `attributes` refers to by its address has to be alive.
+/// Makes the call and returns its result. Whatever `attributes` points to must be alive.
 #[expect(unsafe_code, reason = "no library has this call without a loader of object files around it")]
 pub(super) fn bpf(command: u32, attributes: &mut [u8]) -> io::Result<RawFd> {
-    // SAFETY: the kernel reads `len` bytes at the address, which are there, and writes to none but those and, for a load,
-    // the log that the attributes name, which the caller holds for as long as this takes.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), attributes.len()) };
-    if answer < 0 {
+    // SAFETY: the kernel reads `len` bytes at the address, which are valid, and writes only to those and, for a load,
+    // to the log in the attributes, which the caller keeps alive during the call.
+    let reply = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), attributes.len()) };
+    if reply < 0 {
         return Err(io::Error::last_os_error());
     }
-    RawFd::try_from(answer).map_err(io::Error::other)
+    RawFd::try_from(reply).map_err(io::Error::other)
 }
 
-/// Makes the call with a command that answers with a new descriptor.
-#[expect(unsafe_code, reason = "who asks the kernel for a descriptor by a number has to say that it is his")]
+/// Makes the call with a command that returns a new descriptor.
+#[expect(unsafe_code, reason = "a raw descriptor from a system call has to be given an owner")]
 pub(super) fn open(command: u32, attributes: &mut [u8]) -> io::Result<OwnedFd> {
     let descriptor = bpf(command, attributes)?;
-    // SAFETY: it is new (and closed on exec), so that nobody else knows it.
+    // SAFETY: it is new (and closed on exec), so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// A name as the kernel takes it: cut, and filled with zeros.
+/// A name as the kernel takes it: truncated, and padded with zeros.
 pub(super) fn object_name(name: &str) -> [u8; NAME_LENGTH] {
     let mut field = [0; NAME_LENGTH];
     for (place, byte) in field.iter_mut().zip(name.bytes()).take(NAME_LENGTH - 1) {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_too_long_is_cut() {
+    fn a_long_name_is_truncated() {
         assert_eq!(&object_name("flows")[..6], b"flows\0");
         assert_eq!(&object_name("a-name-of-nineteen1")[13..], b"et\0");
     }

@@ -12,27 +12,27 @@ const MAP_UPDATE: u32 = 2;
 const ARRAY: u32 = 2;
 const LRU_HASH: u32 = 9;
 
-/// A hash map of the kernel's that forgets what was used least recently when it is full. It lives as long as somebody has
-/// it: this value, or a loaded program.
+/// A hash map in the kernel that evicts the least recently used entry when it is full. It lives as long as this value
+/// or a loaded program refers to it.
 #[derive(Debug)]
 pub struct Map(pub(super) OwnedFd);
 
-/// A number of 64 bits that programs read and whoever has this writes (a `BPF_MAP_TYPE_ARRAY` of one).
+/// A 64-bit number that programs read and the owner of this value writes (a `BPF_MAP_TYPE_ARRAY` with one entry).
 #[derive(Debug)]
 pub struct Number(pub(super) OwnedFd);
 
 impl Map {
-    /// Makes one. Sizes are in bytes.
+    /// Creates a map. Sizes are in bytes.
     ///
     /// # Errors
-    /// When the kernel refuses: CAP_BPF is missing, or memory.
+    /// When the kernel refuses: CAP_BPF or memory is missing.
     pub fn create(name: &str, key: u32, value: u32, entries: u32) -> Result<Self> {
         create(name, [LRU_HASH, key, value, entries]).map(Self)
     }
 }
 
 impl Number {
-    /// Makes one, which is 0.
+    /// Creates one with the value 0.
     ///
     /// # Errors
     /// As with [`Map::create`].
@@ -40,7 +40,7 @@ impl Number {
         create(name, [ARRAY, 4, 8, 1]).map(Self)
     }
 
-    /// Makes it another.
+    /// Sets its value.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -48,7 +48,7 @@ impl Number {
         let (place, value) = (0_u32.to_ne_bytes(), number.to_ne_bytes());
         let mut attributes = Vec::new();
         attributes.extend(self.0.as_raw_fd().to_ne_bytes());
-        // Addresses begin at multiples of eight.
+        // Addresses are aligned to eight bytes.
         attributes.extend([0; 4]);
         for address in [place.as_ptr() as usize, value.as_ptr() as usize, 0] {
             attributes.extend((address as u64).to_ne_bytes());
@@ -58,10 +58,10 @@ impl Number {
     }
 }
 
-/// Makes a map of this type, with these lengths of a key and a value in bytes, and this many entries.
+/// Creates a map: type, length of a key, length of a value, number of entries.
 fn create(name: &str, shape: [u32; 4]) -> Result<OwnedFd> {
     let mut attributes = Vec::new();
-    // Without flags, without another map in it, on any node of the machine's memory.
+    // No flags, no inner map, any NUMA node.
     for field in shape.into_iter().chain([0, 0, 0]) {
         attributes.extend(field.to_ne_bytes());
     }

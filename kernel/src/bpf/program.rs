@@ -10,19 +10,19 @@ use crate::netlink::error::{Error, Result};
 const PROGRAM_LOAD: u32 = 5;
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 const CLASSIFIER: u32 = 3;
-/// How much of what the verifier says is kept, in bytes.
+/// Size of the verifier's log, in bytes.
 const LOG: usize = 256 * 1024;
 
-/// A program of the kernel's that looks at packets (`BPF_PROG_TYPE_SCHED_CLS`). It lives as long as somebody has it: this
-/// value, or a device that it was attached to.
+/// A classifier loaded into the kernel (`BPF_PROG_TYPE_SCHED_CLS`). It lives as long as this value or a device with it
+/// attached.
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
 impl Program {
-    /// Has the kernel verify a program and take it in.
+    /// Has the kernel verify and load a program.
     ///
     /// # Errors
-    /// When it refuses: with the last words of its verifier, where that had any.
+    /// When it refuses: with the last line of the verifier's log, if there is one.
     pub fn load(name: &str, code: &Code) -> Result<Self> {
         let operation = format!("load BPF program {name}");
         let instructions = code.bytes();
@@ -31,7 +31,7 @@ impl Program {
             Ok(program) => return Ok(Self(program)),
             Err(error) => error,
         };
-        // Once more for its reasons: they take long to write, and nobody reads them when it says yes.
+        // Load once more with a log, which is slow and of no use when the program is accepted.
         log.resize(LOG, 0);
         match load(name, &instructions, &mut log) {
             Ok(program) => Ok(Self(program)),
@@ -50,7 +50,7 @@ impl AsFd for Program {
 }
 
 fn load(name: &str, instructions: &[u8], log: &mut [u8]) -> std::io::Result<OwnedFd> {
-    // No helper that it calls is reserved to programs under the GPL.
+    // It calls no helper that is reserved for GPL programs.
     let licence = c"Apache-2.0";
     let count = u32::try_from(instructions.len() / LENGTH).unwrap_or(u32::MAX);
     let mut attributes = Vec::new();
@@ -69,7 +69,7 @@ fn load(name: &str, instructions: &[u8], log: &mut [u8]) -> std::io::Result<Owne
     call::open(PROGRAM_LOAD, &mut attributes)
 }
 
-/// The verifier's reason: the line before its statistics.
+/// The verifier's reason: the last line before its statistics.
 fn said(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log);
     let mut lines =
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verifiers_reason_is_its_last_line_but_the_statistics() {
+    fn the_verifiers_reason_is_the_last_line_before_the_statistics() {
         let log = b"0: (95) exit\nR0 !read_ok\nprocessed 1 insns (limit 1000000)\n\0\0\0";
         assert_eq!(said(log).as_deref(), Some("R0 !read_ok"));
         assert_eq!(said(b"\0\0"), None);

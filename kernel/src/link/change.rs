@@ -8,7 +8,7 @@ use crate::mac::Mac;
 use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 
-/// A device with a smaller MTU does not speak IPv6 (`IPV6_MIN_MTU`, uapi/linux/ipv6.h).
+/// A device with a smaller MTU has no IPv6 (`IPV6_MIN_MTU`, uapi/linux/ipv6.h).
 const IPV6_FROM: u32 = 1280;
 
 /// Sets the MTU of a device.
@@ -21,12 +21,12 @@ pub fn set_mac(index: u32, mac: Mac) -> Request<Message> {
     set(format!("set the address of device {index} to {mac}"), index, vec![LinkAttribute::Address(mac.0.to_vec())])
 }
 
-/// Takes a device out of the bridge, the bond or the VRF that it is a port of.
+/// Removes a device from the bridge, bond or VRF that it is a port of.
 pub fn release(index: u32) -> Request<Message> {
     set(format!("take device {index} out of the one it is a port of"), index, vec![LinkAttribute::Controller(0)])
 }
 
-/// Gives a device another name; before Linux 6.2 it must be down.
+/// Renames a device; before Linux 6.2 it must be down.
 pub fn rename(index: u32, name: &str) -> Request<Message> {
     set(format!("call device {index} {name}"), index, vec![LinkAttribute::IfName(name.to_owned())])
 }
@@ -48,9 +48,9 @@ pub fn set_up_with(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> R
     Request::new(format!("bring {name} up"), RouteNetlinkMessage::SetLink(message).into(), 0)
 }
 
-/// Makes a device, while it is down, an unnumbered router port: IPv4 settings, no link-local address of its own making,
-/// and an alias of at most 255 bytes where one is given. (The kernel ignores all three at creation.) One whose `mtu` is too
-/// small for IPv6 has no addresses of it, and nothing to set.
+/// Makes a device that is down an unnumbered router port: IPv4 settings, no generated link-local address, and an alias
+/// of at most 255 bytes where one is given. (The kernel ignores all three at creation.) A device whose `mtu` is too
+/// small for IPv6 has no IPv6 settings.
 pub fn set_router_port(index: u32, mtu: u32, alias: Option<&str>, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
     let ipv6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let families =

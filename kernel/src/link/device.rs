@@ -13,7 +13,7 @@ use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
 
-/// A device as found.
+/// A device as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its index in the namespace.
@@ -22,24 +22,24 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it is in operation: packets that are sent leave. For some time after a carrier has come they are dropped
-    /// (RFC 2863, section 3.1.13).
+    /// Whether it is operational: packets leave. For some time after the carrier comes up they are dropped (RFC 2863,
+    /// section 3.1.13).
     pub operational: bool,
-    /// The largest packet it takes, in bytes.
+    /// Its MTU, in bytes.
     pub mtu: u32,
     /// Its link-layer address, where it is an Ethernet one.
     pub mac: Option<Mac>,
-    /// Its kind (`veth`, `vxlan`, …); none for a physical device.
+    /// Its kind (`veth`, `vxlan`, …); `None` for a physical device.
     pub kind: Option<String>,
     /// For one end of a veth pair, the index of the other end in its namespace.
     pub peer: Option<u32>,
-    /// The device that it is a port of (a bridge, a bond, a VRF), by index: what it receives goes there.
+    /// The index of the bridge, bond or VRF that it is a port of: what it receives goes there.
     pub controller: Option<u32>,
-    /// A free text, where one is set.
+    /// Its alias, where one is set.
     pub alias: Option<String>,
     /// Its VXLAN settings, where it is one.
     pub vxlan: Option<Vxlan>,
-    /// Whether it makes itself a link-local address when it comes up.
+    /// Whether it generates a link-local address when it comes up.
     pub makes_link_local: bool,
     /// Whether it is the loopback device.
     pub loopback: bool,
@@ -61,10 +61,10 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
 
 /// The devices of the namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
-    let ask = Message::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    let query = Message::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
     let mut links = Vec::new();
-    for answer in socket.dump(Request::new("list devices", ask, 0))? {
-        if let Message::Route(message) = answer
+    for reply in socket.dump(Request::new("list devices", query, 0))? {
+        if let Message::Route(message) = reply
             && let RouteNetlinkMessage::NewLink(message) = *message
         {
             links.push(parse(message));
@@ -73,15 +73,15 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
     Ok(links)
 }
 
-/// The devices of another namespace, by what this one calls it, each with the namespace that it was made in where that is yet
-/// another.
+/// The devices of another namespace, given by its id here, each with the id of the namespace that it was created in, if
+/// that is another one.
 pub(super) fn list_in(socket: &mut Socket, namespace: i32) -> Result<Vec<(Link, Option<i32>)>> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfNetnsId(namespace));
-    let ask = Message::from(RouteNetlinkMessage::GetLink(message));
+    let query = Message::from(RouteNetlinkMessage::GetLink(message));
     let mut links = Vec::new();
-    for answer in socket.dump(Request::new(format!("list devices of network namespace {namespace}"), ask, 0))? {
-        if let Message::Route(message) = answer
+    for reply in socket.dump(Request::new(format!("list devices of network namespace {namespace}"), query, 0))? {
+        if let Message::Route(message) = reply
             && let RouteNetlinkMessage::NewLink(message) = *message
         {
             let made_in = message.attributes.iter().find_map(|attribute| match attribute {
@@ -97,8 +97,8 @@ pub(super) fn list_in(socket: &mut Socket, namespace: i32) -> Result<Vec<(Link, 
 fn get(socket: &mut Socket, operation: String, mut message: LinkMessage) -> Result<Option<Link>> {
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let request = Request::new(operation.clone(), Message::from(RouteNetlinkMessage::GetLink(message)), 0);
-    let Some(answer) = socket.get(request)? else { return Ok(None) };
-    if let Message::Route(message) = answer
+    let Some(reply) = socket.get(request)? else { return Ok(None) };
+    if let Message::Route(message) = reply
         && let RouteNetlinkMessage::NewLink(message) = *message
     {
         return Ok(Some(parse(message)));

@@ -8,23 +8,23 @@ use crate::mac::Mac;
 use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 
-/// An ifb device to be made: what is redirected to it waits in its queue and goes on from where it was taken
+/// An ifb device to be created: packets redirected to it wait in its queue and continue where they were taken from
 /// (drivers/net/ifb.c).
 #[derive(Debug, Clone, Copy)]
 pub struct Ifb<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its link-layer address, given at birth for the same reason as a veth's; no packet bears it.
+    /// Its link-layer address, set at creation for the same reason as a veth's; no packet bears it.
     pub mac: Mac,
-    /// Its MTU, in bytes: that of the device whose packets it takes.
+    /// Its MTU, in bytes: that of the device whose packets it queues.
     pub mtu: u32,
-    /// What a human reads beside it, at most 255 bytes.
+    /// Its alias, for people, at most 255 bytes.
     pub alias: Option<&'a str>,
 }
 
 impl Ifb<'_> {
-    /// Makes the device, down. The length of its queue is the driver's own choice (32 packets, which is where it holds the
-    /// queueing discipline up; 0 would hold it up for ever).
+    /// Creates the device, down. The length of its queue is the driver's default (32 packets, at which it stops the
+    /// queueing discipline; 0 would stop it for ever).
     pub fn create(&self) -> Request<Message> {
         let mut message = LinkMessage::default();
         message.attributes = vec![

@@ -1,5 +1,5 @@
-//! Tunnels that were made in this network namespace and are in another one now: they go on holding their port and their
-//! networks here (drivers/net/vxlan/vxlan_core.c: a device belongs to the namespace it was made in).
+//! Tunnels that were created in this network namespace and have been moved to another one: they keep their port and
+//! their VNIs here (drivers/net/vxlan/vxlan_core.c: a device belongs to the namespace in which it was created).
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -15,12 +15,12 @@ use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
 use crate::netns::Namespace;
 
-/// A VXLAN device of this namespace that is in another.
+/// A VXLAN device of this namespace that was moved to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The device as it is there.
     pub link: Link,
-    /// What this namespace calls the other one (rtnetlink's id of a namespace).
+    /// The id of the other namespace here (rtnetlink's nsid).
     namespace: i32,
 }
 
@@ -40,8 +40,8 @@ impl fmt::Display for Moved {
     }
 }
 
-/// The VXLAN devices of this namespace that are in another one which this one knows; one that it does not know it has never
-/// had to do with.
+/// The VXLAN devices of this namespace that were moved to another one with an id here; a namespace without an id here
+/// has never had a device of this one.
 pub fn list(socket: &mut Socket) -> Result<Vec<Moved>> {
     let mut found = Vec::new();
     for namespace in namespaces(socket)? {
@@ -51,7 +51,7 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Moved>> {
                 let tunnels = links.into_iter().filter_map(of_here);
                 found.extend(tunnels.map(|(link, made_in)| (made_in, Moved { link, namespace })));
             }
-            // It ended meanwhile, or is none that this process may look into.
+            // It ended meanwhile, or this process may not read it.
             Err(error) if error.is_refusal() => {}
             Err(error) => return Err(error),
         }
@@ -59,29 +59,32 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Moved>> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    // This namespace has an id for itself from the moment that one had to be named.
+    // This namespace gets an id for itself when one is first needed.
     let own = own_id(socket)?;
     Ok(found.into_iter().filter(|(made_in, _)| Some(*made_in) == own).map(|(_, moved)| moved).collect())
 }
 
-/// The ids of the namespaces that this one knows.
+/// The ids of namespaces here.
 fn namespaces(socket: &mut Socket) -> Result<Vec<i32>> {
-    let ask = RouteNetlinkMessage::GetNsId(NsidMessage::default());
-    let answers = socket.dump(Request::new("list network namespaces", Message::from(ask), 0))?;
-    Ok(answers.into_iter().filter_map(id).collect())
+    let query = RouteNetlinkMessage::GetNsId(NsidMessage::default());
+    let replies = socket.dump(Request::new("list network namespaces", Message::from(query), 0))?;
+    Ok(replies.into_iter().filter_map(id).collect())
 }
 
 fn own_id(socket: &mut Socket) -> Result<Option<i32>> {
     let own = Namespace::own()?;
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(own.as_fd().as_raw_fd().cast_unsigned()));
-    let ask =
-        Request::new("look up the own network namespace", Message::from(RouteNetlinkMessage::GetNsId(message)), 0);
-    Ok(socket.get(ask)?.and_then(id))
+    let query = Request::new(
+        "look up the network namespace of this process",
+        Message::from(RouteNetlinkMessage::GetNsId(message)),
+        0,
+    );
+    Ok(socket.get(query)?.and_then(id))
 }
 
-fn id(answer: Message) -> Option<i32> {
-    let Message::Route(message) = answer else { return None };
+fn id(reply: Message) -> Option<i32> {
+    let Message::Route(message) = reply else { return None };
     let RouteNetlinkMessage::NewNsId(message) = *message else { return None };
     message.attributes.iter().find_map(|attribute| match attribute {
         NsidAttribute::Id(id) => Some(*id).filter(|id| *id >= 0),

@@ -1,9 +1,9 @@
-//! Removal of devices that is over when the kernel announces it, not when the kernel has put everything away.
+//! Removal of devices that returns when the kernel announces it, not when the kernel has freed everything.
 //!
-//! Unregistering a device ends in a wait for all processors to forget it (`rcu_barrier` in `netdev_run_todo`,
-//! net/core/dev.c), some 20 ms in which whoever asked for it is held. The announcement (`RTM_DELLINK`) comes long before:
-//! by then the device, its addresses, routes and neighbours have gone and its name is free. So a child asks, and its
-//! parent listens. Nothing here decides what is removed.
+//! Unregistering a device ends with a wait for all processors (`rcu_barrier` in `netdev_run_todo`, net/core/dev.c),
+//! which blocks the caller for some 20 ms. The notification (`RTM_DELLINK`) comes long before: by then the device, its
+//! addresses, routes and neighbours are gone and its name is free. So a child process makes the request, and its parent
+//! listens. What is removed is the caller's decision.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -23,16 +23,16 @@ use crate::netlink::socket::Socket;
 const LINKS: u32 = 1;
 const DELETED_LINK: u16 = 17;
 
-/// How long the announcement may take: the lock of all network changes has to be had first.
+/// How long the notification may take: the kernel takes the lock of all network changes first.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Removes devices, and with one end of a veth pair the other. Those that have gone already have gone. Returns when the
-/// kernel has announced all of them.
+/// Removes devices, and with one end of a veth pair the other. Missing ones are fine. Returns when the kernel has
+/// announced the removal of all.
 ///
-/// The process must have one thread. A child of it may outlive it by some milliseconds, with no standard stream open.
+/// The process must have a single thread. Its child may outlive it by some milliseconds, with no standard stream open.
 ///
 /// # Errors
-/// What the kernel answered for the first device that it did not remove.
+/// The kernel's reply for the first device that it did not remove.
 pub fn announced(names: &[&str]) -> Result<()> {
     let mut socket = Socket::route()?;
     let listening = || -> std::io::Result<netlink_sys::Socket> {
@@ -42,7 +42,7 @@ pub fn announced(names: &[&str]) -> Result<()> {
         notices.add_membership(LINKS)?;
         Ok(notices)
     };
-    let notices = listening().map_err(|error| Error::system("listen to the removal of devices", error))?;
+    let notices = listening().map_err(|error| Error::system("listen to notifications of devices", error))?;
     let mut waited = Vec::new();
     for name in names {
         if let Some(found) = device::by_name(&mut socket, name)? {
@@ -61,46 +61,46 @@ pub fn announced(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Removes devices as [`announced`] does, and waits for the kernel to have put them away: for a process that has more than
-/// one thread, or none to spare for a child.
+/// Removes devices as [`announced`] does, but waits until the kernel has freed them: for a process that has several
+/// threads, or cannot have a child.
 ///
 /// # Errors
-/// What the kernel answered for the first device that it did not remove; the others are removed.
+/// The kernel's reply for the first device that it did not remove; the others are removed.
 pub fn acknowledged(names: &[&str]) -> Result<()> {
     let refused = Socket::route()?.execute_all(names.iter().map(|name| change::delete(name)).collect());
     refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// A removal that is under way.
+/// A removal in progress.
 struct Waited<'a> {
     name: &'a str,
     index: u32,
-    /// The child's end of a pipe: a refusal, and the end of it when it has ended.
+    /// A pipe from the child: an error number, and end of file when the child has ended.
     asked: File,
 }
 
-/// Has a child ask for the removal.
-#[expect(unsafe_code, reason = "there is no other way to have a system call made that outlives this process")]
-#[expect(clippy::exit, reason = "the child has nothing to return to")]
+/// Has a child request the removal.
+#[expect(unsafe_code, reason = "there is no other way to make a system call that outlives this process")]
+#[expect(clippy::exit, reason = "the child has nowhere to return to")]
 fn ask(name: &str) -> Result<File> {
     let operation = || format!("remove device {name}");
-    let (answer, mut report) = pipe()
+    let (reply, mut report) = pipe()
         .map(|(from, to)| (File::from(from), File::from(to)))
         .map_err(|errno| Error::system(operation(), errno))?;
     let mut socket = Socket::route()?;
-    // SAFETY: fork is unsafe because another thread may hold a lock, as the allocator's, which nobody would free in the
-    // child. The caller promises that there is no other thread.
+    // SAFETY: fork is unsafe because another thread may hold a lock, such as the allocator's, which is never released
+    // in the child. The caller promises that there is no other thread.
     match unsafe { fork() }.map_err(|errno| Error::system(operation(), errno))? {
-        ForkResult::Parent { .. } => Ok(answer),
+        ForkResult::Parent { .. } => Ok(reply),
         ForkResult::Child => {
-            // Whoever reads this process's output must not wait for the child (a runtime waits for the end of it).
+            // Who reads this process's output must not wait for the child (a runtime reads to end of file).
             for stream in 0..3 {
-                // Closed already is closed.
+                // Closed already is fine.
                 let _ = nix::unistd::close(stream);
             }
-            drop(answer);
+            drop(reply);
             if let Err(error) = socket.execute(change::delete(name)) {
-                // The parent may have gone; nobody else is to be told.
+                // The parent may have exited; there is nobody else to report to.
                 let number = error.errno().map_or(0, |errno| errno as i32);
                 let _ = report.write_all(&number.to_ne_bytes());
             }
@@ -109,7 +109,7 @@ fn ask(name: &str) -> Result<File> {
     }
 }
 
-/// Waits for the next announcement or the end of a child, and takes what has gone out of the list.
+/// Waits for the next notification or the end of a child, and drops removed devices from the list.
 fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mut Socket) -> Result<()> {
     let ready = {
         let mut descriptors = vec![PollFd::new(notices.as_fd(), PollFlags::POLLIN)];
@@ -131,7 +131,7 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
         if !ready[place] {
             return true;
         }
-        // The child has ended, or said why it will. Its announcement may have been lost: the kernel is asked.
+        // The child has ended, or reported an error. The notification may have been lost: query the kernel.
         let mut refusal = [0; 4];
         let refused = waited.asked.read_exact(&mut refusal).is_ok();
         match device::by_name(socket, waited.name) {
@@ -143,7 +143,7 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
             Ok(_) => {
                 failed = Some(Error::unreadable(
                     format!("remove device {}", waited.name),
-                    "the child that asked for it died",
+                    "the child that requested it died",
                 ))
             }
             Err(error) => failed = Some(error),
@@ -153,7 +153,7 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
     failed.map_or(Ok(()), Err)
 }
 
-/// The devices that the waiting announcements are about.
+/// The devices that the queued notifications are about.
 fn drain(notices: &netlink_sys::Socket) -> Result<Vec<u32>> {
     let (mut gone, mut buffer) = (Vec::new(), Vec::with_capacity(32 * 1024));
     loop {
@@ -162,16 +162,16 @@ fn drain(notices: &netlink_sys::Socket) -> Result<Vec<u32>> {
             Ok(_) => gone.extend(deleted(&buffer)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(gone),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Some were lost: the end of the child will tell.
+            // Some were lost: the end of the child shows it.
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(gone),
             Err(error) => return Err(Error::system("read the removal of a device", error)),
         }
     }
 }
 
-/// The indexes in the `RTM_DELLINK` messages of a datagram: a header (length, type, …; 16 bytes), then `struct ifinfomsg`
-/// with the family in its first byte and the index in bytes 4 to 7. A bridge announces the leaving of a port by the same
-/// type under a family of its own.
+/// The indexes in the `RTM_DELLINK` messages of a datagram: a header (length, type, …; 16 bytes), then `struct
+/// ifinfomsg` with the family in its first byte and the index in bytes 4 to 7. A bridge sends the same type with its
+/// own family when a port leaves.
 fn deleted(datagram: &[u8]) -> Vec<u32> {
     let (mut rest, mut gone) = (datagram, Vec::new());
     while let Some((&[l0, l1, l2, l3, k0, k1, ..], _)) = rest.split_first_chunk::<24>() {
@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// A message of the kernel about a device.
+    /// A message from the kernel about a device.
     fn message(kind: u16, family: u8, index: u32) -> Vec<u8> {
         let mut bytes = [32_u32.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), &[0; 10]].concat();
         bytes.extend([&[family, 0, 0, 0], index.to_ne_bytes().as_slice(), &[0; 8]].concat());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_removal_of_a_device_is_told_from_everything_else() {
+    fn only_the_removal_of_a_device_is_taken_for_one() {
         let datagram = [message(16, 0, 5), message(DELETED_LINK, 7, 6), message(DELETED_LINK, 0, 7)].concat();
         assert_eq!(deleted(&datagram), [7]);
         assert_eq!(deleted(&datagram[..40]), []);

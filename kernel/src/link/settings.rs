@@ -1,5 +1,4 @@
-//! A device as a device of the router that the host is: with the settings that say what it believes and lets through. One
-//! question for each, many in one system call, and no file of /proc.
+//! The IPv4 and IPv6 settings of a device. One query for each device, many in one system call, and no file of /proc.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +15,16 @@ use crate::netlink::socket::Socket;
 const IFLA_INET_CONF: u16 = 1;
 const NESTED: u16 = 0x8000;
 
-/// The per-device IPv4 settings that can be set in the same message as others (uapi/linux/ip.h, `IPV4_DEVCONF_*`).
+/// The per-device IPv4 settings that can be set together in one message (uapi/linux/ip.h, `IPV4_DEVCONF_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ipv4Setting {
-    /// Route packets that arrive here.
+    /// Forward packets that arrive here.
     Forwarding = 1,
-    /// Believe ICMP redirects.
+    /// Accept ICMP redirects.
     AcceptRedirects = 4,
-    /// 1: drop packets from an address that is not routed back through this device (RFC 3704, strict).
+    /// 1: drop packets whose source is not routed through this device (RFC 3704, strict).
     ReversePathFilter = 8,
-    /// Route what is sent to or from 127.0.0.0/8.
+    /// Route packets to or from 127.0.0.0/8.
     RouteLocalnet = 26,
 }
 
@@ -34,9 +33,9 @@ pub enum Ipv4Setting {
 pub struct DeviceSettings {
     /// The device.
     pub link: Link,
-    /// Its settings of IPv4; none where IPv4 is not on it.
+    /// Its IPv4 settings; `None` when it has no IPv4.
     pub ipv4: Option<Ipv4>,
-    /// Its settings of IPv6; none where the kernel has no IPv6.
+    /// Its IPv6 settings; `None` when the kernel has no IPv6.
     pub ipv6: Option<Ipv6>,
 }
 
@@ -76,20 +75,20 @@ impl Ipv4 {
     }
 }
 
-/// The devices that are there of those with these names.
+/// Those of the devices with these names that exist.
 ///
 /// # Errors
-/// When the kernel refuses to answer.
+/// When the kernel refuses.
 pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<BTreeMap<String, DeviceSettings>> {
-    let question = |name: &&str| {
+    let query = |name: &&str| {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName((*name).to_owned()));
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         Request::new(format!("look up device {name}"), Message::from(RouteNetlinkMessage::GetLink(message)), 0)
     };
     let mut devices = BTreeMap::new();
-    for answer in socket.get_all(names.iter().map(question).collect())?.into_iter().flatten() {
-        let Message::Route(message) = answer else { continue };
+    for reply in socket.get_all(names.iter().map(query).collect())?.into_iter().flatten() {
+        let Message::Route(message) = reply else { continue };
         let RouteNetlinkMessage::NewLink(message) = *message else {
             return Err(Error::unreadable("look up devices", "not a device"));
         };

@@ -10,12 +10,12 @@ use crate::mac::Mac;
 use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 
-/// A veth pair to be made.
+/// A veth pair to be created.
 #[derive(Debug, Clone)]
 pub struct Veth<'a> {
     /// The end that stays in the socket's namespace.
     pub host: End<'a>,
-    /// The end that is born in another namespace.
+    /// The end that is created in another namespace.
     pub pod: End<'a>,
     /// That other namespace.
     pub namespace: BorrowedFd<'a>,
@@ -28,12 +28,12 @@ pub struct Veth<'a> {
 pub struct End<'a> {
     /// The device's name.
     pub name: &'a str,
-    /// Its link-layer address, given at birth so that no other program has a reason to rewrite it.
+    /// Its link-layer address, set at creation so that no other program has a reason to rewrite it.
     pub mac: Mac,
 }
 
 impl Veth<'_> {
-    /// Makes the pair, each end in its place and under its name, in one message: nothing is moved or renamed.
+    /// Creates the pair, each end in its namespace and with its name, in one message: nothing is moved or renamed.
     pub fn create(&self) -> Request<Message> {
         let end = |end: End<'_>| {
             let mut message = LinkMessage::default();
@@ -41,7 +41,8 @@ impl Veth<'_> {
                 LinkAttribute::IfName(end.name.to_owned()),
                 LinkAttribute::Address(end.mac.0.to_vec()),
                 LinkAttribute::Mtu(self.mtu),
-                // The kernel would make a queue for each processor and put all but one away again, with all their files.
+                // By default the kernel creates a queue for each processor and removes all but one again, with all
+                // their files.
                 LinkAttribute::NumTxQueues(1),
                 LinkAttribute::NumRxQueues(1),
             ];

@@ -1,4 +1,4 @@
-//! The VNI filter of a VXLAN device: the networks it accepts (`bridge vni`, RTM_NEWTUNNEL; Linux 5.18).
+//! The VNI filter of a VXLAN device: the VNIs that it accepts (`bridge vni`, RTM_NEWTUNNEL; Linux 5.18).
 
 use std::ops::RangeInclusive;
 
@@ -16,22 +16,22 @@ const VXLAN_VNIFILTER_ENTRY_END: u16 = 2;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
-/// Lets the device accept `vni`.
+/// Accepts `vni`.
 pub fn add(device: u32, vni: u32) -> Request<Message> {
     Request::new(format!("accept VNI {vni}"), message(NEW_TUNNEL, device, Some(vni)), NLM_F_CREATE)
 }
 
-/// Stops the device from accepting `vni`.
+/// Stops accepting `vni`.
 pub fn delete(device: u32, vni: u32) -> Request<Message> {
     Request::removal(format!("refuse VNI {vni}"), message(DELETE_TUNNEL, device, Some(vni)))
 }
 
-/// The networks that the device accepts, ascending. The kernel lists neighbouring ones as a range.
+/// The VNIs that the device accepts, ascending. The kernel lists consecutive ones as a range.
 pub fn list(socket: &mut Socket, device: u32) -> Result<Vec<u32>> {
     let operation = "list accepted VNIs";
     let mut list = Vec::new();
-    for answer in socket.dump(Request::new(operation, message(GET_TUNNEL, device, None), 0))? {
-        let Message::Plain(message) = answer else { continue };
+    for reply in socket.dump(Request::new(operation, message(GET_TUNNEL, device, None), 0))? {
+        let Message::Plain(message) = reply else { continue };
         for entry in message.attributes.iter().filter(|entry| entry.kind() & TYPE_MASK == VXLAN_VNIFILTER_ENTRY) {
             let mut nested = vec![0; entry.value_len()];
             entry.emit_value(&mut nested);
@@ -52,7 +52,7 @@ fn range(entry: &[u8]) -> std::result::Result<RangeInclusive<u32>, DecodeError> 
             _ => {}
         }
     }
-    let start = start.ok_or("an entry of a VNI filter without a beginning")?;
+    let start = start.ok_or("an entry of a VNI filter without a start")?;
     Ok(start..=end.unwrap_or(start))
 }
 

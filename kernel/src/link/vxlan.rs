@@ -1,4 +1,4 @@
-//! A VXLAN device: its settings, and how one is made.
+//! A VXLAN device: its settings, and its creation.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -11,11 +11,11 @@ use crate::netlink::request::Request;
 /// The settings of a VXLAN device that are fixed at its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vxlan {
-    /// The UDP port it sends to and listens on.
+    /// The UDP port that it sends to and listens on.
     pub port: u16,
-    /// Whether the tunnel comes from the route (`external`) instead of from the device.
+    /// Whether the tunnel attributes come from the route (`external`) instead of the device.
     pub external: bool,
-    /// Whether it accepts listed networks only (`vnifilter`).
+    /// Whether it accepts only listed VNIs (`vnifilter`).
     pub vni_filter: bool,
     /// Whether it learns peers from what it receives.
     pub learning: bool,
@@ -24,7 +24,7 @@ pub struct Vxlan {
 }
 
 impl Vxlan {
-    /// Makes a VXLAN device with these settings, down.
+    /// Creates a VXLAN device with these settings, down.
     pub fn create(&self, name: &str, mac: Mac, mtu: u32) -> Request<Message> {
         let mut message = LinkMessage::default();
         message.attributes = vec![

@@ -1,12 +1,12 @@
-//! The attributes of a message, read where they are: a list of ten thousand routes is not taken apart into values that
-//! nobody looks at.
+//! The attributes of a message, read in place: a dump of ten thousand routes is not parsed into values that nobody
+//! reads.
 
 use netlink_packet_core::NLA_TYPE_MASK;
 
-/// `struct nlattr` (uapi/linux/netlink.h): a length and a kind.
+/// `struct nlattr` (uapi/linux/netlink.h): a length and a type.
 const HEADER: usize = 4;
 
-/// Attributes one after the other: their kinds without flags, and their values.
+/// Iterates over attributes: type without flags, and value.
 pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (&[l0, l1, k0, k1], _) = bytes.split_first_chunk::<HEADER>()?;
@@ -17,7 +17,7 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// A number in the byte order of the machine.
+/// A number in host byte order.
 pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
 }

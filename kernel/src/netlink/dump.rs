@@ -5,30 +5,29 @@ use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkDeserializable};
 use crate::netlink::error::{Error, Result};
 use crate::netlink::reply::{self, NLMSG_DONE, NLMSG_ERROR, Reply, acknowledgement};
 
-/// A list that is being received.
+/// A dump that is being received.
 pub(super) struct Dump<U> {
     pub(super) list: Vec<U>,
     pub(super) interrupted: bool,
 }
 
 impl<U> Dump<U> {
-    /// Takes the next message of the answer. At the end of the dump there is a result: the list, or nothing where it was
-    /// interrupted.
+    /// Takes the next message. At the end of the dump there is a result: the list, or `None` when it was interrupted.
     pub(super) fn take<A: NetlinkDeserializable, I: IntoIterator<Item = U>>(
         &mut self,
         operation: &str,
-        answer: &Reply<'_>,
+        reply: &Reply<'_>,
         pick: impl Fn(A) -> I,
     ) -> Result<Option<Option<Vec<U>>>> {
-        self.interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
-        if !matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
-            self.list.extend(pick(reply::parse(operation, answer.bytes)?));
+        self.interrupted |= reply.flags & NLM_F_DUMP_INTR != 0;
+        if !matches!(reply.kind, NLMSG_DONE | NLMSG_ERROR) {
+            self.list.extend(pick(reply::parse(operation, reply.bytes)?));
             return Ok(None);
         }
-        let (number, said) = acknowledgement(answer);
+        let (number, extack) = acknowledgement(reply);
         match number {
             0 => Ok(Some((!self.interrupted).then(|| std::mem::take(&mut self.list)))),
-            _ => Err(Error::kernel(operation, number, said)),
+            _ => Err(Error::kernel(operation, number, extack)),
         }
     }
 }

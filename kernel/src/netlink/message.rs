@@ -1,8 +1,8 @@
-//! The messages of a route netlink socket: those of `netlink-packet-route`, and the two kinds it has no type for.
+//! The messages of a route netlink socket: those of `netlink-packet-route`, and two types that it does not have.
 //!
 //! Nexthop objects and VXLAN's VNI filter are both an eight-byte header followed by attributes (`struct nhmsg` in
-//! uapi/linux/nexthop.h, `struct tunnel_msg` in uapi/linux/if_link.h); what the bytes mean is said in `nexthop` and
-//! `link::vni_filter`.
+//! uapi/linux/nexthop.h, `struct tunnel_msg` in uapi/linux/if_link.h); `nexthop` and `link::vni_filter` know what the
+//! bytes mean.
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_what_it_is_about() {
+    fn a_message_knows_its_subject() {
         let route = RouteNetlinkMessage::NewRoute(Default::default());
         assert_eq!(Message::from(route).subject(), Subject::Route);
         assert_eq!(link::set_mtu(1, 1500).message.subject(), Subject::Link);

@@ -1,5 +1,5 @@
-//! The kernel's announcements that something changed: when to look again, never what to believe. What changed is told by
-//! a fresh dump.
+//! The kernel's notifications that something changed: when to dump again, never what the state is. What changed is
+//! known from a fresh dump.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -17,8 +17,8 @@ const ROUTE_GROUPS: [u32; 11] = [1, 3, 4, 5, 7, 9, 11, 24, 25, 32, 35];
 /// `NFNLGRP_NFTABLES` of uapi/linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUPS: [u32; 1] = [7];
 
-/// Length of a message's header (`struct nlmsghdr`), and the places of its length, its type and the port of who made the
-/// change.
+/// Length of a message's header (`struct nlmsghdr`), and the offsets of its length, its type and the port of the socket
+/// that made the change.
 const HEADER: usize = 16;
 const LENGTH: usize = 0;
 const TYPE: usize = 4;
@@ -27,20 +27,20 @@ const PORT: usize = 12;
 /// `RTM_NEWNEIGH`, `RTM_DELNEIGH` (uapi/linux/rtnetlink.h).
 const NEIGHBOURS: [u16; 2] = [28, 29];
 
-/// The port of what the kernel does by itself.
+/// The port of changes that the kernel makes by itself.
 const KERNEL: u32 = 0;
 
-/// The kernel's notices of links, addresses, routes, neighbours, nexthops and nftables, in the namespace they were
-/// opened in.
+/// Receives notifications about links, addresses, routes, neighbours, nexthops and nftables, in the namespace in which
+/// it was opened.
 pub struct Monitor {
-    /// Each with the ports of who needs no notice of what he has changed himself.
+    /// Each with the ports of the sockets whose own changes are ignored.
     sockets: [(netlink_sys::Socket, Vec<u32>); 2],
 }
 
 impl Monitor {
-    /// Starts to listen: what changes from now on will be noticed, save for what the sockets with these ports change (of
-    /// routes and of nftables, [`crate::Socket::port`]): they have their acknowledgements. What the kernel does by itself because of them
-    /// it mostly announces in nobody's name, and so it is heard.
+    /// Starts to listen. Changes made by the sockets with these ports (of routes and of nftables,
+    /// [`crate::Socket::port`]) are ignored: those sockets have their acknowledgements. What the kernel changes by
+    /// itself as a consequence mostly bears no port, and so it is noticed.
     ///
     /// # Errors
     /// When a socket cannot be opened.
@@ -51,7 +51,7 @@ impl Monitor {
             socket.set_non_blocking(true)?;
             for group in groups {
                 match socket.add_membership(*group) {
-                    // A group that an older kernel does not have announces nothing there either.
+                    // An older kernel without this group sends no such notifications either.
                     Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
                     other => other?,
                 }
@@ -64,10 +64,10 @@ impl Monitor {
         };
         both()
             .map(|sockets| Self { sockets })
-            .map_err(|error: io::Error| Error::system("listen to kernel notices", error))
+            .map_err(|error: io::Error| Error::system("listen to kernel notifications", error))
     }
 
-    /// Blocks until there is a notice, and throws away all that wait.
+    /// Blocks until there is a notification, and discards all that are queued.
     ///
     /// # Errors
     /// When the sockets cannot be waited for or read.
@@ -90,7 +90,7 @@ impl Monitor {
     }
 }
 
-/// Whether there was anything by another port. Lost notices (ENOBUFS) count: they too mean "look again".
+/// Whether any notification is about a change from another port. Lost ones (ENOBUFS) count: they too mean "dump again".
 fn drain(socket: &netlink_sys::Socket, own: &[u32]) -> io::Result<bool> {
     let mut any = false;
     let mut buffer = Vec::with_capacity(16 * 1024);
@@ -106,10 +106,10 @@ fn drain(socket: &netlink_sys::Socket, own: &[u32]) -> io::Result<bool> {
     }
 }
 
-/// Whether any message of a datagram is news: about a change that was made neither by way of a port of `own` nor to a
-/// neighbour by the kernel itself. The kernel learns, doubts and forgets neighbours all the time, on a link with many peers
-/// many times a second; a permanent one it takes away only with its device, or when that goes down or changes its address,
-/// which is announced as well.
+/// Whether any message of a datagram matters: a change that came neither from a port in `own` nor, for neighbours, from
+/// the kernel itself. The kernel learns, probes and forgets neighbours all the time, on a link with many peers many
+/// times a second. It removes a permanent one only with its device, or when that goes down or changes its address,
+/// which is notified as well.
 fn by_others(mut datagram: &[u8], own: &[u32]) -> bool {
     let number = |bytes: &[u8], place: usize| {
         bytes.get(place..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes))
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_datagram_counts_when_anything_in_it_is_anothers() {
+    fn a_datagram_counts_when_any_change_in_it_is_foreign() {
         let of = |kind: u32, port: u32, payload: usize| {
             let length = u32::try_from(HEADER + payload).unwrap();
             let header = [length.to_ne_bytes(), kind.to_ne_bytes(), [0; 4], port.to_ne_bytes()].concat();
@@ -146,10 +146,10 @@ mod tests {
         assert!(by_others(&message(8, 0), &[7]) && by_others(&message(0, 0), &[7]));
         assert!(!by_others(&[message(7, 5), message(7, 12)].concat(), &[7]));
         assert!(by_others(&[message(7, 5), message(9, 12)].concat(), &[7]));
-        // What the kernel does by itself is no news of neighbours; what others do to them is.
+        // Neighbours that the kernel changes by itself do not count; those that others change do.
         assert!(!by_others(&[of(28, 0, 12), of(29, 0, 12)].concat(), &[7]));
         assert!(by_others(&[of(28, 0, 12), of(24, 0, 12)].concat(), &[7]) && by_others(&of(28, 9, 12), &[7]));
-        // Nonsense is an end, not a loop.
+        // Malformed input ends the loop.
         assert!(!by_others(&[[0; 12].to_vec(), 7_u32.to_ne_bytes().to_vec()].concat(), &[7]));
     }
 }

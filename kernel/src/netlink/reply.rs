@@ -1,4 +1,4 @@
-//! A message of the kernel as bytes: what it answers, and the acknowledgement that may be in it.
+//! A message from the kernel as bytes, and the acknowledgement that may be in it.
 
 use netlink_packet_core::{NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkPayload};
 
@@ -13,7 +13,7 @@ pub(super) const NLM_F_CAPPED: u16 = 0x100;
 pub(super) const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// One message of the kernel, still as bytes.
+/// One message from the kernel, still as bytes.
 pub(super) struct Reply<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
@@ -40,13 +40,13 @@ pub(super) fn of_datagram<'a>(operation: &str, datagram: &'a [u8]) -> Result<Vec
     Ok(replies)
 }
 
-/// The answer to a question; nothing where the kernel says that there is no such thing.
-pub(super) fn answer<T: NetlinkDeserializable>(operation: &str, answer: &Reply<'_>) -> Result<Option<T>> {
-    if answer.kind != NLMSG_ERROR {
-        return parse(operation, answer.bytes).map(Some);
+/// The reply to a query; `None` when the object does not exist.
+pub(super) fn reply<T: NetlinkDeserializable>(operation: &str, reply: &Reply<'_>) -> Result<Option<T>> {
+    if reply.kind != NLMSG_ERROR {
+        return parse(operation, reply.bytes).map(Some);
     }
-    let (number, said) = acknowledgement(answer);
-    let error = Error::kernel(operation, number, said);
+    let (number, extack) = acknowledgement(reply);
+    let error = Error::kernel(operation, number, extack);
     if number == 0 || error.is_gone() { Ok(None) } else { Err(error) }
 }
 
@@ -54,22 +54,22 @@ pub(super) fn parse<T: NetlinkDeserializable>(operation: &str, bytes: &[u8]) -> 
     let message = NetlinkMessage::<T>::deserialize(bytes).map_err(|error| Error::unreadable(operation, error))?;
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => Ok(inner),
-        _ => Err(Error::unreadable(operation, "a control message where an answer was due")),
+        _ => Err(Error::unreadable(operation, "a control message instead of a reply")),
     }
 }
 
 /// The positive error number of an `NLMSG_ERROR` or `NLMSG_DONE`, 0 for success, and the extended acknowledgement's
 /// text (netlink(7), `NETLINK_EXT_ACK`).
-pub(super) fn acknowledgement(answer: &Reply<'_>) -> (i32, Option<String>) {
-    let payload = &answer.bytes[HEADER..];
+pub(super) fn acknowledgement(reply: &Reply<'_>) -> (i32, Option<String>) {
+    let payload = &reply.bytes[HEADER..];
     let Some((code, rest)) = payload.split_first_chunk::<4>() else { return (0, None) };
     let number = i32::from_ne_bytes(*code).wrapping_neg();
-    if answer.flags & NLM_F_ACK_TLVS == 0 {
+    if reply.flags & NLM_F_ACK_TLVS == 0 {
         return (number, None);
     }
     // An NLMSG_ERROR repeats the request's header, and its payload unless capped; an NLMSG_DONE does not.
-    let skip = match (answer.kind, rest.first_chunk::<4>()) {
-        (NLMSG_ERROR, Some(_)) if answer.flags & NLM_F_CAPPED != 0 => HEADER,
+    let skip = match (reply.kind, rest.first_chunk::<4>()) {
+        (NLMSG_ERROR, Some(_)) if reply.flags & NLM_F_CAPPED != 0 => HEADER,
         (NLMSG_ERROR, Some(length)) => (u32::from_ne_bytes(*length) as usize).next_multiple_of(4),
         _ => 0,
     };

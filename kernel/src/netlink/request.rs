@@ -1,15 +1,15 @@
-//! A request to the kernel, of whatever message.
+//! A request to the kernel, generic over its message.
 
-/// A message with its flags and the sentence that an error will begin with.
+/// A message with its flags and the operation that an error begins with.
 #[derive(Debug, Clone)]
 pub struct Request<T> {
-    /// What is wished, as in "add route 10.244.1.5/32": an error is this, a colon, and the kernel's answer.
+    /// The operation, as in "add route 10.244.1.5/32": an error is this, a colon, and the kernel's reply.
     pub operation: String,
     /// The message.
     pub message: T,
     /// Flags beyond `NLM_F_REQUEST`.
     pub flags: u16,
-    /// Whether it is granted as well when there is no such thing: what should go and has gone, has gone.
+    /// Whether it succeeds as well when the object does not exist (any more).
     pub removal: bool,
 }
 

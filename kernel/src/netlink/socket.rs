@@ -1,7 +1,7 @@
 //! One blocking netlink socket: requests with their acknowledgements, many in one system call, and dumps.
 //!
-//! It knows the framing of netlink (sequence numbers, acknowledgements, multi-part answers, interrupted dumps) and
-//! nothing of what the messages mean.
+//! It knows the framing of netlink (sequence numbers, acknowledgements, multi-part replies, interrupted dumps) and not
+//! what the messages mean.
 
 use std::io;
 use std::sync::Arc;
@@ -25,26 +25,26 @@ use crate::netlink::error::{Error, Result};
 use crate::netlink::reply::{self, NLMSG_ERROR, Reply, acknowledgement};
 use crate::netlink::request::Request;
 
-/// Messages of one system call: few enough that every one of them may be refused without overrunning the default
-/// receive buffer with the refusals.
+/// Messages per system call: few enough that all of them may be refused without the errors overrunning the default
+/// receive buffer.
 const CHUNK: usize = 128;
 
-/// Questions of one system call: few enough that all answers fit into the default receive buffer.
-const QUESTIONS: usize = 64;
+/// Queries per system call: few enough that all replies fit into the default receive buffer.
+const QUERIES: usize = 64;
 
-/// What of a send buffer no message can have, in bytes (net/netlink/af_netlink.c).
+/// Bytes of a send buffer that no message can use (net/netlink/af_netlink.c).
 const SEND_OVERHEAD: usize = 32;
 
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_BATCH_GENID` (uapi/linux/netfilter/nfnetlink.h).
 const BATCH_BEGIN: u8 = 16;
 const BATCH_GENERATION: u16 = 1;
 
-/// How often and how long an interrupted dump is asked for again before it is reported as one: where many pods come and go,
-/// ten attempts pass in a few milliseconds.
+/// How often and how long an interrupted dump is retried before that is an error: on a node where many pods come and
+/// go, ten attempts pass in a few milliseconds.
 const DUMP_ATTEMPTS: usize = 10;
 const DUMPED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A blocking netlink socket of one protocol, in the namespace it was opened in.
+/// A blocking netlink socket of one protocol, in the namespace in which it was opened.
 pub struct Socket {
     socket: netlink_sys::Socket,
     port: u32,
@@ -54,7 +54,7 @@ pub struct Socket {
     stop: Arc<AtomicBool>,
 }
 
-/// What is remembered of a request that was sent.
+/// What is kept of a request that was sent.
 struct Sent {
     place: usize,
     operation: String,
@@ -80,8 +80,8 @@ impl Socket {
             socket.set_cap_ack(true)?;
             socket.set_ext_ack(true)?;
             if protocol == NETLINK_ROUTE {
-                // Dumps are then filtered in the kernel (by device, by route protocol): what strangers put beside ours
-                // is never read, so it can never be misread.
+                // Dumps are then filtered in the kernel (by device, by route protocol): foreign objects are never read,
+                // so they can never be misread.
                 socket.set_netlink_get_strict_chk(true)?;
             }
             Ok((socket, port))
@@ -91,17 +91,17 @@ impl Socket {
         Ok(Self { socket, port, sequence: 0, received, interrupted: 0, stop: Arc::default() })
     }
 
-    /// How many lists were interrupted by changes, and asked for again, since the socket was opened.
+    /// How many dumps were interrupted by changes, and retried, since the socket was opened.
     pub fn interrupted(&self) -> u64 {
         self.interrupted
     }
 
-    /// The number that the kernel's notices of what this socket has changed bear (`nlmsg_pid`, netlink(7)).
+    /// The port that notifications about this socket's own changes bear (`nlmsg_pid`, netlink(7)).
     pub fn port(&self) -> u32 {
         self.port
     }
 
-    /// From now on no list is begun while `stop` is set: it is an error that says so. What is being changed is not stopped.
+    /// From now on no dump starts while `stop` is set; it returns an error instead. Changes are not stopped.
     pub fn stop_by(&mut self, stop: Arc<AtomicBool>) {
         self.stop = stop;
     }
@@ -111,19 +111,19 @@ impl Socket {
         self.execute_all(vec![request]).pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Executes requests in order, many in one system call, and goes on after a refusal. The answer lists the refused
-    /// ones by their place; empty means that all is done. When the socket itself fails, every request that it has no
-    /// answer for is a refused one.
+    /// Executes requests in order, many in one system call, and continues after an error. Returns the failed ones with
+    /// their index; empty means that all is done. When the socket itself fails, every request without a reply counts as
+    /// failed.
     pub fn execute_all<T: NetlinkSerializable>(&mut self, requests: Vec<Request<T>>) -> Vec<(usize, Error)> {
         self.execute_each(requests, drop)
     }
 
-    /// As [`Socket::execute_all`], of requests that are made as they are sent, so that a long list of them is never held;
-    /// `granted` hears the operation of each one that was done, soon after and in order.
+    /// As [`Socket::execute_all`], for requests that are built as they are sent, so that a long list is never held;
+    /// `done` is called with the operation of each one that succeeded, in order.
     pub fn execute_each<T: NetlinkSerializable>(
         &mut self,
         requests: impl IntoIterator<Item = Request<T>>,
-        mut granted: impl FnMut(String),
+        mut done: impl FnMut(String),
     ) -> Vec<(usize, Error)> {
         let mut refused = Vec::new();
         let mut requests = requests.into_iter().enumerate().peekable();
@@ -133,7 +133,7 @@ impl Socket {
             let mut sent = Vec::with_capacity(CHUNK);
             let first = self.sequence.wrapping_add(1);
             while let Some((place, Request { operation, message, flags, removal })) = requests.next() {
-                // Only the last of a chunk asks for an acknowledgement: refusals are always sent.
+                // Only the last of a chunk requests an acknowledgement: errors are always sent.
                 let last = sent.len() + 1 == CHUNK || requests.peek().is_none();
                 let acknowledge = if last { NLM_F_ACK } else { 0 };
                 self.frame(message, flags | acknowledge, &mut bytes);
@@ -146,23 +146,23 @@ impl Socket {
             let not_refused = sent.into_iter().filter(|sent| !sent.refused);
             if let Err(error) = answered {
                 let unanswered =
-                    |operation: String| Error::unreadable(operation, format!("not known to be done: {error}"));
+                    |operation: String| Error::unreadable(operation, format!("no reply, so perhaps not done: {error}"));
                 refused.extend(not_refused.map(|sent| (sent.place, unanswered(sent.operation))));
                 refused.extend(requests.map(|(place, request)| (place, unanswered(request.operation))));
                 return refused;
             }
-            not_refused.for_each(|sent| granted(sent.operation));
+            not_refused.for_each(|sent| done(sent.operation));
         }
         refused
     }
 
-    /// Executes nftables requests as one transaction: all of them or none. The error is the first refusal.
+    /// Executes nftables requests as one transaction: all of them or none. The error is the first one.
     pub fn transact(&mut self, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
         self.transact_upon(None, requests)
     }
 
-    /// As [`Socket::transact`], if no nftables transaction has been made since `generation` was read: else nothing is
-    /// done, and the error says that it is outdated. Without a generation it does not matter what was done meanwhile.
+    /// As [`Socket::transact`], if no nftables transaction has been committed since `generation` was read; else nothing
+    /// is done, and the error is "outdated". Without a generation, other transactions do not matter.
     pub fn transact_upon(&mut self, generation: Option<u32>, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
         let (mut bytes, mut sent, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let count = requests.len();
@@ -176,11 +176,11 @@ impl Socket {
         });
         self.frame(control(begin), 0, &mut bytes);
         let first = self.sequence;
-        // A refusal of the transaction as a whole bears the number of its beginning.
+        // An error of the transaction as a whole bears the sequence number of its beginning.
         let operation = requests.first().map_or_else(String::new, |request| request.operation.clone());
         sent.push(Sent { place: 0, operation, removal: false, refused: false });
         for (place, Request { operation, message, flags, removal }) in requests.into_iter().enumerate() {
-            // The end of a batch is acknowledged by Linux 6.10 and newer only, so the last request is what is waited for.
+            // Only Linux 6.10 and newer acknowledge the end of a batch, so the last request is waited for.
             let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
             self.frame(message, flags | acknowledge, &mut bytes);
             sent.push(Sent { place, operation, removal, refused: false });
@@ -192,15 +192,15 @@ impl Socket {
         refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Makes the send buffer large enough for a message: a transaction cannot be sent in parts. What is beyond the limit of
-    /// the machine (`net.core.wmem_max`) takes CAP_NET_ADMIN.
+    /// Makes the send buffer large enough for a message: a transaction cannot be sent in parts. More than the limit of
+    /// the machine (`net.core.wmem_max`) needs CAP_NET_ADMIN.
     fn make_room(&self, bytes: usize) -> Result<()> {
         let enough = |room: usize| bytes.saturating_add(SEND_OVERHEAD) <= room;
         let failed = |errno| Error::system("enlarge the send buffer", io::Error::from(errno));
         if enough(getsockopt(&self.socket, SndBuf).map_err(failed)?) {
             return Ok(());
         }
-        // The kernel doubles what is asked for.
+        // The kernel doubles the requested size.
         let wanted = bytes.saturating_add(SEND_OVERHEAD);
         setsockopt(&self.socket, SndBufForce, &wanted)
             .or_else(|_| setsockopt(&self.socket, SndBuf, &wanted))
@@ -220,18 +220,18 @@ impl Socket {
         let transaction = last != self.sequence;
         loop {
             let mut done = false;
-            for answer in self.receive("wait for an acknowledgement")? {
-                let offset = answer.sequence.wrapping_sub(first) as usize;
-                let (NLMSG_ERROR, Some(sent)) = (answer.kind, sent.get_mut(offset)) else { continue };
-                let (number, said) = acknowledgement(&answer);
+            for reply in self.receive("wait for an acknowledgement")? {
+                let offset = reply.sequence.wrapping_sub(first) as usize;
+                let (NLMSG_ERROR, Some(sent)) = (reply.kind, sent.get_mut(offset)) else { continue };
+                let (number, extack) = acknowledgement(&reply);
                 if number != 0 {
-                    let error = Error::kernel(sent.operation.clone(), number, said);
+                    let error = Error::kernel(sent.operation.clone(), number, extack);
                     if !(sent.removal && error.is_gone()) {
                         sent.refused = true;
                         refused.push((sent.place, error));
                     }
                 }
-                done |= answer.sequence == last || (transaction && offset == 0);
+                done |= reply.sequence == last || (transaction && offset == 0);
             }
             if done {
                 return Ok(());
@@ -239,8 +239,8 @@ impl Socket {
         }
     }
 
-    /// Asks one question that has one answer; `None` when the kernel says that there is no such thing, or, asked with
-    /// `NLM_F_ACK`, nothing but that it has answered.
+    /// Sends a query that has one reply; `None` when the object does not exist, or, with `NLM_F_ACK`, when there is an
+    /// acknowledgement only.
     pub fn get<T>(&mut self, request: Request<T>) -> Result<Option<T>>
     where
         T: NetlinkSerializable + NetlinkDeserializable,
@@ -248,19 +248,19 @@ impl Socket {
         Ok(self.get_all(vec![request])?.pop().flatten())
     }
 
-    /// As [`Socket::get`], many questions in one system call, answered by messages of any type; the answers are in their
-    /// order. The first error is returned when all are answered.
+    /// As [`Socket::get`], many queries in one system call, with replies of any message type, in order. The first error
+    /// is returned when all are answered.
     pub fn get_all<T, A>(&mut self, requests: Vec<Request<T>>) -> Result<Vec<Option<A>>>
     where
         T: NetlinkSerializable,
         A: NetlinkDeserializable,
     {
-        let mut answers = Vec::with_capacity(requests.len());
+        let mut replies = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
             let (mut bytes, mut operations) = (Vec::new(), Vec::new());
             let first = self.sequence.wrapping_add(1);
-            for Request { operation, message, flags, .. } in requests.by_ref().take(QUESTIONS) {
+            for Request { operation, message, flags, .. } in requests.by_ref().take(QUERIES) {
                 self.frame(message, flags, &mut bytes);
                 operations.push(operation);
             }
@@ -268,23 +268,23 @@ impl Socket {
             let mut chunk: Vec<Option<Result<Option<A>>>> = operations.iter().map(|_| None).collect();
             let mut open = chunk.len();
             while open > 0 {
-                for answer in self.receive(&operations[0])? {
-                    let place = answer.sequence.wrapping_sub(first) as usize;
-                    // An answer to something that was asked before.
+                for reply in self.receive(&operations[0])? {
+                    let place = reply.sequence.wrapping_sub(first) as usize;
+                    // A reply to an earlier query.
                     let Some(slot) = chunk.get_mut(place).filter(|slot| slot.is_none()) else { continue };
-                    *slot = Some(reply::answer(&operations[place], &answer));
+                    *slot = Some(reply::reply(&operations[place], &reply));
                     open -= 1;
                 }
             }
-            for answer in chunk.into_iter().flatten() {
-                answers.push(answer?);
+            for reply in chunk.into_iter().flatten() {
+                replies.push(reply?);
             }
         }
-        Ok(answers)
+        Ok(replies)
     }
 
-    /// Asks for a list. A dump that the kernel marks as interrupted (something changed while it was made, so it may be
-    /// missing what is there) is asked for again; it is never returned, since a caller would delete by it.
+    /// Dumps objects. A dump that the kernel marks as interrupted (something changed meanwhile, so objects may be
+    /// missing from it) is retried and never returned, since a caller would delete by it.
     pub fn dump<T>(&mut self, request: Request<T>) -> Result<Vec<T>>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Clone,
@@ -292,7 +292,8 @@ impl Socket {
         self.dump_some(request, Some)
     }
 
-    /// As [`Socket::dump`], keeping what is picked out of the answers, of whatever type: a long list is never held whole.
+    /// As [`Socket::dump`], keeping only what `pick` returns for each message, of any type: a long dump is never held
+    /// whole.
     pub fn dump_some<T, A, I>(&mut self, request: Request<T>, pick: impl Fn(A) -> I) -> Result<Vec<I::Item>>
     where
         T: NetlinkSerializable + Clone,
@@ -322,7 +323,7 @@ impl Socket {
     {
         let operation = &request.operation;
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::unreadable(operation, "not asked for: something else comes first"));
+            return Err(Error::unreadable(operation, "not dumped: something more urgent comes first"));
         }
         let mut bytes = Vec::new();
         self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);
@@ -330,9 +331,9 @@ impl Socket {
         let sequence = self.sequence;
         let mut dump = Dump { list: Vec::new(), interrupted: false };
         loop {
-            for answer in self.receive(operation)? {
-                if answer.sequence == sequence
-                    && let Some(list) = dump.take(operation, &answer, &pick)?
+            for reply in self.receive(operation)? {
+                if reply.sequence == sequence
+                    && let Some(list) = dump.take(operation, &reply, &pick)?
                 {
                     return Ok(list);
                 }
@@ -340,7 +341,7 @@ impl Socket {
         }
     }
 
-    /// Serialises a message behind `bytes` under the next sequence number.
+    /// Appends a message to `bytes` under the next sequence number.
     fn frame<T: NetlinkSerializable>(&mut self, message: T, flags: u16, bytes: &mut Vec<u8>) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
@@ -363,8 +364,8 @@ impl Socket {
         if sent == bytes.len() { Ok(()) } else { Err(Error::unreadable("send to the kernel", "a short write")) }
     }
 
-    /// Throws away what waits to be read. Until nothing does, the kernel gives no further answer to a socket that has lost one
-    /// (net/netlink/af_netlink.c, `NETLINK_S_CONGESTED`).
+    /// Discards what is queued. Until the queue is empty, the kernel sends no further reply to a socket that has lost
+    /// one (net/netlink/af_netlink.c, `NETLINK_S_CONGESTED`).
     fn forget(&mut self) {
         let lost = |error: &io::Error| error.raw_os_error() == Some(Errno::ENOBUFS as i32);
         loop {

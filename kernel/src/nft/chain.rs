@@ -16,44 +16,44 @@ pub(super) const CHAIN_HOOK: u16 = 4;
 pub struct Chain {
     /// Its name, 255 bytes at most.
     pub name: String,
-    /// Where the kernel calls it; a chain without is called by rules only.
+    /// Where the kernel calls it; a chain without a base is called by rules only.
     pub base: Option<Base>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// The place of a chain that the kernel itself calls, with the policy "accept".
+/// The hook of a base chain, whose policy is "accept".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
-    /// What it may do.
+    /// Its type.
     pub chain_type: ChainType,
-    /// Where it is called.
+    /// Its hook.
     pub hook: ChainHook,
-    /// Its place among the chains of that hook: lower is earlier (`NF_IP_PRI_*`).
+    /// Its priority among the chains of that hook: lower is earlier (`NF_IP_PRI_*`).
     pub priority: i32,
 }
 
-/// What a chain may do.
+/// The type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainType {
-    /// Let pass and drop; sees every packet.
+    /// Accepts and drops; sees every packet.
     Filter,
-    /// Translate addresses; sees the first packet of a connection only.
+    /// Translates addresses; sees only the first packet of a connection.
     Nat,
 }
 
-/// The hooks in use.
+/// The hooks that podwire uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainHook {
-    /// On the way in, before routing.
+    /// Incoming packets, before routing.
     Prerouting,
-    /// What is for the host itself, after routing; whole again when it came in fragments.
+    /// Packets for the host itself, after routing and reassembly.
     Input,
-    /// What is for others, after routing.
+    /// Packets for other hosts, after routing.
     Forward,
-    /// What the host itself sends, before routing.
+    /// Packets that the host itself sends, before routing.
     Output,
-    /// On the way out, after routing.
+    /// Outgoing packets, after routing.
     Postrouting,
 }
 
@@ -79,7 +79,7 @@ impl From<ChainHook> for InetHookNumber {
 }
 
 impl Chain {
-    pub(super) fn ask(&self, table: &str) -> NfTablesMessage {
+    pub(super) fn query(&self, table: &str) -> NfTablesMessage {
         NfTablesMessage::GetChain(ChainMessage { attributes: self.named(table) })
     }
 
@@ -103,11 +103,11 @@ impl Chain {
         ChainMessage { attributes }
     }
 
-    /// Whether the kernel's chain is at this hook, with this priority and kind; or at none, where none is wanted.
+    /// Whether the kernel's chain has this hook, priority and type; or no hook, where none is desired.
     pub(super) fn is_at(&self, found: &Reply) -> bool {
         let place = found.get(CHAIN_HOOK);
         match (self.base, place) {
-            // Whatever other fields of the hook the kernel adds.
+            // Other fields of the hook that the kernel adds do not matter.
             (Some(base), Some(place)) => {
                 let kind = ChainAttribute::Type(base.chain_type.name().into());
                 found.has(&kind) && base.place().iter().all(|field| reply::has(place, field))

@@ -1,5 +1,5 @@
-//! Named counters: how many packets a rule has met, readable while the rule goes on. A rule names its counter, so two
-//! rules are equal whatever they have counted, and a rule that is replaced goes on counting.
+//! Named counters: how many packets a rule has matched. A rule refers to its counter by name, so two rules are equal
+//! whatever they have counted, and a rule that is replaced continues the count.
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::NfTablesMessage;
@@ -23,28 +23,28 @@ fn named(table: &str, counter: &str) -> Vec<DefaultNla> {
     vec![text(TABLE, table), text(NAME, counter), DefaultNla::new(TYPE, COUNTER.to_be_bytes().to_vec())]
 }
 
-pub(super) fn ask(table: &str, counter: &str) -> NfTablesMessage {
+pub(super) fn query(table: &str, counter: &str) -> NfTablesMessage {
     NfTablesMessage::GetObject(named(table, counter))
 }
 
-/// Makes a counter at zero; one that is there goes on counting.
+/// Creates a counter at zero; one that exists keeps its count.
 pub(super) fn create(table: &str, counter: &str) -> NfTablesMessage {
     let mut attributes = named(table, counter);
     attributes.push(DefaultNla::new(DATA | NLA_F_NESTED, Vec::new()));
     NfTablesMessage::NewObject(attributes)
 }
 
-/// How many packets each of these counters of a table has met; `None` for one that is not there.
+/// The packet counts of these counters of a table; `None` for one that does not exist.
 ///
 /// # Errors
-/// When the kernel refuses to answer; that there is no such table is an answer.
+/// When the kernel refuses; a table that does not exist is not an error.
 pub fn counted(socket: &mut Socket, table: &str, counters: &[&str]) -> Result<Vec<Option<u64>>> {
-    let question = |counter: &&str| {
+    let query = |counter: &&str| {
         let operation = format!("read counter {counter} of table inet {table}");
-        Request::new(operation, message(ask(table, counter)), 0)
+        Request::new(operation, message(query(table, counter)), 0)
     };
-    let answers = socket.get_all(counters.iter().map(question).collect())?;
-    Ok(answers.into_iter().map(|found| found.as_ref().and_then(packets)).collect())
+    let replies = socket.get_all(counters.iter().map(query).collect())?;
+    Ok(replies.into_iter().map(|found| found.as_ref().and_then(packets)).collect())
 }
 
 fn packets(found: &Reply) -> Option<u64> {

@@ -1,5 +1,4 @@
-//! Elements of sets and maps: what is added, removed, asked for and listed one by one, whoever else has elements beside
-//! them.
+//! Elements of sets and maps: added, removed, queried and listed one by one, beside the elements of other owners.
 
 use std::net::IpAddr;
 
@@ -24,23 +23,23 @@ use crate::nft::table::{Table, sets};
 pub struct Element {
     /// The name of the set.
     pub set: String,
-    /// Its key. A set has one element of a key.
+    /// Its key, unique in the set.
     pub key: Vec<Field>,
-    /// What it leads to.
+    /// Its data.
     pub data: Data,
-    /// Whose it is: a comment as the program `nft` lists it, 127 bytes at most. It tells an element from one that
-    /// somebody else put in its place, with the same key and the same data.
+    /// Its owner: a comment as the program `nft` lists it, 127 bytes at most. It tells an element from a foreign one
+    /// with the same key and the same data.
     pub owner: Option<String>,
 }
 
-/// What an element leads to.
+/// The data of an element.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Data {
     /// Nothing: an element of a set.
     Nothing,
     /// A value: an element of a map.
     Value(Vec<Field>),
-    /// The chain of this name, and back: an element of a verdict map.
+    /// A jump to the chain of this name: an element of a verdict map.
     Jump(String),
 }
 
@@ -135,24 +134,24 @@ fn parse(types: &[Type], mut bytes: &[u8]) -> Option<Vec<Field>> {
     Some(fields)
 }
 
-/// What the kernel has under the key of an element.
+/// What the kernel has for the key of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     /// Nothing.
     Absent,
-    /// The element, whose it should be.
+    /// The element, with its owner.
     Same,
-    /// One that leads elsewhere, or is somebody else's.
+    /// An element with other data or another owner.
     Other,
 }
 
 impl Element {
-    pub(super) fn ask(&self, table: &str) -> Request<NetfilterMessage> {
-        let ask = NfTablesMessage::GetSetElement(self.message(table, vec![self.key()]));
-        Request::new(self.operation("look for", table), message(ask), 0)
+    pub(super) fn query(&self, table: &str) -> Request<NetfilterMessage> {
+        let query = NfTablesMessage::GetSetElement(self.message(table, vec![self.key()]));
+        Request::new(self.operation("look for", table), message(query), 0)
     }
 
-    /// Fails where the key leads elsewhere already; what is there just so is granted.
+    /// Fails when the key exists with other data; succeeds when the same element exists.
     pub(super) fn add(&self, table: &str) -> Request<NetfilterMessage> {
         let mut attributes = vec![self.key()];
         attributes.extend(self.data());
@@ -161,7 +160,7 @@ impl Element {
         Request::new(self.operation("add", table), message(add), NLM_F_CREATE)
     }
 
-    /// Removes what has this key. A transaction in which there is no such thing is refused as a whole.
+    /// Removes the element with this key. When there is none, the whole transaction is refused.
     pub(super) fn delete(&self, table: &str) -> Request<NetfilterMessage> {
         let delete = NfTablesMessage::DeleteSetElement(self.message(table, vec![self.key()]));
         Request::new(self.operation("remove", table), message(delete), 0)
@@ -199,10 +198,10 @@ impl Element {
         Some(SetElementAttribute::UserData([&[COMMENT, length], text, &[0]].concat()))
     }
 
-    /// What the kernel's answer to the question for this element means.
-    fn presence(&self, answer: Option<Reply>) -> Presence {
-        let Some(answer) = answer else { return Presence::Absent };
-        let Some(found) = listed(&answer).next() else { return Presence::Absent };
+    /// Interprets the kernel's reply to the query for this element.
+    fn presence(&self, reply: Option<Reply>) -> Presence {
+        let Some(reply) = reply else { return Presence::Absent };
+        let Some(found) = listed(&reply).next() else { return Presence::Absent };
         let is = |kind, wanted: Option<SetElementAttribute>| {
             reply::get(found, kind) == wanted.as_ref().map(reply::value).as_deref()
         };
@@ -215,14 +214,14 @@ pub(super) fn named(table: &str, set: &str) -> Vec<SetElementList> {
     vec![SetElementList::Table(table.into()), SetElementList::Set(set.into())]
 }
 
-/// The elements in a message of the kernel.
-pub(super) fn listed(answer: &Reply) -> impl Iterator<Item = &[u8]> {
-    let elements = answer.get(LIST_ELEMENTS).unwrap_or_default();
+/// The elements in a message from the kernel.
+pub(super) fn listed(reply: &Reply) -> impl Iterator<Item = &[u8]> {
+    let elements = reply.get(LIST_ELEMENTS).unwrap_or_default();
     reply::attributes(elements).map(|(_, element)| element)
 }
 
-/// What the kernel has under the keys of elements, in their order. A set that is not among the right ones cannot be asked
-/// for a key, and has none of them.
+/// What the kernel has for the keys of elements, in their order. A set that is not among `right` cannot be queried, and
+/// has none of them.
 pub(super) fn presences(
     socket: &mut Socket,
     table: &str,
@@ -230,20 +229,20 @@ pub(super) fn presences(
     elements: &[Element],
 ) -> Result<Vec<Presence>> {
     let can_have = |element: &&Element| right.iter().any(|set| set.name == element.set);
-    let questions = elements.iter().filter(can_have).map(|element| element.ask(table));
-    let mut answers = socket.get_all(questions.collect())?.into_iter();
+    let queries = elements.iter().filter(can_have).map(|element| element.query(table));
+    let mut replies = socket.get_all(queries.collect())?.into_iter();
     let presence = |element: &Element| match can_have(&element) {
-        true => element.presence(answers.next().flatten()),
+        true => element.presence(replies.next().flatten()),
         false => Presence::Absent,
     };
     Ok(elements.iter().map(presence).collect())
 }
 
-/// The elements that the kernel does not have, or has with other data or another owner. They are asked for one by one:
+/// The elements that the kernel does not have, or has with other data or another owner. They are queried one by one:
 /// the cost does not grow with what else is in their sets.
 ///
 /// # Errors
-/// When the kernel refuses to answer; that there is no such table or set is an answer.
+/// When the kernel refuses; a table or set that does not exist is not an error.
 pub fn missing(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Result<Vec<Element>> {
     let (_, right) = sets(socket, wanted)?;
     let presences = presences(socket, &wanted.name, &right, elements)?;
@@ -251,15 +250,15 @@ pub fn missing(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Res
     Ok(missing.map(|(element, _)| element.clone()).collect())
 }
 
-/// All elements of a set, whosever they are, sorted. A set that is not there has none.
+/// All elements of a set, of any owner, sorted. A set that does not exist has none.
 ///
 /// # Errors
-/// When the kernel refuses to answer, or the set has other types.
+/// When the kernel refuses, or the set has other types.
 pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Element>> {
     let operation = format!("list set {} of table inet {table}", set.name);
-    let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: named(table, &set.name) });
-    let read = |answer: Reply| listed(&answer).map(|element| read(set, element)).collect::<Vec<_>>();
-    let found = match socket.dump_some(Request::new(operation.clone(), message(ask), 0), read) {
+    let query = NfTablesMessage::GetSetElement(SetElementMessage { attributes: named(table, &set.name) });
+    let read = |reply: Reply| listed(&reply).map(|element| read(set, element)).collect::<Vec<_>>();
+    let found = match socket.dump_some(Request::new(operation.clone(), message(query), 0), read) {
         Err(error) if error.is_gone() => return Ok(Vec::new()),
         other => other?,
     };
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_is_found_among_other_data_of_the_user() {
+    fn a_comment_is_found_among_other_user_data() {
         assert_eq!(read_comment(&[1, 1, 9, 0, 3, b'p', b'w', 0]).as_deref(), Some("pw"));
         assert_eq!(read_comment(&[0, 9, b'p']), None);
         assert_eq!(read_comment(&[]), None);

@@ -1,4 +1,4 @@
-//! The kernel's expressions, in the form in which it lists them: what rules and the fields of packets are made of.
+//! The expressions that rules are made of, in the form in which the kernel lists them.
 //!
 //! What may not live here: what a rule means (`rule`), and which field of a packet is loaded (`field`).
 
@@ -18,7 +18,7 @@ const NFPROTO_IPV6: u8 = 10;
 pub(super) const NETWORK_HEADER: u32 = 1;
 pub(super) const TRANSPORT_HEADER: u32 = 2;
 
-/// Which address of a packet is looked at.
+/// Which address of a packet is matched.
 #[derive(Clone, Copy)]
 pub(super) enum Side {
     Source,
@@ -37,7 +37,7 @@ impl Side {
     }
 }
 
-/// The number of a version among the protocols of netfilter.
+/// The netfilter protocol number of an IP version.
 pub(super) fn protocol(version: IpVersion) -> u8 {
     match version {
         IpVersion::V4 => NFPROTO_IPV4,
@@ -45,7 +45,7 @@ pub(super) fn protocol(version: IpVersion) -> u8 {
     }
 }
 
-/// The register that begins with this word, as the kernel calls it: four words are one of the large registers.
+/// The register that begins with this word; four words are one of the large registers.
 pub(super) fn register(word: usize) -> Register {
     let word = u32::try_from(word).unwrap_or(u32::MAX);
     let (first, small) = (u32::from(Register::Reg1), u32::from(Register::Reg32_00));
@@ -70,13 +70,13 @@ pub(super) fn other(expression_type: &str, attributes: Vec<DefaultNla>) -> Expre
     Expressions::Other { expression_type: expression_type.into(), attributes }
 }
 
-/// Keeps some of the bits that are in a register.
+/// Masks a register.
 pub(super) fn mask(register: Register, bits: Vec<u8>) -> Expressions {
     let none = vec![0; bits.len()];
     bitwise(register, bits, none)
 }
 
-/// Keeps some of the bits that are in a register, and turns over others.
+/// Masks a register, and flips bits.
 pub(super) fn bitwise(register: Register, keep: Vec<u8>, turn: Vec<u8>) -> Expressions {
     let length = keep.len();
     Expressions::Bitwise(vec![

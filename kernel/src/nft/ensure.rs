@@ -1,18 +1,18 @@
-//! A table and elements of its sets, made so or taken away in one transaction, by whoever comes first: the skeleton is
-//! the same for all, the elements are each one's own.
+//! Ensures a table and elements of its sets in one transaction, and removes elements. Several processes do so
+//! concurrently: the table is the same for all of them, the elements are each one's own.
 
 use crate::netlink::error::{Error, Result};
 use crate::netlink::socket::Socket;
 use crate::nft::element::{self, Element, Presence};
 use crate::nft::table::{Table, read, sets};
 
-/// How often something is looked at and tried again that others change at the same time. Somebody gets on each time.
+/// How often a transaction that others outran is retried. One of them makes progress each time.
 const ATTEMPTS: usize = 100;
 
-/// Elements of one transaction: few enough for the default send buffer.
+/// Elements per transaction: few enough for the default send buffer.
 const ELEMENTS: usize = 256;
 
-/// What was not as it should be.
+/// What was missing or different.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ensured {
     /// Whether the table, a set or a chain was missing or different.
@@ -21,9 +21,9 @@ pub struct Ensured {
     pub elements: usize,
 }
 
-/// Sees to it that the table is as wanted and that the elements are in its sets, in one transaction (from 257 elements
-/// on in several). What is there already is left alone; an element whose key leads elsewhere or is somebody else's is
-/// replaced. Others may do the same at the same moment.
+/// Ensures that the table is as desired and that the elements are in its sets, in one transaction (from 257 elements on
+/// in several). What exists is left alone; an element with other data or another owner is replaced. Other processes may
+/// do the same concurrently.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -31,30 +31,30 @@ pub fn ensure(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Resu
     let elements = sorted(elements);
     let mut done = Ensured::default();
     let mut chunks = elements.chunks(ELEMENTS);
-    // Without any element there is still the table.
+    // Without elements there is still the table.
     let first = chunks.next().unwrap_or_default();
     for chunk in std::iter::once(first).chain(chunks) {
-        let established = again_and_again(|| ensure_once(socket, wanted, chunk))?;
+        let established = retry(|| ensure_once(socket, wanted, chunk))?;
         done.table |= established.table;
         done.elements += established.elements;
     }
     Ok(done)
 }
 
-/// Takes elements away, in one transaction (from 257 elements on in several). What is gone is gone; what has the same key
-/// and leads elsewhere, or is somebody else's, stays, and so does the table. The answer is how many were there.
+/// Removes elements, in one transaction (from 257 elements on in several). Missing ones are fine; one with other data
+/// or another owner stays, and so does the table. Returns how many were removed.
 ///
 /// # Errors
 /// What the kernel refused.
 pub fn remove_elements(socket: &mut Socket, table: &Table, elements: &[Element]) -> Result<usize> {
     let mut withdrawn = 0;
     for chunk in sorted(elements).chunks(ELEMENTS) {
-        withdrawn += again_and_again(|| remove_once(socket, table, chunk))?;
+        withdrawn += retry(|| remove_once(socket, table, chunk))?;
     }
     Ok(withdrawn)
 }
 
-/// Each once: the second removal in one transaction would find nothing.
+/// Each element once: removing it twice in one transaction would fail.
 fn sorted(elements: &[Element]) -> Vec<Element> {
     let mut elements = elements.to_vec();
     elements.sort();
@@ -62,7 +62,7 @@ fn sorted(elements: &[Element]) -> Vec<Element> {
     elements
 }
 
-fn again_and_again<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..ATTEMPTS {
         match attempt() {
             Err(error) if changed_meanwhile(&error) => {}
@@ -72,7 +72,7 @@ fn again_and_again<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     attempt()
 }
 
-/// Whether a refusal may be due to what somebody did after the look.
+/// Whether an error may be due to a change by others since the read.
 fn changed_meanwhile(error: &Error) -> bool {
     error.is_outdated() || error.is_gone() || error.is_busy() || error.already_there()
 }
@@ -95,7 +95,8 @@ fn ensure_once(socket: &mut Socket, wanted: &Table, elements: &[Element]) -> Res
         count += 1;
     }
     if !requests.is_empty() {
-        // What only adds comes to the same whatever others did meanwhile. What takes away must not take what they made.
+        // A transaction that only adds has the same result whatever others did meanwhile. One that removes must not
+        // remove what they made.
         let destructive = removals || !found.misplaced.is_empty() || !found.mistyped.is_empty();
         socket.transact_upon(destructive.then_some(found.generation), requests)?;
     }

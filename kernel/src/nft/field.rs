@@ -1,7 +1,7 @@
-//! Parts of a packet that a set is asked for: of the packet itself, and of the one that it carries in VXLAN.
+//! Fields of a packet that are looked up in a set: of the packet itself, and of the one that it carries in VXLAN.
 //!
-//! What is carried is looked at by fixed offsets behind the outer IP header: the expression for it (`inner`) is there
-//! since Linux 6.2 only.
+//! The carried packet is read at fixed offsets behind the outer IP header: the expression for it (`inner`) exists since
+//! Linux 6.2 only.
 
 use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Register};
 
@@ -9,13 +9,13 @@ use crate::family::IpVersion;
 use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, mask, payload};
 use crate::nft::set::Type;
 
-/// Where things are behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the
-/// seventh (RFC 7348, section 5), 14 of Ethernet with the type of what follows in the last two.
+/// Offsets behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the seventh
+/// (RFC 7348, section 5), 14 of Ethernet with the type of what follows in the last two.
 pub(super) const VNI: (u32, usize) = (12, 3);
 pub(super) const ETHERTYPE: (u32, usize) = (28, 2);
 const CARRIED: u32 = 30;
 
-/// A part of a packet that a set is asked for. Addresses are those of the version that the rule has asked for before.
+/// A field of a packet that is looked up in a set. Addresses are those of the version that the rule has matched before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketField {
     /// The protocol above IP.
@@ -26,12 +26,12 @@ pub enum PacketField {
     Destination(IpVersion),
     /// The destination port of TCP, UDP or SCTP.
     DestinationPort,
-    /// The first bits of the source address of the packet that this one carries in VXLAN, the others being 0.
+    /// The leading bits of the source address of the packet carried in VXLAN, the others being 0.
     CarriedSource(IpVersion, u8),
 }
 
 impl PacketField {
-    /// The type of the field that this part is compared with.
+    /// The type of the set's field that it is compared with.
     pub fn kind(self) -> Type {
         match self {
             Self::Protocol => Type::Protocol,
@@ -42,7 +42,7 @@ impl PacketField {
         }
     }
 
-    /// The expressions that put it into a register.
+    /// The expressions that load it into a register.
     pub(super) fn load(self, register: Register) -> Vec<Expressions> {
         let length = self.kind().length();
         vec![match self {
@@ -63,7 +63,7 @@ impl PacketField {
     }
 }
 
-/// A mask of so many bytes that keeps the first bits.
+/// A mask of this length that keeps the leading bits.
 fn first_bits(bits: u8, length: usize) -> Vec<u8> {
     let byte = |place: usize| {
         let ones = usize::from(bits).saturating_sub(place * 8).min(8);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_keeps_the_first_bits() {
+    fn a_mask_keeps_the_leading_bits() {
         assert_eq!(first_bits(24, 4), [255, 255, 255, 0]);
         assert_eq!(first_bits(22, 4), [255, 255, 252, 0]);
         assert_eq!(first_bits(0, 4), [0; 4]);

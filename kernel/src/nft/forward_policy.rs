@@ -1,4 +1,4 @@
-//! The chains, of whatever table, that drop what they are not told to let pass among the packets that are forwarded.
+//! The chains, of any table, at the hook "forward" whose policy is "drop".
 
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
@@ -19,41 +19,41 @@ const HOOK_NUMBER: u16 = 1;
 /// `NF_INET_FORWARD` (uapi/linux/netfilter.h).
 const FORWARD: u32 = 2;
 
-/// The families whose chains see packets that are forwarded, with the names that `nft` has for them.
+/// The families whose chains see forwarded packets, with their names in `nft`.
 const FAMILIES: [(NetfilterProtoFamily, &str); 3] =
     [(NetfilterProtoFamily::Inet, "inet"), (NetfilterProtoFamily::IPv4, "ip"), (NetfilterProtoFamily::IPv6, "ip6")];
 
 /// A chain at the hook "forward" with the policy "drop".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropChain {
-    /// The family of its table, as `nft` calls it.
+    /// The family of its table, as named by `nft`.
     pub family: &'static str,
     /// Its table.
     pub table: String,
     /// Its name.
     pub chain: String,
-    /// The expressions of every rule of the table, as the kernel lists them: what they let pass is for the reader to say.
+    /// The expressions of every rule of the table, as the kernel lists them: the caller judges what they accept.
     pub rules: Vec<Vec<u8>>,
 }
 
-/// The chains that drop what is forwarded, unless a rule lets it pass.
+/// The chains that drop forwarded packets unless a rule accepts them.
 ///
 /// # Errors
-/// When the kernel refuses to tell.
+/// When the kernel refuses.
 pub fn drop_chains(socket: &mut Socket) -> Result<Vec<DropChain>> {
     let mut found = Vec::new();
     for (family, name) in FAMILIES {
-        let ask = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let query = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
         let operation = format!("list the chains of family {name}");
-        let chains = socket.dump_some(Request::new(operation, of(family, ask), 0), chain)?;
+        let chains = socket.dump_some(Request::new(operation, of(family, query), 0), chain)?;
         for (table, chain) in chains {
             let ours = vec![RuleAttribute::Table(table.clone())];
-            let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.clone() });
+            let query = NfTablesMessage::GetRule(RuleMessage { attributes: ours.clone() });
             let operation = format!("list the rules of table {name} {table}");
-            let rules = socket.dump_some(Request::new(operation, of(family, ask), 0), |answer: Reply| {
+            let rules = socket.dump_some(Request::new(operation, of(family, query), 0), |reply: Reply| {
                 // Kernels that ignore the filter list every rule of the family.
-                let expressions = answer.get(RULE_EXPRESSIONS).map(<[u8]>::to_vec);
-                expressions.filter(|_| ours.iter().all(|name| answer.has(name)))
+                let expressions = reply.get(RULE_EXPRESSIONS).map(<[u8]>::to_vec);
+                expressions.filter(|_| ours.iter().all(|name| reply.has(name)))
             })?;
             found.push(DropChain { family: name, table, chain, rules });
         }
@@ -61,14 +61,14 @@ pub fn drop_chains(socket: &mut Socket) -> Result<Vec<DropChain>> {
     Ok(found)
 }
 
-/// The table and the name of a chain that drops what is forwarded.
-fn chain(answer: Reply) -> Option<(String, String)> {
-    let hook = answer.get(CHAIN_HOOK).and_then(|hook| reply::get(hook, HOOK_NUMBER));
+/// The table and the name of a chain that drops forwarded packets.
+fn chain(reply: Reply) -> Option<(String, String)> {
+    let hook = reply.get(CHAIN_HOOK).and_then(|hook| reply::get(hook, HOOK_NUMBER));
     let at = hook.and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
-    if at != Some(FORWARD) || answer.number(CHAIN_POLICY) != Some(DROP) {
+    if at != Some(FORWARD) || reply.number(CHAIN_POLICY) != Some(DROP) {
         return None;
     }
-    let text = |kind| Some(String::from_utf8_lossy(answer.get(kind)?).trim_end_matches('\0').to_owned());
+    let text = |kind| Some(String::from_utf8_lossy(reply.get(kind)?).trim_end_matches('\0').to_owned());
     text(CHAIN_TABLE).zip(text(CHAIN_NAME))
 }
 

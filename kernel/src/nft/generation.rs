@@ -15,18 +15,18 @@ const GENERATION: u16 = 1;
 /// The number of the last transaction, of any table.
 ///
 /// # Errors
-/// When the kernel refuses to answer.
+/// When the kernel refuses to reply.
 pub fn current_generation(socket: &mut Socket) -> Result<u32> {
-    let answers = socket.get_all(vec![ask()])?;
-    parse(answers.into_iter().next().flatten())
+    let replies = socket.get_all(vec![query()])?;
+    parse(replies.into_iter().next().flatten())
 }
 
-pub(super) fn ask() -> Request<NetfilterMessage> {
+pub(super) fn query() -> Request<NetfilterMessage> {
     let inner = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
     Request::new("read the generation of nftables", message(inner), 0)
 }
 
-pub(super) fn parse(answer: Option<Reply>) -> Result<u32> {
-    let number = answer.and_then(|answer| answer.number(GENERATION));
-    number.ok_or_else(|| Error::unreadable("read the generation of nftables", "it has no number"))
+pub(super) fn parse(reply: Option<Reply>) -> Result<u32> {
+    let number = reply.and_then(|reply| reply.number(GENERATION));
+    number.ok_or_else(|| Error::unreadable("read the generation of nftables", "the reply has no generation"))
 }

@@ -1,4 +1,4 @@
-//! The keys of a set whose elements lead to nothing and are all one owner's: ten thousand are compared as a whole, and the
+//! The keys of a set whose elements have no data and one owner: ten thousand are compared as a whole, and the
 //! difference is applied.
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE};
@@ -13,19 +13,19 @@ use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
 use crate::nft::set::Set;
 
-/// The longest key: two addresses of IPv6.
+/// The longest key: two IPv6 addresses.
 const LONGEST: usize = 32;
 
-/// Elements of one message: the list of them is one attribute, of less than 64 KiB.
+/// Elements per message: their list is one attribute, of less than 64 KiB.
 const ELEMENTS: usize = 1024;
 
 /// `NFTA_LIST_ELEM` (uapi/linux/netfilter/nf_tables.h).
 const LIST_ELEMENT: u16 = 1;
 
-/// A key as the kernel has it, with zeros behind.
+/// A key as the kernel has it, padded with zeros.
 type Key = [u8; LONGEST];
 
-/// The keys that a set has or should have, sorted.
+/// The keys that a set has or is to have, sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     set: Set,
@@ -34,7 +34,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of a set. One that does not fit the set's types, or is longer than two addresses of IPv6, is left out.
+    /// The keys of a set. One that does not match the set's types, or is longer than two IPv6 addresses, is left out.
     pub fn new(set: Set, keys: impl IntoIterator<Item: AsRef<[Field]>>) -> Self {
         let length = set.key_length();
         let fit = |fields: &[Field]| {
@@ -60,12 +60,12 @@ impl Keys {
         self.keys.is_empty()
     }
 
-    /// None, of the same set.
+    /// No keys, of the same set.
     pub fn none(&self) -> Self {
         Self { keys: Vec::new(), ..self.clone() }
     }
 
-    /// Those that are not among the others.
+    /// The keys that are not among the others.
     pub fn without(&self, others: &Self) -> Self {
         let mut others = others.keys.iter().peekable();
         let is_new = |key: &&Key| {
@@ -75,12 +75,12 @@ impl Keys {
         Self { keys: self.keys.iter().filter(is_new).copied().collect(), ..self.none() }
     }
 
-    /// Puts them into their set of a table.
+    /// Adds them to their set of a table.
     pub fn add(&self, table: &str) -> Vec<Request<NetfilterMessage>> {
         self.requests("add to", table, NLM_F_CREATE, NfTablesMessage::NewSetElement)
     }
 
-    /// Takes them out of their set of a table. A transaction in which one of them is not there is refused as a whole.
+    /// Removes them from their set of a table. When one of them does not exist, the whole transaction is refused.
     pub fn remove(&self, table: &str) -> Vec<Request<NetfilterMessage>> {
         self.requests("remove from", table, 0, NfTablesMessage::DeleteSetElement)
     }
@@ -127,22 +127,22 @@ fn padded(bytes: &[u8]) -> Option<Key> {
     Some(key)
 }
 
-/// All keys of a set, whosever they are. A set that is not there has none.
+/// All keys of a set. A set that does not exist has none.
 ///
 /// # Errors
-/// When the kernel refuses to answer, or the set has other types.
+/// When the kernel refuses, or the set has other types.
 pub fn keys(socket: &mut Socket, table: &str, set: &Set) -> Result<Keys> {
     let length = set.key_length();
     let operation = format!("list set {} of table inet {table}", set.name);
     let attributes = element::named(table, &set.name);
-    let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+    let query = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     let read = |found: Reply| {
         let key = |found: &[u8]| {
             reply::get(reply::get(found, KEY)?, VALUE).filter(|key| key.len() == length).and_then(padded)
         };
         element::listed(&found).map(key).collect::<Vec<_>>()
     };
-    let found = match socket.dump_some(Request::new(operation.clone(), message(ask), 0), read) {
+    let found = match socket.dump_some(Request::new(operation.clone(), message(query), 0), read) {
         Err(error) if error.is_gone() => Vec::new(),
         found => found?,
     };
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_difference_is_what_one_has_and_the_other_has_not() {
+    fn the_difference_is_what_one_set_has_and_the_other_lacks() {
         let (one, other) = (keys(&["10.0.0.3", "10.0.0.1", "10.0.0.1", "10.0.0.9"]), keys(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(one.len(), 3);
         assert_eq!(one.without(&other), keys(&["10.0.0.1", "10.0.0.9"]));

@@ -1,4 +1,4 @@
-//! What a table has, by name: for whoever has to find what it wanted once and wants no more.
+//! The chains and sets of a table by name: to find those that are not desired any more.
 
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
@@ -24,23 +24,23 @@ pub struct Names {
     pub sets: Vec<String>,
 }
 
-/// The chains and the sets of a table; none where there is no table.
+/// The chains and the sets of a table; none when there is no table.
 ///
 /// # Errors
-/// When the kernel refuses to answer.
+/// When the kernel refuses.
 pub fn names(socket: &mut Socket, table: &str) -> Result<Names> {
     let of_chain = ChainAttribute::Table(table.into());
-    let ask = NfTablesMessage::GetChain(ChainMessage { attributes: vec![of_chain.clone()] });
+    let query = NfTablesMessage::GetChain(ChainMessage { attributes: vec![of_chain.clone()] });
     let operation = format!("list the chains of table inet {table}");
-    let chains = socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
+    let chains = socket.dump_some(Request::new(operation, message(query), 0), |reply: Reply| {
         // Kernels that ignore the filter list every chain of the family.
-        answer.has(&of_chain).then(|| answer.get(CHAIN_NAME).map(text)).flatten()
+        reply.has(&of_chain).then(|| reply.get(CHAIN_NAME).map(text)).flatten()
     })?;
     let of_set = SetAttribute::Table(table.into());
-    let ask = NfTablesMessage::GetSet(SetMessage { attributes: vec![of_set.clone()] });
+    let query = NfTablesMessage::GetSet(SetMessage { attributes: vec![of_set.clone()] });
     let operation = format!("list the sets of table inet {table}");
-    let sets = socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
-        answer.has(&of_set).then(|| answer.get(SET_NAME).map(text)).flatten()
+    let sets = socket.dump_some(Request::new(operation, message(query), 0), |reply: Reply| {
+        reply.has(&of_set).then(|| reply.get(SET_NAME).map(text)).flatten()
     });
     let sets = match sets {
         Err(error) if error.is_gone() => Vec::new(),
@@ -54,7 +54,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Names {
-    /// Removes these chains and sets of a table. They must not be used by what stays.
+    /// Removes these chains and sets of a table. What stays must not refer to them.
     pub fn remove(&self, table: &str) -> Vec<Request<NetfilterMessage>> {
         let of_rules = |name: &String| vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(name.clone())];
         let of_chain = |name: &String| vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(name.clone())];

@@ -1,4 +1,4 @@
-//! Rules, built from the kernel's expressions, in the very form in which the kernel lists them: two rules are equal when
+//! Rules, built from the kernel's expressions in the form in which the kernel lists them: two rules are equal when
 //! their bytes are.
 
 use std::fmt;
@@ -32,7 +32,7 @@ const FIB_FLAGS: u16 = 3;
 const FIB_DEVICE: u32 = 1;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_OF_DESTINATION: u32 = 2;
-/// Of the source, through the device that it came in by, and only whether there is one.
+/// Of the source, through the incoming device, and only whether there is one.
 const FIB_BACK_AGAIN: u32 = 1 | 8 | 32;
 /// `NFTA_OBJREF_*`.
 const OBJECT_TYPE: u16 = 1;
@@ -46,11 +46,11 @@ const LOCAL: u32 = 2;
 const CONNECTION_REGISTER: u16 = 1;
 const CONNECTION_KEY: u16 = 2;
 const CONNECTION_STATUS: u32 = 2;
-/// `IPS_*` (uapi/linux/netfilter/nf_conntrack_common.h): answered and acknowledged; translated by source, by destination,
-/// or with other sequence numbers; on its way out; looked into by a helper.
+/// `IPS_*` (uapi/linux/netfilter/nf_conntrack_common.h): assured; source NAT, destination NAT, adjusted sequence
+/// numbers; dying; with a helper.
 const ASSURED: u32 = 1 << 2;
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
-const OUT_OF_THE_ORDINARY: u32 = 1 << 4 | DESTINATION_TRANSLATED | 1 << 6 | 1 << 9 | 1 << 13;
+const NOT_PLAIN: u32 = 1 << 4 | DESTINATION_TRANSLATED | 1 << 6 | 1 << 9 | 1 << 13;
 /// `NFTA_NAT_*`, `NFT_NAT_DNAT` (uapi/linux/netfilter/nf_tables.h).
 const NAT_TYPE: u16 = 1;
 const NAT_FAMILY: u16 = 2;
@@ -65,7 +65,7 @@ const MASQUERADE_FLAGS: u16 = 1;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY` (uapi/linux/netfilter/nf_nat.h).
 const RANDOM_FULLY: u32 = 1 << 4;
 
-/// A rule: matches, then what happens to a packet that passed them all.
+/// A rule: matches, then statements.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Rule {
     /// A list of names and data, as in `NFTA_RULE_EXPRESSIONS`.
@@ -73,7 +73,7 @@ pub struct Rule {
 }
 
 impl fmt::Debug for Rule {
-    /// The names of its expressions, and their data as it is compared.
+    /// The names of its expressions, and their data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |expression, kind| reply::get(expression, kind).unwrap_or_default();
         let expressions = reply::attributes(&self.expressions).map(|(_, expression)| {
@@ -105,7 +105,7 @@ impl Rule {
         self.meta(MetaKey::Nfproto, vec![protocol(version)])
     }
 
-    /// … that came in by a device whose name begins so.
+    /// … that comes in by a device whose name begins so.
     pub fn iifname(self, prefix: &str) -> Self {
         self.meta(MetaKey::Iifname, prefix.into())
     }
@@ -115,12 +115,12 @@ impl Rule {
         self.meta(MetaKey::Oifname, prefix.into())
     }
 
-    /// … whose destination is an address of this host, by its routing tables.
+    /// … whose destination is a local address of this host.
     pub fn to_local(self) -> Self {
         self.destination(LOCAL)
     }
 
-    /// … whose destination is one address of another host, by the routing tables: neither this host's, nor everybody's.
+    /// … whose destination is a unicast address of another host, by the routing tables.
     pub fn to_remote_unicast(self) -> Self {
         self.destination(UNICAST)
     }
@@ -135,7 +135,7 @@ impl Rule {
         self
     }
 
-    /// … whose destination was translated, here or by somebody else.
+    /// … whose destination was translated, by podwire or by others.
     pub fn dnatted(mut self) -> Self {
         let attributes =
             vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
@@ -153,16 +153,16 @@ impl Rule {
         self
     }
 
-    /// … that belongs to a connection in which both sides have spoken, and which nobody translates or looks into.
+    /// … that belongs to an assured connection without NAT and without a helper.
     pub fn established(mut self) -> Self {
         let attributes =
             vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
-        let bits = (ASSURED | OUT_OF_THE_ORDINARY).to_ne_bytes().to_vec();
+        let bits = (ASSURED | NOT_PLAIN).to_ne_bytes().to_vec();
         self.extend([other("ct", attributes), mask(Register::Reg1, bits), compare(ASSURED.to_ne_bytes().to_vec())]);
         self
     }
 
-    /// … gets bits into its priority, which it has beside its others until somebody takes them out.
+    /// … gets additional bits in its priority.
     pub fn raise_priority(mut self, bits: u32) -> Self {
         let keep = (!bits).to_ne_bytes().to_vec();
         self.extend([
@@ -179,7 +179,7 @@ impl Rule {
         rule.part(payload(Register::Reg1, TRANSPORT_HEADER, 2, 2), port.to_be_bytes().to_vec())
     }
 
-    /// … whose source is not routed to the device that it came in by.
+    /// … whose source is not routed to its incoming device.
     pub fn without_reverse_route(mut self) -> Self {
         let attributes = vec![
             number(FIB_REGISTER, Register::Reg1.into()),
@@ -190,8 +190,8 @@ impl Rule {
         self
     }
 
-    /// … that carries, in VXLAN, a packet of this network (VNI) and of this version of IP. UDP and the port have been
-    /// asked for before.
+    /// … that carries, in VXLAN, a packet of this VNI and of this version of IP. UDP and the port have been matched
+    /// before.
     pub fn carries(self, vni: u32, version: IpVersion) -> Self {
         let [_, vni @ ..] = vni.to_be_bytes();
         let [four, six] = ETHERTYPES;
@@ -210,7 +210,7 @@ impl Rule {
         self
     }
 
-    /// … is not tracked as part of a connection, and so never translated by anybody.
+    /// … is not tracked by conntrack, and so never translated.
     pub fn notrack(mut self) -> Self {
         // It has no data, so the kernel lists none.
         let notrack = ListAttribute::Element(vec![ExpressionAttribute::Name("notrack".into())]);
@@ -218,9 +218,9 @@ impl Rule {
         self
     }
 
-    /// … whose parts are in a set.
-    pub fn in_set(self, set: &str, parts: &[PacketField]) -> Self {
-        self.look_up(set, parts, None)
+    /// … whose fields are in a set.
+    pub fn in_set(self, set: &str, fields: &[PacketField]) -> Self {
+        self.look_up(set, fields, None)
     }
 
     /// … is accepted.
@@ -233,24 +233,24 @@ impl Rule {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))])
     }
 
-    /// … goes through another chain, and comes back.
+    /// … jumps to another chain.
     pub fn jump(self, chain: &str) -> Self {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.into())])
     }
 
-    /// … goes back to where this chain was called from.
+    /// … returns to the calling chain.
     pub fn return_(self) -> Self {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Return)])
     }
 
-    /// … goes where a verdict map says, if it says anything.
-    pub fn vmap(self, map: &str, parts: &[PacketField]) -> Self {
-        self.look_up(map, parts, Some(Register::Verdict))
+    /// … gets the verdict of a verdict map, if there is one.
+    pub fn vmap(self, map: &str, fields: &[PacketField]) -> Self {
+        self.look_up(map, fields, Some(Register::Verdict))
     }
 
-    /// … goes to the address and the port that a map leads to, if it leads to any.
-    pub fn dnat(self, version: IpVersion, map: &str, parts: &[PacketField]) -> Self {
-        let mut rule = self.look_up(map, parts, Some(Register::Reg1));
+    /// … is translated to the address and the port in a map, if there are any.
+    pub fn dnat(self, version: IpVersion, map: &str, fields: &[PacketField]) -> Self {
+        let mut rule = self.look_up(map, fields, Some(Register::Reg1));
         let (address, port) = (Register::Reg1.into(), register(version.address_length() / WORD).into());
         let mut attributes = vec![number(NAT_TYPE, OF_DESTINATION), number(NAT_FAMILY, protocol(version).into())];
         attributes.extend(NAT_ADDRESS.map(|kind| number(kind, address)));
@@ -260,8 +260,8 @@ impl Rule {
         rule
     }
 
-    /// … leaves under the node's address, from a fully random port: two pods that pick one port at once do not meet in
-    /// one connection entry.
+    /// … is masqueraded, from a fully random port: two pods that pick one port at the same time do not collide in one
+    /// conntrack entry.
     pub fn masquerade(mut self) -> Self {
         self.push(other("masq", vec![number(MASQUERADE_FLAGS, RANDOM_FULLY)]));
         self
@@ -292,11 +292,11 @@ impl Rule {
         self
     }
 
-    fn look_up(mut self, set: &str, parts: &[PacketField], to: Option<Register>) -> Self {
+    fn look_up(mut self, set: &str, fields: &[PacketField], to: Option<Register>) -> Self {
         let mut word = 0;
-        for part in parts {
-            part.load(register(word)).into_iter().for_each(|load| self.push(load));
-            word += part.kind().words();
+        for field in fields {
+            field.load(register(word)).into_iter().for_each(|load| self.push(load));
+            word += field.kind().words();
         }
         let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
         lookup.extend(to.map(Lookup::DestinationRegister));

@@ -1,23 +1,22 @@
-//! Sets and maps: hash tables whose keys and values are single fields or concatenations. What is in them is said in
-//! `element`.
+//! Sets and maps: hash tables whose keys and values are single fields or concatenations. Their content is in `element`.
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetFlags, SetMessage};
 
 use crate::family::IpVersion;
 use crate::nft::reply::{self, Reply};
 
-/// A set, or a map when its elements lead to something. The cost of a lookup does not grow with its elements.
+/// A set, or a map when its elements have data. The cost of a lookup does not grow with its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     /// Its name, 255 bytes at most.
     pub name: String,
     /// The fields of a key.
     pub key: Vec<Type>,
-    /// What an element leads to.
+    /// The data of its elements.
     pub content: Content,
 }
 
-/// What the elements of a set lead to.
+/// The data of a set's elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Nothing: it is a set.
@@ -49,11 +48,11 @@ const SIZE: u16 = 1;
 const VERDICT: u32 = 0xffff_ff00;
 /// `struct nft_verdict` is a code and a pointer, in the kernel's registers.
 const VERDICT_LENGTH: u32 = 16;
-/// How many bits of a concatenation's type each of its fields has: what the program `nft` lists it by.
+/// Bits per field in the type of a concatenation, by which the program `nft` lists it.
 const TYPE_BITS: u32 = 6;
 
 impl Type {
-    /// The number by which the program `nft` knows the type; the kernel does not look at it.
+    /// The number of the type in the program `nft`; the kernel ignores it.
     fn number(self) -> u32 {
         match self {
             Self::Address(IpVersion::V4) => 7,
@@ -72,7 +71,7 @@ impl Type {
         }
     }
 
-    /// How many of the kernel's registers a field takes.
+    /// How many of the kernel's registers a field occupies.
     pub(super) fn words(self) -> usize {
         self.length().div_ceil(WORD)
     }
@@ -94,7 +93,7 @@ impl Set {
         layout(&self.key).1 as usize
     }
 
-    pub(super) fn ask(&self, table: &str) -> NfTablesMessage {
+    pub(super) fn query(&self, table: &str) -> NfTablesMessage {
         NfTablesMessage::GetSet(SetMessage { attributes: self.named(table) })
     }
 
@@ -102,7 +101,7 @@ impl Set {
         NfTablesMessage::DeleteSet(SetMessage { attributes: self.named(table) })
     }
 
-    /// `number` tells the sets of one transaction apart.
+    /// `number` identifies the set within one transaction.
     pub(super) fn create(&self, table: &str, number: u32) -> NfTablesMessage {
         let mut attributes = self.named(table);
         attributes.push(SetAttribute::Flags(self.flags()));
@@ -138,7 +137,7 @@ impl Set {
         types
     }
 
-    /// Whether the kernel's set is of these types, and neither forgets nor refuses elements by itself.
+    /// Whether the kernel's set has these types, and neither a timeout nor a size limit.
     pub(super) fn is(&self, found: &Reply) -> bool {
         let flags = found.number(FLAGS).unwrap_or(0) == self.flags().bits();
         let size = found.get(DESCRIPTION).and_then(|fields| reply::get(fields, SIZE));

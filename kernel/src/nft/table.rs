@@ -29,60 +29,60 @@ pub struct Table {
     pub counters: Vec<String>,
     /// Its sets and maps.
     pub sets: Vec<Set>,
-    /// Its chains. One that is jumped to may stand behind those that jump.
+    /// Its chains. A jump's target may stand behind the chain that jumps.
     pub chains: Vec<Chain>,
 }
 
-/// What the kernel has of a wanted table.
+/// What the kernel has of a desired table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The number of the last transaction, of any table, before this was read.
+    /// The generation before this was read.
     pub generation: u32,
-    /// The wanted counters that are there; the wanted sets that are there, with the types they have; the wanted chains
-    /// that are there: at their hook, with their policy, and with the rules they have.
+    /// The desired counters, sets and chains that exist: sets with the desired types, chains at the desired hook with
+    /// the desired policy, and with the rules that they have.
     pub table: Table,
-    /// Whether the table is there and is asleep (`flags dormant`): none of its rules is looked at.
+    /// Whether the table is dormant (`flags dormant`): none of its rules is evaluated.
     pub dormant: bool,
-    /// Chains that have a wanted name and are something else. They are not changed into a wanted one by any message.
+    /// Chains with a desired name and another hook. No message changes them in place.
     pub misplaced: Vec<String>,
-    /// Sets that have a wanted name and other types. They are not changed into a wanted one by any message.
+    /// Sets with a desired name and other types. No message changes them in place.
     pub mistyped: Vec<String>,
 }
 
-/// The table, the sets and the chains of `wanted` as the kernel has them. Those that a stranger put beside them are not
-/// looked at, and neither are elements.
+/// Reads the table, the sets and the chains of `wanted` from the kernel. Foreign ones in the same table are not read,
+/// and neither are elements.
 pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Listed> {
     let name = &wanted.name;
     let table = Table { name: name.clone(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
     let mut found = Listed { generation: 0, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
-    let ask = |what: &str, inner| Request::new(format!("read {what}table inet {name}"), message(inner), 0);
-    let mut questions = vec![
-        generation::ask(),
-        ask("", NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name.clone())] })),
+    let query = |what: &str, inner| Request::new(format!("read {what}table inet {name}"), message(inner), 0);
+    let mut queries = vec![
+        generation::query(),
+        query("", NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name.clone())] })),
     ];
-    questions.extend(wanted.ask_sets());
-    let ask_counter = |counter: &String| ask(&format!("counter {counter} of "), counter::ask(name, counter));
-    questions.extend(wanted.counters.iter().map(ask_counter));
-    questions.extend(wanted.chains.iter().map(|chain| ask(&format!("chain {} of ", chain.name), chain.ask(name))));
-    let mut answers = socket.get_all(questions)?.into_iter();
-    found.generation = generation::parse(answers.next().flatten())?;
-    let Some(table) = answers.next().flatten() else { return Ok(found) };
+    queries.extend(wanted.query_sets());
+    let query_counter = |counter: &String| query(&format!("counter {counter} of "), counter::query(name, counter));
+    queries.extend(wanted.counters.iter().map(query_counter));
+    queries.extend(wanted.chains.iter().map(|chain| query(&format!("chain {} of ", chain.name), chain.query(name))));
+    let mut replies = socket.get_all(queries)?.into_iter();
+    found.generation = generation::parse(replies.next().flatten())?;
+    let Some(table) = replies.next().flatten() else { return Ok(found) };
     let flags = TableFlags::from_bits_retain(table.number(TABLE_FLAGS).unwrap_or(0));
     found.dormant = flags.contains(TableFlags::Dormant);
-    for (set, answer) in wanted.sets.iter().zip(answers.by_ref()) {
-        match answer {
+    for (set, reply) in wanted.sets.iter().zip(replies.by_ref()) {
+        match reply {
             None => {}
-            Some(answer) if set.is(&answer) => found.table.sets.push(set.clone()),
+            Some(reply) if set.is(&reply) => found.table.sets.push(set.clone()),
             Some(_) => found.mistyped.push(set.name.clone()),
         }
     }
-    let counters = wanted.counters.iter().zip(answers.by_ref());
-    found.table.counters = counters.filter_map(|(name, answer)| answer.map(|_| name.clone())).collect();
-    for (chain, answer) in wanted.chains.iter().zip(answers) {
-        let Some(answer) = answer else { continue };
-        if !chain.is_at(&answer) {
+    let counters = wanted.counters.iter().zip(replies.by_ref());
+    found.table.counters = counters.filter_map(|(name, reply)| reply.map(|_| name.clone())).collect();
+    for (chain, reply) in wanted.chains.iter().zip(replies) {
+        let Some(reply) = reply else { continue };
+        if !chain.is_at(&reply) {
             found.misplaced.push(chain.name.clone());
-        } else if chain.base.is_none() || answer.has(&ChainAttribute::Policy(ACCEPT)) {
+        } else if chain.base.is_none() || reply.has(&ChainAttribute::Policy(ACCEPT)) {
             let rules = rules(socket, name, &chain.name)?;
             found.table.chains.push(Chain { rules, ..chain.clone() });
         }
@@ -90,18 +90,18 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Listed> {
     Ok(found)
 }
 
-/// The generation, and those of a table's sets that are there with the types they should have.
+/// The generation, and those sets of the table that exist with the desired types.
 pub(super) fn sets(socket: &mut Socket, wanted: &Table) -> Result<(u32, Vec<Set>)> {
-    let questions = std::iter::once(generation::ask()).chain(wanted.ask_sets());
-    let mut answers = socket.get_all(questions.collect())?.into_iter();
-    let generation = generation::parse(answers.next().flatten())?;
-    let there = wanted.sets.iter().zip(answers);
-    let right = there.filter(|(set, answer)| answer.as_ref().is_some_and(|answer| set.is(answer)));
+    let queries = std::iter::once(generation::query()).chain(wanted.query_sets());
+    let mut replies = socket.get_all(queries.collect())?.into_iter();
+    let generation = generation::parse(replies.next().flatten())?;
+    let there = wanted.sets.iter().zip(replies);
+    let right = there.filter(|(set, reply)| reply.as_ref().is_some_and(|reply| set.is(reply)));
     Ok((generation, right.map(|(set, _)| set.clone()).collect()))
 }
 
 impl Listed {
-    /// Whether the kernel has just what is wanted.
+    /// Whether the kernel has exactly what is desired.
     pub fn is(&self, wanted: &Table) -> bool {
         self.table == *wanted && !self.dormant
     }
@@ -109,26 +109,26 @@ impl Listed {
 
 fn rules(socket: &mut Socket, table: &str, chain: &str) -> Result<Vec<Rule>> {
     let ours = [RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
-    let ask = NfTablesMessage::GetRule(RuleMessage { attributes: ours.to_vec() });
+    let query = NfTablesMessage::GetRule(RuleMessage { attributes: ours.to_vec() });
     let operation = format!("list the rules of chain {chain} of table inet {table}");
-    socket.dump_some(Request::new(operation, message(ask), 0), |answer: Reply| {
+    socket.dump_some(Request::new(operation, message(query), 0), |reply: Reply| {
         // Kernels that ignore the filter list every rule of the family.
-        let rule = ours.iter().all(|name| answer.has(name)).then(|| answer.get(RULE_EXPRESSIONS)).flatten();
+        let rule = ours.iter().all(|name| reply.has(name)).then(|| reply.get(RULE_EXPRESSIONS)).flatten();
         rule.map(Rule::parse)
     })
 }
 
 impl Table {
-    fn ask_sets(&self) -> impl Iterator<Item = Request<NetfilterMessage>> {
+    fn query_sets(&self) -> impl Iterator<Item = Request<NetfilterMessage>> {
         self.sets.iter().map(|set| {
             let operation = format!("read set {} of table inet {}", set.name, self.name);
-            Request::new(operation, message(set.ask(&self.name)), 0)
+            Request::new(operation, message(set.query(&self.name)), 0)
         })
     }
 
-    /// The transaction that makes the kernel's sets and chains of these names equal to these, and the table awake; other
-    /// chains and sets of the table stay as they are, and so do the elements of sets that were found right. Chains that
-    /// were found misplaced and sets that were found mistyped are made anew.
+    /// The transaction that makes the kernel's sets and chains of these names equal to these, and the table not
+    /// dormant. Other chains and sets of the table stay as they are, and so do the elements of sets with the right
+    /// types. Misplaced chains and mistyped sets are recreated.
     pub fn replace(&self, found: &Listed) -> Vec<Request<NetfilterMessage>> {
         let awake = TableAttribute::Flags(TableFlags::empty());
         let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone()), awake] };
@@ -147,7 +147,7 @@ impl Table {
             let create = counter::create(&self.name, counter);
             self.request("set", &format!("counter {counter} of "), create, NLM_F_CREATE)
         }));
-        // What a rule or an element leads to is there before it, and goes after it.
+        // The target of a rule or an element is created before it, and removed after it.
         for chain in &self.chains {
             let set = NfTablesMessage::NewChain(chain.message(&self.name));
             requests.push(self.request("set", &of(chain), set, NLM_F_CREATE));
@@ -171,7 +171,7 @@ impl Table {
         requests
     }
 
-    /// Removes the table with all that is in it.
+    /// Removes the table with its content.
     pub fn delete(&self) -> Vec<Request<NetfilterMessage>> {
         let table = TableMessage { attributes: vec![TableAttribute::Name(self.name.clone())] };
         vec![self.request("remove", "", NfTablesMessage::DeleteTable(table), 0)]

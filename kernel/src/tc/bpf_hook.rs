@@ -1,5 +1,5 @@
-//! A BPF program at one of the two hooks that a device has for classifiers (`clsact`): where packets come in, before the
-//! host's own network sees them, and where they go out, after it. Its verdict is what happens ("direct action").
+//! A BPF program at one of the two hooks of a device (`clsact`): ingress, before the host's network stack, and egress,
+//! after it. The program returns the verdict ("direct action").
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,7 +21,7 @@ const FLAGS: u16 = 8;
 const DIRECT: u32 = 1;
 /// `ETH_P_ALL` (uapi/linux/if_ether.h).
 const EVERYTHING: u16 = 3;
-/// Of the filters of a hook, ours comes late: others see a packet first. The number tells it from those of others.
+/// Among the filters of a hook, ours comes late: others see a packet first. The number identifies it as ours.
 const PRIORITY: u16 = 11_200;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 /// `TC_H_CLSACT`, `TC_H_MIN_INGRESS`, `TC_H_MIN_EGRESS` (uapi/linux/pkt_sched.h).
@@ -29,48 +29,48 @@ const HOOKS: u16 = 0xffff;
 const IN: u16 = 0xfff2;
 const OUT: u16 = 0xfff3;
 
-/// One of the two hooks.
+/// A hook of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
-    /// What the device receives.
-    In,
-    /// What the device sends, before it is queued.
-    Out,
+    /// Ingress: packets that the device receives.
+    Ingress,
+    /// Egress: packets that the device sends, before they are queued.
+    Egress,
 }
 
 impl Hook {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::In, Self::Out];
+    /// Both hooks.
+    pub const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
 
     fn name(self) -> &'static str {
         match self {
-            Self::In => "in",
-            Self::Out => "out",
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
         }
     }
 
     fn parent(self) -> TcHandle {
         let minor = match self {
-            Self::In => IN,
-            Self::Out => OUT,
+            Self::Ingress => IN,
+            Self::Egress => OUT,
         };
         TcHandle { major: HOOKS, minor }
     }
 }
 
-/// What a device has beside its name and its addresses.
+/// The queueing disciplines of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queues {
     /// The kind of the queueing discipline at its root (`noqueue`, `tbf`, …).
     pub root: String,
-    /// Whether it has the two hooks.
+    /// Whether it has the two hooks (`clsact`).
     pub hooks: bool,
-    /// Whether it has the older hook in their place, of which there can be one of the two only.
+    /// Whether it has the older `ingress` hook, which excludes `clsact`.
     pub ingress: bool,
 }
 
 impl Queues {
-    /// Whether nothing that the device sends or receives waits or is redirected, but by a program at a hook.
+    /// Whether packets of the device are neither queued nor redirected, except by a program at a hook.
     pub fn is_bare(&self) -> bool {
         !self.ingress && (self.root.is_empty() || self.root == "noqueue")
     }
@@ -79,11 +79,11 @@ impl Queues {
 /// The queueing disciplines of all devices, by index.
 ///
 /// # Errors
-/// When the kernel refuses to tell.
+/// When the kernel refuses.
 pub fn queues(socket: &mut Socket) -> Result<BTreeMap<u32, Queues>> {
-    let ask = Message::from(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(0)));
-    let found = socket.dump_some(Request::new("list the queueing disciplines", ask, 0), |answer: Message| {
-        let Message::Route(message) = answer else { return None };
+    let query = Message::from(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(0)));
+    let found = socket.dump_some(Request::new("list the queueing disciplines", query, 0), |reply: Message| {
+        let Message::Route(message) = reply else { return None };
         match *message {
             RouteNetlinkMessage::NewQueueDiscipline(message) => Some(message),
             _ => None,
@@ -109,10 +109,10 @@ fn kind(message: &TcMessage) -> Option<&str> {
     })
 }
 
-/// Gives a device the two hooks, which it does not have.
+/// Adds the two hooks to a device that does not have them.
 pub fn add_hooks(device: u32) -> Request<Message> {
     let request = RouteNetlinkMessage::NewQueueDiscipline(hooks(device)).into();
-    Request::new(format!("give device {device} hooks for classifiers"), request, NLM_F_CREATE | NLM_F_EXCL)
+    Request::new(format!("add clsact to device {device}"), request, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 fn hooks(device: u32) -> TcMessage {
@@ -123,7 +123,7 @@ fn hooks(device: u32) -> TcMessage {
     message
 }
 
-/// Attaches a program to a hook of a device, in place of the one of ours that is there.
+/// Attaches a program to a hook of a device, in place of our previous one.
 pub fn attach(device: u32, hook: Hook, name: &str, program: &Program) -> Request<Message> {
     let mut message = message(device, hook);
     message.header.handle = HANDLE;
@@ -138,32 +138,32 @@ pub fn attach(device: u32, hook: Hook, name: &str, program: &Program) -> Request
         ]),
     ];
     let request = RouteNetlinkMessage::NewTrafficFilter(message).into();
-    Request::new(format!("attach {name} to what goes {} at device {device}", hook.name()), request, NLM_F_CREATE)
+    Request::new(format!("attach {name} to the {} hook of device {device}", hook.name()), request, NLM_F_CREATE)
 }
 
-/// Detaches what of ours is attached to a hook of a device.
+/// Detaches our program from a hook of a device.
 pub fn detach(device: u32, hook: Hook) -> Request<Message> {
     let request = RouteNetlinkMessage::DelTrafficFilter(message(device, hook)).into();
-    Request::removal(format!("detach what is ours from what goes {} at device {device}", hook.name()), request)
+    Request::removal(format!("detach our program from the {} hook of device {device}", hook.name()), request)
 }
 
-/// Whether something of ours is attached to a hook of a device.
+/// Whether our program is attached to a hook of a device.
 ///
 /// # Errors
 /// When the kernel refuses to tell.
 pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<bool> {
-    let mut ask = TcMessage::with_index(device.cast_signed());
-    ask.header.parent = hook.parent();
-    let ask = Message::from(RouteNetlinkMessage::GetTrafficFilter(ask));
-    let operation = format!("list what is attached to what goes {} at device {device}", hook.name());
-    let found = socket.dump_some(Request::new(operation, ask, 0), |answer: Message| {
-        let Message::Route(message) = answer else { return None };
+    let mut query = TcMessage::with_index(device.cast_signed());
+    query.header.parent = hook.parent();
+    let query = Message::from(RouteNetlinkMessage::GetTrafficFilter(query));
+    let operation = format!("list the filters of the {} hook of device {device}", hook.name());
+    let found = socket.dump_some(Request::new(operation, query, 0), |reply: Message| {
+        let Message::Route(message) = reply else { return None };
         match *message {
             RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
             _ => None,
         }
     })?;
-    // Those that are the list of a priority have no handle.
+    // The head of a priority's list has no handle.
     let is_ours = |message: &TcMessage| {
         let ours = message.header.info >> 16 == u32::from(PRIORITY) && message.header.handle == HANDLE;
         ours && kind(message) == Some("bpf")
@@ -173,10 +173,10 @@ pub fn attached(socket: &mut Socket, device: u32, hook: Hook) -> Result<bool> {
 
 /// A message about the filters of our priority, for all protocols, at a hook of a device.
 fn message(device: u32, hook: Hook) -> TcMessage {
-    // The kernel's indices are positive.
+    // The kernel's indexes are positive.
     let mut message = TcMessage::with_index(device.cast_signed());
     message.header.parent = hook.parent();
-    // Priority and protocol; the latter in the order of the network.
+    // Priority and protocol; the latter in network byte order.
     message.header.info = u32::from(PRIORITY) << 16 | u32::from(EVERYTHING.to_be());
     message
 }

@@ -1,7 +1,6 @@
-//! The queueing disciplines that shaping is made of: a token bucket at the root of a device, and the hook at which filters
-//! see what a device receives.
+//! The queueing disciplines that shaping is made of: a token bucket at the root of a device, and the ingress hook.
 //!
-//! In the kernel's units: bytes, bytes a second. What a user wrote in bits is turned into them by `shaping`.
+//! Units are the kernel's: bytes, bytes per second. `shaping` converts from bits.
 
 use std::fmt;
 
@@ -20,8 +19,8 @@ use crate::netlink::socket::Socket;
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
-/// Where in `struct tc_tbf_qopt` the fields are: two times `struct tc_ratespec` (12 bytes, the rate its last four), then
-/// the limit, the buffer and the MTU of the peak rate.
+/// Offsets in `struct tc_tbf_qopt`: two times `struct tc_ratespec` (12 bytes, the rate its last four), then the limit,
+/// the buffer and the MTU of the peak rate.
 const QOPT: usize = 36;
 const QOPT_RATE: usize = 8;
 const QOPT_LIMIT: usize = 24;
@@ -29,25 +28,24 @@ const QOPT_BUFFER: usize = 28;
 const LINKLAYER: usize = 1;
 const TC_LINKLAYER_ETHERNET: u8 = 1;
 
-/// The kernel's ticks for times of scheduling, in nanoseconds (`PSCHED_SHIFT` in net/pkt_sched.h).
+/// The kernel's scheduler tick, in nanoseconds (`PSCHED_SHIFT` in net/pkt_sched.h).
 const TICK: u128 = 64;
 
 /// A token bucket filter (net/sched/sch_tbf.c): at most `rate`, and after a pause `burst` at once.
 ///
-/// The kernel takes each of these values as it is, whatever it is. A packet counts with its link-layer header. One that
-/// is larger than `burst` is cut into its segments when it is a GSO packet, and dropped otherwise, always: a burst has to
-/// hold a packet of the device's MTU.
+/// The kernel accepts any value. A packet counts with its link-layer header. One that is larger than `burst` is
+/// segmented when it is a GSO packet, and always dropped otherwise: a burst must hold a packet of the device's MTU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tbf {
-    /// In bytes a second; not 0.
+    /// In bytes per second; not 0.
     pub rate: u64,
     /// In bytes; not 0.
     pub burst: u32,
-    /// How many bytes may wait; what is more is dropped.
+    /// How many bytes may be queued; more are dropped.
     pub limit: u32,
 }
 
-/// The queueing discipline at the root of a device, as found.
+/// The queueing discipline at the root of a device, as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qdisc {
     /// Its kind (`tbf`, `noqueue`, …).
@@ -56,20 +54,19 @@ pub struct Qdisc {
     pub bucket: Option<ObservedTbf>,
 }
 
-/// What the kernel tells of a token bucket. It keeps the burst as the time in which it is earned.
+/// A token bucket as the kernel reports it. It keeps the burst as the time in which it is earned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObservedTbf {
-    /// In bytes a second.
+    /// In bytes per second.
     pub rate: u64,
     /// The time in which the burst is earned, in ticks of 64 ns, modulo 2³².
     pub buffer: u32,
-    /// How many bytes may wait.
+    /// How many bytes may be queued.
     pub limit: u32,
 }
 
 impl Tbf {
-    /// Puts this bucket at the root of a device. A bucket that is there already is changed in place: nothing that waits
-    /// is lost.
+    /// Sets this bucket at the root of a device. An existing bucket is changed in place: no queued packet is lost.
     pub fn replace(&self, device: u32) -> Request<Message> {
         let mut message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
         message.attributes = vec![TcAttribute::Kind("tbf".into()), TcAttribute::Options(self.options())];
@@ -79,7 +76,7 @@ impl Tbf {
 
     fn options(&self) -> Vec<TcOption> {
         let mut parameters = vec![0; QOPT];
-        // Without a link layer the kernel looks for a rate table, as older programs send it.
+        // Without a link layer the kernel expects a rate table, as older programs send it.
         parameters[LINKLAYER] = TC_LINKLAYER_ETHERNET;
         let mut set = |place: usize, value: u32| parameters[place..place + 4].copy_from_slice(&value.to_ne_bytes());
         set(QOPT_RATE, u32::try_from(self.rate).unwrap_or(u32::MAX));
@@ -88,12 +85,12 @@ impl Tbf {
         if u32::try_from(self.rate).is_err() {
             attributes.push(DefaultNla::new(TCA_TBF_RATE64, self.rate.to_ne_bytes().into()));
         }
-        // In place of the buffer among the parameters, which is a time in 32 bits of ticks.
+        // Instead of the buffer among the parameters, which is a time in 32 bits of ticks.
         attributes.push(DefaultNla::new(TCA_TBF_BURST, self.burst.to_ne_bytes().into()));
         attributes.into_iter().map(TcOption::Other).collect()
     }
 
-    /// Whether what was found is this bucket.
+    /// Whether the observed bucket is this one.
     pub fn is(&self, found: &ObservedTbf) -> bool {
         found.rate == self.rate && found.limit == self.limit && self.has_buffer(found.buffer)
     }
@@ -103,33 +100,33 @@ impl Tbf {
     fn has_buffer(&self, buffer: u32) -> bool {
         let ticks = u128::from(self.burst) * 1_000_000_000 / u128::from(self.rate.max(1)) / TICK;
         let slack = 1 + (ticks >> 30);
-        // What is 2³² ticks (275 s) and more is told modulo that.
+        // 2³² ticks (275 s) and more are reported modulo that.
         let missing = (ticks + (1 << 32) - u128::from(buffer)) % (1 << 32);
         missing <= slack
     }
 }
 
-/// Makes the hook at which filters see what a device receives, before the host's own network does (`ingress`).
+/// Creates the ingress hook of a device, before the host's network stack (`ingress`).
 pub fn ingress(device: u32) -> Request<Message> {
     let mut message = message(device, TcHandle::INGRESS, INGRESS_HANDLE);
     message.attributes = vec![TcAttribute::Kind("ingress".into())];
-    let operation = format!("make the ingress hook of device {device}");
+    let operation = format!("create the ingress hook of device {device}");
     Request::new(operation, RouteNetlinkMessage::NewQueueDiscipline(message).into(), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// What the ingress hook is called as the parent of filters: `ffff:`.
+/// The handle of the ingress hook as the parent of filters: `ffff:`.
 pub(crate) const INGRESS_HANDLE: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
 
-/// The queueing discipline at the root of a device; `None` for one that has none, and where there is no such device.
+/// The queueing discipline at the root of a device; `None` when there is none, or no such device.
 pub fn root(socket: &mut Socket, device: u32) -> Result<Option<Qdisc>> {
     let operation = format!("look up the queueing discipline of device {device}");
     let message = message(device, TcHandle::ROOT, TcHandle::UNSPEC);
-    let ask = Message::from(RouteNetlinkMessage::GetQueueDiscipline(message));
-    // The answer is a notice, which the asker gets when it asks for an echo. A device that has never been up is answered
-    // with nothing but the acknowledgement.
-    let request = Request::new(operation.clone(), ask, NLM_F_ECHO | NLM_F_ACK);
-    let Some(answer) = socket.get(request)? else { return Ok(None) };
-    if let Message::Route(message) = answer
+    let query = Message::from(RouteNetlinkMessage::GetQueueDiscipline(message));
+    // The reply is a notification, which needs `NLM_F_ECHO`. For a device that has never been up there is only the
+    // acknowledgement.
+    let request = Request::new(operation.clone(), query, NLM_F_ECHO | NLM_F_ACK);
+    let Some(reply) = socket.get(request)? else { return Ok(None) };
+    if let Message::Route(message) = reply
         && let RouteNetlinkMessage::NewQueueDiscipline(message) = *message
     {
         return Ok(Some(parse(&message)));
@@ -142,7 +139,7 @@ fn parse(message: &TcMessage) -> Qdisc {
     for attribute in &message.attributes {
         match attribute {
             TcAttribute::Kind(kind) => qdisc.kind.clone_from(kind),
-            // Of a kind it does not know the crate gives the attribute as a whole.
+            // For an unknown kind the crate returns the attribute as a whole.
             TcAttribute::Options(options) if qdisc.kind == "tbf" => {
                 qdisc.bucket = options.first().and_then(|options| {
                     let mut nested = vec![0; options.value_len()];
@@ -206,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_known_by_the_time_in_which_it_is_earned() {
+    fn a_burst_is_compared_by_the_time_in_which_it_is_earned() {
         let bucket = |rate, burst| Tbf { rate, burst, limit: 1 };
         // 125,000 bytes at 12.5 MB/s are 10 ms, which are 156,250 ticks.
         assert!(bucket(12_500_000, 125_000).has_buffer(156_250));
@@ -214,10 +211,10 @@ mod tests {
         assert!(!bucket(12_500_000, 125_000).has_buffer(156_251));
         assert!(!bucket(12_500_000, 125_000).has_buffer(156_248));
         assert!(!bucket(12_500_000, 126_000).has_buffer(156_250));
-        // 4 GB at 12.5 MB/s are 343.6 s, which are told without their first 274.9 s.
+        // 4 GB at 12.5 MB/s are 343.6 s, which are reported without their first 274.9 s.
         assert!(bucket(12_500_000, u32::MAX).has_buffer(1_073_741_822));
         assert!(!bucket(12_500_000, u32::MAX - 100).has_buffer(1_073_741_822));
-        // What is earned in no time at all.
+        // A burst that is earned in no time.
         assert!(bucket(u64::MAX / 8, 1).has_buffer(0));
     }
 }

@@ -1,4 +1,4 @@
-//! A filter that sends every packet a device receives through another device.
+//! A filter that redirects every packet that a device receives to another device.
 
 use std::fmt;
 
@@ -18,26 +18,26 @@ use crate::tc::qdisc;
 /// Every protocol (`ETH_P_ALL`, uapi/linux/if_ether.h).
 const EVERYTHING: u16 = 3;
 
-/// Filters are asked in this order; ours is the first.
+/// Filters run in this order; ours is the first.
 const PRIORITY: u16 = 1;
 
-/// The first filter of the first table of `u32` filters, `800::800` as tc writes it: named, so that a second one replaces
-/// it instead of standing beside it.
+/// The first filter of the first table of `u32` filters, `800::800` as tc writes it: explicit, so that a second one
+/// replaces it instead of being added.
 const HANDLE: TcHandle = TcHandle { major: 0x8000, minor: 0x800 };
 
-/// All that a device receives goes through another one first: through its queue, and then back to where it was (ifb), or
-/// out (any other device). While the other device is down, or when it has gone, everything is dropped (measured), so it
-/// is made before and removed after.
+/// Everything that a device receives goes through another device first: through its queue, and then back (ifb), or out
+/// (any other device). While the other device is down or gone, everything is dropped (measured), so it is created
+/// before and removed after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Redirect {
-    /// Index of the device that receives; it has an ingress hook ([`qdisc::ingress`]).
+    /// Index of the device that receives; it needs an ingress hook ([`qdisc::ingress`]).
     pub from: u32,
-    /// Index of the other device; 0 for one that has gone.
+    /// Index of the other device; 0 for one that is gone.
     pub to: u32,
 }
 
 impl Redirect {
-    /// Makes this filter, or replaces the one that redirects to another device.
+    /// Creates this filter, or replaces one that redirects to another device.
     pub fn replace(&self) -> Request<Message> {
         let mut generic = TcActionGeneric::default();
         generic.action = TcActionType::Stolen;
@@ -50,7 +50,7 @@ impl Redirect {
             TcActionAttribute::Kind("mirred".into()),
             TcActionAttribute::Options(vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))]),
         ];
-        // Without a key to compare, it matches whatever it is, however short it is.
+        // Without a key, it matches every packet of any length.
         let mut selector = TcU32Selector::default();
         selector.flags = TcU32SelectorFlags::Terminal;
         let mut message = message(self.from);
@@ -66,7 +66,7 @@ impl Redirect {
         Request::new(format!("redirect {self}"), request, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Reads a filter back; `None` for one that matches or does anything else.
+    /// Reads a filter back; `None` for one with another match or action.
     fn parse(message: &TcMessage) -> Option<Self> {
         if message.header.handle != HANDLE {
             return None;
@@ -106,11 +106,11 @@ fn target(action: &TcAction) -> Option<u32> {
     })
 }
 
-/// Where what a device receives is redirected to by a filter like ours; `None` where there is none.
+/// The redirect of a device by a filter like ours; `None` when there is none.
 pub fn find(socket: &mut Socket, device: u32) -> Result<Option<Redirect>> {
-    let ask = RouteNetlinkMessage::GetTrafficFilter(message(device)).into();
-    let answers = socket.dump(Request::new(format!("list the filters of device {device}"), ask, 0))?;
-    Ok(answers.into_iter().find_map(|answer| match answer {
+    let query = RouteNetlinkMessage::GetTrafficFilter(message(device)).into();
+    let replies = socket.dump(Request::new(format!("list the filters of device {device}"), query, 0))?;
+    Ok(replies.into_iter().find_map(|reply| match reply {
         Message::Route(message) => match *message {
             RouteNetlinkMessage::NewTrafficFilter(message) => Redirect::parse(&message),
             _ => None,
@@ -121,10 +121,10 @@ pub fn find(socket: &mut Socket, device: u32) -> Result<Option<Redirect>> {
 
 /// A message about the filters of our priority, for all protocols, at the ingress hook of a device.
 fn message(device: u32) -> TcMessage {
-    // The kernel's indices are positive.
+    // The kernel's indexes are positive.
     let mut message = TcMessage::with_index(device.cast_signed());
     message.header.parent = qdisc::INGRESS_HANDLE;
-    // Priority and protocol; the latter in the order of the network.
+    // Priority and protocol; the latter in network byte order.
     message.header.info = u32::from(PRIORITY) << 16 | u32::from(EVERYTHING.to_be());
     message
 }

@@ -281,8 +281,8 @@ fn q5_a_changed_shaper_is_reported_and_shaping_again_repairs_it() -> Outcome {
     let host = host();
     let pod = pod(&host, POD, 1500)?;
     shape(&host, &both(), 1500)?;
-    let wanted = "towards the pod: wanted 12500000 bytes/s, 32000 at once, 344500 waiting; found";
-    let from = "from the pod: wanted 6250000 bytes/s, 64000 at once, 220250 waiting; found";
+    let wanted = "towards the pod: desired 12500000 bytes/s, 32000 at once, 344500 waiting; observed";
+    let from = "from the pod: desired 6250000 bytes/s, 64000 at once, 220250 waiting; observed";
     let gone = "from the pod: ifb-1 is not where it is redirected to";
     let damages = [
         (

@@ -473,7 +473,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
         let node = &lab.nodes[0].host;
         let pod = Pod::new(node, 5)?;
         let clusters: Vec<_> = ["10.244.0.0/16", "fd00:10:244::/48"].iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let policy = node::Policy {
+        let policy = node::NodeConfig {
             own: underlay_address(1, FAMILIES[0]),
             own_pod_cidrs: &pod_cidrs(1),
             cluster_cidrs: &clusters,

@@ -166,8 +166,8 @@ impl Loaded {
         let Some(programs) = &self.programs else { return Ok(false) };
         let remember = if is_tunnel { &programs.remember_tunnel } else { &programs.remember };
         let requests = vec![
-            bpf_hook::attach(device, Hook::Out, REMEMBER, remember),
-            bpf_hook::attach(device, Hook::In, FORWARD, &programs.forward),
+            bpf_hook::attach(device, Hook::Egress, REMEMBER, remember),
+            bpf_hook::attach(device, Hook::Ingress, FORWARD, &programs.forward),
         ];
         match socket.execute_all(requests).into_iter().next() {
             None => {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::netlink::reply::{HEADER, NLM_F_ACK_TLVS, NLM_F_CAPPED};
 
-/// A message of the kernel: its type, its flags, and what is behind its header.
-fn answer(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {
+/// A message from the kernel: its type, its flags, and its payload.
+fn reply(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {
     let length = u32::try_from(HEADER + payload.len()).unwrap();
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
@@ -14,10 +14,10 @@ fn answer(kind: u16, flags: u16, payload: &[u8]) -> (u16, u16, Vec<u8>) {
     (kind, flags, bytes)
 }
 
-fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
+fn dump(replies: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
     let mut dump = Dump { list: Vec::new(), interrupted: false };
     let mut last = None;
-    for (kind, flags, bytes) in answers {
+    for (kind, flags, bytes) in replies {
         last =
             dump.take("list", &Reply { kind: *kind, flags: *flags, sequence: 0, bytes }, Some::<RouteNetlinkMessage>)?;
     }
@@ -27,8 +27,8 @@ fn dump(answers: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
 #[test]
 fn l13_an_interrupted_list_is_none_whichever_message_says_so() {
     // An RTM_NEWROUTE with nothing but its header.
-    let route = |flags| answer(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
-    let done = |flags| answer(NLMSG_DONE, flags, &0_i32.to_ne_bytes());
+    let route = |flags| reply(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
+    let done = |flags| reply(NLMSG_DONE, flags, &0_i32.to_ne_bytes());
     assert_eq!(dump(&[route(0)]).unwrap(), None);
     assert_eq!(dump(&[route(0), route(0), done(0)]).unwrap(), Some(Some(2)));
     assert_eq!(dump(&[route(NLM_F_DUMP_INTR), route(0), done(0)]).unwrap(), Some(None));
@@ -36,14 +36,14 @@ fn l13_an_interrupted_list_is_none_whichever_message_says_so() {
 }
 
 #[test]
-fn a_list_that_the_kernel_ends_with_an_error_is_that_error() {
-    let failed = answer(NLMSG_DONE, 0, &(-22_i32).to_ne_bytes());
+fn a_dump_that_ends_with_an_error_is_that_error() {
+    let failed = reply(NLMSG_DONE, 0, &(-22_i32).to_ne_bytes());
     assert_eq!(dump(&[failed]).unwrap_err().to_string(), "list: Invalid argument (22)");
     // With the extended acknowledgement: attribute 1, a text.
     let mut payload = (-22_i32).to_ne_bytes().to_vec();
     payload.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
     payload.extend(*b"why\0");
-    let explained = answer(NLMSG_DONE, NLM_F_ACK_TLVS, &payload);
+    let explained = reply(NLMSG_DONE, NLM_F_ACK_TLVS, &payload);
     let error = dump(&[explained]).unwrap_err().to_string();
     assert_eq!(error, "list: Invalid argument (22), the kernel says: why");
 }
@@ -59,8 +59,8 @@ proptest! {
         rest in prop::collection::vec(prop_oneof![0..9_u8, any::<u8>()], 0..64),
     ) {
         let payload = [&code.to_ne_bytes(), rest.as_slice()].concat();
-        // The kernel says errors as negative numbers, of which the least has no opposite.
-        let result = dump(&[answer(kind, flags, &payload)]);
+        // The kernel sends errors as negative numbers; the least one has no positive counterpart.
+        let result = dump(&[reply(kind, flags, &payload)]);
         if matches!(kind, NLMSG_ERROR | NLMSG_DONE) {
             prop_assert_eq!(result.is_ok(), code == 0);
         }

@@ -5,9 +5,9 @@ use super::*;
 use crate::netlink::message::Message;
 
 #[test]
-fn requests_whose_answers_were_lost_are_not_known_to_be_done_and_the_socket_goes_on() {
+fn requests_whose_replies_were_lost_are_reported_and_the_socket_stays_usable() {
     let mut socket = Socket::route().unwrap();
-    // As little as the kernel allows: answers are lost, and the socket says so (ENOBUFS).
+    // As small as the kernel allows: replies are lost, and the socket returns ENOBUFS.
     socket.socket.set_rx_buf_sz(1_i32).unwrap();
     let look_up = |number: u32| {
         let mut message = LinkMessage::default();
@@ -19,11 +19,11 @@ fn requests_whose_answers_were_lost_are_not_known_to_be_done_and_the_socket_goes
     refused.sort_by_key(|(place, _)| *place);
     assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), (0..300).collect::<Vec<_>>());
     let lost = refused.iter().filter(|(_, error)| !error.is_refusal()).collect::<Vec<_>>();
-    let why = "not known to be done: wait for an acknowledgement: No buffer space available (105)";
+    let why = "no reply, so perhaps not done: wait for an acknowledgement: No buffer space available (105)";
     assert!(lost.iter().all(|(_, error)| error.to_string().ends_with(why)), "{lost:?}");
-    // Those of the chunks that were not even sent are among them.
+    // Requests of chunks that were not even sent are among them.
     assert!(lost.iter().any(|(place, _)| *place == 299), "{lost:?}");
-    // What still comes of the old answers is not taken for new ones.
+    // Late replies are not taken for new ones.
     let mut loopback = LinkMessage::default();
     loopback.header.index = 1;
     let loopback = Message::from(RouteNetlinkMessage::GetLink(loopback));
