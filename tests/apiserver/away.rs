@@ -73,7 +73,7 @@ fn without_the_api_pods_start_and_stop_and_a_rebooted_node_has_its_overlay() {
         lab.nodes[0].add_pod("third")?;
         let (near, far) = (lab.nodes[0].pod("third"), lab.nodes[1].pod("far"));
         FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))?;
-        // Nobody has told these daemons what somebody else changes meanwhile. The one that ran all the time knows a point
+        // These daemons do not hear what others change meanwhile. The one that ran all the time knows a point
         // that the API does not remember any more.
         let other = api.second()?;
         other.delete(&format!("{NODES}/node-3"))?;
@@ -100,7 +100,7 @@ fn damaged_cached_nodes_are_reported_and_nothing_is_removed_before_the_nodes_are
         wait_for(&lab.nodes[0], &format!("cached nodes {STATE}/membership.json: EOF while parsing"))?;
         wait_for(&lab.nodes[0], LOST)?;
         same("the node without any membership", &before, &state(&host)?)?;
-        // It ends when it is told to, whatever it waits for.
+        // SIGTERM ends it, whatever it waits for.
         let status = lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
         check(status.success(), || format!("it ended with {status}"))?;
         start(&mut lab.nodes[0])?;

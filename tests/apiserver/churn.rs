@@ -1,5 +1,5 @@
 //! A cluster in turmoil: 500 nodes report, come, go, and change their addresses, all at once and for a minute. At its end
-//! the kernel has exactly what it has on a node that was told the outcome.
+//! the kernel has exactly what it has on a node that started with the outcome.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,8 @@
-//! The scenes of Kubernetes: a real API server with etcd behind it, on the host outside of the lab's nodes, and daemons that
-//! take their membership from it. `scripts/test` builds the programs by `scripts/kube-binaries`.
+//! Scenes with a real API server and etcd, on the host outside of the lab's nodes, and daemons that take their membership
+//! from it.
+//!
+//! They need the programs that `scripts/kube-binaries` builds, and namespaces. What may not live here: whatever needs a
+//! kubelet or a controller (`tests/e2e`), and membership that comes from a file (`tests/netns`).
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 

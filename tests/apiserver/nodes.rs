@@ -34,7 +34,7 @@ fn nodes_of_the_api_become_routes_and_their_pods_reach_one_another() {
             let (code, _) = api.request(method, path, &token, None)?;
             check(code == 403, || format!("{method} {path} by the daemons' account: {code}"))?;
         }
-        // A start where all is well changes nothing, though what was stored is older than what the kernel has.
+        // A start on a healthy node changes nothing, although the cached nodes are older than what the kernel has.
         let before = state(&lab.nodes[0].host)?;
         lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
         let alone = json!({"name": "node-1", "address": "192.168.50.1", "pod_cidrs": ["10.244.1.0/24"]});

@@ -1,5 +1,7 @@
 //! The benches as a user runs them, short: every contestant attaches and detaches its pods, every layout carries traffic,
-//! and what comes out can be read.
+//! and the output can be read. They need namespaces, a C compiler and the reference plugins, and the machine for themselves.
+//! Beside this are the C programs that they compile, and the charts that were published. What may not live here: the benches
+//! themselves (`tests/src/bench`).
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 

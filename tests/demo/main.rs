@@ -1,4 +1,5 @@
-//! The demo as a user runs it: shown, kept, taken down; twice is refused; nothing is left.
+//! The demo as a user runs it: shown, kept, taken down; twice is refused; nothing is left. It needs namespaces, and nothing
+//! else in them: the demo compares the machine before and after.
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 

@@ -1,6 +1,8 @@
-//! The scenes of a whole Kubernetes, which `scripts/kube up` has brought up: `scripts/kube test` plays them in its world, one
-//! after another. Each begins with three Ready nodes and podwire's DaemonSet rolled out, in a namespace of its own, and
-//! leaves it so.
+//! Scenes of a whole Kubernetes. Each begins with three Ready nodes and podwire's DaemonSet rolled out, in a namespace of its
+//! own, and leaves it so. They are played one after another.
+//!
+//! They need root, 4 GB of memory, and a cluster that `scripts/kube up` has brought up; `scripts/kube test` plays them. What
+//! may not live here: what can be shown without kubelet and scheduler (`tests/apiserver`, `tests/runtimes`, `tests/netns`).
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 

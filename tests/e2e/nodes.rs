@@ -187,7 +187,7 @@ fn a_recreated_node_with_other_pod_cidrs_is_reached_within_a_second() {
         let after = measured(stage, change, move |new| new.pod_cidrs != old.pod_cidrs)?;
         check(after.address == before.address, || format!("{before:?} became {after:?}"))?;
         is_back(stage, "new")?;
-        // A pod that the node has kept has an address which is nobody's now: that is told, with the way out.
+        // A pod that the node has kept has an address which is nobody's now: that is reported, with the fix.
         let pod = stage.pod("stray")?;
         check(pod.addresses == stray.addresses, || format!("{stray:?} became {pod:?}"))?;
         let (mend, by) = ("mend it: kubectl ", "delete pods --all-namespaces --field-selector status.podIP=");

@@ -136,7 +136,7 @@ async fn dump(handle: &Handle) -> Result<Look, rtnetlink::Error> {
     Ok(look)
 }
 
-/// The ledgers of a host, file by file with their content. Left out is what may differ when all is well:
+/// The ledgers of a host, file by file with their content. Left out is what may differ on a healthy host:
 ///
 /// - directories, which are made once and stay, and the files that are locked, which are empty;
 /// - `boot`, which a ledger has from the first ADD of a boot on;

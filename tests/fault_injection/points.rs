@@ -17,7 +17,7 @@ use super::world::{self, Case, Node, World};
 /// One of so many points is played, unless PODWIRE_POINTS says otherwise: `all`, or another number.
 const ONE_OF: u64 = 8;
 
-/// So many points pass between two looks by the eyes of all programs.
+/// So many points are played between two looks with all programs.
 const WHOLE: usize = 40;
 
 /// More failures than this teach nothing new.
@@ -98,7 +98,7 @@ impl Points {
         self.world.get_or_insert_with(|| World::new(case).unwrap())
     }
 
-    /// Plays one point, or passes it over. `body` says what must hold at once, before the way is gone.
+    /// Plays one point, or skips it. `body` says what must hold at once, before the way is gone.
     fn play(&mut self, what: &str, fault: Fault, way: Option<Way>, body: impl FnOnce(&Node, &Traced) -> Outcome) {
         if self.failures.len() >= ENOUGH {
             return;
@@ -267,7 +267,7 @@ fn failed(traced: &Traced) -> Outcome {
         (Some(0), _) => Ok(()),
         // Nothing may be done in the wrong namespace, and be it to say so.
         (None, Some((libc::SYS_setns, _))) => check(answer.log.contains("come back"), || format!("{answer:?}")),
-        // Nobody can be told.
+        // Nobody reads the answer.
         (Some(1), Some((libc::SYS_write, _))) if answer.output.is_empty() => Ok(()),
         _ => world::error(answer).map(drop),
     }

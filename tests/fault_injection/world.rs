@@ -54,14 +54,14 @@ pub(crate) const PLAIN: Case = Case { name: "plain", more: || json!({}), beside:
 pub(crate) const FIRST: Case = Case { name: "first", ledger: Ledger::None, ..PLAIN };
 
 /// The first one of a network after the node was started anew, with a state directory that has outlived that.
-pub(crate) const REBOOTED: Case = Case { name: "rebooted", ledger: Ledger::Stale, ..WISHES };
+pub(crate) const REBOOTED: Case = Case { name: "rebooted", ledger: Ledger::Stale, ..CAPABILITIES };
 
 /// A second interface of its pod.
 pub(crate) const BESIDE: Case = Case { name: "beside", beside: true, ..PLAIN };
 
-/// An attachment with everything that a runtime can wish for.
-pub(crate) const WISHES: Case = Case {
-    name: "wishes",
+/// An attachment with every capability of a runtime.
+pub(crate) const CAPABILITIES: Case = Case {
+    name: "capabilities",
     more: || {
         json!({"runtimeConfig": {
             "portMappings": [
@@ -184,7 +184,7 @@ impl Node {
     /// What is not.
     pub(crate) fn as_before(&self, pod_is_known: bool) -> Outcome {
         let (host, pod, disk) = &self.before;
-        // Rules of a second interface are in the pod: who is not told where the pod is cannot remove them, and the runtime
+        // Rules of a second interface are in the pod: a DEL that does not get the pod's namespace cannot remove them, and the runtime
         // says so only when there is no pod any more.
         let rules_may_stay = self.case.beside && !pod_is_known;
         let seen = |look: Look| if rules_may_stay { look.without(|line| line.starts_with("rule")) } else { look };

@@ -1,5 +1,5 @@
 //! Scenes of the crate that speaks with the kernel, on a kernel: what it sets is what is listed, what it removes is gone.
-//! What may not live here: podwire's programs.
+//! What may not live here: podwire's programs (`plugin`, `overlay`).
 
 mod nftables;
 mod objects;

@@ -1,5 +1,5 @@
-//! Scenes of the traffic between nodes whose daemons are well: the overlay's layout in the kernel, its modes, the firewall
-//! and the fast path, and how it follows the membership. What may not live here: whatever is broken first (`repair`).
+//! Scenes of traffic between nodes whose daemons are healthy: the overlay's layout in the kernel, its modes, the firewall and
+//! the fast path, and how it follows the membership. What may not live here: whatever is broken first (`repair`).
 
 mod connectivity;
 mod conversation;

@@ -1,8 +1,9 @@
-//! Scenes in which somebody breaks what podwire has made, or leaves something behind: it comes back, it goes, and what is
-//! others' is left alone. What may not live here: what only a killed call leaves (`tests/fault_injection`).
+//! Scenes in which somebody breaks what podwire has made, or leaves something behind: it is repaired, it is removed, and
+//! foreign objects are kept. What may not live here: leftovers of killed calls (`tests/fault_injection`).
 
 mod garbage;
 mod glance;
+mod host_ports;
 mod links;
 mod notices;
 mod overlay;

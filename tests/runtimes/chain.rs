@@ -57,13 +57,13 @@ fn ptp(interface: &str) -> Section {
     Section { configuration, interface: interface.into() }
 }
 
-/// The section of portmap, and the wish for a port of the node.
+/// The section of portmap, and the request for a port of the node.
 fn portmap() -> (Section, Value) {
-    let wishes = json!({"portMappings": [{"hostPort": PORT, "containerPort": PORT, "protocol": "tcp"}]});
-    (json!({"type": "portmap", "capabilities": {"portMappings": true}}).into(), wishes)
+    let requests = json!({"portMappings": [{"hostPort": PORT, "containerPort": PORT, "protocol": "tcp"}]});
+    (json!({"type": "portmap", "capabilities": {"portMappings": true}}).into(), requests)
 }
 
-/// The section of bandwidth, and the wish for limits in both directions.
+/// The section of bandwidth, and the request for limits in both directions.
 fn bandwidth() -> (Section, Value) {
     let limits = json!({
         "ingressRate": 8_000_000, "ingressBurst": 8_000_000, "egressRate": 4_000_000, "egressBurst": 8_000_000,
@@ -111,7 +111,7 @@ impl Stage {
     }
 
     /// A pod, and the list that nobody has called yet.
-    fn pod(&self, name: &str, others: &Path, version: &str, plugins: &[Section], wishes: &Value) -> Outcome<Pod> {
+    fn pod(&self, name: &str, others: &Path, version: &str, plugins: &[Section], requests: &Value) -> Outcome<Pod> {
         let (inside, netns) = self.host.pod(name)?;
         wire::set_up(&inside, "lo")?;
         // ptp would wait for it.
@@ -120,7 +120,7 @@ impl Stage {
             version: version.into(),
             others: others.into(),
             plugins: plugins.to_vec(),
-            wishes: wishes.clone(),
+            requests: requests.clone(),
             container: name.into(),
             netns,
             answers: Vec::new(),
@@ -252,11 +252,11 @@ fn each(least: &str, body: impl Fn(&Stage, &Path, &str) -> Outcome) {
 
 /// Plays a list: ADD, connections, what `body` looks at, CHECK, DEL and DEL, and nothing of podwire's is left.
 #[track_caller]
-fn play(plugins: &[Section], wishes: &Value, body: impl Fn(&Stage, &Pod) -> Outcome) {
+fn play(plugins: &[Section], requests: &Value, body: impl Fn(&Stage, &Pod) -> Outcome) {
     // Of firewall there is none before 0.4.0.
     let least = if plugins.iter().any(|plugin| plugin.configuration["type"] == "firewall") { "0.4.0" } else { "0.3.1" };
     each(least, |stage, others, version| {
-        let mut pod = stage.pod("p1", others, version, plugins, wishes)?;
+        let mut pod = stage.pod("p1", others, version, plugins, requests)?;
         pod.add(&stage.host)?;
         stage.connects(&pod)?;
         body(stage, &pod)?;
@@ -267,14 +267,14 @@ fn play(plugins: &[Section], wishes: &Value, body: impl Fn(&Stage, &Pod) -> Outc
 
 #[test]
 fn h6_portmap_finds_the_pod_and_has_the_ports_to_itself() {
-    let (portmap, wishes) = portmap();
-    play(&[podwire(), portmap], &wishes, Stage::publishes);
+    let (portmap, requests) = portmap();
+    play(&[podwire(), portmap], &requests, Stage::publishes);
 }
 
 #[test]
 fn h6_h7_bandwidth_finds_the_device_and_adds_one() {
-    let (bandwidth, wishes) = bandwidth();
-    play(&[podwire(), bandwidth], &wishes, |stage, pod| pod.is_shaped(&stage.host));
+    let (bandwidth, requests) = bandwidth();
+    play(&[podwire(), bandwidth], &requests, |stage, pod| pod.is_shaped(&stage.host));
 }
 
 #[test]
@@ -341,10 +341,10 @@ fn h6_firewall_lets_its_pod_through_where_forwarding_is_rejected() {
 
 #[test]
 fn h6_h7_h8_four_plugins_chained_behind_podwire_work() {
-    let ((portmap, mut wishes), (bandwidth, limits)) = (portmap(), bandwidth());
-    wishes["bandwidth"] = limits["bandwidth"].clone();
+    let ((portmap, mut requests), (bandwidth, limits)) = (portmap(), bandwidth());
+    requests["bandwidth"] = limits["bandwidth"].clone();
     let plugins = [podwire(), portmap, json!({"type": "firewall"}).into(), tuning(), bandwidth];
-    play(&plugins, &wishes, |stage, pod| {
+    play(&plugins, &requests, |stage, pod| {
         stage.publishes(pod)?;
         pod.is_tuned()?;
         pod.is_shaped(&stage.host)
@@ -365,8 +365,8 @@ fn is_merged(pod: &Pod) -> Outcome {
 
 #[test]
 fn h1_h6_h10_h11_the_result_of_ptp_before_podwire_is_kept() {
-    let (portmap, wishes) = portmap();
-    play(&[ptp("net9"), podwire(), portmap], &wishes, |stage, pod| {
+    let (portmap, requests) = portmap();
+    play(&[ptp("net9"), podwire(), portmap], &requests, |stage, pod| {
         is_merged(pod)?;
         stage.publishes(pod)
     });
@@ -374,14 +374,14 @@ fn h1_h6_h10_h11_the_result_of_ptp_before_podwire_is_kept() {
 
 #[test]
 fn h1_h5_h6_the_result_of_loopback_before_podwire_is_kept() {
-    let (portmap, wishes) = portmap();
+    let (portmap, requests) = portmap();
     let plugins = [json!({"type": "loopback"}).into(), podwire(), portmap];
     each("0.3.1", |stage, others, version| {
         // Only Debian's release is built with it.
         if others != Path::new(DEBIAN) {
             return Ok(());
         }
-        let mut pod = stage.pod("p1", others, version, &plugins, &wishes)?;
+        let mut pod = stage.pod("p1", others, version, &plugins, &requests)?;
         pod.add(&stage.host)?;
         is_merged(&pod)?;
         stage.connects(&pod)?;
@@ -394,14 +394,14 @@ fn h1_h5_h6_the_result_of_loopback_before_podwire_is_kept() {
 #[test]
 fn h3_h6_h9_a_chain_that_fails_in_the_middle_leaves_nothing() {
     let unknown = json!({"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.nothing": "1"}});
-    let (portmap, wishes) = portmap();
+    let (portmap, requests) = portmap();
     let lists = [
         (vec![ptp("eth0"), podwire()], "prevResult has interface eth0 of this pod already"),
         (vec![podwire(), portmap, unknown.into()], "no such file"),
     ];
     each("0.3.1", |stage, others, version| {
         for (plugins, why) in &lists {
-            let mut pod = stage.pod("p1", others, version, plugins, &wishes)?;
+            let mut pod = stage.pod("p1", others, version, plugins, &requests)?;
             let told = pod.add(&stage.host).err().unwrap_or_default();
             check(told.contains(why), || format!("ADD says {told:?}"))?;
             stage.ends(pod)?;

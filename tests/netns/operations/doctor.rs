@@ -1,4 +1,4 @@
-//! `podwired doctor`: each cause is made on a node, is found, is mended by the command that the finding gives, and is not
+//! `podwired doctor`: each cause is made on a node, is found, is fixed by the command that the finding gives, and is not
 //! found any more; and where nothing is wrong nothing is found.
 
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ fn nothing(lab: &Lab, arguments: &[&str]) -> Outcome {
     })
 }
 
-/// Breaks the first node, finds just that, mends it as the finding says.
+/// Breaks the first node, finds just that, fixes it as the finding says.
 fn plays(lab: &Lab, broken: &str, arguments: &[&str], check_name: &str, words: &[&str]) -> Outcome {
     let host = &lab.nodes[0].host;
     let play = || {

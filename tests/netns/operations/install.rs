@@ -16,7 +16,7 @@ use podwire_tests::lab::scene::{Outcome, check, same, scene, state};
 use podwire_tests::lab::{SOON, daemon, eventually, program};
 use serde_json::{Value, json};
 
-use crate::plugin::attachment::{changed, world};
+use crate::plugin::attachment::{changed, snapshot};
 use crate::plugin::stage::alone;
 
 /// Where the scenes have the plugin: a directory of the host's own.
@@ -281,14 +281,14 @@ fn a_node_with_pods_is_uninstalled_only_if_that_was_allowed() {
         lab.nodes[0].add_pod("dead")?;
         host.run("sh", &["-ec", "ip netns exec dead ip link delete eth0"])?;
         stop(lab)?;
-        let with_pods = (world(host, &[&pod])?, whole(host)?);
+        let with_pods = (snapshot(host, &[&pod])?, whole(host)?);
         let Err(why) = uninstall(host, &[]) else { return Err("it did not mind pods".into()) };
         for part in ["container published (eth0, network podwire)", "container plain", "device pw", "uninstall --pods"]
         {
             check(why.contains(part), || format!("nothing is said of {part}: {why}"))?;
         }
         check(!why.contains("dead"), || why.clone())?;
-        same("the node after a refusal", &with_pods.0, &world(host, &[&pod])?)?;
+        same("the node after a refusal", &with_pods.0, &snapshot(host, &[&pod])?)?;
         same("the files after a refusal", &with_pods.1, &whole(host)?)?;
 
         // A mount point cannot be removed: a record stays, and with it what the rest needs.

@@ -1,4 +1,4 @@
-//! Stopping the daemon takes nothing away; starting it again where all is well changes nothing.
+//! Stopping the daemon removes nothing; starting it again on a healthy node changes nothing.
 
 use podwire_tests::lab::daemon::json;
 use podwire_tests::lab::scene::{Outcome, check, cluster, same, scene, state};
@@ -75,7 +75,7 @@ fn a_failure_without_a_notification_of_its_end_is_retried() {
         lab.nodes[0].start()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         daemon.wait_for("write /etc/cni/net.d/10-podwire.conflist: ", SOON)?;
-        // Some passes go by, which warn of nothing new.
+        // Some full syncs go by, which warn of nothing new.
         eventually(SOON, || {
             let status = json(&host, &["status", "--json"])?;
             check(status["daemon"]["passes"].as_u64() >= Some(4), || status["daemon"].to_string())

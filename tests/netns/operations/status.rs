@@ -152,7 +152,7 @@ fn a_removed_or_replaced_socket_is_created_again() {
 #[test]
 fn a_peer_that_does_not_answer_over_the_overlay_is_reported_within_seconds() {
     scene(2, |lab| {
-        // The network between the nodes eats the overlay's port.
+        // The underlay drops the overlay's port.
         for rule in ["add table inet eater", "add chain inet eater input { type filter hook input priority -300; }"] {
             lab.nodes[1].host.run("nft", &[rule])?;
         }

@@ -58,7 +58,7 @@ fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
         staying.wait_for("  pod default/web-0: 10.244.1.3 and fd00:10:244:1::3 of container named", SOON)?;
         tried_again(&host)?;
         untouched()?;
-        // One that is told to stop meanwhile has not done it.
+        // One that gets SIGTERM meanwhile has not done it.
         let mut waiting = start(&host, &["--wait"])?;
         waiting.wait_for("not yet: pods are attached", SOON)?;
         check(!waiting.stop(SOON)?.success(), || "it says that it is done".into())?;
@@ -79,7 +79,7 @@ fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
         let said = staying.said().into_iter().filter(|line| line.starts_with("not yet")).count();
         // One for the daemon, and one for the pods; a third where it has looked between the ends of both.
         check([2, 3].contains(&said), || format!("it says the same again and again: {:?}", staying.said()))?;
-        // Done, and a second one finds nothing; the first is there still, asleep, and ends when it is told to.
+        // Done, and a second one finds nothing; the first is still there, asleep, and ends on SIGTERM.
         let again = daemon::once(&host, &[ARGUMENTS.as_slice(), &["--wait"]].concat())?;
         check(again == "nothing of podwire is on this node", || again)?;
         let status = host.run("cat", &[&format!("/proc/{}/status", staying.id())])?;

@@ -85,7 +85,7 @@ fn the_overlay_accepts_peers_only_and_each_only_with_its_own_pod_cidrs() {
             for pod in addresses {
                 let send = |from: &Host, forged: &Forged| forged.send(from, port, PORT);
                 let truth = forged(node, unused(2, pod), pod, "truth")?;
-                // Who is no node has no say, whatever it says.
+                // Packets of a host that is no node are dropped, whatever they carry.
                 send(&lab.outside, &Forged { text: "foreign".into(), ..truth.clone() })?;
                 foreign += 1;
                 has_refused(node, "overlay-strangers", foreign)?;
@@ -111,7 +111,7 @@ fn the_overlay_accepts_peers_only_and_each_only_with_its_own_pod_cidrs() {
                     check(heard == "node", || format!("the pod heard {heard:?}"))?;
                 }
             }
-            // What is said to everybody on the link is heard by the device as well.
+            // Multicast on the link reaches the device as well.
             let everybody = "192.168.50.255".parse().unwrap();
             let lie = forged(node, unused(2, FAMILIES[0]), lab.nodes[0].pod("pod").address(FAMILIES[0]), "all")?;
             lie.send(&lab.outside, everybody, PORT)?;

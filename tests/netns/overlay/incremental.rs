@@ -60,16 +60,16 @@ fn as_a_fresh_start(lab: &Lab, what: &str) -> Outcome {
     eventually(SOON, || equal(what, &ours(&lab.nodes[0].host)?, &wanted))
 }
 
-/// Changes the membership; what the node has before anything but that change was looked at. Nothing where a whole pass came
+/// Changes the membership; what the node has before anything but that change was looked at. Nothing where a full sync came
 /// first, which is only so where the machine is busy.
 fn at_once(lab: &Lab, membership: &Membership) -> Outcome<Option<BTreeSet<String>>> {
     let host = &lab.nodes[0].host;
     let whole = at_rest(host)?;
-    let (short, _) = passes(host)?;
+    let (short, _) = syncs(host)?;
     lab.write(membership)?;
-    eventually(SOON, || check(passes(host)?.0 > short, || "no short pass is made".into()))?;
+    eventually(SOON, || check(syncs(host)?.0 > short, || "no short pass is made".into()))?;
     let found = ours(host)?;
-    Ok((passes(host)? == (short + 1, whole)).then_some(found))
+    Ok((syncs(host)? == (short + 1, whole)).then_some(found))
 }
 
 #[test]
@@ -98,25 +98,25 @@ fn after_any_change_of_peers_the_node_is_as_after_a_fresh_start() {
             }
             eventually(SOON, || equal(what, &ours(&lab.nodes[0].host)?, &wanted))?;
         }
-        check(seen >= 3, || format!("whole passes came before {} of 5 looks", 5 - seen))
+        check(seen >= 3, || format!("full syncs came before {} of 5 looks", 5 - seen))
     });
 }
 
-/// The daemon's passes since its start: those that looked at a few changed peers only, and the whole ones.
-fn passes(host: &Host) -> Outcome<(u64, u64)> {
+/// The daemon's syncs since its start: the incremental ones and the full ones.
+fn syncs(host: &Host) -> Outcome<(u64, u64)> {
     let status = json(host, &["status", "--json"])?;
     let count = |name: &str| status["daemon"][name].as_u64().ok_or_else(|| status.to_string());
     let (all, short) = (count("passes")?, count("short_passes")?);
     Ok((short, all - short))
 }
 
-/// Waits until the node's last pass was some time ago; the whole passes so far.
+/// Waits until the node's last sync was some time ago; the full syncs so far.
 fn at_rest(host: &Host) -> Outcome<u64> {
     eventually(SOON, || {
         let status = json(host, &["status", "--json"])?;
         let age = status["daemon"]["last_pass_age_seconds"].as_f64();
         check(age.is_some_and(|age| age > 1.5), || format!("the last pass was {age:?} s ago"))?;
-        Ok(passes(host)?.1)
+        Ok(syncs(host)?.1)
     })
 }
 
@@ -142,8 +142,8 @@ fn neighbours_that_the_kernel_learns_and_forgets_do_not_wake_the_daemon() {
             check(route.contains("nhid"), || format!("{route:?}"))
         })?;
         // The repair, a look at what came of it, and one by the clock.
-        let passes = at_rest(&host)? - before;
-        check((1..=3).contains(&passes), || format!("{passes} passes"))
+        let syncs = at_rest(&host)? - before;
+        check((1..=3).contains(&syncs), || format!("{syncs} syncs"))
     });
 }
 
@@ -151,25 +151,25 @@ fn neighbours_that_the_kernel_learns_and_forgets_do_not_wake_the_daemon() {
 fn a_change_of_a_few_peers_is_synced_incrementally_and_a_full_sync_follows() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
-        check(passes(&host)?.0 == 0, || "the start was a short pass".into())?;
+        check(syncs(&host)?.0 == 0, || "the start was a short pass".into())?;
         let before = at_rest(&host)?;
         for count in 1..=10 {
             // Two come, one of the last two leaves.
             let number = u16::try_from(count).unwrap() + 1;
             lab.write(&Membership::of([1, number, number + 1]))?;
             eventually(SOON, || {
-                let (short, whole) = passes(&host)?;
-                check(short == count, || format!("{short} short passes and {whole} whole ones for {count} changes"))
+                let (short, whole) = syncs(&host)?;
+                check(short == count, || format!("{short} incremental syncs and {whole} full ones for {count} changes"))
             })?;
-            // Whatever there is of it was made by that pass.
+            // Whatever there is of it was made by that sync.
             let routes = host.run("ip", &["route", "show", "proto", "112"])?;
             let arrived = routes.contains(&format!("10.244.{}.0/24 nhid", number + 1));
             check(arrived && routes.matches(" nhid ").count() == 2, || routes)?;
         }
         // The peers came faster after one another than it comes after the last one. (One is the clock's.)
-        let whole = passes(&host)?.1;
-        check(whole <= before + 1, || format!("{} whole passes among ten changes", whole - before))?;
-        eventually(SOON, || check(passes(&host)?.1 > whole, || "no whole pass comes after it".into()))?;
+        let whole = syncs(&host)?.1;
+        check(whole <= before + 1, || format!("{} full syncs among ten changes", whole - before))?;
+        eventually(SOON, || check(syncs(&host)?.1 > whole, || "no whole pass comes after it".into()))?;
         as_a_fresh_start(lab, "after ten changes")
     });
 }
@@ -180,10 +180,10 @@ fn constant_churn_of_peers_ends_in_the_right_state() {
         let host = lab.nodes[0].host.clone();
         // The next ones come while the daemon still looks at what has become of the last ones.
         let follow = |membership: &Membership| {
-            let (short, whole) = passes(&host)?;
+            let (short, whole) = syncs(&host)?;
             lab.write(membership)?;
             eventually(SOON, || {
-                let now = passes(&host)?;
+                let now = syncs(&host)?;
                 check(now.0 + now.1 > short + whole, || "the daemon does not take notice".into())
             })
         };

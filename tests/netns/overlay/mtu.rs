@@ -100,7 +100,7 @@ fn a_configured_mtu_overrides_the_underlays() {
         arrives(&lab.nodes[0], 1390, 1390)?;
         set_mtu(&lab.nodes[0].host, 1480)?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
-        // What is repaired now is repaired by a pass that has seen eth0 so.
+        // What is repaired now is repaired by a full sync that has seen eth0 so.
         lab.nodes[0].host.run("ip", &["route", "delete", "blackhole", "10.244.0.0/16"])?;
         eventually(SOON, || lab.nodes[0].host.run("ip", &["route", "show", "10.244.0.0/16"]).and_then(there))?;
         arrives(&lab.nodes[0], 1390, 1390)?;

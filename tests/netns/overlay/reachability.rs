@@ -1,4 +1,4 @@
-//! The pods that ask one another (`reachability`), on three nodes: they say so when all is well, and what is not.
+//! The pods that ask one another (`reachability`), on three nodes: they say so when all reach all, and who does not.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use podwire_tests::lab::host::Host;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster};
 use podwire_tests::lab::{Lab, SOON, eventually, program};
 
-/// What a pod shows, when it is as wished.
+/// What a pod shows, when it is as requested.
 fn shows(pod: &Host, well: bool, words: &[&str]) -> Outcome {
     let reachability = program("reachability").map_err(|error| error.to_string())?.display().to_string();
     // A round in which somebody does not answer takes four seconds.

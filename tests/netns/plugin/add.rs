@@ -10,7 +10,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{Outcome, check, field, json as look, reaches, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, changed, fails, world};
+use super::attachment::{addresses, changed, fails, snapshot};
 use super::stage::{alone, bare, held, ranges, setting, warm};
 
 #[test]
@@ -278,7 +278,7 @@ fn p18_a_pod_of_another_user_namespace_is_attached_as_any_other() {
         process.wait_for("there", podwire_tests::lab::SOON)?;
         let path = format!("/proc/{}/ns/net", process.id());
         warm(&host, Path::new(&path))?;
-        let before = world(&host, &[])?;
+        let before = snapshot(&host, &[])?;
         let add = Call::new("ADD", "p1", Path::new(&path), &alone("1.1.0"));
         let result = add.execute(&host)?.result()?;
         for address in addresses(&result)? {
@@ -288,6 +288,6 @@ fn p18_a_pod_of_another_user_namespace_is_attached_as_any_other() {
         let checked = changed(&alone("1.1.0"), "/prevResult", result);
         add.clone().verb("CHECK").configured(&checked).execute(&host)?.silent()?;
         add.verb("DEL").execute(&host)?.silent()?;
-        same("DEL", &before, &world(&host, &[])?)
+        same("DEL", &before, &snapshot(&host, &[])?)
     });
 }

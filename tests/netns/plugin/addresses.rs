@@ -9,7 +9,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{Outcome, check, field, json as look, same, scene};
 use serde_json::json;
 
-use super::attachment::{addresses, changed, fails, unchanged, world};
+use super::attachment::{addresses, changed, fails, snapshot, unchanged};
 use super::stage::{alone, at_once, bare, held, ranges};
 
 #[test]
@@ -21,12 +21,12 @@ fn p7_l21_networks_are_independent_and_never_assign_one_address_twice() {
         // The same ranges under another name, as when two runtimes have a configuration each.
         let second = first.clone().configured(&changed(&alone("1.1.0"), "/name", "other".into()));
         fails(&unchanged("the same interface", &host, &[&pod], &second)?, 102, "File exists")?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         let second = second.interface("net1");
         let others = addresses(&second.execute(&host)?.result()?)?;
         check(others.iter().all(|address| !given.contains(address)), || format!("{given:?} and {others:?}"))?;
         second.clone().verb("DEL").execute(&host)?.silent()?;
-        same("the first network", &before, &world(&host, &[&pod])?)?;
+        same("the first network", &before, &snapshot(&host, &[&pod])?)?;
         // Nor is anything of the second's a DEL in the first.
         second.execute(&host)?.result()?;
         first.clone().interface("net1").verb("DEL").execute(&host)?.silent()?;
@@ -46,13 +46,13 @@ fn p8_a10_a11_i6_i7_i9_x7_a_requested_address_or_mac_is_assigned_or_the_error_sa
         capable["runtimeConfig"] = json!({"ips": ["10.7.0.9/24", "fd00:7::9"], "mac": "02:00:00:00:00:09"});
         let mut conventional = plain.clone();
         conventional["args"] = json!({"cni": {"ips": ["10.7.0.10"], "mac": "02:00:00:00:00:0a"}});
-        let wishes = [
+        let requests = [
             (&plain, "IP=10.7.0.8", "10.7.0.8", None),
             (&plain, "IP=10.7.0.8/24;MAC=02:00:00:00:00:08", "10.7.0.8", Some("02:00:00:00:00:08")),
             (&conventional, "IgnoreUnknown=1", "10.7.0.10", Some("02:00:00:00:00:0a")),
             (&capable, "MAC=02:00:00:00:00:08", "10.7.0.9", Some("02:00:00:00:00:09")),
         ];
-        for (configuration, arguments, address, mac) in wishes {
+        for (configuration, arguments, address, mac) in requests {
             let add = Call::new("ADD", "p1", &path, configuration).with("CNI_ARGS", arguments);
             let result = add.execute(&host)?.result()?;
             check(addresses(&result)?[0].to_string() == address, || format!("{arguments}: {result}"))?;
@@ -69,7 +69,7 @@ fn p8_a10_a11_i6_i7_i9_x7_a_requested_address_or_mac_is_assigned_or_the_error_sa
         let taken =
             unchanged("a taken address", &host, &[&pod, &second], &Call::new("ADD", "p2", &second_path, &capable))?;
         fails(&taken, 104, "failed to allocate all requested IPs: 10.7.0.9")?;
-        let before = world(&host, &[&pod, &second])?;
+        let before = snapshot(&host, &[&pod, &second])?;
         for (arguments, code, text) in [
             ("IP=10.7.0.1", 104, "requested ip is subnet's gateway"),
             ("IP=192.0.2.1", 104, "failed to allocate all requested IPs: 192.0.2.1"),
@@ -80,7 +80,7 @@ fn p8_a10_a11_i6_i7_i9_x7_a_requested_address_or_mac_is_assigned_or_the_error_sa
             let add = Call::new("ADD", "p2", &second_path, &plain).with("CNI_ARGS", arguments);
             fails(&add.execute(&host)?, code, text).map_err(|why| format!("{arguments}: {why}"))?;
         }
-        same("refused wishes", &before, &world(&host, &[&pod, &second])?)
+        same("refused requests", &before, &snapshot(&host, &[&pod, &second])?)
     });
 }
 
@@ -158,8 +158,8 @@ fn b2_a_reused_address_is_reached_at_once() {
         Call::new("ADD", "friend", &friends_path, &alone("1.0.0")).execute(&host)?.result()?;
         for name in ["p1", "p2", "p3"] {
             let (_, pod, path) = bare(lab, name)?;
-            let wish = changed(&alone("1.0.0"), "/runtimeConfig", json!({"ips": ["10.7.0.9", "fd00:7::9"]}));
-            let add = Call::new("ADD", name, &path, &wish);
+            let request = changed(&alone("1.0.0"), "/runtimeConfig", json!({"ips": ["10.7.0.9", "fd00:7::9"]}));
+            let add = Call::new("ADD", name, &path, &request);
             let result = add.execute(&host)?.result()?;
             let _responder = Responder::start(&pod)?;
             for address in addresses(&result)? {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) const STATE: &str = "/run/podwire";
 
 /// The network of a node and of its pods, and what the ledger holds there.
-pub(crate) fn world(node: &Host, pods: &[&Host]) -> Outcome<Value> {
+pub(crate) fn snapshot(node: &Host, pods: &[&Host]) -> Outcome<Value> {
     let mut world = json!({"the node": state(node)?, "the ledger": ledger(node)});
     for pod in pods {
         world[&pod.name] = state(pod)?;
@@ -24,9 +24,9 @@ pub(crate) fn world(node: &Host, pods: &[&Host]) -> Outcome<Value> {
 /// That a call changes nothing of a node and its pods; its answer.
 #[track_caller]
 pub(crate) fn unchanged(what: &str, node: &Host, pods: &[&Host], call: &Call) -> Outcome<Answer> {
-    let before = world(node, pods)?;
+    let before = snapshot(node, pods)?;
     let answer = call.execute(node)?;
-    same(&format!("{what}: {}{}", answer.output, answer.log), &before, &world(node, pods)?)?;
+    same(&format!("{what}: {}{}", answer.output, answer.log), &before, &snapshot(node, pods)?)?;
     Ok(answer)
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn addresses(result: &Value) -> Outcome<Vec<IpAddr>> {
 }
 
 /// The name of the device on the host in a result.
-pub(crate) fn outer(result: &Value) -> String {
+pub(crate) fn host_device(result: &Value) -> String {
     result["interfaces"][0]["name"].as_str().unwrap_or_default().to_owned()
 }
 

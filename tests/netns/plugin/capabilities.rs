@@ -1,4 +1,4 @@
-//! What a runtime wishes for one pod: host ports, bandwidth, masquerade, addresses of its choice; by the plugin alone, with
+//! What a runtime requests for one pod: host ports, bandwidth, masquerade, addresses of its choice; by the plugin alone, with
 //! no daemon on the host.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,15 +12,15 @@ use podwire_tests::lab::scene::{FAMILIES, Outcome, check, field, json as look, s
 use podwire_tests::lab::{SOON, eventually, outside_address, wire};
 use serde_json::{Value, json};
 
-/// A configuration without a daemon, with wishes for the pod that is attached.
-fn configuration(wishes: &Value) -> Value {
+/// A configuration without a daemon, with requests for the pod that is attached.
+fn configuration(requests: &Value) -> Value {
     json!({
         "cniVersion": "1.1.0", "name": "net", "type": "podwire",
         "ipam": {
             "ranges": [[{"subnet": "10.7.0.0/24"}], [{"subnet": "fd00:7::/64"}]],
             "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
         },
-        "runtimeConfig": wishes,
+        "runtimeConfig": requests,
     })
 }
 
@@ -250,8 +250,8 @@ fn i7_a10_a11_addresses_are_those_that_the_runtime_requests() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (inside, path) = pod(&host, "p1")?;
-        let wishes = json!({"ips": ["10.7.0.77", "fd00:7::77/64"], "mac": "02:00:00:00:00:77"});
-        let add = Call::new("ADD", "p1", &path, &configuration(&wishes));
+        let requests = json!({"ips": ["10.7.0.77", "fd00:7::77/64"], "mac": "02:00:00:00:00:77"});
+        let add = Call::new("ADD", "p1", &path, &configuration(&requests));
         let result = add.execute(&host)?.result()?;
         let given = field(&result["ips"], "address");
         check(given == ["10.7.0.77/32", "fd00:7::77/128"], || format!("{given:?}"))?;
@@ -264,7 +264,7 @@ fn i7_a10_a11_addresses_are_those_that_the_runtime_requests() {
             exchange(&host, address)?;
         }
         let (code, message) =
-            refusal(&Call::new("ADD", "p2", &pod(&host, "p2")?.1, &configuration(&wishes)).execute(&host)?)?;
+            refusal(&Call::new("ADD", "p2", &pod(&host, "p2")?.1, &configuration(&requests)).execute(&host)?)?;
         check(code == 104 && message.contains("10.7.0.77: it is held by container p1"), || {
             format!("{code} {message}")
         })?;
@@ -280,7 +280,7 @@ fn f5_d21_datagrams_go_to_the_new_owner_of_a_port() {
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let node = underlay_address(1, FAMILIES[0]);
-        let wishes = json!({"portMappings": [{"hostPort": 5353, "containerPort": 53, "protocol": "UDP"}]});
+        let requests = json!({"portMappings": [{"hostPort": 5353, "containerPort": 53, "protocol": "UDP"}]});
         let open = |at: &Host, port: u16| {
             let bind = || std::net::UdpSocket::bind(("0.0.0.0", port));
             at.enter(bind).map_err(|error| format!("udp of {}: {error}", at.name))
@@ -291,7 +291,7 @@ fn f5_d21_datagrams_go_to_the_new_owner_of_a_port() {
             let (inside, path) = pod(&host, name)?;
             let server = open(&inside, 53)?;
             server.set_nonblocking(true).map_err(|error| error.to_string())?;
-            let add = Call::new("ADD", name, &path, &configuration(&wishes));
+            let add = Call::new("ADD", name, &path, &configuration(&requests));
             add.execute(&host)?.result()?;
             eventually(SOON, || {
                 client.send_to(name.as_bytes(), (node, 5353)).map_err(|error| error.to_string())?;

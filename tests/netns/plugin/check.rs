@@ -1,4 +1,4 @@
-//! CHECK: whatever is not as ADD made it is told, whatever others have put beside it is not, and nothing is changed.
+//! CHECK: whatever is not as ADD made it is reported, foreign additions are not, and nothing is changed.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use podwire_tests::lab::scene::{Outcome, check, same, scene};
 use podwire_tests::lab::{Lab, wire};
 use serde_json::{Value, json};
 
-use super::attachment::{changed, fails, outer, unchanged, world};
+use super::attachment::{changed, fails, host_device, snapshot, unchanged};
 use super::stage::{alone, bare, held};
 
 /// An attached pod, and what ADD has answered.
@@ -54,7 +54,7 @@ impl Attached {
     }
 
     fn shell(&self, end: &Host, line: &str) -> Outcome {
-        let line = line.replace("OUTER", &outer(&self.result));
+        let line = line.replace("OUTER", &host_device(&self.result));
         end.run("sh", &["-ec", &line]).map(drop)
     }
 }
@@ -83,7 +83,7 @@ fn q2_q3_q4_a_check_with_nothing_to_compare_fails() {
         }
         let whole = attached.check_with(|_| ());
         let nowhere = attached.answer(&whole.clone().with("CNI_NETNS", "/run/netns/nowhere"))?;
-        // Not 3, by which the runtime would be told that there is nothing to clean up.
+        // Not 3, by which the runtime would learn that there is nothing to clean up.
         fails(&nowhere, 8, "/run/netns/nowhere")?;
         type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
         let wrong: [Change<'_>; 3] = [
@@ -111,12 +111,12 @@ fn is_told(damages: &[Damage]) {
         for (place, (what, in_pod, line, text)) in damages.iter().enumerate() {
             let end = if *in_pod == IN_POD { attached.pod.clone() } else { attached.host.clone() };
             attached.shell(&end, line)?;
-            let told = attached.check_with(|_| ()).execute(&attached.host)?;
-            fails(&told, 106, text).map_err(|why| format!("{what}: {why}"))?;
-            // Told again: it was not mended. One of them is looked at in all detail, which takes its time.
+            let answer = attached.check_with(|_| ()).execute(&attached.host)?;
+            fails(&answer, 106, text).map_err(|why| format!("{what}: {why}"))?;
+            // Reported again: it was not repaired. One of them is looked at in all detail, which takes its time.
             let again = attached.check_with(|_| ());
             let again = if place == 0 { attached.answer(&again)? } else { again.execute(&attached.host)? };
-            check(again.output == told.output, || format!("{what}: {} and then {}", told.output, again.output))?;
+            check(again.output == answer.output, || format!("{what}: {} and then {}", answer.output, again.output))?;
             attached.again()?;
             attached
                 .check_with(|_| ())
@@ -276,18 +276,18 @@ fn q9_check_after_del_fails() {
 #[test]
 fn q11_the_requests_of_add_are_not_repeated_by_check() {
     scene(1, |lab| {
-        let mut wished = alone("1.1.0");
-        wished["capabilities"] = json!({"ips": true, "mac": true});
-        wished["runtimeConfig"] = json!({"ips": ["10.7.0.9"], "mac": "02:00:00:00:00:09"});
-        let attached = Attached::new(lab, &wished)?;
+        let mut requested = alone("1.1.0");
+        requested["capabilities"] = json!({"ips": true, "mac": true});
+        requested["runtimeConfig"] = json!({"ips": ["10.7.0.9"], "mac": "02:00:00:00:00:09"});
+        let attached = Attached::new(lab, &requested)?;
         check(attached.result["ips"][0]["address"] == "10.7.0.9/32", || attached.result.to_string())?;
-        let before = world(&attached.host, &[&attached.pod])?;
+        let before = snapshot(&attached.host, &[&attached.pod])?;
         for _ in 0..3 {
             let call =
                 attached.check_with(|_| ()).with("CNI_ARGS", "IgnoreUnknown=1;IP=10.7.0.9;MAC=02:00:00:00:00:09");
             call.execute(&attached.host)?.silent()?;
         }
-        same("three CHECKs", &before, &world(&attached.host, &[&attached.pod])?)?;
+        same("three CHECKs", &before, &snapshot(&attached.host, &[&attached.pod])?)?;
         check(held(&attached.host).len() == 3, || format!("{:?}", held(&attached.host)))
     });
 }

@@ -1,4 +1,4 @@
-//! The configuration as a runtime passes it on: read and judged before the verb, of any length, with keys of others.
+//! The configuration as a runtime passes it on: read and validated before the verb, of any length, with keys of others.
 
 use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{check, same, scene};
@@ -84,8 +84,8 @@ fn c7_c8_c11_c16_c17_f1_f9_keys_that_are_not_meant_for_podwire_change_nothing() 
             }
         }
         // What podwire does understand and cannot do is an error.
-        let wish = changed(&alone("1.1.0"), "/runtimeConfig", json!({"ips": ["192.0.2.1"]}));
-        fails(&Call::new("ADD", "p1", &path, &wish).execute(&host)?, 104, "192.0.2.1")
+        let request = changed(&alone("1.1.0"), "/runtimeConfig", json!({"ips": ["192.0.2.1"]}));
+        fails(&Call::new("ADD", "p1", &path, &request).execute(&host)?, 104, "192.0.2.1")
     });
 }
 

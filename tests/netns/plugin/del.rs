@@ -11,7 +11,7 @@ use podwire_tests::lab::scene::{Outcome, check, field, json as look, same, scene
 use podwire_tests::lab::{Lab, SOON, eventually};
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, changed, fails, ledger, outer, unchanged, world};
+use super::attachment::{addresses, changed, fails, host_device, ledger, snapshot, unchanged};
 use super::stage::{alone, bare, held};
 
 /// A node on which an ADD has been before, as it was before the pod was attached, and the pod, attached.
@@ -30,7 +30,7 @@ impl Attached {
         let add = Call::new("ADD", "p1", &path, configuration);
         add.execute(&host)?.result()?;
         add.clone().verb("DEL").execute(&host)?.silent()?;
-        let before = world(&host, &[])?;
+        let before = snapshot(&host, &[])?;
         let result = add.execute(&host)?.result()?;
         Ok(Self { host, pod, path, before, add, result })
     }
@@ -42,7 +42,7 @@ impl Attached {
     /// That nothing of it is left on the node.
     #[track_caller]
     fn is_gone(&self, what: &str) -> Outcome {
-        same(what, &self.before, &world(&self.host, &[])?)
+        same(what, &self.before, &snapshot(&self.host, &[])?)
     }
 }
 
@@ -66,13 +66,13 @@ fn d7_d15_an_interface_of_that_name_in_another_namespace_is_kept() {
         let (other, path) = attached.host.pod("other")?;
         let add = Call::new("ADD", "other", &path, &alone("1.0.0"));
         add.execute(&attached.host)?.result()?;
-        let kept = world(&attached.host, &[&other])?;
+        let kept = snapshot(&attached.host, &[&other])?;
         // The number of a process that had ended was given again: the path now leads to another pod, or to the node.
         for netns in [path.display().to_string(), "/proc/self/ns/net".into()] {
             let again = attached.add.clone().execute(&attached.host)?;
             check(again.code.is_some(), || format!("{again:?}"))?;
             attached.del().with("CNI_NETNS", &netns).execute(&attached.host)?.silent()?;
-            let found = world(&attached.host, &[&other])?;
+            let found = snapshot(&attached.host, &[&other])?;
             same("the other pod", &kept["other"], &found["other"])?;
             let links = field(&look(&attached.host, "ip", &["-j", "link"])?, "ifname");
             check(links.len() == 3 && links.contains(&"eth0".into()), || format!("{netns}: {links:?}"))?;
@@ -100,7 +100,7 @@ fn d8_h8_h9_what_is_already_gone_is_no_error() {
         scene(1, |lab| {
             let attached = Attached::new(lab, &alone("1.0.0"))?;
             let end = if in_pod { &attached.pod } else { &attached.host };
-            end.run("sh", &["-ec", &line.replace("OUTER", &outer(&attached.result))])?;
+            end.run("sh", &["-ec", &line.replace("OUTER", &host_device(&attached.result))])?;
             attached.del().execute(&attached.host)?.silent()?;
             attached.is_gone(what)?;
             let links = field(&look(&attached.pod, "ip", &["-j", "link"])?, "ifname");
@@ -224,7 +224,7 @@ fn d17_l12_del_works_on_a_full_disk_and_without_a_ledger() {
         let links = field(&look(host, "ip", &["-j", "link"])?, "ifname");
         check(links == ["lo", "eth0"], || format!("{links:?}"))?;
 
-        // One that may be read only: the device goes, and what is left is told.
+        // One that may be read only: the device goes, and what is left is reported.
         attached.add.execute(host)?.result()?;
         host.run("sh", &["-ec", "mount --bind /run/podwire /run/podwire; mount -o remount,bind,ro /run/podwire"])?;
         let (code, message) = attached.del().execute(host)?.failure()?;
@@ -300,7 +300,7 @@ fn d1_b1_after_del_there_is_no_trace_of_the_pod() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;
         let (host, pod) = (&attached.host, &attached.pod);
-        let device = outer(&attached.result);
+        let device = host_device(&attached.result);
         let links = |end: &Host| -> Outcome<Vec<String>> { Ok(field(&look(end, "ip", &["-j", "link"])?, "ifname")) };
         for _ in 0..10 {
             attached.del().execute(host)?.silent()?;
@@ -328,7 +328,7 @@ fn d1_b1_after_del_there_is_no_trace_of_the_pod() {
             check(routes.is_empty(), || routes)?;
             // The same attachment again, at once.
             let result = attached.add.execute(host)?.result()?;
-            check(outer(&result) == device, || result.to_string())?;
+            check(host_device(&result) == device, || result.to_string())?;
             let _responder = Responder::start(pod)?;
             for address in addresses(&result)? {
                 exchange(host, address)?;

@@ -8,7 +8,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{Outcome, check, field, json as look, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, changed, fails, unchanged, world};
+use super::attachment::{addresses, changed, fails, snapshot, unchanged};
 use super::stage::bare;
 
 /// Says on stderr that it was called, writes environment and input down, and answers what is written beside for the verb.
@@ -48,7 +48,7 @@ impl Other {
         self.write(&format!("{verb}.answer"), &answer.to_string())
     }
 
-    /// Makes it fail with an answer, until it is told to succeed.
+    /// Makes it fail with an answer, until it is allowed to succeed.
     fn fails(&self, verb: &str, answer: &Value) -> Outcome {
         self.answers(verb, answer)?;
         self.write(&format!("{verb}.fails"), "")
@@ -154,7 +154,7 @@ fn t2_r4_t6_a_failed_add_releases_what_the_ipam_plugin_assigned() {
         add.execute(&host)?.result()?;
         add.clone().verb("DEL").execute(&host)?.result()?;
         other.calls()?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
 
         // It fails itself: its code and its words are passed on, and it is asked to take back what it may have given.
         other.fails("ADD", &json!({"code": 111, "msg": "no more green", "details": "all are red"}))?;
@@ -169,7 +169,7 @@ fn t2_r4_t6_a_failed_add_releases_what_the_ipam_plugin_assigned() {
             fails(&add.execute(&host)?, 6, "ipam plugin other")?;
             check(other.calls()? == ["ADD", "DEL"], || nonsense.into())?;
         }
-        same("after answers that were none", &before, &world(&host, &[&pod])?)?;
+        same("after answers that were none", &before, &snapshot(&host, &[&pod])?)?;
 
         // Something fails after it has given: somebody's interface is there.
         Other::install(&host)?;
@@ -177,7 +177,7 @@ fn t2_r4_t6_a_failed_add_releases_what_the_ipam_plugin_assigned() {
         fails(&add.execute(&host)?, 102, "File exists")?;
         check(other.calls()? == ["ADD", "DEL"], || "what was called".into())?;
         pod.run("ip", &["link", "delete", "eth0"])?;
-        same("after a failure", &before, &world(&host, &[&pod])?)?;
+        same("after a failure", &before, &snapshot(&host, &[&pod])?)?;
 
         // Too many addresses for an old version.
         let answer = json!({"ips": [{"address": "10.9.0.7/24"}, {"address": "10.9.0.8/24"}]});
@@ -186,7 +186,7 @@ fn t2_r4_t6_a_failed_add_releases_what_the_ipam_plugin_assigned() {
         let result = old.result()?;
         check(result["ip4"]["ip"] == "10.9.0.7/32", || result.to_string())?;
         add.verb("DEL").execute(&host)?.result()?;
-        same("after two addresses", &before, &world(&host, &[&pod])?)
+        same("after two addresses", &before, &snapshot(&host, &[&pod])?)
     });
 }
 
@@ -198,13 +198,13 @@ fn d13_x11_a_del_that_the_ipam_plugin_fails_has_done_its_own_part() {
         let add = call("ADD", &path, &configuration("1.1.0"));
         add.execute(&host)?.result()?;
         add.clone().verb("DEL").execute(&host)?.result()?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         add.execute(&host)?.result()?;
         other.calls()?;
         other.fails("DEL", &json!({"code": 11, "msg": "later"}))?;
         let del = add.verb("DEL");
         fails(&del.execute(&host)?, 11, "later")?;
-        same("DEL", &before, &world(&host, &[&pod])?)?;
+        same("DEL", &before, &snapshot(&host, &[&pod])?)?;
         let nowhere = del.clone().with("CNI_PATH", "/run/nothing").execute(&host)?;
         let (_, message) = nowhere.failure()?;
         check(!message.to_lowercase().contains("not found"), || message.clone())?;

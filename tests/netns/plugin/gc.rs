@@ -8,7 +8,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{Outcome, check, field, json as look, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, changed, fails, outer, unchanged, world};
+use super::attachment::{addresses, changed, fails, host_device, snapshot, unchanged};
 use super::stage::{alone, held};
 
 /// A GC of network `net`, with the list of what is valid.
@@ -33,7 +33,7 @@ fn attach(host: &Host, container: &str, interface: &str, network: &str) -> Outco
     }
     let add = Call::new("ADD", container, &path, &configuration).interface(interface);
     let result = add.execute(host)?.result()?;
-    Ok((pod, outer(&result), result))
+    Ok((pod, host_device(&result), result))
 }
 
 fn devices(host: &Host) -> Outcome<Vec<String>> {
@@ -54,14 +54,14 @@ fn g1_g4_g5_g7_g10_g15_stale_attachments_are_removed_and_valid_ones_stay_intact(
     scene(1, |lab| {
         let host = lab.nodes[0].host.clone();
         let (pod, first, _) = attach(&host, "a", "eth0", "net")?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         attach(&host, "a", "net1", "net")?;
         let (gone, _, _) = attach(&host, "b", "eth0", "net")?;
         // One whose namespace nobody can find any more.
         drop(gone);
         host.remove_pod(&PathBuf::from("/run/netns/net-b-eth0"))?;
         gc(valid(&[("a", "eth0")])).execute(&host)?.silent()?;
-        same("GC", &before, &world(&host, &[&pod])?)?;
+        same("GC", &before, &snapshot(&host, &[&pod])?)?;
         unchanged("a second GC", &host, &[&pod], &gc(valid(&[("a", "eth0")])))?.silent()?;
 
         // A released address is assigned again, after all others.
@@ -151,7 +151,7 @@ fn g8_i12_leftovers_without_a_record_are_removed_too() {
         let host = lab.nodes[0].host.clone();
         let (pod, first, _) = attach(&host, "a", "eth0", "net")?;
         let (other_pod, other, _) = attach(&host, "a", "eth0", "other")?;
-        let before = world(&host, &[&pod, &other_pod])?;
+        let before = snapshot(&host, &[&pod, &other_pod])?;
         // A device, routes and claims whose record has gone; a claim of nobody; what a killed process was writing; and
         // devices that only look like ours.
         attach(&host, "b", "eth0", "net")?;
@@ -170,7 +170,7 @@ fn g8_i12_leftovers_without_a_record_are_removed_too() {
         })?;
         host.run("ip", &["link", "delete", "pwforeign"])?;
         host.run("ip", &["link", "delete", &alike])?;
-        same("GC", &before, &world(&host, &[&pod, &other_pod])?)
+        same("GC", &before, &snapshot(&host, &[&pod, &other_pod])?)
     });
 }
 
@@ -227,12 +227,12 @@ fn g16_t4_leftovers_of_a_killed_add_are_cleaned_up_by_del_alone() {
         let host = lab.nodes[0].host.clone();
         attach(&host, "warm", "eth0", "net")?;
         gc(json!([])).execute(&host)?.silent()?;
-        let before = world(&host, &[])?;
+        let before = snapshot(&host, &[])?;
         attach(&host, "a", "eth0", "net")?;
         host.run("sh", &["-c", "mv /run/podwire/net/attachments/* /run/podwire/net/pending"])?;
         for _ in 0..2 {
             Call::new("DEL", "a", &PathBuf::new(), &alone("1.1.0")).execute(&host)?.silent()?;
         }
-        same("DEL", &before, &world(&host, &[])?)
+        same("DEL", &before, &snapshot(&host, &[])?)
     });
 }

@@ -8,7 +8,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{FAMILIES, check, field, json as look, same, scene, state};
 use serde_json::json;
 
-use super::attachment::{fails, outer, unchanged};
+use super::attachment::{fails, host_device, unchanged};
 use super::stage::{alone, bare, held, ranges, setting, warm};
 
 #[test]
@@ -65,7 +65,7 @@ fn p15_b17_b20_nothing_foreign_changes_on_the_host() {
         let result = Call::new("ADD", "p1", &path, &alone("1.1.0")).execute(&host)?.result()?;
         let mut after = state(&host)?;
         // Our own: whatever names the device, and the addresses' local and multicast routes on it.
-        let device = outer(&result);
+        let device = host_device(&result);
         for list in after.as_object_mut().into_iter().flatten().filter_map(|(_, list)| list.as_array_mut()) {
             list.retain(|entry| !entry.to_string().contains(&device));
         }
@@ -195,7 +195,7 @@ fn l14_a_foreign_device_of_that_name_is_kept() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
-        let name = outer(&add.execute(&host)?.result()?);
+        let name = host_device(&add.execute(&host)?.result()?);
         add.clone().verb("DEL").execute(&host)?.silent()?;
         host.run("ip", &["link", "add", &name, "type", "veth", "peer", "name", "far"])?;
         let answer = unchanged("a device in the way", &host, &[&pod], &add)?;

@@ -10,7 +10,7 @@ use podwire_tests::lab::scene::{Outcome, check, field, json as look, same, scene
 use podwire_tests::lab::wire;
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, changed, fails, ledger, world};
+use super::attachment::{addresses, changed, fails, ledger, snapshot};
 use super::stage::{alone, at_once, bare, held, ranges, warm};
 
 #[test]
@@ -18,7 +18,7 @@ fn t3_t4_t6_a_failed_add_holds_nothing_and_may_be_retried_or_deleted() {
     scene(1, |lab| {
         let (host, pod, path) = bare(lab, "p1")?;
         warm(&host, &path)?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         pod.run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "far"])?;
         let add = Call::new("ADD", "p1", &path, &alone("1.0.0"));
         for _ in 0..3 {
@@ -30,10 +30,10 @@ fn t3_t4_t6_a_failed_add_holds_nothing_and_may_be_retried_or_deleted() {
         let links = field(&look(&pod, "ip", &["-j", "link"])?, "ifname");
         check(links.len() == 3, || format!("{links:?}"))?;
         pod.run("ip", &["link", "delete", "eth0"])?;
-        same("three failures and a DEL", &before, &world(&host, &[&pod])?)?;
+        same("three failures and a DEL", &before, &snapshot(&host, &[&pod])?)?;
         add.execute(&host)?.result()?;
         add.verb("DEL").execute(&host)?.silent()?;
-        same("the fourth and a DEL", &before, &world(&host, &[&pod])?)
+        same("the fourth and a DEL", &before, &snapshot(&host, &[&pod])?)
     });
 }
 
@@ -43,7 +43,7 @@ fn t8_t9_a_namespace_that_vanishes_during_add_leaves_nothing() {
         let (host, _, path) = bare(lab, "warm")?;
         warm(&host, &path)?;
         host.remove_pod(&path)?;
-        let before = world(&host, &[])?;
+        let before = snapshot(&host, &[])?;
         let mounts = host.run("cat", &["/proc/self/mounts"])?;
         for round in 0..8 {
             let name = format!("p{round}");
@@ -62,7 +62,7 @@ fn t8_t9_a_namespace_that_vanishes_during_add_leaves_nothing() {
             add.verb("DEL").execute(&host)?.silent()?;
             check(held(&host).is_empty(), || format!("round {round}: {:?}", held(&host)))?;
         }
-        same("eight pods that went away", &before, &world(&host, &[])?)?;
+        same("eight pods that went away", &before, &snapshot(&host, &[])?)?;
         let found = host.run("cat", &["/proc/self/mounts"])?;
         check(found == mounts, || format!("mounts: {found}"))
     });
@@ -120,7 +120,7 @@ fn l2_ledger_and_kernel_agree_after_any_sequence_of_calls() {
             pods.push((Responder::start(&pod)?, pod, path));
         }
         let host = lab.nodes[0].host.clone();
-        let before = world(&host, &[])?;
+        let before = snapshot(&host, &[])?;
         let valid: Value =
             (0..PODS).map(|number| json!({"containerID": format!("p{number}"), "ifname": "eth0"})).collect();
         let gc = changed(&alone("1.1.0"), "/cni.dev~1valid-attachments", valid);
@@ -166,6 +166,6 @@ fn l2_ledger_and_kernel_agree_after_any_sequence_of_calls() {
         for (number, (_, _, path)) in pods.iter().enumerate() {
             Call::new("DEL", &format!("p{number}"), path, &alone("1.1.0")).execute(&host)?.silent()?;
         }
-        same("the end of all", &before, &world(&host, &[])?)
+        same("the end of all", &before, &snapshot(&host, &[])?)
     });
 }

@@ -9,7 +9,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{check, field, json as look, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::{addresses, fails, outer, world};
+use super::attachment::{addresses, fails, host_device, snapshot};
 use super::stage::{alone, bare, held};
 
 /// The configuration for a verb of a pod's life, once ADD has answered.
@@ -104,8 +104,8 @@ fn e10_container_ids_of_every_runtime_get_distinct_devices_and_records() {
             let (_, path) = host.pod(&format!("p{number}"))?;
             let add = Call::new("ADD", id, &path, &alone("1.0.0"));
             let result = add.execute(&host)?.result()?;
-            check(outer(&result).len() <= 15, || result.to_string())?;
-            devices.insert(outer(&result));
+            check(host_device(&result).len() <= 15, || result.to_string())?;
+            devices.insert(host_device(&result));
             calls.push(add);
         }
         check(devices.len() == ids.len(), || format!("{devices:?}"))?;
@@ -184,13 +184,13 @@ fn e21_e22_e23_x6_any_path_to_a_namespace_is_accepted_and_nothing_else() {
         warm.verb("DEL").execute(&host)?.silent()?;
 
         host.run("touch", &["/run/netns/plain"])?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         for wrong in ["/run/netns/nowhere", "/run/netns/plain", "/run/netns", "/proc/1/ns/mnt", "/dev/null"] {
             let add = Call::new("ADD", "p1", Path::new(wrong), &configuration);
-            // Not 3, by which the runtime would be told that there is nothing to clean up.
+            // Not 3, by which the runtime would learn that there is nothing to clean up.
             fails(&add.execute(&host)?, 8, "network namespace").map_err(|why| format!("{wrong}: {why}"))?;
         }
-        same("what is no namespace", &before, &world(&host, &[&pod])?)?;
+        same("what is no namespace", &before, &snapshot(&host, &[&pod])?)?;
 
         let process = pod.start("sleep", Command::new("sleep").arg("100"))?;
         host.run("ln", &["-s", &name, "/run/link"])?;

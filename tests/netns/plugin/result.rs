@@ -4,7 +4,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{check, field, json as look, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::{changed, outer, world};
+use super::attachment::{changed, host_device, snapshot};
 use super::protocol::VERSIONS;
 use super::stage::{alone, bare, held};
 
@@ -159,7 +159,7 @@ fn r25_b11_b12_b13_the_result_agrees_with_the_kernel() {
         configuration["ipam"]["routes"] =
             json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}, {"dst": "10.0.0.0/8", "priority": 50}]);
         let result = Call::new("ADD", "p1", &path, &configuration).execute(&host)?.result()?;
-        for (end, place, name) in [(&host, 0, outer(&result)), (&pod, 1, "eth0".to_owned())] {
+        for (end, place, name) in [(&host, 0, host_device(&result)), (&pod, 1, "eth0".to_owned())] {
             let (said, link) = (&result["interfaces"][place], &look(end, "ip", &["-j", "link", "show", &name])?[0]);
             let fields = [("name", "ifname"), ("mac", "address"), ("mtu", "mtu")];
             check(fields.iter().all(|(ours, theirs)| said[ours] == link[theirs]), || format!("{said} and {link}"))?;
@@ -245,7 +245,7 @@ fn x12_t7_a_result_that_cannot_be_written_undoes_the_add() {
         let add = Call::new("ADD", "p1", &path, &alone("1.1.0"));
         add.execute(&host)?.result()?;
         add.clone().verb("DEL").execute(&host)?.silent()?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         for (what, call) in [
             ("a full disk", add.clone().by("exec \"$0\" >/dev/full")),
             ("a runtime that ended", add.clone().drop_output()),
@@ -253,7 +253,7 @@ fn x12_t7_a_result_that_cannot_be_written_undoes_the_add() {
             let answer = call.execute(&host)?;
             check(answer.code == Some(1), || format!("{what}: {answer:?}"))?;
             check(answer.log.contains("write the answer"), || format!("{what}: {answer:?}"))?;
-            same(what, &before, &world(&host, &[&pod])?)?;
+            same(what, &before, &snapshot(&host, &[&pod])?)?;
         }
         Ok(())
     });

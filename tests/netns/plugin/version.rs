@@ -10,7 +10,7 @@ use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{Outcome, check, same, scene};
 use serde_json::{Value, json};
 
-use super::attachment::world;
+use super::attachment::snapshot;
 use super::protocol::VERSIONS;
 use super::stage::{alone, bare, held};
 
@@ -73,7 +73,7 @@ fn v8_version_needs_no_state_no_lock_and_no_privilege() {
             }
             Ok(())
         })?;
-        let before = world(&host, &[&pod])?;
+        let before = snapshot(&host, &[&pod])?;
         let call = Call::new("VERSION", "", Path::new(""), &json!({"cniVersion": "1.1.0"}));
         let without_privilege = "exec setpriv --bounding-set=-all --inh-caps=-all \"$0\"";
         for call in [call.clone(), call.by(without_privilege)] {
@@ -83,7 +83,7 @@ fn v8_version_needs_no_state_no_lock_and_no_privilege() {
                 check(answer.result()?["supportedVersions"] == json!(VERSIONS), || format!("{answer:?}"))?;
             }
         }
-        same("VERSION", &before, &world(&host, &[&pod])?)
+        same("VERSION", &before, &snapshot(&host, &[&pod])?)
     });
 }
 

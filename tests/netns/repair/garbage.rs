@@ -11,7 +11,7 @@ use podwire_tests::lab::scene::{Outcome, check, same, scene};
 use podwire_tests::lab::{SOON, daemon, eventually};
 use serde_json::{Value, json};
 
-use crate::plugin::attachment::{changed, ledger, world};
+use crate::plugin::attachment::{changed, ledger, snapshot};
 
 /// The time that a pod has to look dead in these scenes.
 const AFTER: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ fn leases_of_dead_pods_are_released_without_a_call_of_the_runtime() {
         // The sets of the first host port stay for all.
         let first = published(node, "first", 8079)?;
         Call::new("DEL", "first", &first, &node.configuration()?).execute(&node.host)?.silent()?;
-        let before = world(&node.host, &[&living])?;
+        let before = snapshot(&node.host, &[&living])?;
         let since = Instant::now();
         for (number, name) in ["dead", "gone"].into_iter().enumerate() {
             let path = published(node, name, 8080 + u16::try_from(number).unwrap_or(0))?;
@@ -69,7 +69,7 @@ fn leases_of_dead_pods_are_released_without_a_call_of_the_runtime() {
         }
         // With an ADD that was killed, which has a record among the pending ones.
         node.host.run("sh", &["-ec", "cd /run/podwire/podwire; mv $(grep -l '\"gone\"' attachments/*) pending"])?;
-        eventually(SOON, || same("the node", &before, &world(&node.host, &[&living])?))?;
+        eventually(SOON, || same("the node", &before, &snapshot(&node.host, &[&living])?))?;
         check(since.elapsed() >= AFTER, || format!("released after {:?}", since.elapsed()))?;
         let lines = says_released(node, 2)?;
         let named = |name: &str| {
@@ -77,7 +77,7 @@ fn leases_of_dead_pods_are_released_without_a_call_of_the_runtime() {
             lines.iter().filter(|line| line.contains(&text)).count()
         };
         check(named("dead") == 1 && named("gone") == 1, || lines.join("\n"))?;
-        stays("the node afterwards", || world(&node.host, &[&living]))?;
+        stays("the node afterwards", || snapshot(&node.host, &[&living]))?;
         check(released(node)? == lines, || format!("{:?}", released(node)))?;
         // The runtime's late DEL is no error.
         let late = Call::new("DEL", "dead", std::path::Path::new("/run/netns/dead"), &node.configuration()?);

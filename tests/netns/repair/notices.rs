@@ -152,9 +152,9 @@ fn foreign_routes_that_come_and_go_are_not_reported_as_conflicts() {
         let line = |what: &str| format!("echo route {what} fc00::$i/128 dev eth0");
         let flood = |what: &str| format!("i=0; while [ $i -lt 300 ]; do {}; i=$((i + 1)); done", line(what));
         host.run("sh", &["-c", &format!("{{ {}; {}; }} > /run/batch", flood("add"), flood("delete"))])?;
-        let passes = || daemon.said().iter().filter(|line| line.contains("add route 10.244.2.0/24")).count();
-        // Damages of ours meanwhile, so that passes are made.
-        while passes() < 10 {
+        let syncs = || daemon.said().iter().filter(|line| line.contains("add route 10.244.2.0/24")).count();
+        // Damage to ours meanwhile, so that full syncs are made.
+        while syncs() < 10 {
             host.run("ip", &["-6", "-batch", "/run/batch"])?;
             let _gone_already = host.run("ip", &["route", "delete", "10.244.2.0/24"]);
         }

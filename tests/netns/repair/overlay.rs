@@ -195,7 +195,7 @@ fn foreign_objects_in_the_same_namespace_are_kept() {
         let next = ["ip", "nexthop", "add", "id", "11200002", "via", "192.168.50.254", "dev", "eth0", "proto", "bird"];
         run(host, &[&next[..]])?;
         let before = state(host)?;
-        // Something of ours is broken, so that a pass with changes is made; and a node joins.
+        // Something of ours is broken, so that a full sync with changes is made; and a node joins.
         run(
             host,
             &[&["ip", "link", "delete", "podwire.1"], &["nft", "flush", "chain", "inet", "podwire", "postrouting"]],

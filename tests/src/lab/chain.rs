@@ -21,7 +21,7 @@ pub struct Chain {
     /// Their sections, in the order of the list.
     pub plugins: Vec<Section>,
     /// What the runtime has for capabilities, by their names. A plugin is told what its section declares.
-    pub wishes: Value,
+    pub requests: Value,
     /// The container's id.
     pub container: String,
     /// The path of its network namespace.
@@ -94,9 +94,9 @@ impl Chain {
         let mut section = with_previous(plugin.configuration.clone(), previous);
         section["name"] = json!("podwire");
         section["cniVersion"] = json!(self.version);
-        for (name, wish) in self.wishes.as_object().into_iter().flatten() {
+        for (name, request) in self.requests.as_object().into_iter().flatten() {
             if section["capabilities"][name] == true {
-                section["runtimeConfig"][name] = wish.clone();
+                section["runtimeConfig"][name] = request.clone();
             }
         }
         let kind = section["type"].as_str().unwrap_or_default().to_owned();
