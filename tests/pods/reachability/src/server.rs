@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::matrix::Matrix;
 use crate::row::{Row, Seen};
-use crate::{ask, journal};
+use crate::{JOURNAL, ask};
 
 /// The pause after `accept` failed: mostly for want of descriptors, which only time can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ pub(crate) async fn answer(listener: TcpListener, row: watch::Receiver<Row>, por
                 });
             }
             Err(error) => {
-                journal::say(format_args!("a connection was not accepted: {error}"));
+                JOURNAL.say(format_args!("a connection was not accepted: {error}"));
                 sleep(ACCEPT_PAUSE).await;
             }
         }

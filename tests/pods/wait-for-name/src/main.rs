@@ -2,16 +2,18 @@
 //! what they need. It asks the resolver of the pod, as they will.
 
 use std::collections::BTreeSet;
-use std::fmt::Arguments;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use pod_process::journal::Journal;
+use pod_process::program::{self, failed};
 use tokio::net::lookup_host;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::{sleep, timeout};
+
+const JOURNAL: Journal = Journal("wait-for-name");
 
 const EXIT: &str = "\
 Standard error has a line for each new answer of the resolver. The exit code is 0 when the name has an address, 1 when the \
@@ -41,28 +43,20 @@ fn name(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the event loop does not start: {error}")),
-    };
-    let outcome = runtime.block_on(wait(&line));
-    // A question may still be under way; the end of the process does not wait for it.
-    runtime.shutdown_background();
-    match outcome {
+    match program::in_an_event_loop(wait(&line)).and_then(|found| found) {
         Ok(addresses) => {
-            say(format_args!("{} is {}", line.name, list(&addresses)));
+            JOURNAL.say(format_args!("{} is {}", line.name, list(&addresses)));
             ExitCode::SUCCESS
         }
-        Err(why) => failed(&why),
+        Err(why) => failed(JOURNAL, &why),
     }
 }
 
 /// Asks until there is an answer, the time is over, or the program is told to stop.
 async fn wait(line: &CommandLine) -> Result<BTreeSet<IpAddr>, String> {
     // As the first process of a container it gets no default action for a signal, so both are handled by name.
-    let refused = |error: io::Error| format!("the kernel refuses the handler of a signal: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminate = program::handler(SignalKind::terminate())?;
+    let mut interrupt = program::handler(SignalKind::interrupt())?;
     let limited = async {
         match line.within {
             None => Ok(resolved(&line.name, Duration::from_millis(line.every)).await),
@@ -95,7 +89,7 @@ async fn resolved(name: &str, pause: Duration) -> BTreeSet<IpAddr> {
         };
         // Once, and not at every question.
         if answer != said {
-            say(format_args!("waiting for {name}: {answer}"));
+            JOURNAL.say(format_args!("waiting for {name}: {answer}"));
             said = answer;
         }
         sleep(pause).await;
@@ -104,16 +98,6 @@ async fn resolved(name: &str, pause: Duration) -> BTreeSet<IpAddr> {
 
 fn list(addresses: &BTreeSet<IpAddr>) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn failed(why: &str) -> ExitCode {
-    say(format_args!("{why}"));
-    ExitCode::FAILURE
-}
-
-fn say(message: Arguments<'_>) {
-    // When standard error is closed there is no other place to say it.
-    let _ = writeln!(io::stderr().lock(), "wait-for-name: {message}");
 }
 
 #[cfg(test)]

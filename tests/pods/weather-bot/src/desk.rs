@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::JOURNAL;
 use crate::failure::Failure;
-use crate::journal;
 use crate::outgoing::privmsg;
 use crate::question::Question;
 use crate::weather_api::WeatherApi;
@@ -38,7 +38,7 @@ impl Desk {
     /// the refusal, to be sent to the asker instead.
     pub(crate) fn take(&self, question: Question, answers: mpsc::Sender<Answer>) -> Result<(), Answer> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            journal::say(format_args!("{} is told that {QUESTIONS_AT_ONCE} questions are open", question.nick));
+            JOURNAL.say(format_args!("{} is told that {QUESTIONS_AT_ONCE} questions are open", question.nick));
             let refusal = format!("{QUESTIONS_AT_ONCE} questions are open already, ask again in a few seconds.");
             return Err(privmsg(&question.nick, &refusal));
         };
@@ -66,8 +66,8 @@ impl Desk {
             let answer = lines.iter().map(|line| privmsg(&question.nick, line)).collect();
             // The other end is gone when the session is over; the server has forgotten the question by then.
             match answers.send(answer).await {
-                Ok(()) => journal::say(format_args!("{} asked for {} and is {told}", question.nick, question.city)),
-                Err(_) => journal::say(format_args!(
+                Ok(()) => JOURNAL.say(format_args!("{} asked for {} and is {told}", question.nick, question.city)),
+                Err(_) => JOURNAL.say(format_args!(
                     "{} asked for {}, but the connection is gone and the answer is dropped",
                     question.nick, question.city
                 )),

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
+use crate::JOURNAL;
 use crate::address::ServerAddress;
 use crate::desk::{Answer, Desk, QUESTIONS_AT_ONCE};
 use crate::dialogue::{Reaction, react};
 use crate::ending::Ending;
 use crate::framing::{Frame, Framing};
-use crate::journal;
 use crate::liveness::{Due, Liveness};
 use crate::outgoing;
 
@@ -84,7 +84,7 @@ impl Session<'_> {
 
     async fn take(&mut self, frame: Frame) -> Result<(), Ending> {
         let Frame::Line(line) = frame else {
-            journal::say(format_args!("{}: a line that is too long is passed over", self.server));
+            JOURNAL.say(format_args!("{}: a line that is too long is passed over", self.server));
             return Ok(());
         };
         match react(&line) {
@@ -92,7 +92,7 @@ impl Session<'_> {
             Reaction::Registered => {
                 self.registered = true;
                 self.liveness.registered(Instant::now());
-                journal::say(format_args!("connected to {}", self.server));
+                JOURNAL.say(format_args!("connected to {}", self.server));
             }
             Reaction::Send(reply) => self.send(&reply).await?,
             Reaction::Ask(question) => {
@@ -100,7 +100,7 @@ impl Session<'_> {
                     self.send(&refusal).await?;
                 }
             }
-            Reaction::Note(note) => journal::say(format_args!("{}: {note}", self.server)),
+            Reaction::Note(note) => JOURNAL.say(format_args!("{}: {note}", self.server)),
             Reaction::End(ending) => return Err(ending),
         }
         Ok(())

@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::JOURNAL;
 use crate::answer::answer;
-use crate::journal;
 
 /// How many connections are served at once; further ones wait in the kernel's queue.
 const CONNECTIONS_AT_ONCE: usize = 64;
@@ -46,7 +46,7 @@ pub(crate) async fn serve(listener: TcpListener, key: Option<String>) -> Infalli
                 });
             }
             Err(error) => {
-                journal::say(format_args!("a connection was not accepted: {error}"));
+                JOURNAL.say(format_args!("a connection was not accepted: {error}"));
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -61,15 +61,15 @@ async fn converse(stream: TcpStream, peer: SocketAddr, key: Option<&str>) {
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
     match timeout(CONNECTION_LIMIT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => journal::say(format_args!("{peer} was not served: {error}")),
-        Err(_) => journal::say(format_args!("{peer} was not served: the request or the reading took too long")),
+        Ok(Err(error)) => JOURNAL.say(format_args!("{peer} was not served: {error}")),
+        Err(_) => JOURNAL.say(format_args!("{peer} was not served: the request or the reading took too long")),
     }
 }
 
 fn respond(request: &Request<Incoming>, peer: IpAddr, key: Option<&str>) -> io::Result<Response<Full<Bytes>>> {
     let uri = request.uri();
     let answer = answer(request.method().as_str(), uri.path(), uri.query().unwrap_or(""), key);
-    journal::say(format_args!("{peer} asked for {}: {}", answer.subject, answer.status));
+    JOURNAL.say(format_args!("{peer} asked for {}: {}", answer.subject, answer.status));
     let mut response = Response::new(Full::from(answer.body.to_string()));
     *response.status_mut() = StatusCode::from_u16(answer.status).map_err(io::Error::other)?;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,21 +6,20 @@
     reason = "the stage of the tests may stop at the first surprise, as the tests themselves"
 )]
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pod_process::process::Process;
 
 /// Enough for everything here.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A pod that goes with its test.
 struct Pod {
-    process: Child,
+    process: Process,
     port: String,
 }
 
@@ -31,11 +30,11 @@ impl Pod {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reachability"));
         command.args(["serve", name, "--port", &port, "--every", "50"]);
         command.envs([("POD_NAME", "pod-a"), ("NODE_NAME", "node-1"), ("POD_IPS", addresses)]);
-        let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let process = Process::spawn(command.stdout(Stdio::piped()));
         Self { process, port }
     }
 
-    /// What `reachability show` answers, as soon as it is as wished.
+    /// What `reachability show` answers, as soon as it is as expected.
     fn shows(&self, well: bool, words: &str) -> String {
         let deadline = Instant::now() + SOON;
         loop {
@@ -48,13 +47,6 @@ impl Pod {
             assert!(Instant::now() < deadline, "{}: {text}", output.status);
             thread::park_timeout(Duration::from_millis(20));
         }
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -87,12 +79,10 @@ fn a_source_that_is_not_the_pods_own_address_is_found_out() {
 fn a_name_without_addresses_is_told_and_the_end_is_orderly() {
     let mut pod = Pod::start("fellows.invalid", "127.0.0.1");
     pod.shows(false, "resolve fellows.invalid: ");
-    kill(Pid::from_raw(pod.process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(pod.process.wait().unwrap().code(), Some(0));
-    let lines: Vec<_> = BufReader::new(pod.process.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
-    assert!(lines[0].starts_with("reachability: pod-a of node-1 listens on port "), "{lines:?}");
-    assert_eq!(lines.last().unwrap(), "reachability: stopped by SIGTERM");
-    let mut told = String::new();
-    pod.process.stdout.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(told.matches("resolve fellows.invalid").count(), 1, "a matrix is told when it changes: {told}");
+    let (status, log) = pod.process.stop(Signal::SIGTERM);
+    assert_eq!(status.code(), Some(0));
+    assert!(log.starts_with("reachability: pod-a of node-1 listens on port "), "{log}");
+    assert!(log.ends_with("\nreachability: stopped by SIGTERM"), "{log}");
+    let printed = pod.process.output();
+    assert_eq!(printed.matches("resolve fellows.invalid").count(), 1, "a matrix is printed when it changes: {printed}");
 }

@@ -1,11 +1,10 @@
 //! The program as a pod starts it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pod_process::process::Process;
 
 /// No name of this kind is ever given to anybody (RFC 2606, section 2).
 const NOBODY: &str = "irc-server.invalid";
@@ -34,13 +33,12 @@ fn it_waits_for_a_name_without_one_and_ends_when_the_time_is_over() {
 }
 
 #[test]
-fn it_can_be_told_to_stop() {
-    let mut waiting = program().args([NOBODY, "--every", "10"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+fn sigterm_ends_it() {
+    let mut waiting = Process::spawn(program().args([NOBODY, "--every", "10"]));
     // Only a program that waits has handlers for the signal.
-    let first = lines.next().unwrap().unwrap();
+    let first = waiting.next_line();
     assert!(first.starts_with("wait-for-name: waiting for irc-server.invalid: "), "{first}");
-    kill(Pid::from_raw(waiting.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(waiting.wait().unwrap().code(), Some(1));
-    assert_eq!(lines.last().unwrap().unwrap(), "wait-for-name: stopped by SIGTERM");
+    let (status, log) = waiting.stop(Signal::SIGTERM);
+    assert_eq!(status.code(), Some(1));
+    assert!(log.ends_with("wait-for-name: stopped by SIGTERM"), "{log}");
 }

@@ -1,14 +1,9 @@
 //! The bot as a process: started with a key, read line by line on stderr, ended with the test.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
+use std::process::{Command, ExitStatus, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::DEADLINE;
+use nix::sys::signal::Signal;
+use pod_process::process::Process;
 
 /// The password that every scripted IRC server expects.
 pub(crate) const PASSWORD: &str = "s3cret-pass";
@@ -23,70 +18,27 @@ pub(crate) fn command() -> Command {
 }
 
 /// A running bot; it is killed when the test is over.
-pub(crate) struct Bot {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
+pub(crate) struct Bot(Process);
 
 impl Bot {
     /// Starts the bot for a server and a weather service, with further options.
     pub(crate) fn start(server: &str, url: &str, options: &[&str]) -> Self {
-        let mut child = command()
-            .args(options)
-            .args([server, PASSWORD])
-            .env("WEATHER_API_KEY", KEY)
-            // Nobody serves this proxy: a bot that used it would answer nothing.
-            .env("ALL_PROXY", "http://127.0.0.1:1")
-            .env("WEATHER_API_URL", url)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, lines, seen: Vec::new() }
+        let mut command = command();
+        command.args(options).args([server, PASSWORD]).env("WEATHER_API_KEY", KEY).env("WEATHER_API_URL", url);
+        // Nobody serves this proxy: a bot that used it would answer nothing.
+        command.env("ALL_PROXY", "http://127.0.0.1:1");
+        Self(Process::spawn(&mut command))
     }
 
     /// Waits for the next line on stderr that contains `part` and gives it.
+    #[track_caller]
     pub(crate) fn wait_for(&mut self, part: &str) -> String {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if line.contains(part) {
-                        return line;
-                    }
-                }
-                Err(_) => panic!("{part:?} is not on stderr:\n{}", self.seen.join("\n")),
-            }
-        }
+        self.0.wait_for(part)
     }
 
     /// Sends a signal and waits for the end; the result is the exit status with all of stderr.
+    #[track_caller]
     pub(crate) fn stop(mut self, signal: Signal) -> (ExitStatus, String) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-        let end = Instant::now() + DEADLINE;
-        // The channel ends when the process has closed its stderr.
-        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            self.seen.push(line);
-        }
-        assert!(Instant::now() < end, "the bot does not end:\n{}", self.seen.join("\n"));
-        (self.child.wait().unwrap(), self.seen.join("\n"))
-    }
-}
-
-impl Drop for Bot {
-    fn drop(&mut self) {
-        // It is over already when the test has stopped it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.stop(signal)
     }
 }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::DEADLINE;
+use pod_process::process::PATIENCE;
 
 /// A good answer in the shape of the real service.
 pub(crate) const PARIS: &str = r#"{"location":{"name":"Paris","region":"Ile-de-France","country":"France"},
@@ -76,7 +76,7 @@ impl HttpService {
 
     /// Waits for the next question.
     pub(crate) fn asked(&self) -> Asked {
-        self.asked.recv_timeout(DEADLINE).expect("the bot asks the service")
+        self.asked.recv_timeout(PATIENCE).expect("the bot asks the service")
     }
 
     /// Whether a question has come that no test has looked at.
@@ -92,7 +92,7 @@ impl HttpService {
 }
 
 fn read_request(stream: TcpStream) -> (Asked, TcpStream) {
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();
@@ -131,7 +131,7 @@ fn act(mut stream: TcpStream, reply: &Reply, gate: &Gate) {
         }
         Reply::AtGate => {
             let open = gate.0.lock().unwrap();
-            drop(gate.1.wait_timeout_while(open, DEADLINE, |open| !*open).unwrap());
+            drop(gate.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
             write_whole(&mut stream, 200, PARIS);
         }
     }

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::DEADLINE;
 use crate::bot::PASSWORD;
+use pod_process::process::PATIENCE;
 
 /// The listener.
 pub(crate) struct IrcPeer {
@@ -43,8 +43,8 @@ impl IrcPeer {
 
     /// Waits for the next connection and reads the bot's three lines.
     pub(crate) fn accept(&self) -> IrcConnection {
-        let stream = self.connections.recv_timeout(DEADLINE).expect("the bot connects");
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let stream = self.connections.recv_timeout(PATIENCE).expect("the bot connects");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut connection = IrcConnection { reader: BufReader::new(stream) };
         assert_eq!(connection.read(), format!("PASS :{PASSWORD}"));
         assert_eq!(connection.read(), "NICK bot");

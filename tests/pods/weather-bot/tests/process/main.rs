@@ -14,8 +14,3 @@ mod http_service;
 mod irc_peer;
 mod secrets;
 mod start;
-
-use std::time::Duration;
-
-/// How long a test waits for something that has to happen. A good run never waits that long.
-const DEADLINE: Duration = Duration::from_secs(12);

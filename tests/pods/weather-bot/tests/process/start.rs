@@ -1,28 +1,11 @@
 //! The start: what is refused before anything is connected, and what help and version say.
 
-use std::process::{Output, Stdio};
-use std::sync::mpsc::channel;
+use pod_process::process;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::DEADLINE;
 use crate::bot::{KEY, PASSWORD, command};
 
-/// Runs to the end, with a deadline: a program that starts after all would serve for ever.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = command();
-    command.args(arguments).envs(variables.iter().copied());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = Pid::from_raw(child.id().try_into().unwrap());
-    let (sender, outputs) = channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(output) = outputs.recv_timeout(DEADLINE) else {
-        kill(pid, Signal::SIGKILL).unwrap();
-        panic!("{arguments:?} start the program");
-    };
-    let Output { status, stdout, stderr } = output.unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    process::run(command().args(arguments).envs(variables.iter().copied()))
 }
 
 fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> String {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
-use crate::DEADLINE;
 use crate::service::Service;
+use pod_process::process::PATIENCE;
 
 const PARIS: [(&str, &str); 2] = [("key", "0a1b"), ("q", "Paris")];
 
@@ -21,7 +21,7 @@ fn connect_from(source: &str, service: &Service) -> TcpStream {
         stream.into_std().unwrap()
     });
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 

@@ -9,8 +9,3 @@ mod answers;
 mod clients;
 mod service;
 mod start;
-
-use std::time::Duration;
-
-/// How long a test waits for something that has to happen. A good run never waits that long.
-const DEADLINE: Duration = Duration::from_secs(12);

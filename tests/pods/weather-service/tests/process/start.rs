@@ -1,29 +1,14 @@
 //! The start and the end: what is refused, what help and version say, what the signals do.
 
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
-use std::sync::mpsc::channel;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pod_process::process;
 
-use crate::DEADLINE;
 use crate::service::{Service, command};
 
-/// Runs to the end, with a deadline: a program that starts after all would serve for ever.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = command();
-    command.args(arguments);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = Pid::from_raw(child.id().try_into().unwrap());
-    let (sender, outputs) = channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(output) = outputs.recv_timeout(DEADLINE) else {
-        kill(pid, Signal::SIGKILL).unwrap();
-        panic!("{arguments:?} start the program");
-    };
-    let Output { status, stdout, stderr } = output.unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    process::run(command().args(arguments))
 }
 
 #[test]
