@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use podwired::args::Args;
+use podwired::cluster::membership::{Member, Membership};
+use podwired::cluster::settings::Settings;
 use podwired::observe::metrics;
-use podwired::observe::status::{Adds, Daemon, Membership, Peer, PeerState, Probe, Range, Refused, Status};
+use podwired::observe::status::{self, Adds, Daemon, Peer, PeerState, Probe, Range, Refused, Status};
 use podwired::report::change_kind::Counts;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::Value;
 
 use crate::stage::{root, text};
@@ -46,7 +49,7 @@ fn named(page: &str, heading: &str) -> BTreeSet<String> {
 }
 
 /// A status with everything in it. It is written out whole, so that a new field does not compile until it is here.
-fn status() -> Status {
+fn full_status() -> Status {
     let network = || "10.244.1.0/24".parse().unwrap();
     let address = || "10.244.1.0".parse().unwrap();
     let counts = || Counts::default().named().map(|(name, count)| (name.to_owned(), count)).collect();
@@ -73,7 +76,7 @@ fn status() -> Status {
         fast_path: "on".into(),
         conflist: "/".into(),
         plugin_directory: Some("/".into()),
-        membership: Membership {
+        membership: status::Membership {
             source: "kubernetes".into(),
             connected: true,
             stored: false,
@@ -99,9 +102,56 @@ fn status() -> Status {
     }
 }
 
+/// The names that a type reads: the fields of a struct, as serde is told them.
+struct Names(Vec<String>);
+
+impl<'de> Deserializer<'de> for &mut Names {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("not a struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend(fields.iter().map(|name| (*name).to_owned()));
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn fields<T: Deserialize<'static>>() -> BTreeSet<String> {
+    let mut names = Names(Vec::new());
+    // It never has a value: the names are all there is.
+    assert!(T::deserialize(&mut names).is_err() && !names.0.is_empty());
+    names.0.into_iter().collect()
+}
+
+#[test]
+fn every_setting_is_documented_and_no_other() {
+    assert_eq!(named("docs/daemon.md", "## Settings"), fields::<Settings>());
+}
+
+#[test]
+fn every_key_of_the_membership_file_is_documented_and_no_other() {
+    let mut keys = fields::<Membership>();
+    assert!(keys.remove("node"), "{keys:?}");
+    keys.extend(fields::<Member>());
+    let documented = named("docs/daemon.md", "### Membership file");
+    assert_eq!(documented, keys);
+}
+
 #[test]
 fn every_metric_is_documented_with_its_type() {
-    let page = metrics::render(&status());
+    let page = metrics::render(&full_status());
     let exposed: BTreeSet<_> = page
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -143,7 +193,7 @@ fn keys(value: &Value, parent: &str, found: &mut BTreeSet<(String, String)>) {
 #[test]
 fn every_key_of_the_status_is_documented_in_the_row_of_its_parent() {
     let mut there = BTreeSet::new();
-    keys(&serde_json::to_value(status()).unwrap(), "", &mut there);
+    keys(&serde_json::to_value(full_status()).unwrap(), "", &mut there);
     let section = section("docs/daemon.md", "## Status");
     let rows = rows(&section);
     let top: BTreeSet<_> = rows.iter().flat_map(|(cell, _)| quoted(cell)).collect();
@@ -200,8 +250,8 @@ fn every_error_code_is_documented_and_no_other() {
     assert_eq!(documented, codes);
 }
 
-/// Keys are whatever the readers of the configuration name: single words between quotes, in product code. Values are there
-/// as well, and are documented too.
+/// Keys are whatever the readers of the configuration name: single words between quotes, in product code of the files that
+/// read its fields. Values are there as well, and are documented too.
 #[test]
 fn every_key_of_the_conflist_is_documented() {
     let documentation = text("docs/plugin.md");
@@ -211,8 +261,9 @@ fn every_key_of_the_conflist_is_documented() {
     let is_said =
         |key: &str| words.iter().any(|word| word.trim_matches('.').split('.').any(|part| part == key) || *word == key);
     let mut keys: BTreeSet<_> = podwire_conf::conflist::CAPABILITIES.map(str::to_owned).into();
-    for path in ["conf/src/network.rs", "conf/src/pod.rs", "conf/src/dns.rs", "plugin/src/cni/arguments.rs"] {
-        let source = text(path);
+    let sources = files(".rs").into_iter().map(|path| fs::read_to_string(path).unwrap());
+    let reads_it = |source: &String| source.contains("\nuse crate::json::Field;");
+    for source in sources.filter(reads_it).chain([text("plugin/src/cni/arguments.rs")]) {
         let product = source.split("#[cfg(test)]").next().unwrap();
         for line in product.lines().filter(|line| !line.trim_start().starts_with("//")) {
             let parts: Vec<_> = line.split('"').collect();
@@ -234,22 +285,28 @@ fn is_key(text: &str) -> bool {
         && !text.bytes().next().unwrap().is_ascii_digit()
 }
 
-/// Every document of the repository.
-fn documents() -> Vec<PathBuf> {
+/// Every file of the repository whose name ends like this.
+fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap()) {
+        for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
             let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
             if entry.file_type().unwrap().is_dir() {
                 if name != "target" && (!name.starts_with('.') || name == ".github") {
                     directories.push(path);
                 }
-            } else if name.ends_with(".md") {
+            } else if name.ends_with(ending) {
                 found.push(path);
             }
         }
     }
+    found
+}
+
+/// Every document of the repository.
+fn documents() -> Vec<PathBuf> {
+    let found = files(".md");
     assert!(found.len() > 30, "{found:?}");
     found
 }
