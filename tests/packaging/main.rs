@@ -13,5 +13,6 @@ mod examples;
 mod image;
 mod install;
 mod manifest;
+mod release;
 mod stage;
 mod test_command;
