@@ -10,6 +10,7 @@ mod chart;
 mod documentation;
 mod documented;
 mod examples;
+mod github;
 mod image;
 mod install;
 mod manifest;
