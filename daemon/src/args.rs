@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Parser, Subcommand};
+use nix::unistd::gethostname;
 use podwire_conf::defaults;
 
 /// Keeps a node's part of the podwire pod network: the VXLAN overlay to the other nodes, the masquerade, and the
@@ -64,8 +66,10 @@ In Kubernetes the nodes are those of the API; the cluster's ranges, which it doe
 #[derive(Debug, Clone, clap::Args)]
 #[command(group = ArgGroup::new("membership").required(true))]
 pub struct Run {
-    /// Name of this node, as it stands in the membership file or in Kubernetes
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    /// Name of this node, as it stands in the membership file or in Kubernetes [default: the host name in lower case, as
+    /// kubelet calls its node]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value_t = host_name(), hide_default_value = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub node_name: String,
 
     /// Membership file: the cluster's ranges, and each node's name, address and pod CIDRs
@@ -114,6 +118,16 @@ pub struct Run {
     /// Address and port for /metrics, /healthz and /readyz, as in 127.0.0.1:9472; without it nothing listens
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+}
+
+/// The name of this host as a node's; empty where the host has none, which is then asked for.
+fn host_name() -> String {
+    gethostname().map_or_else(|_| String::new(), |name| node_name(&name.to_string_lossy()))
+}
+
+/// What kubelet makes of a host name (nodeutil.GetHostname).
+fn node_name(host: &str) -> String {
+    host.trim().to_lowercase()
 }
 
 /// How to install the plugin.
@@ -200,11 +214,18 @@ pub struct Completions {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::Args;
+    use super::{Args, node_name};
 
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_host_name_becomes_a_nodes_as_kubelet_does_it() {
+        assert_eq!(node_name(" Node-1.Example.COM\n"), "node-1.example.com");
+        let empty = Args::try_parse_from(["podwired", "run", "--nodes", "nodes.toml", "--node-name", ""]).unwrap_err();
+        assert!(empty.to_string().contains("a value is required for '--node-name <NAME>'"), "{empty}");
     }
 
     #[test]

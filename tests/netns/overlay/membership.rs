@@ -1,10 +1,12 @@
 //! The membership file, followed while the daemon runs.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use podwire_tests::lab::host::SHARED;
 use podwire_tests::lab::membership::Membership;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, field, json as look, reaches};
-use podwire_tests::lab::{Lab, SOON, eventually};
+use podwire_tests::lab::{Lab, SOON, daemon, eventually, program};
 
 /// What the issue allows between a change of the file and the routes.
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -170,5 +172,28 @@ fn a_file_that_is_being_written_is_not_read_before_it_is_complete() {
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         let removed: Vec<_> = daemon.said().into_iter().filter(|line| line.contains("remove")).collect();
         check(removed.is_empty(), || format!("it used half a file: {removed:?}"))
+    });
+}
+
+#[test]
+fn without_node_name_the_node_is_called_as_its_host_in_lower_case() {
+    cluster(2, |lab| {
+        let node = &mut lab.nodes[0];
+        node.daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        let podwired = program("podwired").map_err(|error| error.to_string())?;
+        // A host name is the UTS namespace's.
+        let renamed = format!("hostname NODE-1 && exec {} run --nodes {SHARED}/nodes.toml", podwired.display());
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-ec", &renamed]).env_remove("NODE_NAME");
+        node.daemon = Some(node.host.start("podwired of NODE-1", &mut command)?);
+        node.wait_ready()?;
+        let status = daemon::json(&node.host, &["status", "--json"])?;
+        check(status["node"] == "node-1", || status["node"].to_string())?;
+
+        // What is said comes first, and is taken as it is said.
+        node.daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        command.env("NODE_NAME", "node-2");
+        node.daemon = Some(node.host.start("podwired of node-2", &mut command)?);
+        daemon::of(node)?.wait_for("starts node=\"node-2\"", SOON).map(drop)
     });
 }
