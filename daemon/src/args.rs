@@ -1,4 +1,6 @@
 //! The command line: what a user types, with the help that teaches it.
+//!
+//! What may not live here: what a command does (`commands`), and whether what was typed fits the node.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,8 +10,8 @@ use clap::{ArgGroup, Parser, Subcommand};
 use nix::unistd::gethostname;
 use podwire_conf::defaults;
 
-/// Keeps a node's part of the podwire pod network: the VXLAN overlay to the other nodes, the masquerade, and the
-/// conflist that tells the container runtime that the network is there.
+/// The per-node daemon of the podwire pod network: keeps the VXLAN overlay to the other nodes, the firewall, the
+/// masquerade and the CNI configuration as the cluster says.
 #[derive(Debug, Parser)]
 #[command(name = "podwired", version, max_term_width = 100)]
 pub struct Args {
@@ -25,20 +27,20 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLE)]
     Run(Run),
 
-    /// Put the plugin where the container runtime looks for it; nothing is touched where it is already
+    /// Install the plugin where the container runtime looks for it; changes nothing if it is installed already
     Install(Install),
 
-    /// Take every trace of podwire from this node; refuses while podwired runs or pods are attached
+    /// Remove podwire from this node without a trace; refuses while podwired runs or pods are attached
     Uninstall(Uninstall),
 
-    /// Say how this node is: the overlay, the peers, the addresses, and what is wrong
+    /// Show node status: the overlay, the peers, the addresses, and what is wrong
     ///
-    /// The exit code is 0 when all is well, 1 when something is wrong, 2 when the daemon does not answer.
+    /// The exit code is 0 when all is OK, 1 when something is wrong, 2 when the daemon does not answer.
     Status(Status),
 
-    /// Look for what keeps pods from talking, and say what mends it
+    /// Find what keeps pods from talking, and suggest a fix
     ///
-    /// Asks the daemon who the nodes are, and does without one where --nodes and --node-name say it. The exit code is 0 when
+    /// Asks the daemon who the nodes are; with --nodes and --node-name it needs no daemon. The exit code is 0 when
     /// nothing is found, 1 when something is.
     Doctor(Doctor),
 
@@ -56,9 +58,9 @@ Example of a membership file; every node reads the same one:
   address = \"192.168.50.1\"
   pod_cidrs = [\"10.244.1.0/24\", \"fd00:10:244:1::/64\"]
 
-A change of the file is seen within a second: replace it by a rename, or edit it in place.
+A change of the file is noticed within a second: replace it by a rename, or edit it in place.
 
-In Kubernetes the nodes are those of the API; the cluster's ranges, which it does not tell, come from the settings file:
+In Kubernetes the nodes come from the API, and the cluster's ranges, which the API does not have, from the settings file:
 
   podwired run --node-name node-1 --kubernetes --settings /etc/podwire/podwired.toml";
 
@@ -76,7 +78,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE", group = "membership")]
     pub nodes: Option<PathBuf>,
 
-    /// The nodes are those of the Kubernetes API, which is only read (get, list, watch of nodes)
+    /// Take the nodes from the Kubernetes API, which is only read (get, list, watch of nodes)
     #[arg(long, group = "membership")]
     pub kubernetes: bool,
 
@@ -84,15 +86,15 @@ pub struct Run {
     #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Directory that the last membership from Kubernetes is kept in, for a start without the API
+    /// Directory for the checkpoint: the last membership from Kubernetes, for a start without the API
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::STATE_DIRECTORY)]
     pub state_directory: PathBuf,
 
-    /// Interface that packets to the other nodes leave by, if it is not the one that has this node's address
+    /// Underlay interface: where packets to the other nodes leave [default: the one that has this node's address]
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
 
-    /// Settings file: what is not the default of the network (see docs/daemon.md)
+    /// Settings file: what differs from the network's defaults (see docs/daemon.md)
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
 
@@ -101,17 +103,17 @@ pub struct Run {
     pub conflist_directory: PathBuf,
 
     /// Directory that the container runtime has plugins in, usually /opt/cni/bin: the podwire beside this program is
-    /// installed there, and put back whenever somebody changes or removes it
+    /// installed there, and restored when it is changed or removed
     #[arg(long, value_name = "DIRECTORY")]
     pub plugin_directory: Option<PathBuf>,
 
-    /// Socket of the container runtime's CRI, which is asked whose pods are alive [default: the first that is there of
+    /// Socket of the container runtime's CRI, which knows which pods are alive [default: the first that exists of
     /// /run/containerd/containerd.sock and /run/crio/crio.sock]
     #[arg(long, value_name = "FILE")]
     pub cri_socket: Option<PathBuf>,
 
-    /// Where to find the kernel's settings when /proc/sys is read-only: the directory that the host's /proc/sys/net is
-    /// mounted in, as `net`
+    /// Where to write sysctls when /proc/sys is read-only: the directory in which the host's /proc/sys/net is mounted as
+    /// `net`
     #[arg(long, value_name = "DIRECTORY")]
     pub sysctl_root: Option<PathBuf>,
 
@@ -142,18 +144,18 @@ pub struct Install {
     pub to: PathBuf,
 }
 
-/// What to take away, and where it is.
+/// What to remove, and where it is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Uninstall {
-    /// Also take the network of pods away that are attached; they go on running without one
+    /// Also remove the network of pods that are attached; they go on running without one
     #[arg(long)]
     pub pods: bool,
 
-    /// Where it is refused or fails, try again until all is gone
+    /// Where it is refused or fails, retry until everything is gone
     #[arg(long)]
     pub wait: bool,
 
-    /// As --wait, and then stay until SIGTERM: for a container that must not end
+    /// Like --wait, then stay until SIGTERM: for a container that must not exit
     #[arg(long)]
     pub stay: bool,
 
@@ -165,12 +167,12 @@ pub struct Uninstall {
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::CONFLIST_DIRECTORY)]
     pub conflist_directory: PathBuf,
 
-    /// Directory that podwired has kept the last membership in
+    /// Directory of the checkpoint
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::STATE_DIRECTORY)]
     pub state_directory: PathBuf,
 }
 
-/// How to say how the node is.
+/// How to show node status.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Status {
     /// As JSON, with stable keys (see docs/daemon.md)
@@ -178,14 +180,14 @@ pub struct Status {
     pub json: bool,
 }
 
-/// How to look for what is wrong.
+/// How to look for causes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Doctor {
     /// As JSON: a list of findings
     #[arg(long)]
     pub json: bool,
 
-    /// Membership file, where no daemon is to be asked
+    /// Membership file, instead of asking the daemon
     #[arg(long, value_name = "FILE", requires = "node_name")]
     pub nodes: Option<PathBuf>,
 

@@ -1,4 +1,6 @@
-//! The commands that ask instead of run: what they print, and their exit codes.
+//! The commands that print an answer and end: what they print, and their exit codes.
+//!
+//! What may not live here: how the answer is found.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use crate::doctor;
 use crate::observe::status::client::ask;
 use crate::observe::status::table::{self, Paint};
 
-/// `podwired status`: 0 well, 1 something is wrong, 2 the daemon does not answer.
+/// `podwired status`: 0 OK, 1 something is wrong, 2 the daemon does not answer.
 pub(crate) fn status(arguments: &args::Status) -> ExitCode {
     let status = match ask() {
         Ok(status) => status,
@@ -50,18 +52,18 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).map_or_else(|error| format!("{{\"error\": \"{error}\"}}\n"), |text| text + "\n")
 }
 
-/// Colours on a terminal, unless somebody wants none (no-color.org).
+/// Colours on a terminal, unless NO_COLOR is set (no-color.org).
 fn paint() -> Paint {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Paint(io::stdout().is_terminal() && !unwanted)
 }
 
 fn complain(why: &str) {
-    // Where there is no standard error, nobody is left to be told.
+    // Without a standard error there is nowhere else to report to.
     let _ = writeln!(io::stderr(), "podwired: {why}");
 }
 
-/// Prints, and answers the code; whoever closes the output early has seen enough.
+/// Prints, and returns the code. A reader that closes the output early has seen enough.
 fn print(text: &str, code: u8) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! membership (Kubernetes, file) → view → dirty ─┐
-//! kernel notices ───────────────────────────────┤→ desired (pure) · found (fresh dump) · diff (pure) → apply → conflist
+//! kernel notifications ─────────────────────────┤→ desired (pure) · observed (fresh dump) · diff (pure) → apply → conflist
 //! plugin or conflist touched ───────────────────┤
 //! timer ────────────────────────────────────────┘
 //! ```
-//! This file wires the parts and holds the runtime; it decides nothing.
+//! This file wires the parts and holds the runtime. What may not live here: any decision.
 
 pub mod args;
 pub mod cluster;
@@ -41,7 +41,7 @@ use sources::{checkpoint, file, settings_file};
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
-    // Whatever whoever has started this thinks of files: what is written here is read by others, and written by nobody.
+    // Whatever umask this was started with: others may read what is written here, and nobody else may write it.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match args.command {
         Command::Run(run) => daemon(run),
@@ -53,29 +53,29 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// A command that does something once, and says what on standard output.
+/// A command that does something once, and reports it on standard output.
 fn once(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
     match work(&mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to be told when this cannot be written either.
+            // If this cannot be written either, there is nowhere else to report to.
             let _ = writeln!(io::stderr(), "podwired: {failure}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until SIGTERM or SIGINT.
 fn daemon(run: args::Run) -> ExitCode {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // The libraries say in their own way what is said here once, and in a sentence.
+    // What the libraries log in their own way is logged here once, in a sentence.
     let own = filter_fn(|line| line.target().starts_with("podwire"));
     let lines = tracing_subscriber::fmt().with_writer(|| logging::Lines).with_ansi(colour).with_target(false);
     lines.finish().with(own).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(run));
-        // A pass that is under way is left to finish or die with the process: either way the next start looks afresh.
+        // A full sync that is under way finishes or dies with the process: either way the next start looks afresh.
         runtime.shutdown_background();
         outcome
     });
@@ -88,6 +88,8 @@ fn daemon(run: args::Run) -> ExitCode {
     }
 }
 
+/// The daemon's whole life: it starts what it is made of, and ends at SIGTERM or SIGINT, or when one part of it fails. What
+/// it has made in the kernel stays in any case, so that pods keep their network.
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let _only = instance_lock::Only::claim()?;
@@ -117,11 +119,11 @@ async fn serve(run: args::Run) -> io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    info!("told to stop: the overlay, the routes and the firewall stay as they are");
+    info!("stopping: the overlay, the routes and the firewall stay as they are");
     Ok(())
 }
 
-/// Who is in the cluster, from now on: a first membership is there when this returns.
+/// Subscribes to the membership; the first one is there when this returns.
 async fn membership(
     run: &args::Run,
     settings: &Settings,

@@ -1,9 +1,11 @@
-//! Where the log goes: to standard error line by line, and where one thread has a long list to tell, many lines at once.
+//! Where the log goes: to standard error line by line, and where one thread logs a long list, many lines at once.
+//!
+//! What may not live here: what is logged.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-/// Lines are held back up to about this many bytes: as much as a pipe takes in one piece many times over is of no use.
+/// Lines are held back up to about this many bytes. More gains nothing: a pipe takes fewer at once.
 const MANY: usize = 16 * 1024;
 
 thread_local! {
@@ -13,9 +15,9 @@ thread_local! {
 /// A writer of whole lines.
 pub(crate) struct Lines;
 
-/// Has what `work` logs on this thread written together: forty thousand lines are a few hundred system calls.
+/// Writes what `work` logs on this thread together: forty thousand lines take a few hundred system calls.
 pub(crate) fn together<T>(work: impl FnOnce() -> T) -> T {
-    /// Writes what is held however the work ends.
+    /// Writes what is held back, however the work ends.
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
