@@ -168,7 +168,7 @@ fn traced() -> Outcome<Vec<String>> {
             check(nexthops.lines().count() == 2, || nexthops)
         })?;
         node.host.run("sh", &["-c", "kill -TERM $(cat /run/podwire/podwired.lock)"])?;
-        daemon::of(node)?.wait_for("told to stop", SOON)?;
+        daemon::of(node)?.wait_for("stopping: ", SOON)?;
         let text = eventually(SOON, || {
             let text = node.host.run("cat", &["/run/calls"])?;
             check(text.contains("exit_group("), || "it does not end".into()).map(|()| text)
