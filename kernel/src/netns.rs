@@ -1,12 +1,13 @@
 //! A network namespace: opening one, comparing two, running code inside one.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::netlink::error::{Error, Result};
 
@@ -21,12 +22,17 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the namespace at a path. The error is "gone" when the path does not exist.
+    /// Opens the namespace at a path. The error is "gone" when the path does not exist or is no namespace.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().display().to_string();
         // Without O_NONBLOCK opening a named pipe would wait for a writer.
         let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
-        let file = opened.map_err(|error| Error::system(format!("open network namespace {path}"), error))?;
+        let operation = || format!("open network namespace {path}");
+        let file = opened.map_err(|error| Error::system(operation(), error))?;
+        if fstatfs(&file).map_err(|error| Error::system(operation(), error))?.filesystem_type() != NSFS_MAGIC {
+            let metadata = file.metadata().map_err(|error| Error::system(operation(), error))?;
+            return Err(Error::other_object(operation(), no_namespace(&path, &metadata)));
+        }
         Ok(Self { file, path })
     }
 
@@ -62,6 +68,24 @@ impl Namespace {
     fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::system(format!("enter network namespace {}", self.path), errno))
+    }
+}
+
+/// What a path is that is no namespace. Namespaces are mounted on plain files, so for one of these the reason is given why
+/// nothing may be mounted on it here.
+fn no_namespace(path: &str, found: &Metadata) -> String {
+    if found.is_file() {
+        let directory = Path::new(path).parent().unwrap_or(Path::new("/")).display();
+        format!(
+            "it is a plain file, and no namespace is mounted on it here: it has been unmounted, or it was mounted in another \
+             mount namespace and does not propagate to this one; share the mount of {directory} with the container runtime \
+             (mount --make-rshared, in a container mountPropagation: Bidirectional), or recreate the pod"
+        )
+    } else {
+        let kind = if found.is_dir() { "a directory" } else { "a special file" };
+        format!(
+            "it is {kind} and no namespace: name the file that the pod's namespace is mounted on, or /proc/PID/ns/net"
+        )
     }
 }
 
@@ -103,5 +127,16 @@ mod tests {
         let error = Namespace::open("/nonexistent/netns").unwrap_err();
         assert!(error.is_gone(), "{error}");
         assert!(error.to_string().starts_with("open network namespace /nonexistent/netns: No such file"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_named() {
+        for (path, what) in
+            [("/proc/self/status", "a plain file"), ("/proc", "a directory"), ("/dev/null", "a special file")]
+        {
+            let error = Namespace::open(path).unwrap_err();
+            let start = format!("open network namespace {path}: it is {what}");
+            assert!(error.is_gone() && error.to_string().starts_with(&start), "{error}");
+        }
     }
 }

@@ -24,6 +24,8 @@ enum Reply {
     System(io::Error),
     /// No reply, or one that could not be parsed.
     Unreadable(String),
+    /// Something else is where the object was expected: what it is, and how to fix that.
+    OtherObject(String),
 }
 
 impl Error {
@@ -42,6 +44,11 @@ impl Error {
         Self { operation: operation.into(), reply: Reply::Unreadable(why.to_string()) }
     }
 
+    /// Something else is where the object was expected.
+    pub fn other_object(operation: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { operation: operation.into(), reply: Reply::OtherObject(found.into()) }
+    }
+
     /// What was attempted, as the request describes it.
     pub fn operation(&self) -> &str {
         &self.operation
@@ -57,14 +64,15 @@ impl Error {
         match &self.reply {
             Reply::Kernel { errno, .. } => Some(*errno),
             Reply::System(error) => error.raw_os_error().map(Errno::from_raw),
-            Reply::Unreadable(_) => None,
+            Reply::Unreadable(_) | Reply::OtherObject(_) => None,
         }
     }
 
     /// The object does not exist (any more), which is fine for a deletion.
     pub fn is_gone(&self) -> bool {
         use Errno::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
-        matches!(self.errno(), Some(ENOENT | ESRCH | ENODEV | ENXIO | EADDRNOTAVAIL))
+        let gone = matches!(self.errno(), Some(ENOENT | ESRCH | ENODEV | ENXIO | EADDRNOTAVAIL));
+        gone || matches!(self.reply, Reply::OtherObject(_))
     }
 
     /// There is no route to the address.
@@ -118,6 +126,7 @@ impl fmt::Display for Error {
                 None => write!(f, "{error}"),
             },
             Reply::Unreadable(why) => write!(f, "no usable reply from the kernel: {why}"),
+            Reply::OtherObject(found) => write!(f, "{found}"),
         }
     }
 }

@@ -85,6 +85,9 @@ fn q2_q3_q4_a_check_with_nothing_to_compare_fails() {
         let nowhere = attached.answer(&whole.clone().with("CNI_NETNS", "/run/netns/nowhere"))?;
         // Not 3, by which the runtime would learn that there is nothing to clean up.
         fails(&nowhere, 8, "/run/netns/nowhere")?;
+        attached.host.run("touch", &["/run/netns/plain"])?;
+        let plain = attached.answer(&whole.clone().with("CNI_NETNS", "/run/netns/plain"))?;
+        fails(&plain, 8, "/run/netns/plain: it is a plain file, and no namespace is mounted on it here")?;
         type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
         let wrong: [Change<'_>; 3] = [
             ("another name", &|result| result["interfaces"][1]["name"] = "eth1".into()),

@@ -60,6 +60,18 @@ fn d6_a_path_that_is_no_namespace_any_more_does_not_stop_del() {
 }
 
 #[test]
+fn d6_nor_does_it_stop_the_del_of_a_second_interface() {
+    scene(1, |lab| {
+        let attached = Attached::new(lab, &alone("1.0.0"))?;
+        let second = attached.add.clone().interface("net1");
+        second.execute(&attached.host)?.result()?;
+        attached.host.run("touch", &["/run/netns/plain"])?;
+        second.verb("DEL").with("CNI_NETNS", "/run/netns/plain").execute(&attached.host)?.silent()?;
+        check(held(&attached.host).len() == 3, || format!("not the first one's only: {:?}", held(&attached.host)))
+    });
+}
+
+#[test]
 fn d7_d15_an_interface_of_that_name_in_another_namespace_is_kept() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.0.0"))?;

@@ -190,6 +190,11 @@ fn e21_e22_e23_x6_any_path_to_a_namespace_is_accepted_and_nothing_else() {
             // Not 3, by which the runtime would learn that there is nothing to clean up.
             fails(&add.execute(&host)?, 8, "network namespace").map_err(|why| format!("{wrong}: {why}"))?;
         }
+        // A mount that does not propagate to here looks like this.
+        let unseen = Call::new("ADD", "p1", Path::new("/run/netns/plain"), &configuration).execute(&host)?;
+        let why = "open network namespace /run/netns/plain: it is a plain file, and no namespace is mounted on it here";
+        fails(&unseen, 8, why)?;
+        fails(&unseen, 8, "does not propagate to this one; share the mount of /run/netns with the container runtime")?;
         same("what is no namespace", &before, &snapshot(&host, &[&pod])?)?;
 
         let process = pod.start("sleep", Command::new("sleep").arg("100"))?;
