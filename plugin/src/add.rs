@@ -1,51 +1,49 @@
-//! The road of ADD, from top to bottom: ledger, plan, kernel, under [`Undo`].
+//! ADD, from top to bottom: reserve, plan, change the kernel, all under [`Undo`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use podwire_attachment::error::{Error, Kind};
-use podwire_attachment::ledger::{Beside, Ledger, Record, Wanted};
+use podwire_attachment::ledger::{Ledger, Record, SecondInterface, Wanted};
 use podwire_attachment::{add_durations, detach, names, pod_rules, reclaim};
 use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth, removal};
 use podwire_kernel::netlink::message::Message;
-use podwire_kernel::netns::Namespace;
-use podwire_kernel::sysctl::{Proc, Tree};
+use podwire_kernel::sysctl::Tree;
 use podwire_kernel::{Request, Socket, family, forwarding, route};
 
-use crate::cni::{Add, Code, Failure, Success};
+use crate::cni::{Add, Code, Failure, Previous, Success};
 use crate::delegate::{self, Given};
 use crate::node_ready;
 use crate::plan::{self, Plan};
+use crate::pod_netns::{self, PodNetns};
+use crate::settle;
 use crate::shaping::Shaper;
 use crate::undo::Undo;
 
-/// How long an end may take to come into operation and an address into use: less than a millisecond where the machine has
-/// nothing else to do. Both are done by the kernel's own threads, which on a drowning machine get their turn late; an ADD
-/// that fails is tried again as a whole, which makes nothing better.
-const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+/// How long an end may take to become operational, and an address to become usable: less than a millisecond on an idle
+/// machine. Both are done by kernel threads, which run late on an overloaded machine. To fail would not help, since a failed
+/// ADD is tried again as a whole.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The first and the longest pause between two looks.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
-
-/// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is the node's way out.
+/// Documentation addresses (RFC 5737, RFC 3849): the route to them is the node's default route.
 const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// Attaches a pod. When it fails, kernel and ledger are as before.
+/// Attaches a pod. On an error, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     let begin = Instant::now();
     let attachment = &request.attachment;
     refuse_adoption(request)?;
-    let Pod { namespace: pod, mut inside, proc, settings } = open_pod(&request.netns, request.may_be_own_netns)?;
+    let PodNetns { namespace: pod, mut inside, proc, settings } =
+        pod_netns::open_pod(&request.netns, request.may_be_own_netns)?;
     let (mut host, node) = (Socket::route()?, Tree::own(&proc)?);
     node_ready::require(&request.network, Code::TryAgain, &mut host)?;
     let ledger = Ledger::open(state, &attachment.network)?;
-    // Whoever else adds or deletes this attachment waits: an unfinished record below this line is a dead one's.
+    // Any other ADD or DEL of this attachment waits now, so an unfinished record below was left by a killed ADD.
     let _lock = ledger.lock_attachment(attachment)?;
     clear_leftovers(request, &ledger, &mut host)?;
 
@@ -59,8 +57,8 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     undo.push(|| ledger.release(attachment).map_err(|failure| failure.to_string()));
 
     let routes = given.as_ref().map_or(&request.network.ipam.routes, |given| &given.routes);
-    let way_out = if request.network.mtu.is_none() { mtu_of_way_out(&mut host)? } else { None };
-    let plan = Plan::new(request, record.addresses(), routes, way_out);
+    let node_mtu = if request.network.mtu.is_none() { default_route_mtu(&mut host)? } else { None };
+    let plan = Plan::new(request, record.addresses(), routes, node_mtu);
     let veth = Veth {
         host: End { name: &plan.host.name, mac: plan.host.mac },
         pod: End { name: &plan.pod.name, mac: plan.pod.mac },
@@ -80,25 +78,25 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     }
 
     let created = link::by_name(&mut host, &plan.host.name)?;
-    let Some((outer, inner)) = created.and_then(|link| Some((link.index, link.peer?))) else {
-        return Err(Failure::new(Code::Kernel, format!("{} vanished while it was set up", plan.host.name), ""));
+    let Some((host_end, pod_end)) = created.and_then(|link| Some((link.index, link.peer?))) else {
+        return Err(Failure::new(Code::Kernel, format!("{} disappeared while it was set up", plan.host.name), ""));
     };
-    plan.outer().distrust().iter().try_for_each(|setting| node.set_if_there(setting))?;
+    plan.host_side().hardening().iter().try_for_each(|setting| node.set_if_there(setting))?;
     plan.host_settings().iter().try_for_each(|setting| node.set(setting))?;
     if plan.has_ipv6() && node.holds(&forwarding::ipv6())? != Some(true) {
         forwarding::enable_ipv6(&mut host)?;
     }
-    plan.pod_distrust().iter().try_for_each(|setting| settings.set_if_there(setting))?;
+    plan.pod_hardening().iter().try_for_each(|setting| settings.set_if_there(setting))?;
     plan.pod_settings().iter().try_for_each(|setting| settings.set(setting))?;
-    execute(&mut inside, plan.inside(inner))?;
-    if set_routes(&plan, inner, &mut inside)? == Routes::Beside {
-        record.beside = Some(Beside { namespace: pod.identity()?, device: inner });
-        ledger.note(&record)?;
+    execute(&mut inside, plan.pod_requests(pod_end))?;
+    if set_routes(&plan, pod_end, &mut inside)? == Routes::SecondInterface {
+        record.second_interface = Some(SecondInterface { namespace: pod.identity()?, device: pod_end });
+        ledger.update(&record)?;
         let (record, pod) = (record.clone(), &pod);
-        undo.push(move || detach::remove_rules(&record, pod).map_err(|failure| failure.to_string()));
-        execute(&mut inside, plan.routes_beside(inner))?;
+        undo.push(move || detach::remove_routing_rules(&record, pod).map_err(|failure| failure.to_string()));
+        execute(&mut inside, plan.second_interface_routes(pod_end))?;
     }
-    execute(&mut host, vec![plan.describe_host(outer)])?;
+    execute(&mut host, vec![plan.host_port(host_end)])?;
     let shaper = Shaper::of(attachment);
     if record.bandwidth != Bandwidth::default() {
         let name = shaper.name.clone();
@@ -106,23 +104,23 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
             let removed = Socket::route().and_then(|mut socket| socket.execute(link::delete(&name)));
             removed.map_err(|error| error.to_string())
         });
-        shaper.apply(&record.bandwidth, &mut host, outer, plan.mtu, &plan.alias)?;
+        shaper.apply(&record.bandwidth, &mut host, host_end, plan.mtu, &plan.alias)?;
     }
-    bring_up(&mut host, &plan, outer)?;
-    wait_operational(&mut host, outer, SETTLED_WITHIN)?;
-    wait_operational(&mut inside, inner, SETTLED_WITHIN)?;
+    bring_up(&mut host, &plan, host_end)?;
+    settle::wait_operational(&mut host, host_end, SETTLE_TIMEOUT)?;
+    settle::wait_operational(&mut inside, pod_end, SETTLE_TIMEOUT)?;
     for address in plan.addresses.iter().filter(|address| address.is_ipv6()) {
-        wait_local(&mut inside, *address, SETTLED_WITHIN)?;
+        settle::wait_local(&mut inside, *address, SETTLE_TIMEOUT)?;
     }
 
-    let translated = record.clone();
-    undo.push(move || pod_rules::take_away(&translated).map(drop).map_err(|failure| failure.to_string()));
-    pod_rules::make(&record, state)?;
+    let with_rules = record.clone();
+    undo.push(move || pod_rules::remove(&with_rules).map(drop).map_err(|failure| failure.to_string()));
+    pod_rules::apply(&record, state)?;
     let dns = dns(request, given.as_ref())?;
-    ledger.attached(attachment)?;
+    ledger.complete(attachment)?;
     undo.commit();
-    // It is there for whoever measures: an ADD that cannot be noted has succeeded all the same.
-    let _ = add_durations::note(&state.join(&attachment.network), begin.elapsed());
+    // Only for the metrics: ADD has succeeded, whether or not this can be written.
+    let _ = add_durations::append(&state.join(&attachment.network), begin.elapsed());
     Ok(Success {
         gateways_on_link: plan.gateways_on_link(),
         host: (plan.host.name, plan.host.mac),
@@ -136,46 +134,20 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     })
 }
 
-/// An interface that an earlier plugin of the chain has made is not podwire's to configure: it makes its own, in the place
-/// where that one is.
+/// Refuses an interface that an earlier plugin of the chain has created: podwire creates it, and does not configure one of
+/// another plugin.
 fn refuse_adoption(request: &Add) -> Result<(), Failure> {
     let interface = &request.attachment.interface;
-    let there = |previous: &crate::cni::Previous| previous.place(interface, &request.netns).is_some();
-    if !request.previous.as_ref().is_some_and(there) {
+    let has_it = |previous: &Previous| previous.place(interface, &request.netns).is_some();
+    if !request.previous.as_ref().is_some_and(has_it) {
         return Ok(());
     }
     let message =
         format!("prevResult has interface {interface} of this pod already, made by an earlier plugin of the chain");
-    Err(Failure::new(Code::Configuration, message, "podwire makes the interface itself: it goes first in the chain"))
+    Err(Failure::new(Code::Configuration, message, "podwire creates the interface itself: put it first in the chain"))
 }
 
-/// A pod's network namespace that is open.
-pub(crate) struct Pod {
-    /// The namespace.
-    pub(crate) namespace: Namespace,
-    /// A socket in the pod.
-    pub(crate) inside: Socket,
-    /// Where kernel settings are looked at.
-    pub(crate) proc: Proc,
-    /// Those of the pod.
-    pub(crate) settings: Tree,
-}
-
-/// Opens the pod's namespace and a socket in it, and refuses the one that the plugin itself is in: its interfaces are the
-/// node's.
-pub(crate) fn open_pod(path: &str, may_be_own: bool) -> Result<Pod, Failure> {
-    let refuse = |error: podwire_kernel::Error| Failure::new(Code::Namespace, error.to_string(), "");
-    let (namespace, own) = (Namespace::open(path).map_err(refuse)?, Namespace::own()?);
-    if !may_be_own && namespace.is(&own).map_err(refuse)? {
-        let message = "plugin's netns and netns from CNI_NETNS should not be the same";
-        return Err(Failure::new(Code::Namespace, message, path));
-    }
-    let proc = Proc::private();
-    let (inside, settings) = namespace.within(&own, || (Socket::route(), Tree::own(&proc))).map_err(refuse)?;
-    Ok(Pod { namespace, inside: inside?, proc, settings: settings? })
-}
-
-/// Reserves what the pod is to hold. What dead pods hold is in the way of nobody: it is taken back when it is needed.
+/// Reserves what the pod is to hold. If something is exhausted, what dead pods hold is reclaimed first.
 fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Socket) -> Result<Record, Failure> {
     let wanted = Wanted {
         sets: &request.network.ipam.ranges,
@@ -198,7 +170,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
     if !is_scarce(&error) {
         return Err(error.into());
     }
-    // Whoever had to wait here finds what the one before has taken back.
+    // After waiting here, the ADD before may have reclaimed enough.
     let _lock = ledger.lock_to_reclaim()?;
     let error = match attempt(host) {
         Err(error) if is_scarce(&error) => error,
@@ -207,7 +179,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
     match reclaim::reclaim(ledger, host)? {
         0 => Err(error.into()),
         reclaimed => {
-            eprintln!("podwire: {}: took back what {reclaimed} dead pods held", error.message());
+            eprintln!("podwire: {}: reclaimed what {reclaimed} dead pods held", error.message());
             Ok(attempt(host)?)
         }
     }
@@ -218,7 +190,7 @@ fn is_scarce(error: &Error) -> bool {
     matches!(error.kind(), Kind::RangeFull | Kind::AddressUnavailable | Kind::PortTaken)
 }
 
-/// The prefixes of the network: what a pod sends there stays as it is.
+/// The prefixes of the network: packets to them are not masqueraded.
 fn own_prefixes(request: &Add, given: Option<&Given>) -> Vec<IpNetwork> {
     match given {
         Some(given) => given.prefixes.clone(),
@@ -226,14 +198,14 @@ fn own_prefixes(request: &Add, given: Option<&Given>) -> Vec<IpNetwork> {
     }
 }
 
-/// Whether somebody routes just this address. A route to more than it, as to the node's own pod range, says nothing.
+/// Whether there is a route to just this address. A route to a prefix, such as the node's own pod CIDR, does not count.
 fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
     let way = route::lookup(host, address)?;
     Ok(way.is_some_and(|way| way.destination == family::host(address)))
 }
 
-/// The MTU of the device that leads out of the node, in bytes.
-fn mtu_of_way_out(host: &mut Socket) -> Result<Option<u32>, Failure> {
+/// The MTU of the device of the node's default route, in bytes.
+fn default_route_mtu(host: &mut Socket) -> Result<Option<u32>, Failure> {
     for outside in OUTSIDE {
         if let Some(device) = route::lookup(host, outside)?.and_then(|way| way.device)
             && let Some(link) = link::by_index(host, device)?
@@ -244,43 +216,43 @@ fn mtu_of_way_out(host: &mut Socket) -> Result<Option<u32>, Failure> {
     Ok(None)
 }
 
-/// How the pod's routes could be set.
+/// How the pod's routes were added.
 #[derive(PartialEq, Eq)]
 enum Routes {
-    /// As they are planned.
-    First,
-    /// The pod has some of them through another interface.
-    Beside,
+    /// As planned: the pod had no other routes.
+    FirstInterface,
+    /// The pod already has some of them through another interface.
+    SecondInterface,
 }
 
 fn set_routes(plan: &Plan, device: u32, inside: &mut Socket) -> Result<Routes, Failure> {
     let refused = inside.execute_all(plan.routes(device));
-    let mut routes = Routes::First;
+    let mut routes = Routes::FirstInterface;
     for (_, error) in refused {
         if !error.already_there() {
             return Err(error.into());
         }
-        routes = Routes::Beside;
+        routes = Routes::SecondInterface;
     }
     Ok(routes)
 }
 
-/// Which of the two ends it is that was there already.
+/// Tells which of the two ends exists already.
 fn explain(error: podwire_kernel::Error, plan: &Plan, host: &mut Socket) -> Result<Failure, Failure> {
     if !error.already_there() {
         return Ok(error.into());
     }
     let details = match link::by_name(host, &plan.host.name)? {
         Some(_) => {
-            format!("{} is on the host already, though the ledger knows nothing of it: DEL removes it", plan.host.name)
+            format!("{} is on the host already, without a record in the ledger: DEL removes it", plan.host.name)
         }
         None => format!("{} is in the pod already", plan.pod.name),
     };
     Ok(Failure::new(Code::Kernel, error.to_string(), details))
 }
 
-/// What an ADD of the same attachment left that was killed, or whose pod died with its namespace, is taken away. A living
-/// attachment is left as it is, and `reserve` will refuse.
+/// Removes what an earlier ADD of the same attachment left, if that ADD was killed or the pod has died with its namespace. A
+/// living attachment is kept, and `reserve` will refuse.
 fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<(), Failure> {
     let Some((record, attached)) = ledger.find(&request.attachment)? else { return Ok(()) };
     let device = names::host_device(&request.attachment);
@@ -290,7 +262,7 @@ fn clear_leftovers(request: &Add, ledger: &Ledger, host: &mut Socket) -> Result<
     Ok(detach::detach(&request.attachment, Some(ledger), Some(&record), Some(&request.netns), removal::announced)?)
 }
 
-/// The name servers of the result: the configuration's, where it says anything, else those of who gives addresses.
+/// The name servers of the result: those of the configuration, else those of the IPAM plugin.
 fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
     if let Some(dns) = &request.dns {
         return Ok(dns.clone());
@@ -305,49 +277,16 @@ fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
     Ok(Dns::of_file(&text.map_err(|error| Failure::io(format!("read ipam.resolvConf {path}"), &error))?))
 }
 
-/// Both ends have a carrier now, and the kernel takes notice of a carrier a little later: until then it may drop what is
-/// sent. To ask for the device makes it take notice (Linux 6.8); older ones take their time, for which an answer that
-/// says "up" is worth waiting for.
-pub(crate) fn wait_operational(socket: &mut Socket, device: u32, limit: Duration) -> Result<(), Failure> {
-    let otherwise = || format!("device {device} did not come into operation");
-    wait(otherwise, limit, || match link::by_index(socket, device)? {
-        Some(link) => Ok(link.operational),
-        None => Err(Failure::new(Code::Kernel, format!("device {device} vanished while it was set up"), "")),
-    })
-}
-
-/// Until the pod takes in what is sent to its address, answers to it are lost. An IPv4 address is in use at once.
-pub(crate) fn wait_local(inside: &mut Socket, address: IpAddr, limit: Duration) -> Result<(), Failure> {
-    wait(|| format!("address {address} was not taken into use"), limit, || Ok(route::is_local(inside, address)?))
-}
-
-fn wait(
-    otherwise: impl Fn() -> String,
-    limit: Duration,
-    mut settled: impl FnMut() -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let deadline = Instant::now() + limit;
-    let mut pause = PAUSES.0;
-    while !settled()? {
-        if Instant::now() > deadline {
-            return Err(Failure::new(Code::Kernel, format!("{} within {limit:?}", otherwise()), ""));
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
-    }
-    Ok(())
-}
-
-/// The host's side. Of the fast path's hooks whatever the kernel says is fine: podwired leaves out a device without them.
+/// Brings up the host side. An error of the fast path's hooks is ignored: podwired leaves out devices without hooks.
 fn bring_up(host: &mut Socket, plan: &Plan, device: u32) -> Result<(), Failure> {
     let hooks = plan.hooks(device);
     let optional = usize::from(hooks.is_some());
-    let refused = host.execute_all(hooks.into_iter().chain(plan.outside(device)).collect());
+    let refused = host.execute_all(hooks.into_iter().chain(plan.host_requests(device)).collect());
     let refused = refused.into_iter().find(|(place, _)| *place >= optional);
     refused.map_or(Ok(()), |(_, error)| Err(error.into()))
 }
 
-/// Executes requests, and fails with the first refusal.
+/// Executes requests, and returns the first error.
 fn execute(socket: &mut Socket, requests: Vec<Request<Message>>) -> Result<(), Failure> {
     socket.execute_all(requests).into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))
 }

@@ -1,4 +1,4 @@
-//! The road of CHECK: is everything as ADD made it? Nothing is changed, and what others have put beside it is no concern.
+//! CHECK: is everything as ADD created it? Nothing is changed, and what others have added is ignored.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,19 +16,20 @@ use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, Socket, address, family, neighbour};
 use serde_json::Value;
 
-use crate::add::{Pod, open_pod, wait_local, wait_operational};
 use crate::cni::{Check, Code, Failure};
 use crate::delegate;
+use crate::pod_netns::{self, PodNetns};
+use crate::settle;
 use crate::shaping::Shaper;
 
-/// What the kernel does by itself a little after ADD has answered is waited for, unless something differs already.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+/// How long to wait for what the kernel does by itself after ADD. There is no wait if something differs anyway.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Compares an attachment with what ADD made of it and with what all plugins of the chain have answered.
+/// Compares an attachment with its record and with the result of the whole chain.
 pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     let (add, previous) = (&request.add, &request.previous);
     let (attachment, interface) = (&add.attachment, &add.attachment.interface);
-    let Pod { mut inside, .. } = open_pod(&add.netns, add.may_be_own_netns)?;
+    let PodNetns { mut inside, .. } = pod_netns::open_pod(&add.netns, add.may_be_own_netns)?;
     let mut host = Socket::route()?;
     let mut differs = Differences::default();
 
@@ -38,7 +39,8 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
         None => None,
     };
     let Some((record, ledger)) = record.map(|(record, _)| record).zip(ledger) else {
-        let Some(failure) = Differences::one(format!("the ledger knows no interface {interface} of this pod")) else {
+        let Some(failure) = Differences::one(format!("the ledger has no record of interface {interface} of this pod"))
+        else {
             return Ok(());
         };
         return Err(failure);
@@ -49,43 +51,44 @@ pub(crate) fn check(request: &Check, state: &Path) -> Result<(), Failure> {
     }
 
     let name = names::host_device(attachment);
-    let outer = link::by_name(&mut host, &name)?;
-    let inner = link::by_name(&mut inside, interface)?;
-    differs.device(&format!("{interface} in the pod"), inner.as_ref());
-    differs.device(&format!("{name} on the host"), outer.as_ref());
-    if let (Some(inner), Some(outer)) = (&inner, &outer) {
-        if inner.peer != Some(outer.index) || outer.peer != Some(inner.index) {
+    let host_end = link::by_name(&mut host, &name)?;
+    let pod_end = link::by_name(&mut inside, interface)?;
+    differs.device(&format!("{interface} in the pod"), pod_end.as_ref());
+    differs.device(&format!("{name} on the host"), host_end.as_ref());
+    if let (Some(pod_end), Some(host_end)) = (&pod_end, &host_end) {
+        if pod_end.peer != Some(host_end.index) || host_end.peer != Some(pod_end.index) {
             differs.add(format!("{interface} in the pod and {name} on the host are not the two ends of one pair"));
         }
         if differs.none() {
-            for (socket, end) in [(&mut host, outer), (&mut inside, inner)] {
-                let waited = wait_operational(socket, end.index, SETTLED_WITHIN);
-                waited.unwrap_or_else(|failure| differs.add(format!("{} is not in operation: {failure}", end.name)));
+            for (socket, end) in [(&mut host, host_end), (&mut inside, pod_end)] {
+                let waited = settle::wait_operational(socket, end.index, SETTLE_TIMEOUT);
+                waited.unwrap_or_else(|failure| differs.add(format!("{} is not operational: {failure}", end.name)));
             }
         }
-        differs.result(request, place, inner);
-        inside_of_pod(request, place, &record, inner, &mut inside, &mut differs)?;
-        on_host(&record, inner, outer, &mut host, &mut differs)?;
+        differs.result(request, place, pod_end);
+        pod_side(request, place, &record, pod_end, &mut inside, &mut differs)?;
+        host_side(&record, pod_end, host_end, &mut host, &mut differs)?;
     }
     for held in record.addresses.iter().filter(|held| held.set.is_some()) {
         if !ledger.holds(attachment, held.address)? {
             differs.add(format!("the ledger does not hold {} for this pod", held.address));
         }
     }
-    differs.verdict()?;
+    differs.result_of_check()?;
     add.delegate.as_ref().map_or(Ok(()), |delegate| delegate::pass_on(delegate, "CHECK"))
 }
 
-/// Addresses and routes of the pod: ours, and those of the result.
-fn inside_of_pod(
+/// Compares addresses and routes in the pod: ours, and those of the result.
+fn pod_side(
     request: &Check,
     place: Option<usize>,
     record: &Record,
-    inner: &Link,
+    pod_end: &Link,
     inside: &mut Socket,
     differs: &mut Differences,
 ) -> Result<(), Failure> {
-    let found: Vec<_> = address::list(inside, Some(inner.index))?.into_iter().map(|address| address.address).collect();
+    let found: Vec<_> =
+        address::list(inside, Some(pod_end.index))?.into_iter().map(|address| address.address).collect();
     let of_result = request
         .previous
         .ips()
@@ -96,9 +99,9 @@ fn inside_of_pod(
     wanted.dedup();
     for address in &wanted {
         if !found.contains(address) {
-            differs.add(format!("{} has lost address {address}", inner.name));
+            differs.add(format!("{} has lost address {address}", pod_end.name));
         } else if differs.none() {
-            wait_local(inside, address.ip(), SETTLED_WITHIN)?;
+            settle::wait_local(inside, address.ip(), SETTLE_TIMEOUT)?;
         }
     }
     let routes = route::list_all_tables(inside)?;
@@ -120,35 +123,35 @@ fn inside_of_pod(
     Ok(())
 }
 
-/// The way to the pod.
-fn on_host(
+/// Compares the host side: routes, neighbours, shaping, firewall rules, forwarding.
+fn host_side(
     record: &Record,
-    inner: &Link,
-    outer: &Link,
+    pod_end: &Link,
+    host_end: &Link,
     host: &mut Socket,
     differs: &mut Differences,
 ) -> Result<(), Failure> {
     let routes = route::list(host, defaults::POD_PROTOCOL)?;
-    let neighbours = neighbour::list(host, outer.index)?;
+    let neighbours = neighbour::list(host, host_end.index)?;
     for address in record.addresses() {
-        let (destination, target) = (family::host(address), Target::Device(outer.index));
+        let (destination, target) = (family::host(address), Target::Device(host_end.index));
         let wanted = Route { destination, metric: 0, target, protocol: defaults::POD_PROTOCOL };
         if !routes.contains(&wanted) {
-            differs.add(format!("the host has lost its route to {address} through {}", outer.name));
+            differs.add(format!("the host has lost its route to {address} through {}", host_end.name));
         }
         let reached = neighbours.iter().find(|neighbour| neighbour.address == address);
-        match (reached, inner.mac) {
-            (None, _) => differs.add(format!("the host has lost its neighbour {address} on {}", outer.name)),
+        match (reached, pod_end.mac) {
+            (None, _) => differs.add(format!("the host has lost its neighbour {address} on {}", host_end.name)),
             (Some(Neighbour { mac, .. }), Some(own)) if *mac != own => differs.add(format!(
                 "the host sends what is for {address} to {mac}, and {} has {own}: give the address to podwire (\"mac\") \
                  instead of changing it behind it",
-                inner.name
+                pod_end.name
             )),
             _ => {}
         }
     }
     let shaper = Shaper::of(&record.attachment);
-    for difference in shaper.differences(&record.bandwidth, host, outer)? {
+    for difference in shaper.differences(&record.bandwidth, host, host_end)? {
         differs.add(format!("bandwidth {difference}"));
     }
     pod_rules::differences(record)?.into_iter().for_each(|difference| differs.add(difference));
@@ -162,7 +165,7 @@ fn on_host(
     Ok(())
 }
 
-/// What is not as it should be.
+/// What differs, as sentences.
 #[derive(Default)]
 struct Differences(Vec<String>);
 
@@ -176,7 +179,7 @@ impl Differences {
     }
 
     fn one(difference: String) -> Option<Failure> {
-        Self(vec![difference]).verdict().err()
+        Self(vec![difference]).result_of_check().err()
     }
 
     fn device(&mut self, what: &str, found: Option<&Link>) {
@@ -190,22 +193,22 @@ impl Differences {
         }
     }
 
-    /// What the result says of the interface itself.
-    fn result(&mut self, request: &Check, place: Option<usize>, inner: &Link) {
+    /// Compares the interface with what the result says of it.
+    fn result(&mut self, request: &Check, place: Option<usize>, pod_end: &Link) {
         let Some((_, said)) = request.previous.interfaces().find(|(number, _)| Some(*number) == place) else { return };
         let mac = said["mac"].as_str().and_then(Mac::parse);
-        if let Some((said, found)) = mac.zip(inner.mac).filter(|(said, found)| said != found) {
-            self.add(format!("{} has link-layer address {found}, not {said}", inner.name));
+        if let Some((said, found)) = mac.zip(pod_end.mac).filter(|(said, found)| said != found) {
+            self.add(format!("{} has link-layer address {found}, not {said}", pod_end.name));
         }
-        // A later plugin may have made it smaller without saying so, as tuning does. A larger one loses packets: the host's
-        // end takes none that is longer than its own.
+        // A later plugin may have lowered it without saying so, as tuning does. A larger one loses packets, because the host
+        // end drops what is longer than its own MTU.
         let mtu = said.get("mtu").and_then(Value::as_u64).filter(|mtu| *mtu != 0);
-        if let Some(mtu) = mtu.filter(|mtu| *mtu < u64::from(inner.mtu)) {
-            self.add(format!("{} has MTU {}, not {mtu}", inner.name, inner.mtu));
+        if let Some(mtu) = mtu.filter(|mtu| *mtu < u64::from(pod_end.mtu)) {
+            self.add(format!("{} has MTU {}, not {mtu}", pod_end.name, pod_end.mtu));
         }
     }
 
-    fn verdict(self) -> Result<(), Failure> {
+    fn result_of_check(self) -> Result<(), Failure> {
         let Some((first, more)) = self.0.split_first() else { return Ok(()) };
         let mut details = more.join("; ");
         if details.len() > 600 {

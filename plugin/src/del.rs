@@ -1,5 +1,5 @@
-//! The road of DEL: the same names derived again, the datapath first and the address last, every step content with
-//! "already gone". It needs neither the pod's namespace nor a record.
+//! DEL: derive the same names again, remove the datapath first and the address last. Every step accepts "already gone", and
+//! neither the pod's namespace nor a record is needed.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use podwire_kernel::link::removal;
 use crate::cni::{Del, Failure};
 use crate::delegate;
 
-/// Detaches a pod. A second time, or of a pod that never was, it does nothing.
+/// Detaches a pod. A second call, or one for an unknown pod, does nothing.
 pub(crate) fn del(request: &Del, state: &Path) -> Result<(), Failure> {
     let attachment = &request.attachment;
     let ledger = Ledger::existing(state, &attachment.network)?;
     let _lock = ledger.as_ref().map(|ledger| ledger.lock_to_release(attachment)).transpose()?;
     let (record, unreadable) = match ledger.as_ref().map_or(Ok(None), |ledger| ledger.find(attachment)) {
         Ok(found) => (found.map(|(record, _)| record), None),
-        // Damaged: what it would say is derived, or found by the claims.
+        // What the record would say is derived from the attachment, or found by the claims.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::ForeignRecord) => (None, None),
-        // The next DEL may be able to read what is to be released.
+        // Nothing is released: the next DEL may be able to read the record.
         Err(error) => (None, Some(error)),
     };
     let ledger = ledger.as_ref().filter(|_| unreadable.is_none());

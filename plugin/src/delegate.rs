@@ -1,5 +1,5 @@
-//! Another plugin that gives addresses: executed with the same environment and input (CNI specification, section 4). The
-//! only file that executes a program.
+//! Delegation to another IPAM plugin, which is executed with the same environment and input (CNI specification, section 4).
+//! The only file that executes a program.
 
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
@@ -13,20 +13,20 @@ use serde_json::Value;
 
 use crate::cni::{Code, Delegate, Failure};
 
-/// What another plugin has given.
+/// What the IPAM plugin has given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Given {
-    /// Addresses.
+    /// The addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The prefixes that they are of.
+    /// Their prefixes.
     pub(crate) prefixes: Vec<IpNetwork>,
-    /// Routes of the pod. Their gateways are not read: a pod's only neighbour is its node.
+    /// Routes of the pod. Their gateways are ignored: the only neighbour of a pod is its node.
     pub(crate) routes: Vec<Route>,
     /// Name servers.
     pub(crate) dns: Dns,
 }
 
-/// Has the other plugin give addresses. When it fails it is asked to take back what it may have given.
+/// Gets addresses from the IPAM plugin. After an error, it is asked to release what it may have given.
 pub(crate) fn add(delegate: &Delegate) -> Result<Given, Failure> {
     let given = execute(delegate, "ADD").and_then(|answer| Given::parse(delegate, &answer));
     given.inspect_err(|_| {
@@ -36,7 +36,7 @@ pub(crate) fn add(delegate: &Delegate) -> Result<Given, Failure> {
     })
 }
 
-/// Passes a verb on that has no result.
+/// Passes on a verb that has no result.
 pub(crate) fn pass_on(delegate: &Delegate, verb: &str) -> Result<(), Failure> {
     execute(delegate, verb).map(|_| ())
 }
@@ -51,7 +51,7 @@ fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
         .spawn()
         .map_err(|error| Failure::io(wish(), &error))?;
     let input = child.stdin.take();
-    // It may answer before it has read everything.
+    // It may exit before it has read everything.
     let output = std::thread::scope(|scope| {
         scope.spawn(move || input.map(|mut input| input.write_all(&delegate.input)));
         child.wait_with_output()
@@ -75,7 +75,7 @@ fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
     Err(Failure::foreign(code.unwrap_or(Code::Io as u32), message, text("details")))
 }
 
-/// The first file of its name in the directories, as libcni finds it.
+/// The first file of this name in the directories, as libcni finds it.
 fn find(delegate: &Delegate) -> Result<PathBuf, Failure> {
     let places = delegate.path.split(':').filter(|place| !place.is_empty());
     let found = places.map(|place| PathBuf::from(place).join(&delegate.kind)).find(|path| match path.metadata() {

@@ -1,4 +1,4 @@
-//! The road of GC: detach everything of a network that the runtime does not know any more.
+//! GC: detach every attachment of a network that the runtime does not list as valid.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use podwire_kernel::link::{self, removal};
 use crate::cni::{Code, Failure, Gc};
 use crate::delegate;
 
-/// Detaches what is not valid, with a record or without one. Goes on after a failure, and then fails with all of them.
+/// Detaches what is not valid, with or without a record. Goes on after an error, and finally returns all errors.
 pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
     let mut failures = Vec::new();
     let is_valid =
@@ -40,7 +40,7 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
             interface: interface.clone(),
         })
         .collect();
-    failures.extend(devices_of_nobody(request, ledger.as_ref(), &valid).err().map(|failure| failure.to_string()));
+    failures.extend(remove_unknown_devices(request, ledger.as_ref(), &valid).err().map(|failure| failure.to_string()));
     if let Some(ledger) = &ledger {
         failures.extend(ledger.sweep(&valid).err().map(|failure| failure.to_string()));
     }
@@ -51,14 +51,14 @@ pub(crate) fn gc(request: &Gc, state: &Path) -> Result<(), Failure> {
     match failures.len() {
         0 => Ok(()),
         count => {
-            let message = format!("{count} of the attachments to {} could not be taken away", request.network);
+            let message = format!("{count} of the attachments to {} could not be removed", request.network);
             Err(Failure::new(Code::Kernel, message, failures.join("; ")))
         }
     }
 }
 
-/// Devices of this network that are neither valid nor on record: their alias says whose they are.
-fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]) -> Result<(), Failure> {
+/// Removes devices of this network that are neither valid nor on record, recognized by their alias.
+fn remove_unknown_devices(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]) -> Result<(), Failure> {
     let alias = names::alias_of(&request.network);
     let mut host = Socket::route()?;
     let links = link::list(&mut host)?;
@@ -69,12 +69,12 @@ fn devices_of_nobody(request: &Gc, ledger: Option<&Ledger>, valid: &[Attachment]
     let known: HashSet<String> =
         known.iter().flat_map(|known| [names::host_device(known), names::shaper_device(known)]).collect();
     let ours = [(defaults::HOST_VETH_PREFIX, "veth"), (defaults::SHAPER_PREFIX, "ifb")];
-    let of_nobody = links.iter().filter(|link| {
+    let unknown = links.iter().filter(|link| {
         ours.iter().any(|(prefix, kind)| link.name.starts_with(prefix) && link.kind.as_deref() == Some(*kind))
             && link.alias.as_ref().is_some_and(|found| found.starts_with(&alias))
             && !known.contains(&link.name)
     });
-    for link in of_nobody {
+    for link in unknown {
         removal::announced(&[&link.name])?;
     }
     Ok(())

@@ -4,8 +4,7 @@
 //! ```text
 //! env + stdin → cni::Request → Ledger::reserve → plan (pure) → kernel, under Undo → cni::Success → stdout
 //! ```
-//! `add` is that road from top to bottom; `del` derives the same names again and takes everything away; `check`, `gc` and
-//! `status` are one file each. This file is the only one that knows all verbs.
+//! Each verb is one file: `add`, `del`, `check`, `gc`, `status`. This file is the only one that knows them all.
 
 pub mod cni;
 pub mod plan;
@@ -17,6 +16,8 @@ mod del;
 mod delegate;
 mod gc;
 mod node_ready;
+mod pod_netns;
+mod settle;
 mod shaping;
 mod status;
 mod undo;
@@ -30,15 +31,15 @@ use podwire_conf::defaults;
 
 use crate::cni::{Code, Del, Failure, Request};
 
-/// Executes the verb that the environment names, and writes the one answer. 0 is success. An ADD whose answer nobody takes
-/// is undone: nobody would know of it.
+/// Executes the verb in the environment and writes its answer. Returns 0 on success. An ADD whose answer cannot be written is
+/// undone, because nobody would know of it.
 pub fn run(
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn Read,
     output: &mut dyn Write,
     log: &mut dyn Write,
 ) -> ExitCode {
-    // A tmpfs, so that a reboot, which ends every pod, frees every address.
+    // On a tmpfs: a reboot ends every pod, and frees every address.
     let state = Path::new(defaults::RUN_DIRECTORY);
     let read = guarded(|| cni::read(environment, input));
     let attaching = match &read {
@@ -54,7 +55,7 @@ pub fn run(
         Err(failure) => (failure.render(), ExitCode::FAILURE),
     };
     let Err(error) = output.write_all(answer.as_bytes()).and_then(|()| output.flush()) else { return code };
-    // Nobody is left to be told but the log; a log that cannot be written has no reader either.
+    // Only the log is left. If it cannot be written either, nobody reads it.
     let _ = writeln!(log, "podwire: write the answer: {error}");
     if let Some((attachment, netns, delegate)) = attached {
         let undone = del::del(&Del { attachment, netns: Some(netns), version: cni::VERSIONS[0], delegate }, state);
@@ -65,8 +66,7 @@ pub fn run(
     ExitCode::FAILURE
 }
 
-/// Does `work`, and makes a failure of a panic: the steps of the work have been reverted by then, and the runtime is owed
-/// an answer.
+/// Does `work`, and turns a panic into a failure: the steps have been reverted by then, and the runtime needs an answer.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -79,7 +79,7 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
     match request {
         Request::About => {
             let (version, versions) = (env!("CARGO_PKG_VERSION"), cni::VERSIONS.join(", "));
-            // Begins with `defaults::PLUGIN_MARK_BACKWARDS`, read forwards, by which an installed plugin is known.
+            // Begins with `defaults::PLUGIN_MARK_BACKWARDS`, read forwards, which identifies an installed plugin.
             let text = format!("CNI plugin podwire v{version}\nCNI protocol versions supported: {versions}\n");
             log.write_all(text.as_bytes()).map_err(|error| Failure::io("write the version", &error))?;
             Ok(String::new())
@@ -96,7 +96,7 @@ fn answer(request: &Request, state: &Path, log: &mut dyn Write) -> Result<String
     }
 }
 
-/// A verb that answers nothing when it succeeds.
+/// The answer of a verb that has no result.
 fn silent(done: Result<(), Failure>, version: &str) -> Result<String, Failure> {
     done.map(|()| String::new()).map_err(|failure| failure.in_version(version))
 }

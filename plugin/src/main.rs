@@ -3,12 +3,12 @@
 use std::io::{Read, stderr, stdin, stdout};
 use std::process::ExitCode;
 
-use podwire::stdin::Hurried;
+use podwire::stdin::WithTimeout;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut input: Box<dyn Read> = match environment("CNI_COMMAND").as_deref() {
-        Some("VERSION") => Box::new(Hurried(stdin().lock())),
+        Some("VERSION") => Box::new(WithTimeout(stdin().lock())),
         _ => Box::new(stdin().lock()),
     };
     podwire::run(&environment, &mut input, &mut stdout().lock(), &mut stderr().lock())

@@ -1,6 +1,5 @@
-//! Whether podwired has prepared this node for a network that is its own: the conflist is on disk and outlives a reboot, what
-//! stands behind it does not. A pod that is attached before has an address that leads nowhere, or that is another node's by
-//! now.
+//! Whether this node is ready for podwired's network. The conflist is on disk and survives a reboot, but routes and firewall
+//! do not. A pod that is attached too early has an address that is not routed, or that belongs to another node by now.
 
 use podwire_conf::{Network, defaults};
 use podwire_kernel::Socket;
@@ -8,7 +7,8 @@ use podwire_kernel::route::{self, Route, Target};
 
 use crate::cni::{Code, Failure};
 
-/// Refuses what has no route of podwired's behind it. The kernel is asked, by the one address of each range that no pod has.
+/// Refuses a range without podwired's unreachable route. The kernel is asked for the one address of each range that no pod
+/// can have.
 pub(crate) fn require(network: &Network, code: Code, host: &mut Socket) -> Result<(), Failure> {
     if !network.daemon {
         return Ok(());
@@ -17,8 +17,12 @@ pub(crate) fn require(network: &Network, code: Code, host: &mut Socket) -> Resul
         let (destination, protocol) = (range.subnet, defaults::OVERLAY_PROTOCOL);
         let wanted = Route { destination, metric: 0, target: Target::Unreachable, protocol };
         if !route::holds_for(host, &wanted, range.reserved())? {
-            let message = format!("podwired has not prepared this node for the pods of {destination}");
-            return Err(Failure::new(code, message, "it does when it starts; podwired status says what keeps it"));
+            let message = format!("this node is not ready for pods of {destination}: podwired has not set it up");
+            return Err(Failure::new(
+                code,
+                message,
+                "podwired does when it starts; `podwired status` shows its problems",
+            ));
         }
     }
     Ok(())

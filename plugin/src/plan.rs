@@ -1,10 +1,10 @@
-//! What an attachment looks like in the kernel: names, addresses, routes, settings of both ends. Pure: the same request
-//! gives the same plan, so that DEL finds by name what ADD made, with nothing remembered.
+//! What ADD creates in the kernel for an attachment: both ends with their addresses, routes and settings. Pure: the same
+//! request gives the same plan. The host side itself is `podwire_attachment::host_side`, shared with the daemon.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_attachment::host_side::HostSide;
-use podwire_attachment::host_side::distrust;
+use podwire_attachment::host_side::hardening;
 use podwire_attachment::names::{self, alias_of, host_device, host_mac};
 use podwire_conf::{Bandwidth, Route as PodRoute, defaults};
 use podwire_kernel::address::Address;
@@ -19,36 +19,36 @@ use podwire_kernel::{Mac, Request, family};
 
 use crate::cni::Add;
 
-/// The pod's gateways: the same in every pod of every node, since the host answers for them by its link-layer address,
-/// which the pod is told (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
+/// The gateways of a pod: the same in every pod of every node. The pod has permanent neighbour entries that map them to the
+/// host end's link-layer address (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
-/// `RTPROT_BOOT`: routes inside of the pod are the pod's.
-const INSIDE_PROTOCOL: u8 = 3;
+/// `RTPROT_BOOT`: routes in the pod belong to the pod.
+const POD_SIDE_PROTOCOL: u8 = 3;
 
-/// An attachment to be made.
+/// An attachment to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The veth's end on the host.
+    /// The veth end on the host.
     pub host: Device,
-    /// The veth's end in the pod.
+    /// The veth end in the pod.
     pub pod: Device,
     /// The MTU of both, in bytes.
     pub mtu: u32,
     /// The pod's addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
-    /// The destinations the pod reaches through the host.
+    /// The destinations that the pod reaches through the host.
     pub routes: Vec<PodRoute>,
-    /// Whether a port of the node leads to the pod.
+    /// Whether host ports are forwarded to the pod.
     pub has_ports: bool,
-    /// What a human reads beside the host's end.
+    /// The alias of the host end, for people.
     pub alias: String,
-    /// Whether the host's end is made ready for the node's fast path.
+    /// Whether the host end gets hooks for the node's fast path.
     pub fast_path: bool,
 }
 
-/// One end of the pair.
+/// One end of the veth pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its name.
@@ -57,27 +57,27 @@ pub struct Device {
     pub mac: Mac,
 }
 
-/// The link-layer address of the pod's end: the one that is wished, or one that follows from the attachment.
+/// The link-layer address of the pod end: the requested one, or the one derived from the attachment.
 pub fn pod_mac(request: &Add) -> Mac {
     request.requested.mac.unwrap_or_else(|| names::pod_mac(&request.attachment))
 }
 
 impl Plan {
-    /// The plan for a request whose addresses are reserved: `routes` are those of its network, `way_out` is the MTU of
-    /// the node's own way out.
-    pub fn new(request: &Add, mut addresses: Vec<IpAddr>, routes: &[PodRoute], way_out: Option<u32>) -> Self {
+    /// The plan for a request whose addresses are reserved. `routes` are those of its network, `node_mtu` is the MTU of the
+    /// node's default route.
+    pub fn new(request: &Add, mut addresses: Vec<IpAddr>, routes: &[PodRoute], node_mtu: Option<u32>) -> Self {
         addresses.sort_by_key(|address| !address.is_ipv4());
         let attachment = &request.attachment;
         let families =
             |route: &&PodRoute| addresses.iter().any(|address| address.is_ipv4() == route.destination.is_ipv4());
-        let way_out = way_out.map_or(defaults::MTU, |mtu| mtu.clamp(defaults::SMALLEST_MTU, 65_535));
+        let node_mtu = node_mtu.map_or(defaults::MTU, |mtu| mtu.clamp(defaults::SMALLEST_MTU, 65_535));
         Self {
             host: Device { name: host_device(attachment), mac: host_mac(attachment) },
             pod: Device { name: attachment.interface.clone(), mac: pod_mac(request) },
-            mtu: request.network.mtu.unwrap_or(way_out),
+            mtu: request.network.mtu.unwrap_or(node_mtu),
             routes: routes.iter().filter(families).cloned().collect(),
             has_ports: !request.requested.ports.is_empty(),
-            // What a queue holds would be passed by.
+            // The fast path would bypass the shaping queue.
             fast_path: request.network.fast_path && request.requested.bandwidth == Bandwidth::default(),
             alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
             addresses,
@@ -92,9 +92,9 @@ impl Plan {
         }
     }
 
-    /// The gateways that get a route of their own in the pod: programs that add a route through a gateway, and machines
-    /// that copy a pod's routes (sbr of the reference plugins, Kata, gVisor), ask for a way to it. Every IPv6 interface has
-    /// one to all link-local addresses.
+    /// The gateways that get a route of their own in the pod: programs that add a route through the gateway, or that copy
+    /// the pod's routes (sbr of the reference plugins, Kata, gVisor), need it to be reachable. Every IPv6 interface has a
+    /// route to all link-local addresses.
     pub fn gateways_on_link(&self) -> Vec<IpAddr> {
         if self.addresses.iter().any(IpAddr::is_ipv4) { vec![GATEWAY4.into()] } else { Vec::new() }
     }
@@ -104,13 +104,13 @@ impl Plan {
         self.addresses.iter().any(IpAddr::is_ipv6)
     }
 
-    /// Kernel settings in the pod that are written where there are such.
-    pub fn pod_distrust(&self) -> Vec<Sysctl> {
-        distrust(&self.pod.name).into()
+    /// Sysctls in the pod that are set if the kernel has them.
+    pub fn pod_hardening(&self) -> Vec<Sysctl> {
+        hardening(&self.pod.name).into()
     }
 
-    /// The host's side.
-    pub fn outer(&self) -> HostSide {
+    /// The host side.
+    pub fn host_side(&self) -> HostSide {
         HostSide {
             name: self.host.name.clone(),
             mac: self.host.mac,
@@ -120,38 +120,38 @@ impl Plan {
         }
     }
 
-    /// Kernel settings in the pod: no redirect is believed, and no address waits for duplicate detection.
+    /// Sysctls in the pod: redirects are ignored, and no address waits for duplicate address detection.
     pub fn pod_settings(&self) -> Vec<Sysctl> {
         let name = &self.pod.name;
-        // Of a device that does not forward, one of the two is enough for a redirect to be believed; the other is set as
-        // the device comes up.
+        // On a device that does not forward, either of the two settings is enough to accept redirects. The other one is set
+        // when the device comes up.
         let mut settings = vec![Sysctl::of_device("ipv4", "all", "accept_redirects", "0")];
         if self.has_ipv6() {
             let values = [("disable_ipv6", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")];
             settings.extend(values.map(|(setting, value)| Sysctl::of_device("ipv6", name, setting, value)));
-            // By which the pod reaches itself. A runtime that turns IPv6 off for new namespaces turns it off here, too.
+            // The pod reaches itself by `lo`. A runtime that disables IPv6 in new namespaces disables it here, too.
             settings.push(Sysctl::of_device("ipv6", "lo", "disable_ipv6", "0"));
         }
         settings
     }
 
-    /// Kernel settings on the host, beside IPv6 forwarding.
+    /// Sysctls on the host, other than IPv6 forwarding.
     pub fn host_settings(&self) -> Vec<Sysctl> {
         let mut settings = Vec::new();
         if self.addresses.iter().any(IpAddr::is_ipv4) {
             settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
         }
-        settings.extend(self.outer().ipv6_on());
+        settings.extend(self.host_side().enable_ipv6());
         settings
     }
 
-    /// The host's end, named for humans and closed to addresses that are not routed to it.
-    pub fn describe_host(&self, device: u32) -> Request<Message> {
-        link::set_router_port(device, self.mtu, Some(&self.alias), &self.outer().ipv4_settings())
+    /// The host end with its alias and IPv4 settings, still down.
+    pub fn host_port(&self, device: u32) -> Request<Message> {
+        link::set_router_port(device, self.mtu, Some(&self.alias), &self.host_side().ipv4_settings())
     }
 
-    /// The pod's side, once the pair exists.
-    pub fn inside(&self, device: u32) -> Vec<Request<Message>> {
+    /// What the pod side gets, once the pair exists.
+    pub fn pod_requests(&self, device: u32) -> Vec<Request<Message>> {
         let mut requests = vec![link::set_up_with(device, &self.pod.name, &[(Ipv4Setting::AcceptRedirects, 0)])];
         for address in &self.addresses {
             let gateway = Self::gateway(*address);
@@ -160,8 +160,8 @@ impl Plan {
         }
         for gateway in self.gateways_on_link() {
             let (destination, target) = (family::host(gateway), Target::Device(device));
-            // Behind that of another interface of the pod: the same gateway is on each.
-            requests.push(Route { destination, metric: 0, target, protocol: INSIDE_PROTOCOL }.append());
+            // Appended: another podwire interface of the pod has the same gateway.
+            requests.push(Route { destination, metric: 0, target, protocol: POD_SIDE_PROTOCOL }.append());
         }
         requests
     }
@@ -171,10 +171,10 @@ impl Plan {
         self.routes.iter().map(|route| self.route(route, device, route.metric).add()).collect()
     }
 
-    /// The pod's routes where it has others to the same destinations, through another interface. Those go on to be used
-    /// (ours come behind them, for the day on which they have gone); what is sent from this interface's addresses goes by
-    /// a table of its own, since an answer that left by another interface would not be let pass.
-    pub fn routes_beside(&self, device: u32) -> Vec<Request<Message>> {
+    /// The routes of a second interface, if the pod already has routes to the same destinations. Those stay in use, and ours
+    /// come after them with a higher metric. Packets from this interface's addresses use a routing table of their own: the
+    /// anti-spoofing of the first interface would drop a reply that left there.
+    pub fn second_interface_routes(&self, device: u32) -> Vec<Request<Message>> {
         let table = names::table(device);
         let mut requests = Vec::new();
         for route in &self.routes {
@@ -185,29 +185,29 @@ impl Plan {
         requests
     }
 
-    /// The rules that go with [`Plan::routes_beside`].
+    /// The routing rules that go with [`Plan::second_interface_routes`].
     fn rules(&self, device: u32) -> Vec<Rule> {
         self.addresses.iter().map(|address| names::rule(*address, device)).collect()
     }
 
     fn route(&self, route: &PodRoute, device: u32, metric: u32) -> Route {
         let target = Target::Gateway { gateway: Self::gateway(route.destination.ip()), device };
-        Route { destination: route.destination, metric, target, protocol: INSIDE_PROTOCOL }
+        Route { destination: route.destination, metric, target, protocol: POD_SIDE_PROTOCOL }
     }
 
-    /// What the node's fast path needs, before the host's end comes up: to give hooks to a device that carries packets
-    /// costs some of them. The pod can do without.
+    /// Hooks for the node's fast path. They are added before the host end comes up, because adding them to a device in use
+    /// loses packets. The pod works without them.
     pub fn hooks(&self, device: u32) -> Option<Request<Message>> {
         self.fast_path.then(|| bpf_hook::add_hooks(device))
     }
 
-    /// The host's side, once the pair exists: after this the pod is reachable.
-    pub fn outside(&self, device: u32) -> Vec<Request<Message>> {
-        let outer = self.outer();
-        let mut requests = vec![link::set_up(device, &outer.name)];
-        requests.extend(outer.neighbours(device).iter().map(Neighbour::replace));
-        // "File exists" means that somebody else holds the address: it must not be taken from them.
-        requests.extend(outer.routes(device).iter().map(Route::add));
+    /// What the host side gets, once the pair exists. After this the pod is reachable.
+    pub fn host_requests(&self, device: u32) -> Vec<Request<Message>> {
+        let host_side = self.host_side();
+        let mut requests = vec![link::set_up(device, &host_side.name)];
+        requests.extend(host_side.neighbours(device).iter().map(Neighbour::replace));
+        // "File exists" means a foreign route to this address, which must not be replaced.
+        requests.extend(host_side.routes(device).iter().map(Route::add));
         requests
     }
 }

@@ -1,4 +1,4 @@
-//! How fast a pod may send and receive: what the runtime wishes, as the kernel's rates on the pod's devices.
+//! Bandwidth limits of a pod: what the runtime requests, as rates of the kernel on the pod's devices.
 
 use podwire_attachment::names::{self, Attachment};
 use podwire_conf::{Bandwidth, TokenBucket};
@@ -8,7 +8,7 @@ use podwire_kernel::{Mac, Socket};
 
 use crate::cni::{Code, Failure};
 
-/// The device on the host that what a pod sends is shaped by.
+/// The ifb device on the host that shapes what a pod sends.
 pub(crate) struct Shaper {
     /// Its name.
     pub(crate) name: String,
@@ -17,33 +17,33 @@ pub(crate) struct Shaper {
 }
 
 impl Shaper {
-    /// The one of an attachment.
+    /// The shaper of an attachment.
     pub(crate) fn of(attachment: &Attachment) -> Self {
         Self { name: names::shaper_device(attachment), mac: names::shaper_mac(attachment) }
     }
 
-    /// Shapes what goes through the host's end of a pair, of which this is the index.
+    /// Shapes what goes through the host end with this index.
     pub(crate) fn apply(
         &self,
         bandwidth: &Bandwidth,
         host: &mut Socket,
-        outer: u32,
+        host_end: u32,
         mtu: u32,
         alias: &str,
     ) -> Result<(), Failure> {
         let ifb = Ifb { name: &self.name, mac: self.mac, mtu, alias: Some(alias) };
-        Ok(rates(bandwidth)?.apply(host, outer, &ifb)?)
+        Ok(rates(bandwidth)?.apply(host, host_end, &ifb)?)
     }
 
-    /// In what the kernel's state is not as ADD made it, as sentences.
+    /// What in the kernel differs from what ADD set, as sentences.
     pub(crate) fn differences(
         &self,
         bandwidth: &Bandwidth,
         host: &mut Socket,
-        outer: &Link,
+        host_end: &Link,
     ) -> Result<Vec<String>, Failure> {
-        let found = shaping::observe(host, outer.index, &self.name)?;
-        Ok(rates(bandwidth)?.differences(&found, outer.mtu))
+        let observed = shaping::observe(host, host_end.index, &self.name)?;
+        Ok(rates(bandwidth)?.differences(&observed, host_end.mtu))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The road of STATUS: could an ADD be served, and are the pods that are attached connected? Nothing is changed, nothing is
-//! waited for. A range that is full is no reason to say no: the next DEL mends it, and a runtime that hears no may take
-//! the node for broken and not even delete.
+//! STATUS: could an ADD succeed, and are attached pods connected? Nothing is changed, and nothing is waited for. A full range
+//! is not an error: the next DEL frees an address, and a runtime that gets an error may consider the node broken and not
+//! even send DEL.
 
 use std::path::Path;
 

@@ -1,24 +1,24 @@
-//! What this call has done so far, and how each step is reverted: run in reverse on drop, unless committed.
+//! The steps that this call has done, and how each is reverted: in reverse order on drop, unless committed.
 //!
-//! A step that cannot be reverted ends it: what was done before it stays, and so does the record of it, by which the
-//! runtime's DEL finds all of that.
+//! It stops at a step that cannot be reverted. What was done before that stays, and so does the record, so the runtime's DEL
+//! finds it.
 
 /// How a step is reverted; the error is a sentence.
 type Revert<'a> = Box<dyn FnOnce() -> Result<(), String> + 'a>;
 
-/// The steps that are reverted when this is dropped.
+/// Steps that are reverted on drop.
 #[derive(Default)]
 pub(crate) struct Undo<'a> {
     steps: Vec<Revert<'a>>,
 }
 
 impl<'a> Undo<'a> {
-    /// Notes how the step that was just done is reverted.
+    /// Adds how the step that was just done is reverted.
     pub(crate) fn push(&mut self, revert: impl FnOnce() -> Result<(), String> + 'a) {
         self.steps.push(Box::new(revert));
     }
 
-    /// All is well: nothing is reverted.
+    /// Success: nothing is reverted.
     pub(crate) fn commit(mut self) {
         self.steps.clear();
     }
@@ -29,8 +29,8 @@ impl Drop for Undo<'_> {
         let steps: Vec<_> = self.steps.drain(..).rev().collect();
         for revert in steps {
             if let Err(error) = revert() {
-                // The first error is the answer; this one is for the log.
-                eprintln!("podwire: undo: {error}: DEL takes away what is left");
+                // The first error is the result of the call; this one goes to the log.
+                eprintln!("podwire: undo: {error}: DEL removes what is left");
                 return;
             }
         }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn t5_what_a_step_stands_on_stays_when_the_step_cannot_be_reverted() {
+    fn t5_earlier_steps_stay_when_a_later_one_cannot_be_reverted() {
         let done = RefCell::new(Vec::new());
         let mut undo = Undo::default();
         undo.push(|| {

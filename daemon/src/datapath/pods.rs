@@ -155,9 +155,9 @@ fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
     }
     if let Some(ipv6) = ipv6 {
         if ipv6.accept_advertisements != 0 || ipv6.accept_redirects != 0 {
-            repair.sysctls.extend(outer.distrust());
+            repair.sysctls.extend(outer.hardening());
         }
-        repair.sysctls.extend(outer.ipv6_on().filter(|_| ipv6.disabled != 0));
+        repair.sysctls.extend(outer.enable_ipv6().filter(|_| ipv6.disabled != 0));
     }
     let mut flushed = link.mac != Some(outer.mac);
     if !link.up {

@@ -71,7 +71,7 @@ mod tests {
             bandwidth: podwire_conf::Bandwidth::default(),
             mac: None,
             sandbox: false,
-            beside: None,
+            second_interface: None,
         }
     }
 

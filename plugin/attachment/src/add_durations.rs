@@ -1,5 +1,5 @@
-//! How long ADDs took, for whoever measures the node: four bytes for each, put at the end of a file by one system call, so
-//! that no lock is waited for and nothing is lost where many write at once.
+//! How long ADDs took, for the metrics: four bytes for each, appended to a file by one system call. So there is no lock to
+//! wait for, and concurrent writers lose nothing.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,14 +9,14 @@ use std::time::Duration;
 /// The file's name in a network's directory.
 const NAME: &str = "durations";
 
-/// A file as long as this, in bytes, is begun again: it counts from nothing, as after a reboot.
+/// A file of this size, in bytes, is truncated: the counters start over, as after a reboot.
 const FULL: u64 = 256 * 1024;
 
-/// Notes the duration of an ADD in a network's directory.
+/// Appends the duration of an ADD to the file in a network's directory.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn note(network: &Path, took: Duration) -> io::Result<()> {
+pub fn append(network: &Path, took: Duration) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(network.join(NAME))?;
     if file.metadata()?.len() >= FULL {
         file.set_len(0)?;
@@ -25,10 +25,10 @@ pub fn note(network: &Path, took: Duration) -> io::Result<()> {
     file.write_all(&microseconds.to_be_bytes())
 }
 
-/// The durations that were noted in a network's directory, in microseconds, the earliest first.
+/// The durations in the file of a network's directory, in microseconds, the earliest first.
 ///
 /// # Errors
-/// When the file cannot be read; where there is none, there are none.
+/// When the file cannot be read. A missing file is an empty list.
 pub fn read(network: &Path) -> io::Result<Vec<u32>> {
     let bytes = match fs::read(network.join(NAME)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_of_many_at_once_are_all_there_and_a_full_file_is_begun_again() {
+    fn concurrent_durations_are_all_kept_and_a_full_file_is_truncated() {
         let directory = std::env::temp_dir().join(format!("podwire-durations-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         assert!(read(&directory).unwrap().is_empty());
@@ -52,7 +52,7 @@ mod tests {
             for thread in 0..8 {
                 let directory = &directory;
                 scope.spawn(move || {
-                    (0..100).for_each(|time| note(directory, Duration::from_micros(thread * 100 + time)).unwrap());
+                    (0..100).for_each(|time| append(directory, Duration::from_micros(thread * 100 + time)).unwrap());
                 });
             }
         });
@@ -60,8 +60,8 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, (0..800).collect::<Vec<_>>());
         fs::write(directory.join(NAME), vec![0; 256 * 1024]).unwrap();
-        note(&directory, Duration::from_secs(1)).unwrap();
-        note(&directory, Duration::from_secs(10_000)).unwrap();
+        append(&directory, Duration::from_secs(1)).unwrap();
+        append(&directory, Duration::from_secs(10_000)).unwrap();
         assert_eq!(read(&directory).unwrap(), [1_000_000, u32::MAX]);
         fs::remove_dir_all(&directory).unwrap();
     }

@@ -1,5 +1,5 @@
-//! The host's side of an attachment, as its record tells it: what ADD makes, and what is put back when somebody has broken
-//! it. Pure.
+//! The host side of an attachment, derived from its record: the veth end, its routes, neighbours and settings. ADD creates
+//! it, the daemon repairs it. Pure; firewall rules are in `pod_rules`.
 
 use std::net::IpAddr;
 
@@ -13,29 +13,29 @@ use podwire_kernel::{Mac, family};
 use crate::ledger::Record;
 use crate::names;
 
-/// Settings without which an end would believe router advertisements and redirects, whatever addresses it has
-/// (CVE-2020-10749). They are written before the end comes up, where the kernel has them.
-pub fn distrust(device: &str) -> [Sysctl; 2] {
+/// Sysctls that make a veth end ignore router advertisements and redirects, whatever addresses it has (CVE-2020-10749).
+/// They are set before the end comes up, if the kernel has them.
+pub fn hardening(device: &str) -> [Sysctl; 2] {
     [("accept_ra", "0"), ("accept_redirects", "0")].map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
 }
 
-/// The host's side of an attachment.
+/// The host side of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSide {
-    /// The name of the veth's end on the host.
+    /// The name of the veth end on the host.
     pub name: String,
     /// Its link-layer address.
     pub mac: Mac,
-    /// The link-layer address of the other end, in the pod; none where the record is of an older version.
+    /// The link-layer address of the end in the pod; none where the record is of an older version.
     pub pod_mac: Option<Mac>,
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
-    /// Whether a port of the node leads to the pod.
+    /// Whether host ports are forwarded to the pod.
     pub has_ports: bool,
 }
 
 impl HostSide {
-    /// That of a record.
+    /// The host side of a record.
     pub fn of(record: &Record) -> Self {
         Self {
             name: names::host_device(&record.attachment),
@@ -62,26 +62,24 @@ impl HostSide {
         self.pod_mac.into_iter().flat_map(neighbour).collect()
     }
 
-    /// Settings of IPv4 on the device: closed to addresses that are not routed to it.
+    /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it.
     pub fn ipv4_settings(&self) -> Vec<(Ipv4Setting, u32)> {
         let mut settings =
             vec![(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
         if self.has_ports {
-            // A port of the node is one on 127.0.0.1 too. What pods must not do with it, the firewall forbids.
+            // Host ports work on 127.0.0.1, too. The firewall drops what pods must not send there.
             settings.push((Ipv4Setting::RouteLocalnet, 1));
         }
         settings
     }
 
-    /// Settings of the kernel without which the host's end would believe router advertisements and redirects, whatever
-    /// addresses the pod has (CVE-2020-10749). They are written where the kernel has them.
-    pub fn distrust(&self) -> Vec<Sysctl> {
-        distrust(&self.name).into()
+    /// [`hardening`] of the host end.
+    pub fn hardening(&self) -> Vec<Sysctl> {
+        hardening(&self.name).into()
     }
 
-    /// The setting without which the pod's IPv6 address cannot be reached on a host that has IPv6 switched off, where the
-    /// pod has such an address.
-    pub fn ipv6_on(&self) -> Option<Sysctl> {
+    /// Enables IPv6 on the device, if the pod has an IPv6 address: a host may disable it by default.
+    pub fn enable_ipv6(&self) -> Option<Sysctl> {
         let needed = self.addresses.iter().any(IpAddr::is_ipv6);
         needed.then(|| Sysctl::of_device("ipv6", &self.name, "disable_ipv6", "0"))
     }

@@ -1,4 +1,4 @@
-//! Which addresses a set of ranges has, and in which order they are given: pure, without disk, clock or kernel.
+//! Which addresses a set of ranges has, and in which order they are given. Pure: no disk, no clock, no kernel.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,19 +14,19 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The bytes in which it is written down.
+    /// Its encoding in a free list.
     pub fn to_bytes(&self) -> [u8; 32] {
         let [first, last] = [self.first, self.last].map(u128::to_be_bytes);
         std::array::from_fn(|place| if place < 16 { first[place] } else { last[place - 16] })
     }
 
-    /// Out of the bytes in which it was written down.
+    /// Decodes it from a free list.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         let number = |from: usize| u128::from_be_bytes(std::array::from_fn(|place| bytes[from + place]));
         Self { first: number(0), last: number(16) }
     }
 
-    /// What is left of it without an address.
+    /// What remains of it without one address.
     pub fn without(self, address: u128) -> impl Iterator<Item = Self> {
         let inside = (self.first..=self.last).contains(&address);
         let before = address.checked_sub(1).map(|last| Self { last, ..self });
@@ -36,8 +36,8 @@ impl Interval {
     }
 }
 
-/// The addresses of a set that nobody holds, in the order in which they are given: from the one behind `last` on, around
-/// the ranges in their order. `taken` may be in any order and may name addresses of other sets.
+/// The addresses of a set that are not taken, in the order in which they are given: from the one behind `last` on, and
+/// around the ranges in their order. `taken` may be in any order and may contain addresses of other sets.
 pub fn free(set: &[Range], taken: &[IpAddr], last: u128) -> Vec<Interval> {
     let mut intervals = Vec::new();
     for range in set {
@@ -57,7 +57,7 @@ pub fn free(set: &[Range], taken: &[IpAddr], last: u128) -> Vec<Interval> {
         }
         intervals.extend(next.filter(|first| *first <= whole.last).map(|first| Interval { first, last: whole.last }));
     }
-    // Around: what is behind the last one given goes first, a later range of the set being behind an earlier one.
+    // Start behind the last one given. A later range of the set counts as behind an earlier one.
     let range =
         |number: u128| set.iter().position(|range| (bits(range.first())..=bits(range.last())).contains(&number));
     let Some(of_last) = range(last) else { return intervals };
@@ -74,7 +74,7 @@ pub fn free(set: &[Range], taken: &[IpAddr], last: u128) -> Vec<Interval> {
     intervals
 }
 
-/// The range of a set that an address can be given out of.
+/// The range of a set that contains an address.
 pub fn range_of(set: &[Range], address: IpAddr) -> Option<&Range> {
     let contains = |range: &&Range| {
         address.is_ipv4() == range.subnet.is_ipv4() && (range.first()..=range.last()).contains(&address)
@@ -82,7 +82,7 @@ pub fn range_of(set: &[Range], address: IpAddr) -> Option<&Range> {
     set.iter().find(contains)
 }
 
-/// How many addresses a set of ranges can give, for messages.
+/// How many addresses a set of ranges can give.
 pub fn size(ranges: &[Range]) -> u128 {
     let count = |range: &Range| {
         let all = bits(range.last()).saturating_sub(bits(range.first())).saturating_add(1);
@@ -97,7 +97,7 @@ pub fn describe(set: &[Range]) -> String {
     set.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A name for what a set gives: two sets with the same addresses have the same.
+/// A name for the addresses of a set: two sets with the same addresses have the same name.
 pub fn fingerprint(set: &[Range]) -> String {
     let parts: Vec<_> = set
         .iter()
@@ -115,7 +115,7 @@ pub fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The address of a set that a number stands for.
+/// The address of a set that has this number.
 pub fn address(set: &[Range], number: u128) -> IpAddr {
     let ipv4 = set.first().is_some_and(|range| range.subnet.is_ipv4());
     match u32::try_from(number) {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn i1_i2_i5_addresses_are_given_in_turn_without_network_gateway_and_broadcast() {
+    fn i1_i2_i5_addresses_are_given_in_order_without_network_gateway_and_broadcast() {
         let small = &["10.0.0.0/29"];
         assert_eq!(order(small, &[], ""), "10.0.0.2-10.0.0.6");
         assert_eq!(
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn i4_the_next_range_of_a_set_follows_and_then_the_first_again() {
+    fn i4_the_ranges_of_a_set_are_used_one_after_another_and_then_the_first_again() {
         let two = &["10.1.0.0/30", "10.0.0.0/30"];
         assert_eq!(order(two, &[], ""), "10.1.0.2-10.1.0.2 10.0.0.2-10.0.0.2");
         assert_eq!(order(two, &["10.1.0.2"], "10.1.0.2"), "10.0.0.2-10.0.0.2");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_loses_one_address_wherever_it_is() {
+    fn one_address_can_be_removed_anywhere_in_an_interval() {
         let interval = Interval { first: 5, last: 7 };
         let left = |address| interval.without(address).map(|part| (part.first, part.last)).collect::<Vec<_>>();
         assert_eq!(left(5), [(6, 7)]);
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_set_is_what_it_can_give() {
+    fn the_size_of_a_set_is_how_many_addresses_it_can_give() {
         assert_eq!(size(&set(&["10.0.0.0/16"])), 65_533);
         assert_eq!(size(&set(&["10.0.0.0/29", "10.1.0.0/29"])), 10);
     }
 
     #[test]
-    fn every_free_address_is_in_one_interval_whatever_is_taken_and_was_last() {
+    fn every_free_address_is_in_exactly_one_interval() {
         // All subsets of the addresses of a /29 and a /30, with every last address.
         let set = set(&["10.0.0.0/29", "10.0.0.8/30"]);
         let all: Vec<u128> = [2, 3, 4, 5, 6, 10].map(|low| number("10.0.0.0") + low).to_vec();
@@ -220,14 +220,14 @@ mod tests {
                 let expected: Vec<_> =
                     (0..all.len()).filter(|place| !is_taken(*place)).map(|place| all[place]).collect();
                 assert_eq!(sorted, expected, "{mask:b}");
-                // In turn: what is behind the last one, then what is before it.
+                // In order: what is behind the last one, then what is before it.
                 let given = (number("10.0.0.1")..=number("10.0.0.6")).contains(&last)
                     || (number("10.0.0.9")..=number("10.0.0.10")).contains(&last);
-                let turn = expected
+                let order = expected
                     .iter()
                     .filter(|one| given && **one > last)
                     .chain(expected.iter().filter(|one| !(given && **one > last)));
-                assert_eq!(listed, turn.copied().collect::<Vec<_>>(), "{mask:b} after {last:x}");
+                assert_eq!(listed, order.copied().collect::<Vec<_>>(), "{mask:b} after {last:x}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Host ports and masquerade: what the record of a pod means in the firewall, made so, taken away, compared, and put back
-//! when somebody has flushed it. The table itself is `podwire_conf`'s.
+//! Host ports and masquerade of pods in nftables, as their records say: applied, removed, compared, and restored when
+//! another program has flushed them. The table itself is defined in `podwire_conf`; rules of the node are the daemon's.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,17 +10,17 @@ use podwire_conf::rules::{masquerade, pods};
 use podwire_kernel::nft::{self, Chain, Element, Table};
 use podwire_kernel::{Socket, conntrack};
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::ledger::{Ledger, Record};
 use crate::names;
 
-/// What the firewall has for one pod.
-struct Translation {
+/// The chains and elements of one pod.
+struct PodRules {
     chains: Vec<Chain>,
     elements: Vec<Element>,
 }
 
-impl Translation {
+impl PodRules {
     fn of(record: &Record) -> Self {
         let owner = names::host_device(&record.attachment);
         let network = &record.attachment.network;
@@ -37,39 +37,48 @@ impl Translation {
     }
 }
 
-/// Makes it so for a pod. A firewall that somebody has flushed is made whole for every pod of every network.
-pub fn make(record: &Record, state: &Path) -> Result<(), Error> {
-    let wanted = Translation::of(record);
+/// Applies the rules of a pod. If the table is missing, the rules of every pod of every network are restored.
+///
+/// # Errors
+/// What the kernel refused, or what could not be read of the ledger.
+pub fn apply(record: &Record, state: &Path) -> Result<()> {
+    let wanted = PodRules::of(record);
     if wanted.elements.is_empty() {
         return Ok(());
     }
     let mut socket = Socket::netfilter()?;
     let done = nft::ensure(&mut socket, &pods::table(wanted.chains), &wanted.elements)?;
     if done.table {
-        make_whole(&mut socket, state)?;
+        restore_all(&mut socket, state)?;
     }
     forget_flows(record, &mut socket);
     Ok(())
 }
 
-/// Takes away what a pod has there. What has gone or is another's by now is left.
+/// Removes the rules of a pod. Elements that have gone or that belong to another pod by now are left alone.
 ///
-/// The answer is the socket, where one was needed: its last holder waits in closing it, some 15 ms, until no processor looks
-/// at what was taken away (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
-pub fn take_away(record: &Record) -> Result<Option<Socket>, Error> {
-    let had = Translation::of(record);
-    if had.elements.is_empty() {
+/// Returns the socket, if one was needed. Whoever closes it last waits some 15 ms, until no processor uses what was removed
+/// (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+///
+/// # Errors
+/// What the kernel refused.
+pub fn remove(record: &Record) -> Result<Option<Socket>> {
+    let rules = PodRules::of(record);
+    if rules.elements.is_empty() {
         return Ok(None);
     }
     let mut socket = Socket::netfilter()?;
-    nft::remove_elements(&mut socket, &pods::table(had.chains), &had.elements)?;
+    nft::remove_elements(&mut socket, &pods::table(rules.chains), &rules.elements)?;
     forget_flows(record, &mut socket);
     Ok(Some(socket))
 }
 
-/// What a pod should have there and has not, as sentences.
-pub fn differences(record: &Record) -> Result<Vec<String>, Error> {
-    let wanted = Translation::of(record);
+/// What of a pod's rules is missing or differs, as sentences.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn differences(record: &Record) -> Result<Vec<String>> {
+    let wanted = PodRules::of(record);
     if wanted.elements.is_empty() {
         return Ok(Vec::new());
     }
@@ -88,60 +97,59 @@ pub fn differences(record: &Record) -> Result<Vec<String>, Error> {
     Ok(differences)
 }
 
-/// What [`restore`] has come to.
+/// What [`restore`] has done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// What was put back, each a sentence.
+    /// What was restored, each a sentence.
     pub changes: Vec<String>,
-    /// Whether nobody was left out: a pod that is attached or detached just now is left to whoever does that, and may have
-    /// lost something in the meantime.
+    /// Whether every pod was examined. A pod whose ADD or DEL is running is skipped, and may have lost something.
     pub complete: bool,
 }
 
-/// Puts back what pods have there and somebody has taken away, for whoever looks after a node.
+/// Restores rules of pods that another program has removed, on behalf of the daemon.
 ///
 /// # Errors
 /// What could not be read of the ledger, or what the kernel refused.
-pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Error> {
+pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored> {
     let mut restored = Restored { changes: Vec::new(), complete: true };
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
         for record in ledger.unfinished()? {
-            // One that nobody is at is a dead one's.
+            // If the lock is free, its ADD was killed, and there is nothing to restore.
             restored.complete &= ledger.try_lock_attachment(&record.attachment)?.is_some();
         }
         for record in ledger.attachments()? {
-            let translation = Translation::of(&ledger.with_own_addresses(record.clone())?);
-            if !translation.elements.is_empty() {
-                pods.push((ledger.clone(), record, translation));
+            let rules = PodRules::of(&ledger.with_own_addresses(record.clone())?);
+            if !rules.elements.is_empty() {
+                pods.push((ledger.clone(), record, rules));
             }
         }
     }
     if pods.is_empty() {
         return Ok(restored);
     }
-    let (table, whole) = look(socket, &pods)?;
+    let (table, complete) = read_table(socket, &pods)?;
     let name = &table.name;
-    if !whole {
+    if !complete {
         nft::ensure(socket, &table, &[])?;
         restored.changes.push(format!("set the pods' part of table inet {name}"));
     }
-    let elements: Vec<_> = pods.iter().flat_map(|(_, _, translation)| translation.elements.clone()).collect();
+    let elements: Vec<_> = pods.iter().flat_map(|(_, _, rules)| rules.elements.clone()).collect();
     let missing: HashSet<_> = nft::missing(socket, &table, &elements)?.into_iter().collect();
-    for (ledger, record, translation) in &pods {
+    for (ledger, record, rules) in &pods {
         let attachment = &record.attachment;
-        if !translation.elements.iter().any(|element| missing.contains(element)) {
+        if !rules.elements.iter().any(|element| missing.contains(element)) {
             continue;
         }
-        let Some(_turn) = ledger.try_lock_attachment(attachment)? else {
+        let Some(_lock) = ledger.try_lock_attachment(attachment)? else {
             restored.complete = false;
             continue;
         };
-        // It may have gone, or come again as another one.
+        // It may have been detached, or attached anew.
         if ledger.find(attachment)? != Some((record.clone(), true)) {
             continue;
         }
-        let done = nft::ensure(socket, &table, &translation.elements)?;
+        let done = nft::ensure(socket, &table, &rules.elements)?;
         forget_flows(record, socket);
         let owner = names::host_device(attachment);
         restored.changes.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
@@ -149,10 +157,10 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored, Error> {
     Ok(restored)
 }
 
-/// The table that these pods need, and whether it is there. Where pods of one network were made by different
-/// configurations, each ADD makes the network's chain its own: what is there is right when it is one pod's.
-fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(Table, bool), Error> {
-    let all: Vec<&Chain> = pods.iter().flat_map(|(_, _, translation)| &translation.chains).collect();
+/// The table that these pods need, and whether it is complete. Pods of one network may come from different configurations,
+/// and each ADD replaces the network's chain: a chain is right if it is that of any pod.
+fn read_table(socket: &mut Socket, pods: &[(Ledger, Record, PodRules)]) -> Result<(Table, bool)> {
+    let all: Vec<&Chain> = pods.iter().flat_map(|(_, _, rules)| &rules.chains).collect();
     let mut chains: Vec<Chain> = Vec::new();
     for chain in &all {
         if !chains.iter().any(|there| there.name == chain.name) {
@@ -166,15 +174,15 @@ fn look(socket: &mut Socket, pods: &[(Ledger, Record, Translation)]) -> Result<(
         }
     }
     let table = pods::table(chains);
-    let whole = found.is(&table);
-    Ok((table, whole))
+    let complete = found.is(&table);
+    Ok((table, complete))
 }
 
-/// Puts back what every pod of every network has there.
-fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Error> {
+/// Restores the rules of every pod of every network.
+fn restore_all(socket: &mut Socket, state: &Path) -> Result<()> {
     let (mut chains, mut elements) = (Vec::<Chain>::new(), Vec::new());
     for record in records(state)? {
-        let wanted = Translation::of(&record);
+        let wanted = PodRules::of(&record);
         for chain in wanted.chains {
             if !chains.iter().any(|there| there.name == chain.name) {
                 chains.push(chain);
@@ -183,12 +191,15 @@ fn make_whole(socket: &mut Socket, state: &Path) -> Result<(), Error> {
         elements.extend(wanted.elements);
     }
     nft::ensure(socket, &pods::table(chains), &elements)?;
-    // Whoever was on record a moment ago may have gone meanwhile.
+    // A pod may have been detached since the records were read.
     sweep(state)
 }
 
-/// Takes away what belongs to a pod that is on no record.
-pub fn sweep(state: &Path) -> Result<(), Error> {
+/// Removes elements of pods that have no record.
+///
+/// # Errors
+/// When the table or the ledger cannot be read, or the kernel refuses.
+pub fn sweep(state: &Path) -> Result<()> {
     let mut socket = Socket::netfilter()?;
     let table = pods::table(Vec::new());
     let mut elements = Vec::new();
@@ -198,7 +209,7 @@ pub fn sweep(state: &Path) -> Result<(), Error> {
     if elements.is_empty() {
         return Ok(());
     }
-    // Listed after the elements: whoever makes one is on record before.
+    // Listed after the elements: a record is written before its elements are added.
     let owners: HashSet<_> = records(state)?.iter().map(|record| names::host_device(&record.attachment)).collect();
     elements.retain(|element| {
         let owner = element.owner.as_deref().unwrap_or_default();
@@ -208,8 +219,8 @@ pub fn sweep(state: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// What every pod of every network holds.
-fn records(state: &Path) -> Result<Vec<Record>, Error> {
+/// The records of every pod of every network.
+fn records(state: &Path) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
         let Some(ledger) = Ledger::existing(state, &network)? else { continue };
@@ -220,19 +231,19 @@ fn records(state: &Path) -> Result<Vec<Record>, Error> {
     Ok(records)
 }
 
-/// A datagram has no connection, so the kernel goes on translating as it did before for as long as somebody sends: what
-/// it remembers of these ports is forgotten. That it could not be is no reason to fail.
+/// Deletes the conntrack entries of these host ports. UDP has no end of a connection, so the kernel would keep the old
+/// translation for as long as packets come. An error here is only logged.
 fn forget_flows(record: &Record, socket: &mut Socket) {
     let flows: Vec<_> = mappings(record).filter_map(|mapping| mapping.flows()).collect();
     if flows.is_empty() {
         return;
     }
     if let Err(error) = flows.iter().try_for_each(|flows| conntrack::forget(socket, flows)) {
-        eprintln!("podwire: datagrams to the host ports may go astray for a while: {error}");
+        eprintln!("podwire: UDP packets to the host ports may be sent to the wrong pod for a while: {error}");
     }
 }
 
-/// The host ports of a pod. One leads to the first of the pod's addresses of each family.
+/// The host ports of a pod. Each is forwarded to the pod's first address of each family.
 fn mappings(record: &Record) -> impl Iterator<Item = Mapping> {
     let addresses = record.addresses();
     let first = [true, false].map(|ipv4| addresses.iter().copied().find(|address| address.is_ipv4() == ipv4));

@@ -1,6 +1,5 @@
-//! Releasing what an attachment holds on behalf of somebody who is not its runtime: podwired, which finds pods that have
-//! gone without a DEL, and takes all of them away from a node that leaves. Whether an attachment is to be released is the
-//! caller's judgement.
+//! Releasing attachments on behalf of somebody other than their runtime: the daemon does so for pods that have gone without
+//! a DEL, and for all pods of a node that is uninstalled. Which attachment to release is decided by the caller.
 
 use std::path::Path;
 
@@ -8,16 +7,16 @@ use podwire_conf::defaults;
 use podwire_kernel::Socket;
 use podwire_kernel::link::{self, removal};
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::ledger::{Ledger, Record};
 use crate::{detach, names};
 
-/// An attachment that is on record.
+/// An attachment that has a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
-    /// What is on record.
+    /// The record.
     pub record: Record,
-    /// Whether its device on the host is there: without it no packet can reach the pod.
+    /// Whether its device on the host exists. Without it no packet reaches the pod.
     pub has_device: bool,
 }
 
@@ -25,12 +24,12 @@ pub struct Attached {
 ///
 /// # Errors
 /// When the ledgers or the devices cannot be listed.
-pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Error> {
+pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>> {
     let mut records = Vec::new();
     for network in Ledger::networks(state)? {
         let Some(ledger) = Ledger::of_this_boot(state, &network)? else { continue };
         for record in ledger.records()?.0 {
-            // One that moves on meanwhile is seen twice.
+            // A record that is moved while they are listed is seen twice.
             if !records.contains(&record) {
                 records.push(record);
             }
@@ -38,22 +37,22 @@ pub fn attachments(state: &Path, host: &mut Socket) -> Result<Vec<Attached>, Err
     }
     let mut attached = Vec::new();
     for record in records {
-        // One by one: a list of all devices is not to be had while devices come and go.
+        // One by one: a dump of all devices is interrupted while devices come and go.
         let has_device = link::by_name(host, &names::host_device(&record.attachment))?.is_some();
         attached.push(Attached { record, has_device });
     }
     Ok(attached)
 }
 
-/// Releases what an attachment holds, unless it is not any more what it was when it was judged, or is being attached or
-/// detached right now. Whether it was released. Any number of threads may be there.
+/// Releases what an attachment holds, unless it has changed since the caller looked, or its ADD or DEL is running. Returns
+/// whether it was released. Works in a process with several threads.
 ///
 /// # Errors
-/// What could not be taken away; the record is then still there.
-pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<bool, Error> {
+/// What could not be removed; the record is then still there.
+pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<bool> {
     let attachment = &judged.record.attachment;
     let Some(ledger) = Ledger::of_this_boot(state, &attachment.network)? else { return Ok(false) };
-    let Some(_turn) = ledger.try_lock_attachment(attachment)? else { return Ok(false) };
+    let Some(_lock) = ledger.try_lock_attachment(attachment)? else { return Ok(false) };
     let found = ledger.find(attachment)?.map(|(record, _)| record);
     let has_device = link::by_name(host, &names::host_device(attachment))?.is_some();
     if found.as_ref() != Some(&judged.record) || has_device != judged.has_device {
@@ -63,11 +62,11 @@ pub fn release(state: &Path, judged: &Attached, host: &mut Socket) -> Result<boo
     Ok(true)
 }
 
-/// The devices of attachments that no record knows of: by their names, which nobody else gives.
+/// The devices of attachments that have no record, recognized by their names.
 ///
 /// # Errors
 /// When the devices cannot be listed.
-pub fn devices_without_record(attached: &[Attached], host: &mut Socket) -> Result<Vec<String>, Error> {
+pub fn devices_without_record(attached: &[Attached], host: &mut Socket) -> Result<Vec<String>> {
     let of_record = |name: &String| {
         let names =
             |known: &Attached| [names::host_device, names::shaper_device].map(|of| of(&known.record.attachment));

@@ -65,7 +65,7 @@ fuzz_target!(|input: &[u8]| {
             who @ 'A'..='D' => play.release(who.to_ascii_lowercase()),
             digit @ '0'..='9' => wished = format!("10.0.0.{digit}").parse().ok(),
             'p' => port = true,
-            '+' => ["a", "b", "c", "d"].iter().for_each(|who| drop(play.ledger().attached(&named(who)))),
+            '+' => ["a", "b", "c", "d"].iter().for_each(|who| drop(play.ledger().complete(&named(who)))),
             's' => play.sweep(&["a", "b", "c", "d"]),
             'S' => play.sweep(&[]),
             '!' => play.write_files(),

@@ -198,7 +198,7 @@ fn q5_q10_a_damaged_route_to_the_pod_is_reported_and_not_repaired() {
             "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
             "net/ipv6/conf/all/forwarding is not 1",
         ),
-        ("reservation", ON_HOST, "rm /run/podwire/net/attachments/*", "ledger knows no interface eth0"),
+        ("reservation", ON_HOST, "rm /run/podwire/net/attachments/*", "ledger has no record of interface eth0"),
         ("claim", ON_HOST, "rm /run/podwire/net/claims/10.7.0.*", "ledger does not hold 10.7.0."),
         (
             "claim of another",
@@ -268,10 +268,10 @@ fn q9_check_after_del_fails() {
     scene(1, |lab| {
         let attached = Attached::new(lab, &alone("1.1.0"))?;
         attached.call("DEL").execute(&attached.host)?.silent()?;
-        fails(&attached.answer(&attached.check_with(|_| ()))?, 106, "ledger knows no interface eth0")?;
+        fails(&attached.answer(&attached.check_with(|_| ()))?, 106, "ledger has no record of interface eth0")?;
         // Nor where no ADD has ever been.
         attached.host.run("rm", &["-r", "/run/podwire"])?;
-        fails(&attached.check_with(|_| ()).execute(&attached.host)?, 106, "ledger knows no interface eth0")?;
+        fails(&attached.check_with(|_| ()).execute(&attached.host)?, 106, "ledger has no record of interface eth0")?;
         check(!attached.host.enter(|| Path::new("/run/podwire").exists()), || "CHECK has made a ledger".into())
     });
 }
@@ -311,7 +311,7 @@ fn q13_l11_an_empty_pod_at_the_same_path_is_not_the_attached_one() {
         attached.host.run("sh", &["-c", "echo another > /run/podwire/net/boot"])?;
         let files = || attached.host.run("sh", &["-c", "find /run/podwire; cat /run/podwire/net/boot"]);
         let before = files()?;
-        fails(&attached.answer(&attached.check_with(|_| ()))?, 106, "ledger knows no interface eth0")?;
+        fails(&attached.answer(&attached.check_with(|_| ()))?, 106, "ledger has no record of interface eth0")?;
         check(files()? == before, || "CHECK has changed the ledger".into())?;
         attached.again()?;
         attached.check_with(|_| ()).execute(&attached.host)?.silent()

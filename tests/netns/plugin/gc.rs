@@ -118,7 +118,7 @@ fn g6_d13_x11_what_cannot_be_removed_does_not_stop_the_rest() {
         attach(&host, "b", "eth0", "net")?;
         attach(&host, "c", "eth0", "net")?;
         let answer = gc(json!([])).execute(&host)?;
-        fails(&answer, 102, "1 of the attachments to net could not be taken away")?;
+        fails(&answer, 102, "1 of the attachments to net could not be removed")?;
         check(answer.output.contains("a eth0: ") && answer.output.contains(&record), || answer.output.clone())?;
         check(devices(&host)?.is_empty(), || format!("{:?}", devices(&host)))?;
         let name = record.rsplit('/').next().unwrap_or_default().to_owned();

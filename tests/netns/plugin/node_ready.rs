@@ -25,7 +25,7 @@ fn after_a_reboot_no_pod_is_attached_before_podwired_has_prepared_its_node() {
         for family in ["-4", "-6"] {
             // Either family's part: a reboot takes them both.
             host.run("ip", &[family, "route", "flush", "proto", "112"])?;
-            let why = "podwired has not prepared this node for the pods of ";
+            let why = "this node is not ready for pods of ";
             fails(&add.execute(&host)?, 11, why)?;
             fails(&add.clone().verb("STATUS").execute(&host)?, 50, why)?;
             add.clone().verb("DEL").execute(&host)?.silent()?;

@@ -1,19 +1,19 @@
-//! What holds for every set of ranges, from /8 to /30 and from /64 to /126, whatever is taken.
+//! Properties of every set of ranges, from /8 to /30 and from /64 to /126, whatever is taken.
 
 use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 
 use super::*;
 
-/// How a range comes about: `range` makes one of it that the configuration's reader would take.
+/// A generated range: `range` turns it into one that the parser of the configuration would accept.
 #[derive(Debug, Clone)]
 pub(crate) struct Design {
     ipv4: bool,
-    /// Designs of different places have different addresses.
+    /// Designs with different places have different addresses.
     place: u8,
     host_bits: u128,
     prefix: u8,
-    /// Place of the first address and how many there are; all of the subnet when there is no such thing.
+    /// Index of the first address and how many there are; all of the subnet when there is no window.
     pub(crate) window: Option<(u64, u64)>,
     gateway: Option<u64>,
 }
@@ -31,7 +31,7 @@ pub(crate) fn designs(ipv4: bool, first_place: u8) -> impl Strategy<Value = Vec<
     })
 }
 
-/// A window: at the beginning, somewhere, or at the end, and small enough to be used up.
+/// A window at the beginning, in the middle, or at the end, small enough to be used up.
 pub(crate) fn window() -> impl Strategy<Value = (u64, u64)> {
     (prop_oneof![0..6_u64, any::<u64>(), Just(u64::MAX)], 1..12_u64)
 }
@@ -77,7 +77,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_free_is_the_set_without_what_is_taken_in_turn(
+    fn free_is_the_set_without_what_is_taken_in_order(
         set in set(),
         taken in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
         last in prop::option::of(any::<prop::sample::Index>()),
@@ -87,7 +87,7 @@ proptest! {
         let last = last.map_or(0, |last| bits(*last.get(&near)));
         let parts = free(&set, &taken, last);
 
-        // Nothing that is taken or the gateway's, nothing twice, and as many as there have to be.
+        // Nothing taken, no gateway, nothing twice, and the right number.
         let given = |address: &&IpAddr| range_of(&set, **address).is_some_and(|range| range.reserved() != **address);
         let held: std::collections::HashSet<_> = taken.iter().filter(given).collect();
         let count: u128 = parts.iter().map(|part| part.last - part.first + 1).sum();
@@ -100,17 +100,17 @@ proptest! {
             prop_assert!(!set.iter().any(|range| inside(bits(range.reserved()))), "{:?} has the gateway", part);
         }
 
-        // What is behind the last one goes first.
+        // What is behind the last one comes first.
         let place = |number: u128| {
             let range = set.iter().position(|range| (bits(range.first())..=bits(range.last())).contains(&number));
             range.map(|range| (range, number))
         };
-        let turn = |part: &Interval| (place(last).is_some() && place(part.first) <= place(last), place(part.first));
-        prop_assert!(parts.is_sorted_by(|one, other| turn(one) < turn(other)), "{:?} after {:x}", parts, last);
+        let order = |part: &Interval| (place(last).is_some() && place(part.first) <= place(last), place(part.first));
+        prop_assert!(parts.is_sorted_by(|one, other| order(one) < order(other)), "{:?} after {:x}", parts, last);
     }
 
     #[test]
-    fn an_interval_without_an_address_is_what_is_left(first: u128, length in 0..9_u128, place in 0..12_u128) {
+    fn an_interval_without_an_address_keeps_all_others(first: u128, length in 0..9_u128, place in 0..12_u128) {
         let interval = Interval { first, last: first.saturating_add(length) };
         prop_assert_eq!(Interval::from_bytes(&interval.to_bytes()), interval);
         let address = first.saturating_add(place).saturating_sub(1);
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn sets_that_give_the_same_have_the_same_name_and_no_others(
+    fn sets_have_the_same_name_exactly_if_they_give_the_same_addresses(
         designs in designs(true, 0),
         change in prop::option::of((any::<prop::sample::Index>(), prop::option::of(window()))),
     ) {

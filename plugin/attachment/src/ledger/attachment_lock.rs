@@ -1,4 +1,4 @@
-//! Turns: one ADD or DEL of an attachment at a time.
+//! The lock of an attachment: one ADD, DEL or repair of it at a time, by plugin and daemon alike.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
 
+use super::directory::Ledger;
 use super::disk::{self, failed};
-use super::{Ledger, hash_name};
-use crate::error::Error;
+use super::layout::{LOCKS, record_name};
+use crate::error::Result;
 use crate::names::Attachment;
 
-/// One ADD or DEL of an attachment. It takes its file away when it is dropped.
+/// The lock of an attachment, held. Its file is removed when this is dropped.
 pub struct AttachmentLock {
     path: PathBuf,
     _held: Flock<File>,
 }
 
 impl AttachmentLock {
-    /// The turn, when the file that was locked is still the one of that name: whoever had the turn before has taken it
-    /// away, and then it is locked by nobody else and of no use.
-    pub(super) fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>, Error> {
+    /// The lock, if the file that was locked still has its name. Otherwise the holder before has removed the file, and to
+    /// hold it keeps nobody off.
+    pub(super) fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>> {
         match held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(path)?.ino())) {
             Ok(true) => Ok(Some(Self { path: path.to_owned(), _held: held })),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("look at", path, &error)),
@@ -32,56 +33,59 @@ impl AttachmentLock {
 
 impl Drop for AttachmentLock {
     fn drop(&mut self) {
-        // Still locked: whoever waits for this file will find that it has gone. Left behind, it is in nobody's way.
+        // Still locked: whoever waits for this file will find that it has gone. A file left behind does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Ledger {
-    /// Waits until no other ADD or DEL of this attachment is under way, and holds them off until it is dropped.
+    /// Waits until no other ADD or DEL of this attachment is running, and locks it until the lock is dropped.
     ///
     /// # Errors
-    /// When the file of the turn cannot be made or locked.
-    pub fn lock_attachment(&self, attachment: &Attachment) -> Result<AttachmentLock, Error> {
-        self.turn_of(&hash_name(attachment))
+    /// When the lock file cannot be created or locked.
+    pub fn lock_attachment(&self, attachment: &Attachment) -> Result<AttachmentLock> {
+        self.lock_named(&record_name(attachment))
     }
 
-    /// As [`Ledger::lock_attachment`], for whoever takes away: `None` where no file can be made, as on a full disk. Then no other call
-    /// for this attachment is under way, and none that could make something can begin.
+    /// As [`Ledger::lock_attachment`], for a caller that only removes: `None` where no file can be created, as on a full
+    /// disk. Then no other call for this attachment is running, and none that adds something can start.
     ///
     /// # Errors
-    /// When another call does not come to its end.
-    pub fn lock_to_release(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>, Error> {
+    /// When another call does not finish.
+    pub fn lock_to_release(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>> {
         match self.lock_attachment(attachment) {
-            Err(_) if !self.turns(&hash_name(attachment)).exists() => Ok(None),
-            turn => turn.map(Some),
+            Err(_) if !self.lock_file(&record_name(attachment)).exists() => Ok(None),
+            lock => lock.map(Some),
         }
     }
 
-    /// Waits until nobody else takes back what dead pods of this network hold, and holds the others off until it is
-    /// dropped.
+    /// Waits until nobody else reclaims what dead pods of this network hold, and locks reclaiming until the lock is dropped.
     ///
     /// # Errors
     /// As [`Ledger::lock_attachment`].
-    pub fn lock_to_reclaim(&self) -> Result<AttachmentLock, Error> {
-        self.turn_of("reclaim")
+    pub fn lock_to_reclaim(&self) -> Result<AttachmentLock> {
+        self.lock_named("reclaim")
     }
 
-    fn turn_of(&self, name: &str) -> Result<AttachmentLock, Error> {
-        let path = self.turns(name);
+    /// As [`Ledger::lock_attachment`], but without waiting: `None` while another call holds the lock.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock_attachment`].
+    pub fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>> {
+        let path = self.lock_file(&record_name(attachment));
+        disk::try_lock(&path)?.map_or(Ok(None), |held| AttachmentLock::of(&path, held))
+    }
+
+    fn lock_named(&self, name: &str) -> Result<AttachmentLock> {
+        let path = self.lock_file(name);
         loop {
-            if let Some(turn) = AttachmentLock::of(&path, disk::lock(&path)?)? {
-                return Ok(turn);
+            if let Some(lock) = AttachmentLock::of(&path, disk::lock(&path)?)? {
+                return Ok(lock);
             }
         }
     }
 
-    /// As [`Ledger::lock_attachment`], unless another is under way.
-    ///
-    /// # Errors
-    /// As [`Ledger::lock_attachment`].
-    pub fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<AttachmentLock>, Error> {
-        let path = self.turns(&hash_name(attachment));
-        disk::try_lock(&path)?.map_or(Ok(None), |held| AttachmentLock::of(&path, held))
+    fn lock_file(&self, name: &str) -> PathBuf {
+        self.directory.join(LOCKS).join(name)
     }
 }

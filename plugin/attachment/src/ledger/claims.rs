@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use podwire_conf::Bandwidth;
 
+use super::directory::Ledger;
 use super::disk::{self, failed};
+use super::free_list::FreeList;
+use super::layout::{CLAIMS, PLACES, is_record_name, record_name};
 use super::record::{Held, Record};
-use super::{Ledger, PLACES, hash_name, is_record_name};
-use crate::error::Error;
+use crate::error::Result;
 use crate::ipam;
-use crate::ledger::free_list::Free;
 use crate::names::Attachment;
 
 impl Ledger {
@@ -19,13 +20,14 @@ impl Ledger {
     ///
     /// # Errors
     /// When the claims cannot be listed.
-    pub fn has_claims(&self, ipv4: bool) -> Result<bool, Error> {
+    pub fn has_claims(&self, ipv4: bool) -> Result<bool> {
         Ok(self.claimed()?.iter().any(|address| address.is_ipv4() == ipv4))
     }
 
-    pub(super) fn by_claims(&self, attachment: &Attachment) -> Result<Record, Error> {
+    /// A record as the claims tell it, in place of one that cannot be read.
+    pub(super) fn by_claims(&self, attachment: &Attachment) -> Result<Record> {
         let held = |address| Held { address, set: Some(String::new()) };
-        let addresses = self.claims_of(&hash_name(attachment))?.into_iter().map(held).collect();
+        let addresses = self.claims_of(&record_name(attachment))?.into_iter().map(held).collect();
         let attachment = attachment.clone();
         Ok(Record {
             attachment,
@@ -35,7 +37,7 @@ impl Ledger {
             bandwidth: Bandwidth::default(),
             mac: None,
             sandbox: false,
-            beside: None,
+            second_interface: None,
         })
     }
 
@@ -43,12 +45,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When the claims cannot be listed.
-    pub fn claimed(&self) -> Result<Vec<IpAddr>, Error> {
-        let names = disk::list(&self.directory.join("claims"))?;
+    pub fn claimed(&self) -> Result<Vec<IpAddr>> {
+        let names = disk::list(&self.directory.join(CLAIMS))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    pub(super) fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
+    fn claims_of(&self, name: &str) -> Result<Vec<IpAddr>> {
         let mut addresses = Vec::new();
         for address in self.claimed()? {
             if self.claimant(address)?.is_some_and(|holder| holder == name) {
@@ -59,21 +61,21 @@ impl Ledger {
     }
 
     /// The name of the record that a claim leads to; `None` when there is no claim, or one that leads nowhere.
-    pub(super) fn claimant(&self, address: IpAddr) -> Result<Option<String>, Error> {
+    pub(super) fn claimant(&self, address: IpAddr) -> Result<Option<String>> {
         let claim = self.claim(address);
         match fs::read_link(&claim) {
             Ok(target) => {
                 let name = target.file_name().and_then(|name| name.to_str());
                 Ok(name.filter(|name| is_record_name(name)).map(str::to_owned))
             }
-            // The second one: it is no link.
+            // `InvalidInput`: it is not a link.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
             Err(error) => Err(failed("read", &claim, &error)),
         }
     }
 
-    /// Who holds an address, for humans.
-    pub(super) fn holder_of(&self, address: IpAddr) -> Result<Option<String>, Error> {
+    /// The holder of an address, for messages.
+    pub(super) fn holder_of(&self, address: IpAddr) -> Result<Option<String>> {
         let Some(name) = self.claimant(address)? else {
             let damaged = self.claim(address).symlink_metadata().is_ok();
             return Ok(damaged.then(|| "a claim that leads to no record: GC removes it".into()));
@@ -91,17 +93,18 @@ impl Ledger {
     ///
     /// # Errors
     /// When the claim cannot be read.
-    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool, Error> {
-        Ok(self.claimant(address)?.is_some_and(|holder| holder == hash_name(attachment)))
+    pub fn holds(&self, attachment: &Attachment, address: IpAddr) -> Result<bool> {
+        Ok(self.claimant(address)?.is_some_and(|holder| holder == record_name(attachment)))
     }
 
-    pub(super) fn put_back(&self, set: &str, address: IpAddr) -> Result<(), Error> {
-        // Without a name, or damaged: a name that leads to another directory is none.
+    /// Puts an address at the end of the free list of its set.
+    pub(super) fn put_back(&self, set: &str, address: IpAddr) -> Result<()> {
+        // Empty where the record is rebuilt from claims. A damaged record must not lead to a file in another directory.
         if set.is_empty() || !set.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
-        let Some(mut queue) = Free::open(&self.free(set))? else { return Ok(()) };
-        queue.put(ipam::bits(address))?;
-        queue.commit(&self.beside())
+        let Some(mut list) = FreeList::open(&self.free(set))? else { return Ok(()) };
+        list.put(ipam::bits(address))?;
+        list.commit(&self.temporary())
     }
 }

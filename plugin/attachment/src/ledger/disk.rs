@@ -1,4 +1,4 @@
-//! The ledger's dealings with files: read, replaced whole, removed, locked. What is in them is said elsewhere.
+//! Files of the ledger: read, replaced as a whole, removed, locked. What is in them is not said here.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
-/// How long a lock may be waited for. Its holders need far less than a millisecond, so this is a machine that stands
-/// still, and the runtime does well to try again later.
-const LOCKED_WITHIN: Duration = Duration::from_secs(30);
+/// How long to wait for a lock. Holders need far less than a millisecond, so a longer wait means that the machine is stuck,
+/// and the runtime should try again later.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The content of a file; `None` when there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -25,63 +25,63 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Whether there is a file or a directory. That it cannot be told is an error, not a no.
-pub(super) fn exists(path: &Path) -> Result<bool, Error> {
+/// Whether there is a file or a directory. Not being able to look is an error, not a no.
+pub(super) fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| failed("look at", path, &error))
 }
 
-/// Writes beside and renames: a reader sees the old content or the new. Not synced: this is a tmpfs, and what a power cut
-/// takes it takes whole. Answers the file, which can be read and written.
-pub(super) fn replace(path: &Path, beside: &Path, content: &[u8]) -> Result<File, Error> {
+/// Writes a temporary file and renames it, so a reader sees the old content or the new. No fsync: a power cut takes all of a
+/// tmpfs. Returns the file, open for reading and writing.
+pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> Result<File> {
     let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(beside)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(temporary)?;
         file.write_all(content)?;
-        fs::rename(beside, path)?;
+        fs::rename(temporary, path)?;
         Ok(file)
     };
     write().map_err(|error| {
-        // The first error is the answer. What cannot be removed either, the next who writes here replaces.
-        let _ = fs::remove_file(beside);
+        // The first error is returned. If this fails as well, the next writer overwrites the file.
+        let _ = fs::remove_file(temporary);
         failed("write", path, &error)
     })
 }
 
-/// Removes a file, which may have gone already.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
+/// Removes a file, if it exists.
+pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
         _ => Ok(()),
     }
 }
 
-/// The names in a directory; none where there is no directory.
-pub(super) fn list(path: &Path) -> Result<Vec<String>, Error> {
+/// The names in a directory; none if it does not exist.
+pub(super) fn list(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed("list", path, &error)),
     };
-    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<String, Error> {
+    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<String> {
         let entry = entry.map_err(|error| failed("list", path, &error))?;
         Ok(entry.file_name().to_string_lossy().into_owned())
     };
     entries.map(name).collect()
 }
 
-/// Waits for the lock on a file, which is made where there is none. The kernel frees it when its holder dies.
-pub(super) fn lock(path: &Path) -> Result<Flock<File>, Error> {
+/// Waits for the lock on a file, which is created if needed. The kernel releases the lock when its holder dies.
+pub(super) fn lock(path: &Path) -> Result<Flock<File>> {
     match attempt(path)? {
         Ok(lock) => Ok(lock),
-        Err(file) => wait(path, file, LOCKED_WITHIN),
+        Err(file) => wait(path, file, LOCK_TIMEOUT),
     }
 }
 
-/// The lock on a file, unless somebody has it.
-pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>, Error> {
+/// The lock on a file, unless another process holds it.
+pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
     Ok(attempt(path)?.ok())
 }
 
-fn attempt(path: &Path) -> Result<Result<Flock<File>, File>, Error> {
+fn attempt(path: &Path) -> Result<std::result::Result<Flock<File>, File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = file.map_err(|error| failed("open", path, &error))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -91,10 +91,10 @@ fn attempt(path: &Path) -> Result<Result<Flock<File>, File>, Error> {
     }
 }
 
-/// The kernel has no time limit for this wait: another thread waits, and is given up on. It holds nothing then but its
-/// place in the queue, and ends with the process.
-fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>, Error> {
-    let (told, tell) = channel();
+/// `flock` has no timeout: another thread waits, and is abandoned at the limit. It then holds nothing but its place in the
+/// kernel's queue, and ends with the process.
+fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>> {
+    let (sender, receiver) = channel();
     let waiter = thread::spawn(move || {
         let locked = loop {
             match Flock::lock(file, FlockArg::LockExclusive) {
@@ -102,23 +102,23 @@ fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>, Err
                 other => break other.map_err(|(_, errno)| errno),
             }
         };
-        // Nobody listens any more when it came too late.
-        let _ = told.send(locked);
+        // Nobody receives it after the limit.
+        let _ = sender.send(locked);
     });
-    match tell.recv_timeout(limit) {
+    match receiver.recv_timeout(limit) {
         Ok(locked) => {
-            // Whoever has the lock may fork, for which no other thread may be there.
+            // The holder of the lock may fork, which needs a process with no other thread.
             let _ = waiter.join();
             locked.map_err(|errno| failed("lock", path, &errno.into()))
         }
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let message = format!("lock {}: somebody has held it for {} s", path.display(), limit.as_secs());
-            Err(Error::new(Kind::Busy, message, "see who with `fuser -v` or in /proc/locks"))
+            let message = format!("lock {}: another process has held it for {} s", path.display(), limit.as_secs());
+            Err(Error::new(Kind::Busy, message, "`fuser -v` or /proc/locks tells which one"))
         }
     }
 }
 
-/// A failure of the file system: what was wanted of which file.
+/// An error of the file system: what was wanted, of which file.
 pub(super) fn failed(wish: &str, path: &Path, error: &std::io::Error) -> Error {
     Error::io(format!("{wish} {}", path.display()), error)
 }
@@ -133,11 +133,11 @@ mod tests {
         let held = lock(&path).unwrap();
         assert!(try_lock(&path).unwrap().is_none());
         let file = File::options().write(true).open(&path).unwrap();
-        let failure = wait(&path, file, Duration::from_millis(20)).unwrap_err();
-        assert_eq!(failure.kind(), Kind::Busy, "{failure}");
+        let error = wait(&path, file, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy, "{error}");
         drop(held);
         let file = File::options().write(true).open(&path).unwrap();
-        drop(wait(&path, file, LOCKED_WITHIN).unwrap());
+        drop(wait(&path, file, LOCK_TIMEOUT).unwrap());
         fs::remove_file(&path).unwrap();
     }
 }

@@ -1,11 +1,12 @@
-//! The free addresses of a set of ranges, in the order in which they are given: a queue of intervals in a file.
+//! The free list of a set of ranges: the addresses that nobody holds, in the order in which they are given, as a queue of
+//! intervals in a file.
 //!
-//! An address is taken from the front and put back at the end, so that one that was released a moment ago is given again
-//! when every other has been. Taking and putting cost the same whatever the size of the range and however full it is.
+//! An address is taken from the front and put back at the end, so one that was just released is given again only after
+//! every other. Both cost the same, whatever the size of the range and however full it is.
 //!
-//! The claims are the truth and this is a memory aid: an address in here may be claimed all the same (its claim is looked
-//! at before it is given), and one that is missing is found when the queue is made anew, which happens when it is empty,
-//! unreadable or of other ranges.
+//! The claims are the truth, and this is a cache: an address on the list may be claimed (its claim is checked before it is
+//! given), and one that is missing is found when the list is rebuilt, which happens when it is empty, unreadable or of other
+//! ranges.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -13,19 +14,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, failed};
-use crate::error::Error;
+use crate::error::Result;
 use crate::ipam::Interval;
 
 const MAGIC: &[u8; 8] = b"podwire1";
-/// Magic, place of the first interval, place behind the last one, the address that was given last.
+/// Magic, index of the first interval, index behind the last one, the address that was given last.
 const HEADER: usize = 40;
 /// First and last address, both inclusive.
 const INTERVAL: usize = 32;
-/// So many intervals that have been used up are worth a rewrite.
-const STALE: u64 = 1024;
+/// With more used-up intervals than this, the file is rewritten.
+const USED_UP: u64 = 1024;
 
-/// A queue that is open. What was taken is taken when it is committed.
-pub(super) struct Free {
+/// A free list that is open. Nothing is written before `commit`, save for addresses that are put.
+pub(super) struct FreeList {
     file: File,
     path: PathBuf,
     head: u64,
@@ -33,17 +34,17 @@ pub(super) struct Free {
     last: u128,
     /// The first interval, as it is after what was taken.
     front: Option<Interval>,
-    /// An address that was taken out of turn.
-    wished: Option<u128>,
+    /// An address that was taken out of order.
+    requested: Option<u128>,
     changed: bool,
 }
 
-impl Free {
-    /// Opens the queue of a file; `None` when there is none that makes sense.
+impl FreeList {
+    /// Opens the list in a file; `None` when there is no valid one.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, Error> {
+    pub(super) fn open(path: &Path) -> Result<Option<Self>> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -59,29 +60,29 @@ impl Free {
         let number = |from: usize| u64::from_be_bytes(std::array::from_fn(|place| rest[from + place]));
         let (head, tail) = (number(0), number(8));
         let last = u128::from_be_bytes(std::array::from_fn(|place| rest[16 + place]));
-        // A file that ends before its last interval has lost some.
+        // A file that ends before its last interval is damaged.
         let length = file.metadata().map_err(|error| failed("look at", path, &error))?.len();
         let whole = tail <= length.saturating_sub(HEADER as u64) / INTERVAL as u64;
         if magic != MAGIC || head > tail || !whole {
             return Ok(None);
         }
-        let mut free =
-            Self { file, path: path.to_owned(), head, tail, last, front: None, wished: None, changed: false };
-        free.front = free.interval(head)?;
-        Ok(Some(free))
+        let mut list =
+            Self { file, path: path.to_owned(), head, tail, last, front: None, requested: None, changed: false };
+        list.front = list.interval(head)?;
+        Ok(Some(list))
     }
 
-    /// Makes the queue anew out of intervals, in their order.
+    /// Writes a new list of intervals, in their order.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn create(path: &Path, beside: &Path, intervals: &[Interval], last: u128) -> Result<Self, Error> {
+    pub(super) fn create(path: &Path, temporary: &Path, intervals: &[Interval], last: u128) -> Result<Self> {
         let tail = intervals.len() as u64;
         let mut content = header(0, tail, last);
         content.extend(intervals.iter().flat_map(Interval::to_bytes));
-        let file = disk::replace(path, beside, &content)?;
+        let file = disk::replace(path, temporary, &content)?;
         let front = intervals.first().copied();
-        Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, wished: None, changed: false })
+        Ok(Self { file, path: path.to_owned(), head: 0, tail, last, front, requested: None, changed: false })
     }
 
     /// The address that was given last.
@@ -89,16 +90,16 @@ impl Free {
         self.last
     }
 
-    /// The address that is next.
+    /// The next address.
     pub(super) fn first(&self) -> Option<u128> {
         self.front.map(|front| front.first)
     }
 
-    /// Takes the next address away.
+    /// Takes the next address off the list.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn take_first(&mut self) -> Result<(), Error> {
+    pub(super) fn take_first(&mut self) -> Result<()> {
         let Some(front) = self.front else { return Ok(()) };
         self.changed = true;
         if front.first < front.last {
@@ -110,7 +111,7 @@ impl Free {
         Ok(())
     }
 
-    /// Notes which address was given.
+    /// Remembers which address was given last.
     pub(super) fn given(&mut self, address: u128) {
         self.last = address;
         self.changed = true;
@@ -120,7 +121,7 @@ impl Free {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn put(&mut self, address: u128) -> Result<(), Error> {
+    pub(super) fn put(&mut self, address: u128) -> Result<()> {
         let interval = Interval { first: address, last: address };
         self.write(self.tail, interval)?;
         self.tail += 1;
@@ -131,30 +132,30 @@ impl Free {
         Ok(())
     }
 
-    /// Takes an address away, wherever it is: the whole queue is looked at when that is written down.
+    /// Takes an address off the list, wherever it is: `commit` then goes through the whole list.
     pub(super) fn take(&mut self, address: u128) {
-        self.wished = Some(address);
+        self.requested = Some(address);
         self.changed = true;
     }
 
-    /// Writes down what was taken. The intervals that have been used up are dropped now and then.
+    /// Writes the changes. Used-up intervals are dropped from time to time.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn commit(mut self, beside: &Path) -> Result<(), Error> {
+    pub(super) fn commit(mut self, temporary: &Path) -> Result<()> {
         if !self.changed {
             return Ok(());
         }
-        if self.wished.is_some() || (self.head > STALE && self.head > self.tail - self.head) {
+        if self.requested.is_some() || (self.head > USED_UP && self.head > self.tail - self.head) {
             let mut intervals = Vec::new();
             for place in self.head..self.tail {
                 let interval = if place == self.head { self.front } else { self.interval(place)? };
-                match self.wished {
+                match self.requested {
                     Some(address) => intervals.extend(interval.into_iter().flat_map(|part| part.without(address))),
                     None => intervals.extend(interval),
                 }
             }
-            Self::create(&self.path, beside, &intervals, self.last)?;
+            Self::create(&self.path, temporary, &intervals, self.last)?;
             return Ok(());
         }
         if let Some(front) = self.front.take() {
@@ -164,7 +165,7 @@ impl Free {
         self.file.write_all_at(&header, 0).map_err(|error| failed("write", &self.path, &error))
     }
 
-    fn interval(&self, place: u64) -> Result<Option<Interval>, Error> {
+    fn interval(&self, place: u64) -> Result<Option<Interval>> {
         if place >= self.tail {
             return Ok(None);
         }
@@ -176,7 +177,7 @@ impl Free {
         }
     }
 
-    fn write(&self, place: u64, interval: Interval) -> Result<(), Error> {
+    fn write(&self, place: u64, interval: Interval) -> Result<()> {
         let written = self.file.write_all_at(&interval.to_bytes(), HEADER as u64 + place * INTERVAL as u64);
         written.map_err(|error| failed("write", &self.path, &error))
     }

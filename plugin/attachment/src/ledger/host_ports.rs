@@ -1,4 +1,5 @@
-//! Who has which port of the node: one file for each protocol and number, for all networks, since a node has them once.
+//! Host ports: which attachment holds which port of the node. One file for each protocol and port, for all networks, since
+//! a node has each port only once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +10,15 @@ use podwire_conf::Port;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, failed};
-use crate::error::{Error, Kind};
+use super::layout::{ATTACHMENTS, BOOT, PENDING, PLACES, boot, encode};
+use super::record::Record;
+use crate::error::{Error, Kind, Result};
 
-/// The directory beside those of the networks. No network is called so: names begin with a letter or a digit.
+/// The directory beside those of the networks. No network has this name: names begin with a letter or a digit.
 const DIRECTORY: &str = ".ports";
 
 /// The host ports of the node.
-pub(super) struct Ports<'a> {
+pub(super) struct HostPorts<'a> {
     state: &'a Path,
 }
 
@@ -35,28 +38,28 @@ struct Claim {
     holder: Holder,
 }
 
-impl<'a> Ports<'a> {
-    /// The host ports of a node whose state is in a directory.
+impl<'a> HostPorts<'a> {
+    /// The host ports of the node, by its state directory.
     pub(super) fn of(state: &'a Path) -> Self {
         Self { state }
     }
 
-    /// Claims ports for a holder, whose pod has these addresses.
+    /// Claims ports for a holder whose pod has these addresses.
     ///
     /// # Errors
-    /// When somebody has one of them already, by name; then none is held.
-    pub(super) fn claim(&self, holder: &Holder, ports: &[Port], pod: &[IpAddr]) -> Result<(), Error> {
+    /// The holder of a port that is taken; then none is claimed.
+    pub(super) fn claim(&self, holder: &Holder, ports: &[Port], pod: &[IpAddr]) -> Result<()> {
         if ports.is_empty() {
             return Ok(());
         }
         fs::create_dir_all(self.directory()).map_err(|error| failed("create", &self.directory(), &error))?;
         let _lock = disk::lock(&self.directory().join("lock"))?;
         let claim_all = || {
-            // What this attachment had under an earlier record that could not be read.
-            self.give_up(holder, ports)?;
+            // An earlier record of this attachment could not be read, and may have left claims.
+            self.drop_claims(holder, ports)?;
             ports.iter().try_for_each(|port| {
                 let mut claims = read(&self.file(port))?;
-                // Two addresses of one family are led to by the same address of the node.
+                // Two pod addresses of one family share the address of the node.
                 let addresses: BTreeSet<_> = pod.iter().filter_map(|pod| port.host_address_for(*pod)).collect();
                 for address in addresses {
                     for other in claims.iter().filter(|claim| overlap(claim.address, address)) {
@@ -71,54 +74,54 @@ impl<'a> Ports<'a> {
             })
         };
         claim_all().inspect_err(|_| {
-            // The first error is the answer.
-            if let Err(failure) = self.give_up(holder, ports) {
-                eprintln!("podwire: undo: {failure}");
+            // The first error is returned.
+            if let Err(error) = self.drop_claims(holder, ports) {
+                eprintln!("podwire: undo: {error}");
             }
         })
     }
 
-    /// Gives up what a holder has of these ports.
+    /// Releases what a holder has of these ports.
     ///
     /// # Errors
     /// When a file cannot be written or removed.
-    pub(super) fn release(&self, holder: &Holder, ports: &[Port]) -> Result<(), Error> {
+    pub(super) fn release(&self, holder: &Holder, ports: &[Port]) -> Result<()> {
         if ports.is_empty() || !disk::exists(&self.directory())? {
             return Ok(());
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
-        // A holder that was killed may have been writing. Nobody is now: the lock is here.
-        disk::remove(&self.writing())?;
-        self.give_up(holder, ports)
+        // Left by a process that was killed while writing. Nobody else writes now: the lock is held here.
+        disk::remove(&self.temporary())?;
+        self.drop_claims(holder, ports)
     }
 
-    /// Gives up what a network has of all ports, save for what some of its records hold.
+    /// Releases all ports of a network, except those of records for which `keeps` is true.
     ///
     /// # Errors
     /// When a file cannot be read, written or removed.
-    pub(super) fn sweep(&self, network: &str, keeps: impl Fn(&str) -> bool) -> Result<(), Error> {
+    pub(super) fn sweep(&self, network: &str, keeps: impl Fn(&str) -> bool) -> Result<()> {
         if !disk::exists(&self.directory())? {
             return Ok(());
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
-        disk::remove(&self.writing())?;
+        disk::remove(&self.temporary())?;
         let names = disk::list(&self.directory())?;
         names.iter().filter(|name| name.contains('-')).try_for_each(|name| {
             let stays = |holder: &Holder| holder.network != network || keeps(&holder.record);
-            self.reduce(&self.directory().join(name), stays)
+            self.retain(&self.directory().join(name), stays)
         })
     }
 
-    fn give_up(&self, holder: &Holder, ports: &[Port]) -> Result<(), Error> {
-        ports.iter().try_for_each(|port| self.reduce(&self.file(port), |other| other != holder))
+    fn drop_claims(&self, holder: &Holder, ports: &[Port]) -> Result<()> {
+        ports.iter().try_for_each(|port| self.retain(&self.file(port), |other| other != holder))
     }
 
-    /// Leaves those holders in a file that stay.
-    fn reduce(&self, path: &Path, stays: impl Fn(&Holder) -> bool) -> Result<(), Error> {
+    /// Removes the claims of holders for which `stays` is false from a file.
+    fn retain(&self, path: &Path, stays: impl Fn(&Holder) -> bool) -> Result<()> {
         let mut claims = match read(path) {
-            Err(failure) if failure.kind() == Kind::Damaged => {
-                // Whoever wants the port will be told. Who had it is free to go.
-                eprintln!("podwire: {failure}");
+            Err(error) if error.kind() == Kind::Damaged => {
+                // A damaged file must not stop a release. The next claim of this port fails with the same error.
+                eprintln!("podwire: {error}");
                 return Ok(());
             }
             claims => claims?,
@@ -132,21 +135,21 @@ impl<'a> Ports<'a> {
         }
     }
 
-    fn store(&self, path: &Path, claims: &[Claim]) -> Result<(), Error> {
-        disk::replace(path, &self.writing(), &super::json(&claims)?).map(drop)
+    fn store(&self, path: &Path, claims: &[Claim]) -> Result<()> {
+        disk::replace(path, &self.temporary(), &encode(&claims)?).map(drop)
     }
 
-    /// Whether the holder of a claim has a record still, of this boot, and the port is on it. One that cannot be read may
-    /// have it.
-    fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool, Error> {
+    /// Whether the holder of a claim still has a record of this boot with the port on it. A record that cannot be read
+    /// counts as one with the port.
+    fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool> {
         let network = self.state.join(&claim.holder.network);
-        if disk::read(&network.join("boot"))? != Some(super::boot()?) {
+        if disk::read(&network.join(BOOT))? != Some(boot()?) {
             return Ok(false);
         }
         let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);
-        for place in super::PLACES {
+        for place in PLACES {
             if let Some(bytes) = disk::read(&network.join(place).join(&claim.holder.record))?
-                && serde_json::from_slice::<super::Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
+                && serde_json::from_slice::<Record>(&bytes).map_or(true, |record| record.ports.iter().any(same))
             {
                 return Ok(true);
             }
@@ -157,7 +160,7 @@ impl<'a> Ports<'a> {
     fn taken(&self, port: &Port, claim: &Claim, asking: &Holder) -> Error {
         let Port { protocol, host_port, .. } = port;
         let address = if claim.address.is_unspecified() { "every address" } else { &claim.address.to_string() };
-        let who = if claim.holder == *asking { "this very pod".to_owned() } else { self.describe(&claim.holder) };
+        let who = if claim.holder == *asking { "this pod itself".to_owned() } else { self.describe(&claim.holder) };
         let message = format!("host port {host_port}/{protocol} on {address} is taken by {who}");
         Error::new(Kind::PortTaken, message, format!("see {}", self.file(port).display()))
     }
@@ -165,19 +168,17 @@ impl<'a> Ports<'a> {
     fn describe(&self, holder: &Holder) -> String {
         let read = |place: &str| {
             let bytes = fs::read(self.state.join(&holder.network).join(place).join(&holder.record)).ok()?;
-            let record: super::Record = serde_json::from_slice(&bytes).ok()?;
+            let record: Record = serde_json::from_slice(&bytes).ok()?;
             Some(format!("container {} of network {}", record.attachment.container, holder.network))
         };
-        read("attachments")
-            .or_else(|| read("pending"))
-            .unwrap_or_else(|| format!("a pod of network {}", holder.network))
+        read(ATTACHMENTS).or_else(|| read(PENDING)).unwrap_or_else(|| format!("a pod of network {}", holder.network))
     }
 
     fn directory(&self) -> PathBuf {
         self.state.join(DIRECTORY)
     }
 
-    fn writing(&self) -> PathBuf {
+    fn temporary(&self) -> PathBuf {
         self.directory().join("writing")
     }
 
@@ -186,15 +187,15 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// The claims in a file; none where there is no file.
-fn read(path: &Path) -> Result<Vec<Claim>, Error> {
+/// The claims in a file; none if it does not exist.
+fn read(path: &Path) -> Result<Vec<Claim>> {
     let Some(bytes) = disk::read(path)? else { return Ok(Vec::new()) };
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(Kind::Damaged, format!("read {}: {error}", path.display()), "remove the file to go on")
     })
 }
 
-/// Whether two addresses of the node, each of which may be "all of its family", have one in common.
+/// Whether two addresses of the node overlap. An unspecified address stands for all of its family.
 fn overlap(one: IpAddr, other: IpAddr) -> bool {
     one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
 }

@@ -1,4 +1,4 @@
-//! What is known of an attachment, as its record says it.
+//! The record of an attachment: a file format, whose keys keep their names across versions.
 
 use std::net::IpAddr;
 
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Attachment;
 
-/// What is known of an attachment.
+/// What one attachment holds and needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Whose it is.
+    /// The attachment.
     pub attachment: Attachment,
     /// The addresses it holds.
     pub addresses: Vec<Held>,
-    /// The ports of the node that lead to it.
+    /// The ports of the node that are forwarded to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
-    /// Where what it sends does not leave under the node's address; empty where nothing does.
+    /// Destinations that its packets reach with the pod's own address; empty where it is not masqueraded at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masquerade: Vec<IpNetwork>,
-    /// How fast it may send and receive.
+    /// Limits of what it sends and receives.
     #[serde(default, skip_serializing_if = "is_unlimited")]
     pub bandwidth: Bandwidth,
     /// The link-layer address of its interface in the pod. Records of older versions have none.
@@ -31,17 +31,17 @@ pub struct Record {
     /// Whether the container is a sandbox that the runtime's CRI knows.
     #[serde(default, skip_serializing_if = "is_not")]
     pub sandbox: bool,
-    /// Where rules were made for it, when it is not the first interface of its pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
+    /// Where routing rules were added for it: only when it is not the first interface of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "beside")]
+    pub second_interface: Option<SecondInterface>,
 }
 
-/// The pod that has rules for an interface: rules do not go when the interface does.
+/// The pod that has routing rules for an interface. The rules stay when the interface goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beside {
-    /// The network namespace, by device and inode number: a path may come to name another one.
+pub struct SecondInterface {
+    /// The network namespace, by device and inode number: a path may be reused for another one.
     pub namespace: (u64, u64),
-    /// Index of the interface.
+    /// The index of the interface.
     pub device: u32,
 }
 
@@ -53,7 +53,7 @@ fn is_unlimited(bandwidth: &Bandwidth) -> bool {
     *bandwidth == Bandwidth::default()
 }
 
-/// A link-layer address as humans write it.
+/// A link-layer address as text.
 mod mac_as_text {
     use podwire_kernel::Mac;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -73,7 +73,7 @@ mod mac_as_text {
 pub struct Held {
     /// The address.
     pub address: IpAddr,
-    /// The queue of free addresses that it goes back to; none where it is another plugin's.
+    /// The free list that it goes back to; none where another IPAM plugin has given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
 }

@@ -7,13 +7,14 @@ use ipnetwork::IpNetwork;
 use podwire_conf::{Bandwidth, Port, Range};
 use podwire_kernel::Mac;
 
+use super::directory::Ledger;
 use super::disk::{self, failed};
+use super::free_list::FreeList;
+use super::host_ports::HostPorts;
+use super::layout::{encode, record_name};
 use super::record::{Held, Record};
-use super::{Ledger, hash_name, json};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::ipam;
-use crate::ledger::free_list::Free;
-use crate::ledger::host_ports::Ports;
 use crate::names::Attachment;
 
 /// What an attachment is to hold.
@@ -21,32 +22,32 @@ use crate::names::Attachment;
 pub struct Wanted<'a> {
     /// One address out of each set.
     pub sets: &'a [Vec<Range>],
-    /// Addresses that it is to be.
+    /// The addresses that are requested.
     pub addresses: &'a [IpAddr],
-    /// Addresses that another plugin has given, in place of the sets.
+    /// The addresses that another IPAM plugin has given, instead of one out of each set.
     pub given: Option<Vec<IpAddr>>,
-    /// Ports of the node.
+    /// Host ports.
     pub ports: &'a [Port],
-    /// Where it is not masqueraded; empty where it never is.
+    /// Destinations for which it is not masqueraded; empty where it never is.
     pub masquerade: Vec<IpNetwork>,
-    /// Its limits.
+    /// Its bandwidth limits.
     pub bandwidth: Bandwidth,
     /// The link-layer address of its interface.
     pub mac: Option<Mac>,
-    /// Whether it is of a sandbox that the runtime's CRI knows.
+    /// Whether the container is a sandbox that the runtime's CRI knows.
     pub sandbox: bool,
 }
 
-/// Whether somebody routes an address already: then it is not given, whatever the ledger says.
-pub type Routed<'a> = &'a mut dyn FnMut(IpAddr) -> Result<bool, Error>;
+/// Whether the node already has a route to just this address. Then it is not given, even if the ledger has it as free.
+pub type Routed<'a> = &'a mut dyn FnMut(IpAddr) -> Result<bool>;
 
 impl Ledger {
     /// Reserves what an attachment that has no record is to hold.
     ///
     /// # Errors
-    /// When it has one, when a set has no free address or a wished one cannot be had, when a host port is taken, when a
-    /// file cannot be written; then nothing is held.
-    pub fn reserve(&self, attachment: &Attachment, wanted: &Wanted<'_>, routed: Routed<'_>) -> Result<Record, Error> {
+    /// When it has one, when a set has no free address or a requested one is not available, when a host port is taken, when
+    /// a file cannot be written. Then nothing is held.
+    pub fn reserve(&self, attachment: &Attachment, wanted: &Wanted<'_>, routed: Routed<'_>) -> Result<Record> {
         let _lock = self.lock()?;
         if let Some((record, _)) = self.find(attachment)? {
             let details = format!("it holds {:?}: DEL comes before another ADD", record.addresses());
@@ -60,48 +61,48 @@ impl Ledger {
             bandwidth: wanted.bandwidth,
             mac: wanted.mac,
             sandbox: wanted.sandbox,
-            beside: None,
+            second_interface: None,
         };
-        let mut queues = Vec::new();
+        let mut lists = Vec::new();
         match &wanted.given {
             Some(given) => {
                 record.addresses = given.iter().map(|address| Held { address: *address, set: None }).collect();
             }
             None => {
-                let wishes = self.wishes(wanted)?;
-                for (set, wish) in wanted.sets.iter().zip(wishes) {
-                    let (address, queue) = match wish {
-                        Some(address) => (address, self.take_wished(set, address, routed)?),
+                let requested = self.requested(wanted)?;
+                for (set, requested) in wanted.sets.iter().zip(requested) {
+                    let (address, list) = match requested {
+                        Some(address) => (address, self.take_requested(set, address, routed)?),
                         None => self.take_next(set, routed)?,
                     };
                     record.addresses.push(Held { address, set: Some(ipam::fingerprint(set)) });
-                    queues.push(queue);
+                    lists.push(list);
                 }
             }
         }
-        let write = || -> Result<(), Error> {
-            disk::replace(&self.pending(attachment), &self.beside(), &json(&record)?)?;
-            let holder = format!("../attachments/{}", hash_name(attachment));
+        let write = || -> Result<()> {
+            disk::replace(&self.pending(attachment), &self.temporary(), &encode(&record)?)?;
+            let holder = format!("../attachments/{}", record_name(attachment));
             for held in record.addresses.iter().filter(|held| held.set.is_some()) {
                 let claim = self.claim(held.address);
                 symlink(&holder, &claim).map_err(|error| failed("claim", &claim, &error))?;
             }
-            Ports::of(&self.state).claim(&self.holder(attachment), &record.ports, &record.addresses())?;
-            queues.into_iter().try_for_each(|queue| queue.commit(&self.beside()))
+            HostPorts::of(&self.state).claim(&self.holder(attachment), &record.ports, &record.addresses())?;
+            lists.into_iter().try_for_each(|list| list.commit(&self.temporary()))
         };
         write().inspect_err(|_| {
-            // No queue was told that its address is taken, so none has to be told that it is free.
-            let unqueued =
+            // No free list was committed, so the addresses are still on them and must not be put back.
+            let unlisted =
                 record.addresses.iter().map(|held| Held { set: held.set.as_ref().map(|_| String::new()), ..*held });
-            let undone = Record { addresses: unqueued.collect(), ..record.clone() };
+            let undone = Record { addresses: unlisted.collect(), ..record.clone() };
             self.erase(&undone).unwrap_or_else(|error| eprintln!("podwire: undo: {error}"));
         })?;
         Ok(record)
     }
 
-    /// Which set each wished address is of.
-    fn wishes(&self, wanted: &Wanted<'_>) -> Result<Vec<Option<IpAddr>>, Error> {
-        let mut wishes = vec![None; wanted.sets.len()];
+    /// The requested address of each set.
+    fn requested(&self, wanted: &Wanted<'_>) -> Result<Vec<Option<IpAddr>>> {
+        let mut requested = vec![None; wanted.sets.len()];
         for address in wanted.addresses {
             let refuse = |why: String| {
                 let message = format!("failed to allocate all requested IPs: {address}: {why}");
@@ -118,7 +119,7 @@ impl Ledger {
                     ));
                 }
                 Some((_, true)) => return refuse("requested ip is subnet's gateway".into()),
-                Some((place, false)) => match wishes[place].replace(*address) {
+                Some((place, false)) => match requested[place].replace(*address) {
                     Some(other) if other != *address => {
                         return refuse(format!("{other} is requested too, and one address is given out of each set"));
                     }
@@ -126,10 +127,10 @@ impl Ledger {
                 },
             }
         }
-        Ok(wishes)
+        Ok(requested)
     }
 
-    fn take_wished(&self, set: &[Range], address: IpAddr, routed: Routed<'_>) -> Result<Free, Error> {
+    fn take_requested(&self, set: &[Range], address: IpAddr, routed: Routed<'_>) -> Result<FreeList> {
         let refuse = |why: String| {
             let message = format!("failed to allocate all requested IPs: {address}: {why}");
             Err(Error::new(Kind::AddressUnavailable, message, ""))
@@ -138,68 +139,68 @@ impl Ledger {
             return refuse(format!("it is held by {holder}"));
         }
         if routed(address)? {
-            return refuse("somebody routes it already".into());
+            return refuse("a foreign route leads to it already".into());
         }
-        let mut queue = self.queue(set, false)?;
-        queue.take(ipam::bits(address));
-        Ok(queue)
+        let mut list = self.free_list(set, false)?;
+        list.take(ipam::bits(address));
+        Ok(list)
     }
 
-    fn take_next(&self, set: &[Range], routed: Routed<'_>) -> Result<(IpAddr, Free), Error> {
-        let mut queue = self.queue(set, false)?;
-        let mut anew = false;
-        let mut passed = Vec::new();
+    fn take_next(&self, set: &[Range], routed: Routed<'_>) -> Result<(IpAddr, FreeList)> {
+        let mut list = self.free_list(set, false)?;
+        let mut rebuilt = false;
+        let mut foreign = Vec::new();
         let gives = |first: u128| {
             let address = ipam::address(set, first);
             ipam::range_of(set, address).is_some_and(|range| range.reserved() != address)
         };
         loop {
-            let first = match queue.first() {
-                Some(first) if gives(first) && !passed.contains(&first) => first,
-                // Nothing left but what strangers route, or nothing at all: an address may have got lost. Or the queue
-                // is damaged: no address of another set was ever put there.
-                _ if !anew => {
-                    anew = true;
-                    queue = self.queue(set, true)?;
-                    passed.clear();
+            let first = match list.first() {
+                Some(first) if gives(first) && !foreign.contains(&first) => first,
+                // The list is empty, or has only addresses with foreign routes: it may have lost some. Or it is damaged: an
+                // address of another set was never put there.
+                _ if !rebuilt => {
+                    rebuilt = true;
+                    list = self.free_list(set, true)?;
+                    foreign.clear();
                     continue;
                 }
                 _ => {
                     let (name, size) = (ipam::describe(set), ipam::size(set));
                     let message = format!("no IP addresses available in range set: {name}");
-                    let strangers = if passed.is_empty() {
+                    let routed = if foreign.is_empty() {
                         String::new()
                     } else {
-                        format!(", {} of them by strangers", passed.len())
+                        format!(", {} of them by foreign routes", foreign.len())
                     };
-                    let details = format!("all {size} are held{strangers}; see {}", self.directory.display());
+                    let details = format!("all {size} are held{routed}; see {}", self.directory.display());
                     return Err(Error::new(Kind::RangeFull, message, details));
                 }
             };
             let address = ipam::address(set, first);
-            queue.take_first()?;
+            list.take_first()?;
             if self.claim(address).symlink_metadata().is_ok() {
-                // Taken by wish, or by an ADD that was killed before it said so: it comes back when it is released.
+                // Given on request, or by an ADD that was killed before its commit: it comes back when it is released.
                 continue;
             }
             if routed(address)? {
-                passed.push(first);
-                queue.put(first)?;
+                foreign.push(first);
+                list.put(first)?;
                 continue;
             }
-            queue.given(first);
-            return Ok((address, queue));
+            list.given(first);
+            return Ok((address, list));
         }
     }
 
-    /// The free addresses of a set; made anew when there is no such queue yet, or when that is wanted.
-    fn queue(&self, set: &[Range], anew: bool) -> Result<Free, Error> {
+    /// The free list of a set. It is rebuilt from the claims when there is none, or when `rebuild` is set.
+    fn free_list(&self, set: &[Range], rebuild: bool) -> Result<FreeList> {
         let path = self.free(&ipam::fingerprint(set));
-        let found = Free::open(&path)?;
-        let last = found.as_ref().map_or(0, Free::last);
+        let found = FreeList::open(&path)?;
+        let last = found.as_ref().map_or(0, FreeList::last);
         match found {
-            Some(queue) if !anew => Ok(queue),
-            _ => Free::create(&path, &self.beside(), &ipam::free(set, &self.claimed()?, last), last),
+            Some(list) if !rebuild => Ok(list),
+            _ => FreeList::create(&path, &self.temporary(), &ipam::free(set, &self.claimed()?, last), last),
         }
     }
 }
