@@ -43,20 +43,20 @@ pub(crate) fn pass_on(delegate: &Delegate, verb: &str) -> Result<(), Failure> {
 
 fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
     let program = find(delegate)?;
-    let wish = || format!("execute {} for {verb}", program.display());
+    let action = || format!("execute {} for {verb}", program.display());
     let mut child = Command::new(&program)
         .env("CNI_COMMAND", verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| Failure::io(wish(), &error))?;
+        .map_err(|error| Failure::io(action(), &error))?;
     let input = child.stdin.take();
     // It may exit before it has read everything.
     let output = std::thread::scope(|scope| {
         scope.spawn(move || input.map(|mut input| input.write_all(&delegate.input)));
         child.wait_with_output()
     });
-    let output = output.map_err(|error| Failure::io(wish(), &error))?;
+    let output = output.map_err(|error| Failure::io(action(), &error))?;
     let answer: Value = match serde_json::from_slice(&output.stdout) {
         Ok(answer) => answer,
         Err(_) if output.stdout.is_empty() && (output.status.success() && verb != "ADD") => Value::Null,

@@ -48,8 +48,8 @@ impl Error {
     }
 
     /// A file that failed.
-    pub fn io(wish: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(Kind::Io, format!("{wish}: {error}"), "")
+    pub fn io(action: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(Kind::Io, format!("{action}: {error}"), "")
     }
 
     /// What went wrong.

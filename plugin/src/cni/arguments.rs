@@ -1,8 +1,8 @@
-//! `CNI_ARGS`: pairs of a key and a value that a runtime tells every plugin (CNI specification, section 2).
+//! `CNI_ARGS`: pairs of key and value that a runtime passes to every plugin (CNI specification, section 2).
 
-use super::{Code, Failure};
+use super::failure::{Code, Failure};
 
-/// Keys that are understood or that every Kubernetes runtime sends.
+/// Keys that are understood, or that every Kubernetes runtime sends.
 const KNOWN: [&str; 8] = [
     "IgnoreUnknown",
     "IP",
@@ -21,10 +21,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Splits at `;` and at the first `=`. An empty item is no item.
+    /// Splits at `;` and at the first `=`. Empty items are skipped.
     ///
     /// # Errors
-    /// An item without `=`, and a key that nobody knows unless the runtime says that these are to be ignored.
+    /// An item without `=`, and an unknown key unless `IgnoreUnknown` is set.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = |message: String| Failure::new(Code::Environment, message, format!("CNI_ARGS is {text:?}"));
         let mut pairs = Vec::new();
@@ -46,12 +46,12 @@ impl Arguments {
         Err(wrong(format!("CNI_ARGS: unknown args {list:?}; IgnoreUnknown=1 lets them pass")))
     }
 
-    /// The value of a key; the last one, where it is there more than once.
+    /// The value of a key; the last one, if there is more than one.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// A name for humans: `namespace/name` on Kubernetes, as far as it is told.
+    /// A name for people: `namespace/name` on Kubernetes, as far as it is given.
     pub(crate) fn pod(&self) -> Option<String> {
         let name = self.get("K8S_POD_NAME").filter(|name| !name.is_empty())?;
         let namespace = self.get("K8S_POD_NAMESPACE").filter(|namespace| !namespace.is_empty());
@@ -79,12 +79,12 @@ mod tests {
     }
 
     #[test]
-    fn a2_an_item_without_an_equals_sign_is_refused() {
+    fn a2_an_item_without_an_equals_sign_is_rejected() {
         assert_eq!(parse("IgnoreUnknown=1;foo").unwrap_err(), "CNI_ARGS: invalid pair \"foo\"");
     }
 
     #[test]
-    fn a4_a5_a6_unknown_keys_pass_when_the_runtime_says_so_wherever_it_says_it() {
+    fn a4_a5_a6_unknown_keys_are_accepted_with_ignore_unknown_in_any_position() {
         for yes in ["1", "true", "True", "TRUE"] {
             assert!(parse(&format!("FOO=BAR;IgnoreUnknown={yes}")).is_ok(), "{yes}");
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a9_a_pod_has_the_name_that_the_runtime_tells() {
+    fn a9_a_pod_has_the_name_that_the_runtime_gives() {
         let pod = |text: &str| parse(text).unwrap().pod();
         assert_eq!(pod(""), None);
         assert_eq!(pod("IgnoreUnknown=1;K8S_POD_NAME=web").unwrap(), "web");

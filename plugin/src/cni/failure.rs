@@ -1,4 +1,5 @@
-//! An error as the protocol has it: a code, a sentence, and details (CNI specification 1.1.0, section 5, "Error").
+//! An error of the protocol: code, message and details (CNI specification 1.1.0, section 5, "Error"). The only file that maps
+//! errors to codes.
 
 use std::fmt;
 
@@ -6,9 +7,9 @@ use podwire_attachment::error::{Error, Kind, one_line};
 use podwire_conf::Invalid;
 use serde_json::json;
 
-use super::VERSIONS;
+use super::versions::VERSIONS;
 
-/// What a call answers when it fails.
+/// The answer of a call that fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     code: u32,
@@ -21,7 +22,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Code {
-    /// A version that is not spoken.
+    /// A version that is not supported.
     IncompatibleVersion = 1,
     /// A key that is understood but cannot be honoured.
     UnsupportedField = 2,
@@ -29,7 +30,7 @@ pub enum Code {
     Environment = 4,
     /// A file, stdin or stdout failed.
     Io = 5,
-    /// What came on stdin is no JSON object.
+    /// Stdin is not a JSON object.
     Decode = 6,
     /// The network configuration cannot be used.
     Configuration = 7,
@@ -37,9 +38,9 @@ pub enum Code {
     Namespace = 8,
     /// Try again later.
     TryAgain = 11,
-    /// Not able to serve an ADD.
+    /// An ADD could not succeed.
     Unavailable = 50,
-    /// Not able to serve an ADD, and pods that are attached may have lost their connections.
+    /// An ADD could not succeed, and attached pods may have lost their connections.
     Limited = 51,
     /// No address is left.
     Exhausted = 100,
@@ -47,36 +48,36 @@ pub enum Code {
     AlreadyAttached = 101,
     /// The kernel refused.
     Kernel = 102,
-    /// The ledger holds something that it cannot read.
+    /// The ledger has something that cannot be read.
     Ledger = 103,
-    /// An address that was asked for cannot be given.
+    /// A requested address is not available.
     AddressUnavailable = 104,
-    /// A host port that was asked for is somebody else's.
+    /// A requested host port is taken.
     PortTaken = 105,
-    /// CHECK has found that the attachment is not as ADD made it.
+    /// CHECK has found a difference from what ADD left.
     Differs = 106,
-    /// A defect of this program (the number that the reference implementation has for it).
+    /// A bug in this program (the number that the reference implementation uses).
     Internal = 999,
 }
 
-/// Bytes of JSON that the sentence and the details may take.
+/// How many bytes of JSON message and details may take.
 const MESSAGE_LIMIT: usize = 1000;
 const DETAILS_LIMIT: usize = 900;
 
 impl Failure {
-    /// A failure: what was wanted or what is wrong, and on what.
+    /// A failure: what was wanted or what is wrong, and with what.
     pub fn new(code: Code, message: impl Into<String>, details: impl Into<String>) -> Self {
         Self::foreign(code as u32, message, details)
     }
 
-    /// A failure with a code of another plugin's.
+    /// A failure with the code of another plugin.
     pub fn foreign(code: u32, message: impl Into<String>, details: impl Into<String>) -> Self {
         Self { code, message: one_line(message.into()), details: one_line(details.into()), version: None }
     }
 
     /// A file or stream that failed.
-    pub fn io(wish: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self::new(Code::Io, format!("{wish}: {error}"), "")
+    pub fn io(action: impl fmt::Display, error: &std::io::Error) -> Self {
+        Self::new(Code::Io, format!("{action}: {error}"), "")
     }
 
     /// The code.
@@ -89,12 +90,12 @@ impl Failure {
         self.code == code as u32
     }
 
-    /// The sentence.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The error object. It is one line of less than two kilobytes, whatever was asked for: runtimes show it to humans.
+    /// The error object. It is one line of less than two kilobytes, whatever the input: runtimes show it to people.
     pub fn render(&self) -> String {
         let mut answer = json!({"code": self.code, "msg": shortened(&self.message, MESSAGE_LIMIT)});
         answer["cniVersion"] = json!(self.version.as_deref().unwrap_or(VERSIONS[VERSIONS.len() - 1]));
@@ -104,14 +105,14 @@ impl Failure {
         format!("{answer}\n")
     }
 
-    /// The same failure, to be told in a version of the protocol.
+    /// The same failure, in a version of the protocol.
     pub fn in_version(mut self, version: &str) -> Self {
         self.version = VERSIONS.contains(&version).then(|| version.to_owned());
         self
     }
 }
 
-/// The beginning of a text that takes no more than so many bytes of JSON.
+/// The beginning of a text that fits into so many bytes of JSON.
 fn shortened(text: &str, limit: usize) -> String {
     let mut size = 0;
     let over = text.char_indices().find(|(_, character)| {

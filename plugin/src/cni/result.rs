@@ -1,4 +1,4 @@
-//! A result: what an ADD has made, behind what earlier plugins of the chain have made, in the shape of the request's
+//! A result: what ADD has created, appended to the result of earlier plugins of the chain, in the shape of the request's
 //! version (CNI specification, section 5, and its predecessors).
 
 use std::net::IpAddr;
@@ -7,21 +7,22 @@ use podwire_conf::{Dns, Route};
 use podwire_kernel::{Mac, family};
 use serde_json::{Map, Value, json};
 
-use super::{Code, Failure};
+use super::failure::{Code, Failure};
+use super::versions::{VERSIONS, is_single, shape};
 
 /// `RT_SCOPE_LINK` (uapi/linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 
-/// What an attachment has become.
+/// The result of a successful ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Success {
-    /// Name and address of the veth's end on the host.
+    /// Name and link-layer address of the veth end on the host.
     pub host: (String, Mac),
-    /// Name and address of the veth's end in the pod.
+    /// Name and link-layer address of the veth end in the pod.
     pub pod: (String, Mac),
-    /// Path of the pod's network namespace, as the runtime gave it.
+    /// Path of the pod's network namespace, as given by the runtime.
     pub sandbox: String,
-    /// Name and address of the device on the host that what the pod sends is shaped by.
+    /// Name and link-layer address of the ifb device that shapes what the pod sends.
     pub shaper: Option<(String, Mac)>,
     /// MTU of both ends, in bytes.
     pub mtu: u32,
@@ -29,30 +30,21 @@ pub struct Success {
     pub addresses: Vec<(IpAddr, IpAddr)>,
     /// The pod's routes, through these gateways.
     pub routes: Vec<Route>,
-    /// The gateways that the pod has a route of its own to.
+    /// The gateways that have a route of their own in the pod.
     pub gateways_on_link: Vec<IpAddr>,
     /// Name servers.
     pub dns: Dns,
 }
 
-/// The result of earlier plugins of the chain, in a version's shape.
+/// The result of earlier plugins of the chain, in the shape of its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Previous(Map<String, Value>);
-
-/// Versions whose results have one shape.
-fn shape(version: &str) -> u8 {
-    match version {
-        "0.1.0" | "0.2.0" => 0,
-        "0.3.0" | "0.3.1" | "0.4.0" => 1,
-        _ => 2,
-    }
-}
 
 impl Previous {
     /// Reads `prevResult`, which is in the shape of the configuration's version.
     ///
     /// # Errors
-    /// When it is not an object, or says that it is in another shape, or a list in it is none.
+    /// When it is not an object, when its version has another shape, or when one of its lists is not a list.
     pub fn parse(value: &Value, version: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::new(Code::Configuration, format!("prevResult {why}"), short(value));
         let Value::Object(fields) = value else { return Err(wrong("is not an object")) };
@@ -62,7 +54,7 @@ impl Previous {
             Some(Value::String(said)) => said,
             Some(_) => return Err(wrong("has a cniVersion that is not a string")),
         };
-        if !super::VERSIONS.contains(&said) || shape(said) != shape(version) {
+        if !VERSIONS.contains(&said) || shape(said) != shape(version) {
             return Err(wrong(&format!("is of version {said}, which has another shape than {version}")));
         }
         for key in ["interfaces", "ips", "routes"] {
@@ -79,7 +71,7 @@ impl Previous {
         self.0.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
-    /// The interfaces, each with its place.
+    /// The interfaces, each with its index.
     pub fn interfaces(&self) -> impl Iterator<Item = (usize, &Value)> {
         self.list("interfaces").iter().enumerate()
     }
@@ -94,13 +86,13 @@ impl Previous {
         self.list("routes")
     }
 
-    /// The place of an interface in a sandbox.
+    /// The index of an interface of a sandbox.
     pub fn place(&self, interface: &str, sandbox: &str) -> Option<usize> {
         let is = |found: &Value| found["name"] == interface && found["sandbox"] == sandbox;
         self.interfaces().find(|(_, found)| is(found)).map(|(place, _)| place)
     }
 
-    /// Whether it has an address of the old shape, of which there can be one for each family.
+    /// Whether it has an address in the old shape, which allows one for each family.
     pub fn has_single(&self, ipv4: bool) -> bool {
         self.0.get(if ipv4 { "ip4" } else { "ip6" }).is_some_and(Value::is_object)
     }
@@ -111,13 +103,8 @@ fn short(value: &Value) -> String {
     value.to_string().chars().take(200).collect()
 }
 
-/// The versions whose results have one address for each family.
-pub fn is_single(version: &str) -> bool {
-    shape(version) == 0
-}
-
 impl Success {
-    /// The result in a version, behind what earlier plugins have done.
+    /// The result in a version's shape, appended to that of earlier plugins.
     pub fn render(&self, version: &str, previous: Option<&Previous>) -> String {
         let mut answer = previous.map_or_else(Map::new, |previous| previous.0.clone());
         answer.retain(|_, value| !value.is_null());
@@ -186,7 +173,7 @@ impl Success {
         let on_link = on_link.map(|gateway| json!({"dst": family::host(*gateway), "scope": SCOPE_LINK}));
         append(answer, "routes", routes.chain(on_link));
         if version != "1.1.0" {
-            // Keys that came with 1.1.0, whoever wrote them.
+            // Keys that are new in 1.1.0, whichever plugin wrote them.
             strip(answer, "interfaces", &["mtu", "socketPath", "pciID"]);
             strip(answer, "routes", &["mtu", "advmss", "priority", "table", "scope"]);
         }

@@ -1,4 +1,13 @@
-use super::*;
+//! Tests of the protocol as a whole: environment and stdin in, requests and answers out.
+
+use podwire_conf::Dns;
+use serde_json::{Value, json};
+
+use super::failure::{Code, Failure};
+use super::read::read;
+use super::request::{Delegate, Request};
+use super::result::Success;
+use super::versions::render_versions;
 
 const CONFIGURATION: &str = r#"{"cniVersion": "1.0.0", "name": "net", "type": "podwire",
     "ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}"#;

@@ -119,8 +119,8 @@ fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>> {
 }
 
 /// An error of the file system: what was wanted, of which file.
-pub(super) fn failed(wish: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::io(format!("{wish} {}", path.display()), error)
+pub(super) fn failed(action: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::io(format!("{action} {}", path.display()), error)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn i2_a_failed_reservation_keeps_the_order_of_addresses() {
 
 #[test]
 fn i7_p8_a_requested_address_is_given_when_it_is_free_and_in_range() {
-    let scratch = Scratch::new("wished");
+    let scratch = Scratch::new("requested");
     let (ledger, sets) = (scratch.ledger(), sets(&["10.0.0.0/29", "fd00::/125"]));
     let request_for = |name: &str, addresses: &[&str]| {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
