@@ -26,11 +26,11 @@ fn wait_for(node: &Node, text: &str) -> Outcome {
     node.daemon.as_ref().ok_or("no daemon")?.wait_for(text, SOON * 2).map(drop)
 }
 
-/// Waits until a name is in what a node has stored, which is a little after it was programmed.
-fn stored(node: &Node, name: &str) -> Outcome {
+/// Waits until a name is among the cached nodes of a node, which is a little after it was programmed.
+fn cached(node: &Node, name: &str) -> Outcome {
     eventually(SOON, || {
         let text = node.host.run("cat", &[&format!("{STATE}/membership.json")])?;
-        check(text.contains(name), || format!("stored: {text}"))
+        check(text.contains(name), || format!("cached: {text}"))
     })
 }
 
@@ -52,7 +52,7 @@ fn without_the_api_pods_start_and_stop_and_a_rebooted_node_has_its_overlay() {
         lab.nodes[1].add_pod("far")?;
         let _responder = Responder::start(&lab.nodes[1].pod("far").host)?;
         let before = state(&lab.nodes[0].host)?;
-        stored(&lab.nodes[0], "node-3")?;
+        cached(&lab.nodes[0], "node-3")?;
         api.kill()?;
         lab.nodes.iter().try_for_each(|node| wait_for(node, LOST))?;
         // Pods come and go, and reach one another.
@@ -90,7 +90,7 @@ fn damaged_cached_nodes_are_reported_and_nothing_is_removed_before_the_nodes_are
     cluster(1, |lab, api| {
         api.create(NODES, &node(2))?;
         arrive(&lab.nodes[0], &[2])?;
-        stored(&lab.nodes[0], "node-2")?;
+        cached(&lab.nodes[0], "node-2")?;
         let host = lab.nodes[0].host.clone();
         lab.nodes[0].daemon.take().ok_or("no daemon")?.kill()?;
         host.run("sh", &["-c", &format!("printf '{{\"node\":[{{' > {STATE}/membership.json")])?;
@@ -107,6 +107,6 @@ fn damaged_cached_nodes_are_reported_and_nothing_is_removed_before_the_nodes_are
         api.start_again()?;
         wait_for(&lab.nodes[0], "ready: ")?;
         same("the node after all", &before, &state(&host)?)?;
-        stored(&lab.nodes[0], "node-2")
+        cached(&lab.nodes[0], "node-2")
     });
 }

@@ -1,5 +1,5 @@
-//! What changed between two memberships, member by member: the source knows it, and whoever has what followed from the first
-//! one need not search the second.
+//! What changed between two memberships, member by member. The source knows it, so that the reconciler, which has the view of
+//! the first one, need not search the second.
 //!
 //! What may not live here: what a change means for this node (`delta`).
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::cluster::membership::{Member, Membership};
 
-/// The most members that are told one by one: 32 that left and 32 that came.
+/// The most members that are named: 32 that left and 32 that came.
 const MOST: usize = 64;
 
 /// What changed from one membership to a later one.

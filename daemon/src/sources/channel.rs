@@ -1,5 +1,5 @@
 //! How the membership travels from its source to the reconciler: the newest one, and what changed in it since the reconciler
-//! took it last. Several changes between two looks are merged, and none is lost.
+//! took it last. Several changes between two syncs are merged, and none is lost.
 //!
 //! What may not live here: where a membership comes from.
 
@@ -36,8 +36,8 @@ pub(crate) fn channel(first: Membership) -> (Publisher, Subscriber) {
 }
 
 impl Publisher {
-    /// Changes the membership by a function that says what has changed; `None` where nothing has, of which nobody hears.
-    /// Whether anything has.
+    /// Changes the membership by a function that returns what has changed. Where it returns `None`, nothing has, and the
+    /// subscriber is not woken. Whether it was.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Membership) -> Option<Update>) -> bool {
         self.membership.send_if_modified(|membership| match change(membership) {
             None => false,
@@ -58,12 +58,12 @@ impl Subscriber {
         self.membership.changed().await.map_err(io::Error::other)
     }
 
-    /// Waits for a membership that is so, which is still to be taken.
+    /// Waits for a membership of which this holds; it can still be taken.
     ///
     /// # Errors
     /// When the source has ended.
-    pub(crate) async fn wait_for(&self, so: impl FnMut(&Membership) -> bool) -> io::Result<()> {
-        self.membership.clone().wait_for(so).await.map(drop).map_err(io::Error::other)
+    pub(crate) async fn wait_for(&self, holds: impl FnMut(&Membership) -> bool) -> io::Result<()> {
+        self.membership.clone().wait_for(holds).await.map(drop).map_err(io::Error::other)
     }
 
     /// Takes the newest membership, and what changed since it was taken last.
@@ -73,12 +73,12 @@ impl Subscriber {
         (membership, update)
     }
 
-    /// Lets [`Subscriber::changed`] tell once more of a change that was not taken.
+    /// Lets [`Subscriber::changed`] return once more for a change that was not taken.
     pub(crate) fn mark_changed(&mut self) {
         self.membership.mark_changed();
     }
 
-    /// The membership for somebody to whom it does not matter what changed.
+    /// The membership alone, for a reader that does not need to know what changed.
     pub(crate) fn newest(&self) -> watch::Receiver<Membership> {
         self.membership.clone()
     }
@@ -107,7 +107,7 @@ mod tests {
             assert!(publisher.publish(|_| Some(left(&[name]))));
         }
         subscriber.changed().await.unwrap();
-        // Somebody who reads the membership takes nothing away.
+        // Reading the membership takes nothing away.
         drop(subscriber.newest().borrow_and_update());
         assert_eq!(subscriber.take().1, left(&["a", "b"]));
         assert_eq!(subscriber.take().1, left(&[]));

@@ -91,14 +91,14 @@ fn has_pods() -> bool {
     }
 }
 
-/// The Nodes, and whoever wants the membership that follows from them.
+/// The Nodes, and where the membership that follows from them is published.
 struct Nodes {
     /// This node's name.
     own: String,
     cache: NodeCache,
-    /// Whether the membership that is out was made from this cache.
+    /// Whether the published membership was made from this cache.
     published: bool,
-    /// What the log has said that this node lacks.
+    /// What this node lacks, as logged.
     waits_for: Option<&'static str>,
     publisher: Publisher,
     report: watch::Sender<Report>,

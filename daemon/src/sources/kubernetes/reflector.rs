@@ -70,7 +70,7 @@ impl<'de, K: Kind> Deserialize<'de> for Object<K> {
     }
 }
 
-/// Who keeps the objects, and hears how the API is.
+/// Keeps the objects, and is told whether the API answers.
 pub(crate) trait Store: Send + 'static {
     /// What it keeps.
     type Kind: Kind;
@@ -84,10 +84,10 @@ pub(crate) trait Store: Send + 'static {
     /// An object that was deleted.
     fn remove(&mut self, key: &str);
 
-    /// The API answers: what is kept is as it is there.
+    /// The API answers.
     fn connected(&mut self);
 
-    /// It does not, and what is kept stays.
+    /// It does not; what is kept stays.
     fn failed(&mut self, failure: &Failure);
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Reflector<S> {
     version: Option<String>,
     /// `None` after a failure: tokens, certificates and addresses are read anew then.
     client: Option<Client>,
-    /// The failure that the log has named and that lasts.
+    /// The failure that lasts, once it is logged.
     logged: Option<FailureKind>,
 }
 
@@ -183,7 +183,7 @@ impl<S: Store> Reflector<S> {
         let events = client.request_events::<Object<S::Kind>>(request);
         let mut events = pin!(within_silence(Self::PLURAL, events).await?);
         self.connected();
-        // Silence ends this watch, and is no failure: that the next one cannot be started would be.
+        // Silence ends this watch and is no failure; if the next one cannot be started, that is.
         while let Ok(event) = timeout(SILENCE, events.try_next()).await {
             let Some(event) = event.map_err(failed)? else { break };
             match event {

@@ -1,4 +1,4 @@
-//! The reflector against an API that is played in memory, with a second kind of object and a clock that nobody waits for.
+//! The reflector against an API that is played in memory, with a second kind of object and a paused clock.
 
 mod api;
 
@@ -40,12 +40,12 @@ impl Kind for Namespace {
     }
 }
 
-/// A store that writes down what it is told.
+/// A store that records what the reflector calls.
 #[derive(Debug, Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct Recorder(Arc<Mutex<Vec<String>>>);
 
-impl Diary {
-    fn write(&self, line: String) {
+impl Recorder {
+    fn record(&self, line: String) {
         self.0.lock().unwrap().push(line);
     }
 
@@ -54,33 +54,33 @@ impl Diary {
     }
 }
 
-fn tell(key: &str, Namespace(labels): &Namespace) -> String {
+fn shown(key: &str, Namespace(labels): &Namespace) -> String {
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
     format!("{key}{}", labels.concat())
 }
 
-impl Store for Diary {
+impl Store for Recorder {
     type Kind = Namespace;
 
     fn replace(&mut self, objects: BTreeMap<String, Namespace>) {
-        let objects: Vec<_> = objects.iter().map(|(key, object)| tell(key, object)).collect();
-        self.write(format!("all: {}", objects.join(", ")));
+        let objects: Vec<_> = objects.iter().map(|(key, object)| shown(key, object)).collect();
+        self.record(format!("all: {}", objects.join(", ")));
     }
 
     fn set(&mut self, key: String, object: Namespace) {
-        self.write(format!("set {}", tell(&key, &object)));
+        self.record(format!("set {}", shown(&key, &object)));
     }
 
     fn remove(&mut self, key: &str) {
-        self.write(format!("remove {key}"));
+        self.record(format!("remove {key}"));
     }
 
     fn connected(&mut self) {
-        self.write("connected".into());
+        self.record("connected".into());
     }
 
     fn failed(&mut self, failure: &Failure) {
-        self.write(format!("failed: {failure}"));
+        self.record(format!("failed: {failure}"));
     }
 }
 
@@ -114,17 +114,17 @@ fn gone() -> String {
     event("ERROR", status)
 }
 
-/// Lets a reflector run with these answers for some seconds of a clock that jumps: what the store was told, and what the API
-/// was asked, each with the second.
+/// Runs a reflector with these answers for some seconds of a paused clock: the calls of the store, and the requests to the
+/// API, each with its second.
 fn play(seconds: u64, answers: impl IntoIterator<Item = Answer>) -> (Vec<String>, Vec<(u64, String)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let (diary, api) = (Diary::default(), Api::new(answers));
-        let mut reflector = Reflector::new(Some("/no/kubeconfig".into()), diary.clone());
+        let (recorder, api) = (Recorder::default(), Api::new(answers));
+        let mut reflector = Reflector::new(Some("/no/kubeconfig".into()), recorder.clone());
         reflector.client = Some(Client::new(api.clone(), "default"));
         let ended = timeout(Duration::from_secs(seconds), reflector.run()).await;
         assert!(ended.is_err(), "a reflector runs for ever");
-        (diary.lines(), api.asked())
+        (recorder.lines(), api.asked())
     })
 }
 
@@ -142,10 +142,10 @@ fn a_second_kind_is_listed_in_pages_and_watched_and_a_watch_that_ends_goes_on_fr
         Answer::whole(200, events.concat()),
         Answer::silent(200, String::new()),
     ];
-    let (told, asked) = play(30, answers);
+    let (calls, asked) = play(30, answers);
     let expected =
         ["connected", "all: a team=blue, b", "connected", "set c", "set a team=red", "remove b", "connected"];
-    assert_eq!(told, expected);
+    assert_eq!(calls, expected);
     let asked: Vec<_> = asked.iter().map(|(_, asked)| asked.as_str()).collect();
     assert!(asked[0].starts_with("/api/v1/namespaces?") && asked[0].contains("limit=100"), "{asked:?}");
     assert!(asked[1].contains("continue=more"), "{asked:?}");
@@ -162,8 +162,8 @@ fn a_connection_that_is_silent_for_90_seconds_is_given_up_and_the_watch_goes_on_
         Answer::silent(200, event("ADDED", &namespace("a", 11, ""))),
         Answer::silent(200, String::new()),
     ];
-    let (told, asked) = play(100, answers);
-    assert_eq!(told, ["connected", "all: ", "connected", "set a", "connected"]);
+    let (calls, asked) = play(100, answers);
+    assert_eq!(calls, ["connected", "all: ", "connected", "set a", "connected"]);
     let (second, last) = &asked[2];
     assert_eq!((asked.len(), *second), (3, 90), "{asked:?}");
     assert!(last.contains("watch=true") && last.contains("resourceVersion=11"), "{last}");
@@ -177,8 +177,8 @@ fn a_resource_version_that_the_api_does_not_remember_is_no_failure_and_leads_to_
         page(90, "", &[namespace("b", 2, "")]),
         Answer::silent(200, String::new()),
     ];
-    let (told, asked) = play(30, answers);
-    assert_eq!(told, ["connected", "all: a, b", "connected", "connected", "all: b", "connected"]);
+    let (calls, asked) = play(30, answers);
+    assert_eq!(calls, ["connected", "all: a, b", "connected", "connected", "all: b", "connected"]);
     assert!(asked[2].1.contains("limit=100") && asked[3].1.contains("resourceVersion=90"), "{asked:?}");
 }
 
@@ -191,8 +191,8 @@ fn a_list_that_breaks_off_changes_nothing() {
         page(90, "more", &[namespace("b", 2, "")]),
         Answer::whole(500, error.into()),
     ];
-    let (told, _) = play(5, answers);
-    let (kept, failed) = told.split_at(4);
+    let (calls, _) = play(5, answers);
+    let (kept, failed) = calls.split_at(4);
     assert_eq!(
         kept,
         [
@@ -209,8 +209,8 @@ fn a_list_that_breaks_off_changes_nothing() {
 
 #[test]
 fn a_list_that_nobody_answers_fails_after_90_seconds() {
-    let (told, asked) = play(95, [Answer::never()]);
-    assert_eq!(told[0], "failed: list namespaces: the Kubernetes API was silent for 90s");
+    let (calls, asked) = play(95, [Answer::never()]);
+    assert_eq!(calls[0], "failed: list namespaces: the Kubernetes API was silent for 90s");
     assert_eq!(asked.len(), 1);
 }
 
