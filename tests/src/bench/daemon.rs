@@ -106,7 +106,7 @@ impl Report {
 /// What did not work, and what the one that did not has said.
 pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
     lab::require_isolation()?;
-    let size = if arguments.quick { Size::QUICK } else { Size::WHOLE };
+    let size = if arguments.run.quick { Size::QUICK } else { Size::WHOLE };
     let podwired = match &arguments.podwired {
         Some(path) => path.clone(),
         None => lab::program("podwired").map_err(|error| error.to_string())?,
@@ -116,11 +116,11 @@ pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
     let shared = Path::new("/run/bench");
     fs::create_dir_all(shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
     let own = machine::version(&podwired.display().to_string(), &["--version"])?;
-    let machine = Machine::with(own, machine::iproute2()?, &arguments.revision)?;
+    let machine = Machine::with(own, machine::iproute2()?, &arguments.run.revision)?;
     let wanted = |section| arguments.only.is_none_or(|only| only == section);
 
     let mut report = Report {
-        quick: arguments.quick,
+        quick: arguments.run.quick,
         machine,
         traffic: Vec::new(),
         scale: Vec::new(),

@@ -47,6 +47,30 @@ enum Subject {
     Daemon(Daemon),
 }
 
+/// What every subject takes.
+#[derive(Debug, Args)]
+struct Run {
+    /// A short run with few pods and peers: shows that everything works, its numbers mean little
+    #[arg(long)]
+    quick: bool,
+
+    /// Exit with 1 when a must is missed
+    #[arg(long)]
+    check: bool,
+
+    /// Write the chart to tests/bench too
+    #[arg(long)]
+    publish: bool,
+
+    /// Where SUBJECT.json and SUBJECT.svg are written (set by scripts/bench)
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    output: PathBuf,
+
+    /// What is measured, for the record (set by scripts/bench)
+    #[arg(long, hide = true, value_name = "COMMIT", default_value = "unknown")]
+    revision: String,
+}
+
 /// The CNI plugin against the reference plugins' chains and the kernel's floor
 ///
 /// Measures ADD and DEL, with and without a hostPort, one at a time and 16 at once; then beside many pods and beside
@@ -60,17 +84,8 @@ enum Subject {
 #[derive(Debug, Args)]
 #[command(max_term_width = 100, override_usage = "scripts/bench plugin [OPTIONS]", after_help = EXAMPLES)]
 struct Plugin {
-    /// A short run of 20 pods: shows that everything works, its numbers mean little
-    #[arg(long)]
-    quick: bool,
-
-    /// Exit with 1 when a must is missed
-    #[arg(long)]
-    check: bool,
-
-    /// Write the chart to tests/bench/plugin.svg too
-    #[arg(long)]
-    publish: bool,
+    #[command(flatten)]
+    run: Run,
 
     /// Measure this plugin instead of the one that was built
     #[arg(long, value_name = "FILE")]
@@ -80,21 +95,13 @@ struct Plugin {
     #[arg(long, value_name = "BACKEND", value_parser = ["iptables", "nftables"])]
     portmap: Option<String>,
 
-    /// Where plugin.json and plugin.svg are written (told by scripts/bench)
-    #[arg(long, hide = true, value_name = "DIRECTORY")]
-    output: PathBuf,
-
-    /// Where the reference plugins are (told by scripts/bench)
+    /// Where the reference plugins are (set by scripts/bench)
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     reference: PathBuf,
 
-    /// Where the floor and the measure of memory are (told by scripts/bench)
+    /// Where the floor and the measure of memory are (set by scripts/bench)
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     tools: PathBuf,
-
-    /// What is measured, for the record (told by scripts/bench)
-    #[arg(long, hide = true, value_name = "COMMIT", default_value = "unknown")]
-    revision: String,
 }
 
 /// The daemon and its overlay against the flannel layout and plain routes
@@ -109,17 +116,8 @@ struct Plugin {
 #[derive(Debug, Args)]
 #[command(max_term_width = 100, override_usage = "scripts/bench daemon [OPTIONS]", after_help = DAEMON_EXAMPLES)]
 struct Daemon {
-    /// A short run with few peers: shows that everything works, its numbers mean little
-    #[arg(long)]
-    quick: bool,
-
-    /// Exit with 1 when a must is missed
-    #[arg(long)]
-    check: bool,
-
-    /// Write the chart to tests/bench/daemon.svg too
-    #[arg(long)]
-    publish: bool,
+    #[command(flatten)]
+    run: Run,
 
     /// Measure this daemon instead of the one that was built
     #[arg(long, value_name = "FILE")]
@@ -128,14 +126,6 @@ struct Daemon {
     /// Measure only this
     #[arg(long, value_name = "PART", value_enum)]
     only: Option<daemon::Section>,
-
-    /// Where daemon.json and daemon.svg are written (told by scripts/bench)
-    #[arg(long, hide = true, value_name = "DIRECTORY")]
-    output: PathBuf,
-
-    /// What is measured, for the record (told by scripts/bench)
-    #[arg(long, hide = true, value_name = "COMMIT", default_value = "unknown")]
-    revision: String,
 }
 
 const DAEMON_EXAMPLES: &str = "\
@@ -163,8 +153,8 @@ struct Shown<'a> {
 
 fn main() -> ExitCode {
     let (check, outcome) = match &Arguments::parse().subject {
-        Subject::Plugin(arguments) => (arguments.check, of_plugin(arguments)),
-        Subject::Daemon(arguments) => (arguments.check, of_daemon(arguments)),
+        Subject::Plugin(arguments) => (arguments.run.check, of_plugin(arguments)),
+        Subject::Daemon(arguments) => (arguments.run.check, of_daemon(arguments)),
     };
     match outcome {
         Ok(missed) if missed && check => ExitCode::FAILURE,
@@ -181,7 +171,7 @@ fn of_plugin(arguments: &Plugin) -> Result<bool, String> {
     let report = plugin::run(arguments)?;
     let (json, chart, text) = (report.json()?, chart::draw(&report), table::text(&report));
     let shown = Shown { name: "plugin", json, chart, text, verdicts: &report.verdicts };
-    shown.write(&arguments.output, arguments.publish)
+    shown.write(&arguments.run)
 }
 
 /// Whether a must was missed.
@@ -189,12 +179,12 @@ fn of_daemon(arguments: &Daemon) -> Result<bool, String> {
     let report = daemon::run(arguments)?;
     let (json, chart, text) = (report.json()?, report.chart(), report.text());
     let shown = Shown { name: "daemon", json, chart, text, verdicts: &report.verdicts };
-    shown.write(&arguments.output, arguments.publish)
+    shown.write(&arguments.run)
 }
 
 impl Shown<'_> {
     /// The table for whoever looks on, and the files for later. Whether a must was missed.
-    fn write(&self, output: &Path, publish: bool) -> Result<bool, String> {
+    fn write(&self, run: &Run) -> Result<bool, String> {
         let put = |path: PathBuf, content: &str| {
             let directory = path.parent().unwrap_or(&path);
             let write = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, content));
@@ -202,10 +192,10 @@ impl Shown<'_> {
                 .map(|()| format!("{}\n", path.display()))
                 .map_err(|error| format!("write {}: {error}", path.display()))
         };
-        let mut files = put(output.join(format!("{}.json", self.name)), &self.json)?;
+        let mut files = put(run.output.join(format!("{}.json", self.name)), &self.json)?;
         let drawing = format!("{}.svg", self.name);
-        files += &put(output.join(&drawing), &self.chart)?;
-        if publish {
+        files += &put(run.output.join(&drawing), &self.chart)?;
+        if run.publish {
             files += &put(Path::new(PUBLISHED).join(&drawing), &self.chart)?;
         }
         let text = format!("{}\nWritten:\n{files}", self.text);

@@ -53,11 +53,11 @@ struct Course {
 /// What did not work, and what the one that did not has said.
 pub(crate) fn run(arguments: &crate::Plugin) -> Result<Report, String> {
     lab::require_isolation()?;
-    let size = if arguments.quick { Size::QUICK } else { Size::WHOLE };
+    let size = if arguments.run.quick { Size::QUICK } else { Size::WHOLE };
     let tools = Tools::find(arguments)?;
     let shared = Path::new("/run/bench").to_owned();
     fs::create_dir_all(&shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
-    let machine = Machine::look(&tools, &arguments.revision)?;
+    let machine = Machine::look(&tools, &arguments.run.revision)?;
     let quiet = Quiet::new(&shared, &tools)?;
     let mut course = Course {
         size,
@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &crate::Plugin) -> Result<Report, String> {
     let binary = Binary::read(&tools.podwire)?;
 
     let Course { size, latencies, rates, podwire_maps_ports, portmap_backend, .. } = course;
-    let (quick, pods, verdicts) = (arguments.quick, size.pods, Vec::new());
+    let (quick, pods, verdicts) = (arguments.run.quick, size.pods, Vec::new());
     let mut report = Report {
         quick,
         machine,

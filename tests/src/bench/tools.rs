@@ -30,7 +30,7 @@ impl Tools {
             Some(path) => path.clone(),
             None => program("podwire").map_err(|error| error.to_string())?,
         };
-        let installed = arguments.output.join("installed");
+        let installed = arguments.run.output.join("installed");
         // Copied anew: what is there may be older, or in the middle of being written.
         let emptied = fs::remove_dir_all(&installed).or_else(|error| match error.kind() {
             ErrorKind::NotFound => Ok(()),
