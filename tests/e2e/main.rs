@@ -6,8 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
-mod crowd;
 mod examples;
+mod full_node;
 mod kubectl;
 mod nodes;
 mod pods;

@@ -177,7 +177,7 @@ fn a_rebooted_node_has_its_pods_again_and_leaks_no_address() {
 fn a_recreated_node_with_other_pod_cidrs_is_reached_within_a_second() {
     scene("other-cidrs", |stage| {
         let before = of_now(stage)?;
-        let stray = stage.run_server("stray", MOVING)?;
+        let stale = stage.run_server("stale", MOVING)?;
         let change = || {
             stage.kubectl(&["delete", "node", &name(MOVING), "--timeout=240s"])?;
             // kubelet makes a Node when it starts.
@@ -188,8 +188,8 @@ fn a_recreated_node_with_other_pod_cidrs_is_reached_within_a_second() {
         check(after.address == before.address, || format!("{before:?} became {after:?}"))?;
         is_back(stage, "new")?;
         // A pod that the node has kept has an address which is nobody's now: that is reported, with the fix.
-        let pod = stage.pod("stray")?;
-        check(pod.addresses == stray.addresses, || format!("{stray:?} became {pod:?}"))?;
+        let pod = stage.pod("stale")?;
+        check(pod.addresses == stale.addresses, || format!("{stale:?} became {pod:?}"))?;
         let (mend, by) = ("mend it: kubectl ", "delete pods --all-namespaces --field-selector status.podIP=");
         let said = doctor(stage, MOVING)?;
         check(said.contains(&format!("{mend}{by}{}\n", pod.addresses[0])), || said)?;

@@ -10,7 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a scene stops at the first surprise")]
 
 #[cfg(target_arch = "x86_64")]
-mod crowd;
+mod concurrent;
 #[cfg(target_arch = "x86_64")]
 mod errors;
 #[cfg(target_arch = "x86_64")]

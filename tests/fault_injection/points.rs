@@ -220,7 +220,7 @@ impl Drop for Points {
 
 /// Where it is played: GC with an empty list takes away everything of the network.
 fn node<'a>(world: &'a World, verb: &str, way: Way) -> &'a Node {
-    if verb == "GC" || way == Way::Gc { &world.lonely } else { &world.crowded }
+    if verb == "GC" || way == Way::Gc { &world.lonely } else { &world.shared }
 }
 
 fn prepare(node: &Node, verb: &str) -> Outcome {

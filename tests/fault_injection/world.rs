@@ -95,7 +95,7 @@ pub(crate) fn network(name: &str, third: u8, more: &Value) -> Value {
 /// Two hosts. On both a pod of another network stays; on the first one of the same network too, so that nothing that
 /// empties the whole network can be done there.
 pub(crate) struct World {
-    pub crowded: Node,
+    pub shared: Node,
     pub lonely: Node,
     _lab: Lab,
 }
@@ -128,16 +128,16 @@ impl World {
     /// What was refused.
     pub(crate) fn new(case: Case) -> Outcome<Self> {
         let lab = Lab::new(2)?;
-        let crowded = Node::new(&lab.nodes[0].host, case, case.ledger == Ledger::Used)?;
+        let shared = Node::new(&lab.nodes[0].host, case, case.ledger == Ledger::Used)?;
         let lonely = Node::new(&lab.nodes[1].host, case, false)?;
-        Ok(Self { crowded, lonely, _lab: lab })
+        Ok(Self { shared, lonely, _lab: lab })
     }
 }
 
 impl Node {
-    fn new(host: &Host, case: Case, crowded: bool) -> Outcome<Self> {
+    fn new(host: &Host, case: Case, shared: bool) -> Outcome<Self> {
         let mut kept = vec![Kept::new(host, "foreign", &network("other", 9, &json!({})))?];
-        if crowded {
+        if shared {
             kept.push(Kept::new(host, "neighbour", &network(NETWORK, 7, &json!({})))?);
         }
         let (pod, netns) = host.pod(POD)?;

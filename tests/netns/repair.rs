@@ -5,6 +5,6 @@ mod garbage;
 mod glance;
 mod host_ports;
 mod links;
-mod notices;
+mod notifications;
 mod overlay;
 mod pods;

@@ -165,7 +165,7 @@ impl Stage {
     }
 
     /// CHECK, where the version has it.
-    fn is_well(&self, pod: &Pod) -> Outcome {
+    fn is_intact(&self, pod: &Pod) -> Outcome {
         if pod.chain.version.as_str() < "0.4.0" {
             return Ok(());
         }
@@ -260,7 +260,7 @@ fn play(plugins: &[Section], requests: &Value, body: impl Fn(&Stage, &Pod) -> Ou
         pod.add(&stage.host)?;
         stage.connects(&pod)?;
         body(stage, &pod)?;
-        stage.is_well(&pod)?;
+        stage.is_intact(&pod)?;
         stage.ends(pod)
     });
 }
@@ -288,7 +288,7 @@ fn h6_h7_a_mac_that_tuning_changed_is_reported_by_check() {
     each("0.4.0", |stage, others, version| {
         let mut pod = stage.pod("p1", others, version, &[podwire(), tuning.clone().into()], &json!({}))?;
         pod.add(&stage.host)?;
-        let told = stage.is_well(&pod).err().unwrap_or_default();
+        let told = stage.is_intact(&pod).err().unwrap_or_default();
         check(told.contains("instead of changing it behind it"), || format!("CHECK says {told:?}"))?;
         stage.ends(pod)
     });
@@ -309,7 +309,7 @@ fn h6_h7_sbr_moves_the_routes_into_a_table_of_its_own() {
             let left = look(&pod.inside, "ip", &[family, "-j", "route", "show", "default"])?;
             check(left == json!([]), || format!("still in the main table: {left}"))?;
         }
-        stage.is_well(&pod)?;
+        stage.is_intact(&pod)?;
         stage.ends(pod)
     });
 }
@@ -329,7 +329,7 @@ fn h6_firewall_lets_its_pod_through_where_forwarding_is_rejected() {
             reaches(&pod.inside, *own, outside_address(like))?;
             check(exchange(&other.inside, outside_address(like)).is_err(), || format!("all may out like {like}"))?;
         }
-        stage.is_well(&pod)?;
+        stage.is_intact(&pod)?;
         other.chain.del(&stage.host)?;
         stage.host.remove_pod(&other.chain.netns)?;
         for program in ["iptables", "ip6tables"] {
@@ -386,7 +386,7 @@ fn h1_h5_h6_the_result_of_loopback_before_podwire_is_kept() {
         is_merged(&pod)?;
         stage.connects(&pod)?;
         stage.publishes(&pod)?;
-        stage.is_well(&pod)?;
+        stage.is_intact(&pod)?;
         stage.ends(pod)
     });
 }

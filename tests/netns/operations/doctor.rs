@@ -365,9 +365,9 @@ fn leftovers_are_found() {
         lab.nodes[0].add_pod("dead")?;
         let dead = "ip link delete $(ip -o link | grep -o 'pw[0-9a-v]\\{13\\}')";
         plays(lab, dead, &[], "stale", &["interface eth0 of container dead holds addresses of network podwire"])?;
-        let stray = "ip link add pw0123456789abc type veth peer name stray
+        let stale = "ip link add pw0123456789abc type veth peer name stale
             echo 1 > /proc/sys/net/ipv4/conf/pw0123456789abc/rp_filter";
-        plays(lab, stray, &[], "stale", &["device pw0123456789abc is named as a pod's, but no ledger knows"])?;
+        plays(lab, stale, &[], "stale", &["device pw0123456789abc is named as a pod's, but no ledger knows"])?;
         let old = "mkdir -p /run/podwire/old/attachments; echo another > /run/podwire/old/boot";
         plays(lab, old, &[], "stale", &["the ledger of network old is of another boot"])?;
 
@@ -391,13 +391,13 @@ fn leftovers_are_found() {
 fn a_pod_outside_of_its_nodes_new_pod_cidrs_is_found() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();
-        let stray = lab.nodes[0].add_pod("stray")?;
-        let (_answers, stray) = (Responder::start(&stray.host)?, stray.addresses.clone());
+        let stale = lab.nodes[0].add_pod("stale")?;
+        let (_answers, stale) = (Responder::start(&stale.host)?, stale.addresses.clone());
         let far = lab.nodes[1].add_pod("far")?.host.clone();
         let all_reached = |from: &Host, addresses: &[IpAddr]| {
             eventually(SOON, || addresses.iter().try_for_each(|address| exchange(from, *address).map(drop)))
         };
-        all_reached(&far, &stray)?;
+        all_reached(&far, &stale)?;
         let mut changed = Membership::of(1..=2);
         changed.nodes[0].2 = membership::pod_cidrs(7);
         lab.write(&changed)?;
@@ -406,25 +406,25 @@ fn a_pod_outside_of_its_nodes_new_pod_cidrs_is_found() {
             check(said["pod_cidrs"][0] == "10.244.7.0/24" && said["converged"] == true, || said.to_string())
                 .map(|()| said)
         })?;
-        let [ipv4, ipv6] = stray.as_slice() else { return Err(format!("{stray:?}")) };
+        let [ipv4, ipv6] = stale.as_slice() else { return Err(format!("{stale:?}")) };
         let sentence = format!(
-            "pod {ipv4} and {ipv6} (container stray) has got its address from pod CIDRs that are this node's no longer, so \
+            "pod {ipv4} and {ipv6} (container stale) has got its address from pod CIDRs that are this node's no longer, so \
              that no other node reaches it: make the pod anew"
         );
         check(said["wrong"] == serde_json::json!([sentence]), || format!("{:#}", said["wrong"]))?;
         let fix = only(&findings(lab, &[])?, "stale", &[&sentence])?;
-        check(fix.starts_with("podman restart stray "), || fix)?;
+        check(fix.starts_with("podman restart stale "), || fix)?;
         let of_files = ["--nodes", "/run/lab/nodes.toml", "--node-name", "node-1"];
         only(&findings(lab, &of_files)?, "stale", &[&sentence])?;
         // It is as they say: a pod that comes now is reached, this one is not.
         let home = lab.nodes[0].add_pod("home")?;
         let _answers = Responder::start(&home.host)?;
         all_reached(&far, &home.addresses)?;
-        for address in &stray {
+        for address in &stale {
             check(exchange(&far, *address).is_err(), || format!("{address} is reached from another node"))?;
         }
-        all_reached(&home.host, &stray)?;
-        lab.nodes[0].remove_pod("stray")?;
+        all_reached(&home.host, &stale)?;
+        lab.nodes[0].remove_pod("stale")?;
         nothing(lab, &[])?;
         let said = json(&host, &["status", "--json"])?;
         check(said["wrong"] == serde_json::json!([]), || format!("{:#}", said["wrong"]))

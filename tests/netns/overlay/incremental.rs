@@ -202,7 +202,7 @@ fn constant_churn_of_peers_ends_in_the_right_state() {
         // Few at last: what came of them is looked at as a whole, too.
         membership.nodes.truncate(20);
         follow(&membership)?;
-        as_a_fresh_start(lab, "after the crowd")
+        as_a_fresh_start(lab, "after the churn")
     });
 }
 

@@ -69,7 +69,7 @@ fn move_away(lab: &Lab, place: usize) -> Outcome {
 }
 
 #[test]
-fn auto_is_a_direct_route_to_neighbours_and_the_overlay_to_all_others() {
+fn auto_is_a_plain_route_to_neighbours_and_the_overlay_to_all_others() {
     scene(3, |lab| {
         move_away(lab, 2)?;
         let mut membership = Membership::of(1..=3);
@@ -110,7 +110,7 @@ fn auto_is_a_direct_route_to_neighbours_and_the_overlay_to_all_others() {
 }
 
 #[test]
-fn without_an_overlay_there_are_direct_routes_and_no_device() {
+fn without_an_overlay_there_are_plain_routes_and_no_device() {
     scene(2, |lab| {
         lab.write(&membership_on(FAMILIES[1], 1..=2))?;
         settle(lab, "overlay = \"never\"\n")?;
@@ -133,7 +133,7 @@ fn without_an_overlay_there_are_direct_routes_and_no_device() {
 }
 
 #[test]
-fn without_an_overlay_a_peer_that_no_direct_route_reaches_is_reported() {
+fn without_an_overlay_a_peer_that_no_plain_route_reaches_is_reported() {
     scene(3, |lab| {
         move_away(lab, 2)?;
         let mut membership = Membership::of(1..=3);

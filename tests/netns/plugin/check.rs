@@ -108,7 +108,7 @@ type Damage = (&'static str, bool, &'static str, &'static str);
 const IN_POD: bool = true;
 const ON_HOST: bool = false;
 
-fn is_told(damages: &[Damage]) {
+fn are_reported(damages: &[Damage]) {
     scene(1, |lab| {
         let mut attached = Attached::new(lab, &alone("1.1.0"))?;
         for (place, (what, in_pod, line, text)) in damages.iter().enumerate() {
@@ -133,7 +133,7 @@ fn is_told(damages: &[Damage]) {
 
 #[test]
 fn q5_q10_a_damaged_interface_is_reported_and_not_repaired() {
-    is_told(&[
+    are_reported(&[
         ("deleted", IN_POD, "ip link delete eth0", "eth0 in the pod has gone"),
         ("renamed", IN_POD, "ip link set eth0 down; ip link set eth0 name eth9", "eth0 in the pod has gone"),
         ("down", IN_POD, "ip link set eth0 down", "eth0 in the pod is down"),
@@ -158,7 +158,7 @@ fn q5_q10_a_damaged_interface_is_reported_and_not_repaired() {
 
 #[test]
 fn q5_q10_a_lost_address_or_route_of_the_pod_is_reported_and_not_repaired() {
-    is_told(&[
+    are_reported(&[
         ("IPv4 address", IN_POD, "ip -4 address flush dev eth0", "lost address 10.7.0."),
         ("IPv6 address", IN_POD, "ip -6 address flush dev eth0 scope global", "lost address fd00:7::"),
         (
@@ -175,7 +175,7 @@ fn q5_q10_a_lost_address_or_route_of_the_pod_is_reported_and_not_repaired() {
 
 #[test]
 fn q5_q10_a_damaged_route_to_the_pod_is_reported_and_not_repaired() {
-    is_told(&[
+    are_reported(&[
         ("IPv4 route", ON_HOST, "ip -4 route flush proto 113", "lost its route to 10.7.0."),
         ("IPv6 route", ON_HOST, "ip -6 route flush proto 113", "lost its route to fd00:7::"),
         (

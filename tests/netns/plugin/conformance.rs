@@ -111,7 +111,7 @@ fn every_line_of_the_protocol_has_a_test_or_a_reason() -> Outcome {
 
 #[test]
 fn a_test_names_its_lines_before_its_sentence() {
-    assert_eq!(named("q5_q10_a_damage_is_told"), [('Q', 5), ('Q', 10)].into());
+    assert_eq!(named("q5_q10_a_damage_is_reported"), [('Q', 5), ('Q', 10)].into());
     assert_eq!(named("v1_to_v3_v7_version"), [('V', 1), ('V', 2), ('V', 3), ('V', 7)].into());
     assert_eq!(named("a_name_like_p6_is_none"), [].into());
     assert_eq!(

@@ -94,7 +94,7 @@ fn routes_that_are_removed_as_by_networkd_come_back() {
 
 #[test]
 fn a_vxlan_device_of_our_name_in_any_state_is_adopted_at_start() {
-    let strays: [&[&[&str]]; 4] = [
+    let foreign: [&[&[&str]]; 4] = [
         // As the program before it may have made it.
         &[&["ip", "link", "add", "podwire.1", "type", "vxlan", "id", "1", "dstport", "8472", "nolearning"]],
         &[&["ip", "link", "add", "podwire.1", "type", "vxlan", "external", "dstport", "8472"]],
@@ -124,9 +124,9 @@ fn a_vxlan_device_of_our_name_in_any_state_is_adopted_at_start() {
             &["ip", "link", "set", "podwire.1", "master", "bridge0", "up"],
         ],
     ];
-    for stray in strays {
+    for commands in foreign {
         scene(2, |lab| {
-            run(&lab.nodes[0].host, stray)?;
+            run(&lab.nodes[0].host, commands)?;
             let _far = with_pods(lab)?;
             let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
             FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))?;

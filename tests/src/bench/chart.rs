@@ -113,9 +113,9 @@ fn panels(report: &Report) -> [Panel; 4] {
         });
         Panel { title: title.into(), unit: "ms", bars: bars.into() }
     };
-    let crowd = Discipline { at_once: AT_ONCE, ..alone(Verb::Add, false) };
+    let at_once = Discipline { at_once: AT_ONCE, ..alone(Verb::Add, false) };
     let rates = Contestant::ALL
-        .map(|contestant| bar(contestant, report.rate(contestant, crowd), report.rate_multiple(contestant, crowd)));
+        .map(|contestant| bar(contestant, report.rate(contestant, at_once), report.rate_multiple(contestant, at_once)));
     [
         latency("ADD: p50, shorter is better", alone(Verb::Add, false)),
         latency("ADD with a hostPort: p50, shorter is better", alone(Verb::Add, true)),

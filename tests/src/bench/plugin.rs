@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &crate::Plugin) -> Result<Report, String> {
             course.alone(&able, setup)?;
             // What many at once do to portmap's rules is not another for another family, and takes minutes.
             if setup != (Setup { families: Families::Dual, host_port: true }) {
-                course.crowded(&able, setup)?;
+                course.concurrent(&able, setup)?;
             }
         }
     }
@@ -164,7 +164,7 @@ impl Course {
     }
 
     /// Many calls at once, one contestant after the other, several rounds.
-    fn crowded(&mut self, lanes: &[&Lane], setup: Setup) -> Result<(), String> {
+    fn concurrent(&mut self, lanes: &[&Lane], setup: Setup) -> Result<(), String> {
         let mut times: Vec<[Vec<_>; 2]> = vec![Default::default(); lanes.len()];
         let mut rates: Vec<[Vec<f64>; 2]> = vec![Default::default(); lanes.len()];
         for round in 1..=self.size.rounds {

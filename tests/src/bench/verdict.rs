@@ -96,13 +96,13 @@ pub(crate) fn all(report: &Report) -> Vec<Verdict> {
     let discipline =
         |verb, host_port, at_once| move |families| Discipline { verb, setup: Setup { families, host_port }, at_once };
     let (add, ported) = (discipline(Verb::Add, false, 1), discipline(Verb::Add, true, 1));
-    let (crowd, del) = (discipline(Verb::Add, false, AT_ONCE), discipline(Verb::Del, false, 1));
+    let (at_once, del) = (discipline(Verb::Add, false, AT_ONCE), discipline(Verb::Del, false, 1));
     let faster_than_ptp = |discipline: &dyn Fn(Families) -> Discipline| {
         worse(|families| report.multiple(Contestant::Ptp, discipline(families)), f64::min)
     };
     let over_floor = worse(|families| Some(1.0 / report.multiple(Contestant::Floor, add(families))?), f64::max);
     let faster_del = faster_than_ptp(&del);
-    let more_per_second = worse(|families| report.rate_multiple(Contestant::Ptp, crowd(families)), f64::min);
+    let more_per_second = worse(|families| report.rate_multiple(Contestant::Ptp, at_once(families)), f64::min);
     let held = report.held.full.p50_ms / report.held.empty.p50_ms;
     let peak = report.memory.iter().find(|one| one.contestant == Contestant::Podwire).map_or(0, |one| one.peak_kib);
     let peak = peak.max(report.held.memory.peak_kib);

@@ -52,9 +52,9 @@ pub(crate) fn measure(nodes: u32, length: Duration, podwired: &Path, shared: &Pa
     let mut dice = Dice(0x5eed);
     let (start, mut changes, mut next) = (Instant::now(), 0, nodes + 1);
     while start.elapsed() < length {
-        // Mostly one at a time, now and then a crowd.
-        let crowd = if dice.roll(10) == 0 { 60 } else { 1 + dice.roll(3) };
-        for _ in 0..crowd {
+        // Mostly one at a time, now and then many.
+        let changes_at_once = if dice.roll(10) == 0 { 60 } else { 1 + dice.roll(3) };
+        for _ in 0..changes_at_once {
             one(&mut entries, &mut next, nodes, &mut dice);
         }
         plan::write(&directory, &plan::text(&entries))?;

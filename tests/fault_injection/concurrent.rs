@@ -1,4 +1,4 @@
-//! A crowd: 200 pods that come and go at once, on a range that is too small for all of them, with calls that are killed at
+//! Concurrent calls: 200 pods that come and go at once, on a range that is too small for all of them, with calls that are killed at
 //! random, for PODWIRE_SOAK_SECONDS.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ struct Pod {
     known: Mutex<Known>,
 }
 
-struct Crowd {
+struct Load {
     host: Host,
     pods: Vec<Pod>,
     configuration: Value,
@@ -72,7 +72,7 @@ struct Crowd {
     refused: AtomicUsize,
 }
 
-impl Crowd {
+impl Load {
     fn new(lab: &Lab) -> Outcome<Self> {
         let host = lab.nodes[0].host.clone();
         let (foreign, netns) = host.pod("foreign")?;
@@ -364,42 +364,42 @@ fn held_by(record: &Value) -> Vec<IpAddr> {
 fn l1_l2_l5_concurrent_calls_killed_at_random_leave_nothing() {
     let seconds = std::env::var("PODWIRE_SOAK_SECONDS").map_or(20, |text| text.parse().unwrap());
     let lab = Lab::new(1).unwrap();
-    let crowd = Crowd::new(&lab).unwrap();
-    let before = (state(&crowd.host).unwrap(), look::settled(&crowd.host).unwrap(), look::disk(&crowd.host).unwrap());
+    let load = Load::new(&lab).unwrap();
+    let before = (state(&load.host).unwrap(), look::settled(&load.host).unwrap(), look::disk(&load.host).unwrap());
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let outcome = thread::scope(|scope| {
-        let crowd = &crowd;
+        let load = &load;
         let live = |number| {
             scope.spawn(move || {
-                let outcome = crowd.live(number);
-                crowd.stop.store(true, Ordering::Relaxed);
+                let outcome = load.live(number);
+                load.stop.store(true, Ordering::Relaxed);
                 outcome
             })
         };
         let runtimes: Vec<_> = (0..RUNTIMES).map(live).collect();
         let mut random = Random::of("GC");
         let mut outcome = Ok(());
-        while outcome.is_ok() && Instant::now() < deadline && !crowd.stop.load(Ordering::Relaxed) {
-            // Not for anything to happen: so long the crowd is left to itself.
+        while outcome.is_ok() && Instant::now() < deadline && !load.stop.load(Ordering::Relaxed) {
+            // Not for anything to happen: so long the pods are left to themselves.
             thread::sleep(PAUSE);
-            outcome = crowd.collect(&mut random);
+            outcome = load.collect(&mut random);
         }
-        crowd.stop.store(true, Ordering::Relaxed);
+        load.stop.store(true, Ordering::Relaxed);
         runtimes.into_iter().fold(outcome, |outcome, runtime| outcome.and(runtime.join().unwrap()))
     });
     let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-    let (calls, killed, refused) = (count(&crowd.calls), count(&crowd.killed), count(&crowd.refused));
+    let (calls, killed, refused) = (count(&load.calls), count(&load.killed), count(&load.refused));
     let random = Random::of("");
     eprintln!("{calls} calls in {seconds} s, {killed} killed, {refused} ADDs refused for want of an address; {random}");
     outcome.unwrap();
-    for round in ["the crowd", "all addresses were given"] {
-        if round == "the crowd" { crowd.end() } else { crowd.fill() }.unwrap();
+    for round in ["the load", "all addresses were given"] {
+        if round == "the load" { load.end() } else { load.fill() }.unwrap();
         eventually(SOON, || {
-            before.2.same(&look::disk(&crowd.host)?, "the disk")?;
-            before.1.same(&look::kernel(&crowd.host)?, "the host")
+            before.2.same(&look::disk(&load.host)?, "the disk")?;
+            before.1.same(&look::kernel(&load.host)?, "the host")
         })
         .map_err(|why| format!("after {round}: {why}"))
         .unwrap();
     }
-    same("the host", &before.0, &state(&crowd.host).unwrap()).unwrap();
+    same("the host", &before.0, &state(&load.host).unwrap()).unwrap();
 }

@@ -14,7 +14,7 @@ use crate::stage::{Stage, scene, until};
 use crate::survive::claims;
 
 /// How many pods kubelet takes at most unless it is told otherwise: with those of DaemonSets a node is full.
-const CROWD: usize = 110;
+const PODS: usize = 110;
 
 /// The node that is filled.
 const FULL: u16 = 3;
@@ -25,7 +25,7 @@ const REFERENCE: &str = "/etc/cni/net.d/05-reference.conflist";
 /// The plugins of that conflist.
 const PLUGINS: [&str; 3] = ["ptp", "host-local", "portmap"];
 
-fn crowd(name_of: &str, replicas: usize) -> Value {
+fn deployment(name_of: &str, replicas: usize) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name_of},
         "spec": {
@@ -49,16 +49,16 @@ fn crowd(name_of: &str, replicas: usize) -> Value {
 fn come_and_go(stage: &Stage, name_of: &str, held: impl Fn() -> Outcome<usize>) -> Outcome {
     let before = held()?;
     let start = Instant::now();
-    stage.apply(&crowd(name_of, CROWD))?;
+    stage.apply(&deployment(name_of, PODS))?;
     let deployment = format!("deployment/{name_of}");
     stage.kubectl(&["rollout", "status", &deployment, "--timeout=480s"])?;
     let came = start.elapsed();
     let pods = stage.look(&["get", "pods", &format!("--selector=app={name_of}")])?;
     let mut waits: Vec<u64> = pods["items"].as_array().into_iter().flatten().filter_map(scheduled_to_ready).collect();
     waits.sort_unstable();
-    check(waits.len() == CROWD, || format!("{} of {CROWD} pods are Ready", waits.len()))?;
+    check(waits.len() == PODS, || format!("{} of {PODS} pods are Ready", waits.len()))?;
     let with = held()?;
-    check(with == before + 2 * CROWD, || format!("{with} addresses are held, {before} before"))?;
+    check(with == before + 2 * PODS, || format!("{with} addresses are held, {before} before"))?;
     let start = Instant::now();
     stage.kubectl(&["delete", &deployment, "--timeout=480s"])?;
     until("all addresses return", || {
@@ -67,9 +67,9 @@ fn come_and_go(stage: &Stage, name_of: &str, held: impl Fn() -> Outcome<usize>) 
         check(pods == 0 && now == before, || format!("{pods} pods and {now} addresses are left, {before} before"))
     })?;
     let went = start.elapsed();
-    let (median, last) = (waits[CROWD / 2], waits[CROWD - 1]);
+    let (median, last) = (waits[PODS / 2], waits[PODS - 1]);
     eprintln!(
-        "{name_of}: {CROWD} pods Ready after {:.1} s, scheduled to Ready {median} s in the median and {last} s at most; \
+        "{name_of}: {PODS} pods Ready after {:.1} s, scheduled to Ready {median} s in the median and {last} s at most; \
          gone after {:.1} s",
         came.as_secs_f64(),
         went.as_secs_f64()
@@ -92,7 +92,7 @@ fn scheduled_to_ready(pod: &Value) -> Option<u64> {
 
 #[test]
 fn a_full_node_starts_and_stops_its_pods_and_gets_every_address_back() {
-    scene("crowd", |stage| {
+    scene("full-node", |stage| {
         come_and_go(stage, "podwire", || Ok(claims(stage, FULL)?.len()))?;
         let Some(directory) = env::var_os("PODWIRE_REFERENCE_PLUGINS") else {
             return Err("PODWIRE_REFERENCE_PLUGINS is not set: scripts/kube test sets it".into());
@@ -121,7 +121,7 @@ fn a_full_node_starts_and_stops_its_pods_and_gets_every_address_back() {
         played?;
         removed?;
         until("containerd has podwire's conflist again", || {
-            stage.apply(&crowd("again", 1))?;
+            stage.apply(&deployment("again", 1))?;
             stage.kubectl(&["rollout", "status", "deployment/again", "--timeout=240s"])?;
             stage.kubectl(&["rollout", "restart", "deployment/again"])?;
             stage.kubectl(&["rollout", "status", "deployment/again", "--timeout=240s"])?;
@@ -134,7 +134,7 @@ fn a_full_node_starts_and_stops_its_pods_and_gets_every_address_back() {
 /// Waits until containerd has taken the new conflist in, which it does a moment later.
 fn reference_is_used(stage: &Stage) -> Outcome {
     until("containerd takes the reference plugins", || {
-        stage.apply(&crowd("first", 1))?;
+        stage.apply(&deployment("first", 1))?;
         stage.kubectl(&["rollout", "status", "deployment/first", "--timeout=240s"])?;
         let held = reference_held(stage)?;
         stage.kubectl(&["delete", "deployment", "first", "--timeout=240s"])?;
