@@ -6,6 +6,7 @@
 
 pub mod delta;
 pub mod membership;
+pub mod rejected;
 pub mod settings;
 pub mod update;
 pub mod view;

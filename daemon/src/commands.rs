@@ -2,6 +2,7 @@
 //!
 //! What may not live here: how the answer is found.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -18,15 +19,15 @@ pub(crate) fn status(arguments: &args::Status) -> ExitCode {
     let status = match ask() {
         Ok(status) => status,
         Err(why) => {
-            complain(&why);
+            complain(why);
             return ExitCode::from(2);
         }
     };
     let text = if arguments.json { json(&status) } else { table::render(&status, paint()) };
-    print(&text, if status.is_well() { 0 } else { 1 })
+    print(&text, if status.is_ok() { 0 } else { 1 })
 }
 
-/// `podwired doctor`: 0 nothing found, 1 findings, 2 it could not look.
+/// `podwired doctor`: 0 no findings, 1 findings, 2 it cannot examine the node.
 pub(crate) fn doctor(arguments: &args::Doctor) -> ExitCode {
     match doctor::examine(arguments) {
         Ok(findings) => {
@@ -34,7 +35,7 @@ pub(crate) fn doctor(arguments: &args::Doctor) -> ExitCode {
             print(&text, if findings.is_empty() { 0 } else { 1 })
         }
         Err(why) => {
-            complain(&why);
+            complain(why);
             ExitCode::from(2)
         }
     }
@@ -58,7 +59,7 @@ fn paint() -> Paint {
     Paint(io::stdout().is_terminal() && !unwanted)
 }
 
-fn complain(why: &str) {
+fn complain(why: impl Display) {
     // Without a standard error there is nowhere else to report to.
     let _ = writeln!(io::stderr(), "podwired: {why}");
 }
@@ -67,7 +68,7 @@ fn complain(why: &str) {
 fn print(text: &str, code: u8) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("write the answer: {error}"));
+            complain(format_args!("write the output: {error}"));
             ExitCode::from(2)
         }
         _ => ExitCode::from(code),

@@ -96,13 +96,13 @@ async fn serve(run: args::Run) -> io::Result<()> {
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::set_root(root)?;
     }
-    let settings = settings_file::read(run.settings.as_deref())?;
+    let settings = settings_file::read(run.settings.as_deref()).map_err(io::Error::other)?;
     settings.go_with(run.kubernetes).map_err(io::Error::other)?;
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let (report, _) = tokio::sync::watch::channel(Report {
         node: run.node_name.clone(),
         settings: settings.clone(),
-        source: run.nodes.as_ref().map_or(report::KUBERNETES.into(), |file| format!("file {}", file.display())),
+        file: run.nodes.clone(),
         conflist: run.conflist_directory.join(podwire_conf::defaults::CONFLIST),
         plugin_directory: run.plugin_directory.as_deref().map(std::path::absolute).transpose()?,
         started: Some(std::time::Instant::now()),

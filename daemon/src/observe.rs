@@ -1,4 +1,4 @@
-//! What can be seen of the daemon from outside is started here: the status socket, the metrics, the probes. None of it is
+//! What others can ask of the daemon: the status socket, the metrics, health; and the probes of the peers. None of it is
 //! needed for the daemon's work, and none of it can stop it.
 //!
 //! What may not live here: any change of the kernel's state, and any decision about it.
@@ -25,7 +25,7 @@ pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
     if let Some(address) = run.metrics {
         tokio::spawn(http::serve(address, report.subscribe()));
     }
-    // Without the overlay nobody has an address on it to ask.
+    // Without the overlay there are no overlay addresses to probe.
     let asks = |report: &Report| report.settings.probes && report.settings.overlay != Overlay::Never;
     if asks(&report.borrow()) {
         tokio::spawn(probe::run(report.clone()));

@@ -94,7 +94,7 @@ pub(crate) async fn run(
                     if !reconciler.can_change() {
                         break;
                     }
-                    report.send_modify(|report| report.add_short(view.clone(), &outcome, start.elapsed()));
+                    report.send_modify(|report| report.add_incremental(view.clone(), &outcome, start.elapsed()));
                     // Not amid a burst of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);
                     verify = earliest.max((Instant::now() + VERIFY).min(first + FULL_WITHIN));

@@ -29,7 +29,7 @@ impl Delta {
     pub fn new(view: &View, update: &Update, own: &str) -> Option<Self> {
         let Update::Members(members) = update else { return None };
         // Where an entry was rejected, another may take its place.
-        if !view.refused.is_empty() || members.contains_key(own) {
+        if !view.rejected.is_empty() || members.contains_key(own) {
             return None;
         }
         let came: Vec<_> = members.values().flatten().collect();
@@ -91,7 +91,7 @@ impl View {
     #[must_use]
     pub fn with_only(&self, peers: &BTreeMap<String, Peer>) -> Self {
         let (cluster_cidrs, own) = (self.cluster_cidrs.clone(), self.own.clone());
-        Self { cluster_cidrs, own, peers: peers.clone(), refused: Vec::new() }
+        Self { cluster_cidrs, own, peers: peers.clone(), rejected: Vec::new() }
     }
 }
 

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
 use podwire_kernel::family;
 use serde::Deserialize;
+use thiserror::Error;
 
 /// The settings file (`podwired run --settings FILE`); every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -93,21 +94,20 @@ impl Settings {
     /// Reads the settings file's text.
     ///
     /// # Errors
-    /// A sentence that names the key, the value and what was expected.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let settings: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+    /// Which key is wrong, its value, and what was expected.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text)?;
         if settings.vni == 0 || settings.vni > 0xff_ffff {
-            return Err(format!("vni = {}: a VXLAN network identifier is 1 to 16777215", settings.vni));
+            return Err(SettingsError::Vni(settings.vni));
         }
         if settings.port == 0 {
-            return Err("port = 0: a UDP port is 1 to 65535".into());
+            return Err(SettingsError::Port);
         }
         if let Some(mtu) = settings.mtu.filter(|mtu| !(SMALLEST_IPV4_MTU..=65_535).contains(mtu)) {
-            return Err(format!("mtu = {mtu}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes"));
+            return Err(SettingsError::Mtu(mtu));
         }
-        if let Some(prefix) = settings.not_masqueraded.iter().find(|prefix| prefix.network() != prefix.ip()) {
-            let meant = family::masked(*prefix);
-            return Err(format!("not_masqueraded: {prefix} has host bits set: did you mean {meant}?"));
+        if let Some(prefix) = settings.not_masqueraded.iter().copied().find(|prefix| prefix.network() != prefix.ip()) {
+            return Err(SettingsError::HostBits { prefix, meant: family::masked(prefix) });
         }
         Ok(settings)
     }
@@ -115,27 +115,57 @@ impl Settings {
     /// Whether these settings go with where the nodes come from: Kubernetes, or a file that says these things itself.
     ///
     /// # Errors
-    /// A sentence that names the key that is missing or has no place here.
-    pub fn go_with(&self, kubernetes: bool) -> Result<(), String> {
+    /// Which key is missing, or has no place here.
+    pub fn go_with(&self, kubernetes: bool) -> Result<(), SettingsError> {
         match (kubernetes, self.cluster_cidrs.is_empty(), self.underlay) {
-            (true, true, _) => {
-                Err("cluster_cidrs is missing in the settings file: the Kubernetes API does not tell the \
-                                    ranges that all pods are in (kube-controller-manager has them as --cluster-cidr)"
-                    .into())
-            }
-            (false, false, _) => {
-                Err("cluster_cidrs is set in the settings file, and the membership file has its own: \
-                                      take it out of the settings"
-                    .into())
-            }
-            (false, _, Some(_)) => {
-                Err("underlay is set in the settings file, and the membership file has one address \
-                                        for each node: take it out of the settings"
-                    .into())
-            }
+            (true, true, _) => Err(SettingsError::NoClusterCidrs),
+            (false, false, _) => Err(SettingsError::ClusterCidrs),
+            (false, _, Some(_)) => Err(SettingsError::Underlay),
             _ => Ok(()),
         }
     }
+}
+
+/// What is wrong with settings.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// It is not TOML, or has a key that is unknown or of another type.
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    /// The VNI is none.
+    #[error("vni = {0}: a VXLAN network identifier is 1 to 16777215")]
+    Vni(u32),
+    /// The port is none.
+    #[error("port = 0: a UDP port is 1 to 65535")]
+    Port,
+    /// The MTU is too small or too large.
+    #[error("mtu = {0}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes")]
+    Mtu(u32),
+    /// A prefix has bits set behind its length.
+    #[error("not_masqueraded: {prefix} has host bits set: did you mean {meant}?")]
+    HostBits {
+        /// As it is written.
+        prefix: IpNetwork,
+        /// Without these bits.
+        meant: IpNetwork,
+    },
+    /// The nodes come from Kubernetes, and the ranges are not set.
+    #[error(
+        "cluster_cidrs is missing in the settings file: the Kubernetes API does not have the ranges that all pods are in \
+         (kube-controller-manager has them as --cluster-cidr)"
+    )]
+    NoClusterCidrs,
+    /// The nodes come from a file, which has the ranges.
+    #[error(
+        "cluster_cidrs is set in the settings file, and the membership file has its own: remove it from the settings"
+    )]
+    ClusterCidrs,
+    /// The nodes come from a file, which has their addresses.
+    #[error(
+        "underlay is set in the settings file, and the membership file has one address for each node: remove it from the \
+         settings"
+    )]
+    Underlay,
 }
 
 #[cfg(test)]
@@ -148,7 +178,7 @@ mod tests {
         assert_eq!(Settings::parse("port = 4789\n").unwrap().port, 4789);
         assert_eq!(Settings::parse("overlay = \"auto\"\nmtu = 1400").unwrap().overlay, Overlay::Auto);
         assert_eq!(Settings::parse("garbage_after_seconds = 0").unwrap().garbage_after_seconds, 0);
-        assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().contains("-1"));
+        assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().to_string().contains("-1"));
         assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
         assert!(Settings::parse("probes = 1").is_err());
         assert!(Settings::default().fast_path && !Settings::parse("fast_path = false").unwrap().fast_path);
@@ -159,11 +189,11 @@ mod tests {
             ("mtu = 575", "mtu = 575"),
             ("mtu = 65536", "mtu = 65536"),
         ] {
-            let error = Settings::parse(text).unwrap_err();
+            let error = Settings::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
-        assert!(Settings::parse("prot = 1").unwrap_err().contains("prot"));
-        let mode = Settings::parse("overlay = \"sometimes\"").unwrap_err();
+        assert!(Settings::parse("prot = 1").unwrap_err().to_string().contains("prot"));
+        let mode = Settings::parse("overlay = \"sometimes\"").unwrap_err().to_string();
         assert!(mode.contains("sometimes") && mode.contains("always") && mode.contains("auto"), "{mode}");
     }
 
@@ -171,14 +201,14 @@ mod tests {
     fn prefixes_that_are_not_masqueraded_have_no_host_bits() {
         let settings = Settings::parse("masquerade = false\nnot_masqueraded = [\"10.0.0.0/8\", \"fd00::/8\"]").unwrap();
         assert_eq!((settings.masquerade, settings.not_masqueraded.len()), (false, 2));
-        let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err();
+        let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err().to_string();
         assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
-        assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().contains("not_masqueraded"));
+        assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().to_string().contains("not_masqueraded"));
     }
 
     #[test]
     fn another_family_than_the_two_is_named() {
-        assert!(Settings::parse("underlay = \"ipv5\"").unwrap_err().contains("ipv5"));
+        assert!(Settings::parse("underlay = \"ipv5\"").unwrap_err().to_string().contains("ipv5"));
         assert!(Settings::parse("cluster_cidrs = [\"10.244.0.0/33\"]").is_err());
     }
 
@@ -193,7 +223,7 @@ mod tests {
             (&ranges, false, "cluster_cidrs"),
             (&underlay, false, "underlay"),
         ] {
-            assert!(settings.go_with(kubernetes).unwrap_err().starts_with(said), "{said}");
+            assert!(settings.go_with(kubernetes).unwrap_err().to_string().starts_with(said), "{said}");
         }
     }
 }

@@ -1,15 +1,14 @@
-//! The cluster as this node believes it: entries that cannot be right are refused one by one, and the rest goes on.
-//! Pure.
+//! The membership as this node accepts it: entries that cannot be right are rejected one by one, and the rest counts. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use podwire_conf::hash;
+use podwire_conf::{Range, hash};
 use podwire_kernel::{Mac, family};
 
 use crate::cluster::membership::{Member, Membership};
+use crate::cluster::rejected::{Reason, Rejected};
 
 /// How many nodes are named where this one is not among them: there may be ten thousand.
 const NAMED: usize = 8;
@@ -23,8 +22,8 @@ pub struct View {
     pub own: Peer,
     /// The other nodes, by name.
     pub peers: BTreeMap<String, Peer>,
-    /// What was not believed.
-    pub refused: Vec<Refusal>,
+    /// The entries that are left out.
+    pub rejected: Vec<Rejected>,
 }
 
 /// A node's place on the overlay.
@@ -54,87 +53,75 @@ impl Peer {
     }
 }
 
-/// An entry of the membership that is not believed, and why.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Refusal {
-    /// The node's name; empty for the cluster itself.
-    pub node: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.node.as_str() {
-            "" => write!(f, "membership: {}", self.why),
-            node => write!(f, "membership: node {node}: {}", self.why),
-        }
-    }
-}
-
-/// How the sentence about a node begins that has no entry.
-pub(crate) const MISSING: &str = "is not in the membership";
-
 impl View {
     /// The view of the node called `name`.
     ///
     /// # Errors
-    /// When this node itself cannot take part: it is not in the membership, or its own entry is wrong.
-    pub fn new(membership: &Membership, name: &str) -> Result<Self, Refusal> {
-        let refuse = |why: String| Refusal { node: name.into(), why };
-        let Some(node) = membership.nodes.iter().find(|node| node.name == name) else {
+    /// When this node itself is not joined: it is not in the membership, or its own entry is rejected.
+    pub fn new(membership: &Membership, name: &str) -> Result<Self, Rejected> {
+        let reject = |reason: Reason| Rejected { node: name.into(), reason };
+        let missing = || {
             let mut others: Vec<_> = membership.nodes.iter().take(NAMED).map(|node| node.name.as_str()).collect();
             if membership.nodes.len() > NAMED {
                 others.push("…");
             }
-            let others = if others.is_empty() { "no node".into() } else { others.join(", ") };
-            return Err(refuse(format!("{MISSING}, which lists {others}")));
+            reject(Reason::Missing(if others.is_empty() { "no node".into() } else { others.join(", ") }))
         };
-        let (cluster_cidrs, mut refused) = cluster(&membership.cluster_cidrs);
+        let node = membership.nodes.iter().find(|node| node.name == name).ok_or_else(missing)?;
+        let (cluster_cidrs, mut rejected) = cluster(&membership.cluster_cidrs);
         // In the order of the file, this node's entry too: whoever looks at it comes to the same verdict.
         let (mut claims, mut own, mut peers) = (Claims::default(), None, BTreeMap::new());
         for entry in &membership.nodes {
             let twice = peers.contains_key(&entry.name) || (own.is_some() && entry.name == name);
             let other_family = entry.address.is_ipv4() != node.address.is_ipv4();
             let verdict = if twice {
-                Err("is listed twice; the first entry counts".into())
+                Err(Reason::ListedTwice)
             } else if other_family {
-                Err(format!("address {} and this node's {} are not of one family", entry.address, node.address))
+                Err(Reason::OtherFamily { address: entry.address, own: node.address })
             } else {
                 claims.judge(entry, &cluster_cidrs)
             };
             match verdict {
                 Ok(peer) if entry.name == name => own = Some(peer),
                 Ok(peer) => _ = peers.insert(entry.name.clone(), peer),
-                Err(why) if entry.name == name && own.is_none() => return Err(refuse(why)),
-                Err(why) => refused.push(Refusal { node: entry.name.clone(), why }),
+                Err(reason) if entry.name == name && own.is_none() => return Err(reject(reason)),
+                Err(reason) => rejected.push(Rejected { node: entry.name.clone(), reason }),
             }
         }
-        let own = own.ok_or_else(|| refuse(MISSING.into()))?;
-        Ok(Self { cluster_cidrs, own, peers, refused })
+        let own = own.ok_or_else(missing)?;
+        Ok(Self { cluster_cidrs, own, peers, rejected })
     }
 }
 
-/// The cluster's ranges that can be believed, and why the others are not.
-fn cluster(cidrs: &[IpNetwork]) -> (Vec<IpNetwork>, Vec<Refusal>) {
-    let (mut believed, mut refused) = (Vec::<IpNetwork>::new(), Vec::new());
-    for cidr in cidrs {
-        let why = if cidr.network() != cidr.ip() {
-            format!("cluster CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr))
-        } else if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, *cidr)) {
-            format!("cluster CIDR {cidr} overlaps {reserved}, which is never routed")
-        } else if let Some(other) = believed.iter().find(|other| family::overlap(**other, *cidr)) {
-            format!("cluster CIDR {cidr} overlaps {other}")
+/// Where this node's pods get their addresses from: out of each set, of one family each, one.
+pub fn ranges(view: &View) -> Vec<Vec<Range>> {
+    let of_family = |ipv4: bool| {
+        let cidrs = view.own.pod_cidrs.iter().filter(move |cidr| cidr.is_ipv4() == ipv4);
+        cidrs.map(|cidr| Range { subnet: *cidr, start: None, end: None, gateway: None }).collect::<Vec<_>>()
+    };
+    [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect()
+}
+
+/// The cluster CIDRs that can be right, and why the others are rejected.
+fn cluster(cidrs: &[IpNetwork]) -> (Vec<IpNetwork>, Vec<Rejected>) {
+    let (mut accepted, mut rejected) = (Vec::<IpNetwork>::new(), Vec::new());
+    for cidr in cidrs.iter().copied() {
+        let reason = if cidr.network() != cidr.ip() {
+            Reason::ClusterHostBits { cidr, meant: family::masked(cidr) }
+        } else if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, cidr)) {
+            Reason::ClusterReserved { cidr, reserved }
+        } else if let Some(other) = accepted.iter().copied().find(|other| family::overlap(*other, cidr)) {
+            Reason::ClusterOverlaps { cidr, other }
         } else {
-            believed.push(*cidr);
+            accepted.push(cidr);
             continue;
         };
-        refused.push(Refusal { node: String::new(), why });
+        rejected.push(Rejected { node: String::new(), reason });
     }
-    (believed, refused)
+    (accepted, rejected)
 }
 
-/// What the nodes that are believed hold, by what no two may hold: a cluster of ten thousand is judged entry by entry,
+/// What the accepted nodes hold, by what no two may hold: a cluster of ten thousand is judged entry by entry,
 /// not pair by pair.
 #[derive(Default)]
 pub(super) struct Claims {
@@ -145,40 +132,40 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// What an entry must be, whoever's it is; one that is believed is held from now on.
-    pub(super) fn judge(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> Result<Peer, String> {
+    /// What an entry must be, whichever node's it is; what an accepted one has is held from now on.
+    pub(super) fn judge(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> Result<Peer, Reason> {
         let address = node.address;
         if family::reserved().any(|reserved| reserved.contains(address)) {
-            return Err(format!("address {address} is no address of a node"));
+            return Err(Reason::ReservedAddress(address));
         }
-        if let Some(cidr) = cluster_cidrs.iter().find(|cidr| cidr.contains(address)) {
-            return Err(format!("address {address} is in the pods' range {cidr}"));
+        if let Some(cidr) = cluster_cidrs.iter().copied().find(|cidr| cidr.contains(address)) {
+            return Err(Reason::PodAddress { address, cidr });
         }
         if let Some(other) = self.addresses.get(&address) {
-            return Err(format!("address {address} is that of node {other}"));
+            return Err(Reason::SameAddress { address, other: other.clone() });
         }
-        let Some(first) = node.pod_cidrs.first() else { return Err("has no pod CIDR".into()) };
-        for (place, cidr) in node.pod_cidrs.iter().enumerate() {
+        let Some(first) = node.pod_cidrs.first() else { return Err(Reason::NoPodCidr) };
+        for (place, cidr) in node.pod_cidrs.iter().copied().enumerate() {
             if cidr.network() != cidr.ip() {
-                return Err(format!("pod CIDR {cidr} has host bits set: did you mean {}?", family::masked(*cidr)));
+                return Err(Reason::HostBits { cidr, meant: family::masked(cidr) });
             }
             // Room for the node itself, a gateway, a pod and, in IPv4, the broadcast address.
             if cidr.prefix() > family::host(cidr.ip()).prefix() - 2 {
-                return Err(format!("pod CIDR {cidr} is too small for pods"));
+                return Err(Reason::TooSmall(cidr));
             }
-            if !cluster_cidrs.iter().any(|cluster| family::contains(*cluster, *cidr)) {
-                return Err(format!("pod CIDR {cidr} is outside of the cluster's ranges"));
+            if !cluster_cidrs.iter().any(|cluster| family::contains(*cluster, cidr)) {
+                return Err(Reason::OutsideCluster(cidr));
             }
-            if let Some(other) = node.pod_cidrs[..place].iter().find(|other| family::overlap(**other, *cidr)) {
-                return Err(format!("pod CIDR {cidr} overlaps its own {other}"));
+            if let Some(other) = node.pod_cidrs[..place].iter().copied().find(|other| family::overlap(*other, cidr)) {
+                return Err(Reason::OverlapsOwn { cidr, other });
             }
-            if let Some((theirs, other)) = self.overlapping(*cidr) {
-                return Err(format!("pod CIDR {cidr} overlaps {theirs} of node {other}"));
+            if let Some((theirs, other)) = self.overlapping(cidr) {
+                return Err(Reason::Overlaps { cidr, theirs: *theirs, other: other.clone() });
             }
         }
         let mac = Mac::local(hash::stable(&["overlay", &first.to_string()]));
         if let Some(other) = self.macs.get(&mac) {
-            return Err(format!("its place on the overlay, {mac}, is that of node {other}"));
+            return Err(Reason::SameMac { mac, other: other.clone() });
         }
         self.addresses.insert(address, node.name.clone());
         self.macs.insert(mac, node.name.clone());

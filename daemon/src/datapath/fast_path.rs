@@ -23,8 +23,7 @@ use tracing::{info, warn};
 use crate::datapath::fast_path::devices::{Loaded, Node, clean};
 use crate::datapath::inputs::Inputs;
 use crate::datapath::kernel_support;
-use crate::observe::status::FAST_PATH_ON;
-use crate::report::outcome::Outcome;
+use crate::report::outcome::{FastPathState, Outcome};
 
 /// The fast path of this node, and the socket that it is put at devices by.
 pub(crate) struct FastPath {
@@ -92,7 +91,7 @@ impl FastPath {
             self.put_at(node, &pods, outcome);
             outcome.devices.pods = Some(pods);
         }
-        outcome.fast_path = self.told();
+        outcome.fast_path = self.state();
     }
 
     fn put_at(&mut self, node: Node, pods: &[u32], outcome: &mut Outcome) {
@@ -115,14 +114,11 @@ impl FastPath {
         self.mode = Mode::off(&why(error));
     }
 
-    /// For humans: that it is on, or why it is not.
-    fn told(&self) -> String {
+    /// Whether it is on, or why it is not.
+    fn state(&self) -> FastPathState {
         match &self.mode {
-            Mode::On(loaded) if loaded.left_out > 0 => {
-                format!("{FAST_PATH_ON}; without it until they are made anew: {} devices", loaded.left_out)
-            }
-            Mode::On(_) => FAST_PATH_ON.into(),
-            Mode::Off { why, .. } => why.clone(),
+            Mode::On(loaded) => FastPathState::On { devices_left_out: loaded.left_out },
+            Mode::Off { why, .. } => FastPathState::Off { why: why.clone() },
         }
     }
 }
@@ -130,7 +126,7 @@ impl FastPath {
 impl Mode {
     fn open(wanted: bool) -> Self {
         if !wanted {
-            return Self::Off { why: "off: fast_path = false in the settings".into(), cleaned: false };
+            return Self::Off { why: "fast_path = false in the settings".into(), cleaned: false };
         }
         // An older one takes the programs in, and then tells them nothing of a tunnel.
         if kernel_support::is_before(6) {
@@ -144,7 +140,7 @@ impl Mode {
 
     fn off(why: &str) -> Self {
         info!("no fast path, everything goes the ordinary way: {why}");
-        Self::Off { why: format!("off: {why}"), cleaned: false }
+        Self::Off { why: why.into(), cleaned: false }
     }
 }
 

@@ -6,9 +6,8 @@
 
 use std::path::Path;
 
-use podwire_conf::defaults;
 use podwire_conf::rules::host_ports::Protocol;
-use podwire_conf::rules::node::{self, Firewall as Wanted, GUARDS, NodeConfig};
+use podwire_conf::rules::node::{self, Firewall as Wanted, NodeConfig};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
@@ -34,16 +33,6 @@ pub(crate) struct Firewall {
 struct Known {
     generation: u32,
     wanted: Wanted,
-}
-
-/// How many packets each guard has refused since its counter was made, by the guard's name ([`GUARDS`]).
-///
-/// # Errors
-/// When the kernel refuses to answer.
-pub fn refused(socket: &mut Socket) -> Result<Vec<(&'static str, u64)>> {
-    let names = GUARDS.map(|(name, _)| name);
-    let counted = nft::counted(socket, defaults::TABLE, &names)?;
-    Ok(names.into_iter().zip(counted).filter_map(|(name, packets)| Some((name, packets?))).collect())
 }
 
 /// What this node should have.

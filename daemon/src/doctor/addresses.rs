@@ -1,4 +1,5 @@
-//! Whose addresses are whose: this node's own address, the entries of the membership, and strangers in the pods' ranges.
+//! Whose addresses are whose: this node's own address, the entries of the membership, and foreign addresses and routes in
+//! the pods' ranges.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,51 +10,59 @@ use podwire_kernel::link::{self, Link};
 use podwire_kernel::route::{self, Route, Target};
 use podwire_kernel::{Result, Socket, family};
 
-use super::{Cluster, Finding, Node};
-use crate::cluster::view;
+use super::examined::{Cluster, Examined, Rejected, Source};
+use super::finding::{Finding, FindingKind};
+use crate::report::problem::ProblemKind;
 
 /// `RTPROT_KERNEL` (uapi/linux/rtnetlink.h): routes that come with an address.
 const BY_ADDRESS: u8 = 2;
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
-    let mut findings: Vec<_> =
-        node.refused.iter().map(|refused| membership(&refused.node, &refused.why, &node.source)).collect();
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
+    let mut findings: Vec<_> = node.rejected.iter().map(|rejected| membership(rejected, &node.source)).collect();
     let Some(cluster) = &node.cluster else { return Ok(findings) };
     let links: BTreeMap<u32, Link> = link::list(socket)?.into_iter().map(|link| (link.index, link)).collect();
     let addresses = address::list(socket, None)?;
     findings.extend(own(cluster, &node.source, &addresses, &links));
-    findings.extend(strangers(cluster, &addresses, &route::list_all_tables(socket)?, &links));
+    findings.extend(foreign(cluster, &addresses, &route::list_all_tables(socket)?, &links));
     Ok(findings)
 }
 
-fn membership(name: &str, why: &str, source: &str) -> Finding {
-    let whose = if name.is_empty() { "the cluster's ranges".to_owned() } else { format!("the entry of node {name}") };
-    let is_missing = why.starts_with(view::MISSING);
-    let cause = match name {
-        "" => format!("the membership says of the cluster: {why}"),
-        _ if is_missing => format!("this node, {name}, {why}"),
-        _ => format!("node {name} is not believed: {why}"),
+fn membership(rejected: &Rejected, source: &Source) -> Finding {
+    let Rejected { kind, node, why } = rejected;
+    let (kind, cause) = match kind {
+        ProblemKind::ClusterRangeRejected => {
+            (FindingKind::ClusterRangeRejected, format!("the membership says of the cluster: {why}"))
+        }
+        ProblemKind::NotInMembership => (FindingKind::NotInMembership, format!("this node, {node}, {why}")),
+        _ => (FindingKind::EntryRejected, format!("node {node} is rejected: {why}")),
     };
-    let fix = match source.strip_prefix("file ").unwrap_or(source) {
-        path if path.starts_with('/') && is_missing => {
+    let fix = match (source, kind) {
+        (Source::File(path), _) => {
+            let what = match kind {
+                FindingKind::ClusterRangeRejected => "correct the cluster's ranges".to_owned(),
+                FindingKind::NotInMembership => {
+                    format!("write an entry for {node}; or start podwired by the name that is there (--node-name)")
+                }
+                _ => format!("correct the entry of node {node}"),
+            };
+            format!("$EDITOR {}   # {what}", path.display())
+        }
+        (_, FindingKind::ClusterRangeRejected) => {
+            "correct `cluster_cidrs` in the settings file of every node".to_owned()
+        }
+        (_, FindingKind::NotInMembership) => {
             format!(
-                "$EDITOR {path}   # write an entry for {name}; or start podwired by the name that is there (--node-name)"
+                "kubectl get node {node}   # kubelet makes it; or podwired is started by another name (--node-name)"
             )
         }
-        path if path.starts_with('/') => format!("$EDITOR {path}   # correct {whose}"),
-        _ if is_missing => {
-            format!(
-                "kubectl get node {name}   # kubelet makes it; or podwired is started by another name (--node-name)"
-            )
-        }
-        _ if name.is_empty() => "correct `cluster_cidrs` in the settings file of every node".to_owned(),
-        _ => format!("kubectl get node {name} -o yaml   # correct its address and its pod CIDRs"),
+        _ => format!("kubectl get node {node} -o yaml   # correct its address and its pod CIDRs"),
     };
-    Finding::new("membership", cause, fix)
+    let finding = Finding::general(kind, cause, fix);
+    Finding { subject: Some(node.clone()).filter(|node| !node.is_empty()), ..finding }
 }
 
 /// This node's own address is on one of its interfaces.
-fn own(cluster: &Cluster, source: &str, addresses: &[Address], links: &BTreeMap<u32, Link>) -> Option<Finding> {
+fn own(cluster: &Cluster, source: &Source, addresses: &[Address], links: &BTreeMap<u32, Link>) -> Option<Finding> {
     if addresses.iter().any(|found| found.address.ip() == cluster.address) {
         return None;
     }
@@ -68,15 +77,20 @@ fn own(cluster: &Cluster, source: &str, addresses: &[Address], links: &BTreeMap<
     let cause = format!(
         "the membership says that node {node} has address {address}, which is on none of its interfaces: {there}"
     );
+    let source = match source {
+        Source::File(path) => format!(" (file {})", path.display()),
+        Source::Kubernetes => " (kubernetes)".into(),
+        Source::Unknown => String::new(),
+    };
     let fix = format!(
-        "correct the address of {node} in the membership ({source}), or: ip address add {} dev INTERFACE",
+        "correct the address of {node} in the membership{source}, or: ip address add {} dev INTERFACE",
         family::host(address)
     );
-    Some(Finding::new("node-address", cause, fix))
+    Some(Finding::new(FindingKind::NodeAddressMissing, address.to_string(), cause, fix))
 }
 
-/// Addresses and routes of strangers in the ranges of pods: packets for pods go there.
-fn strangers(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: &BTreeMap<u32, Link>) -> Vec<Finding> {
+/// Foreign addresses and routes in the ranges of pods: packets for pods go there.
+fn foreign(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: &BTreeMap<u32, Link>) -> Vec<Finding> {
     let name = |device: u32| links.get(&device).map_or_else(|| format!("number {device}"), |link| link.name.clone());
     let range = |prefix| cluster.cluster_cidrs.iter().find(|cidr| family::contains(**cidr, prefix));
     let own = cluster.pod_cidrs.iter();
@@ -99,7 +113,8 @@ fn strangers(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: 
             found.address,
             whose(prefix)
         );
-        findings.push(Finding::new("overlap", cause, format!("ip address delete {} dev {device}", found.address)));
+        let fix = format!("ip address delete {} dev {device}", found.address);
+        findings.push(Finding::new(FindingKind::ForeignAddress, found.address.to_string(), cause, fix));
     }
     for found in routes {
         let ours = [defaults::OVERLAY_PROTOCOL, defaults::POD_PROTOCOL].contains(&found.protocol);
@@ -117,11 +132,8 @@ fn strangers(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: 
             "a route to {destination}{to} leads packets away that are for pods of {range}{}",
             whose(destination)
         );
-        findings.push(Finding::new(
-            "overlap",
-            cause,
-            format!("ip {version} route delete {destination} proto {}", found.protocol),
-        ));
+        let fix = format!("ip {version} route delete {destination} proto {}", found.protocol);
+        findings.push(Finding::new(FindingKind::ForeignRoute, destination.to_string(), cause, fix));
     }
     findings
 }
@@ -138,17 +150,17 @@ mod tests {
     fn pain29_an_address_that_no_interface_has_is_named_with_those_that_are_there() {
         let links = BTreeMap::new();
         let has = [address(1, "127.0.0.1/8"), address(2, "10.0.2.15/24"), address(2, "fe80::1/64")];
-        let found = own(&Cluster::example(), "file /nodes", &has, &links).unwrap();
+        let found = own(&Cluster::example(), &Source::File("/nodes".into()), &has, &links).unwrap();
         assert!(
             found.cause.ends_with("has address 192.168.50.1, which is on none of its interfaces: it has 10.0.2.15"),
             "{}",
             found.cause
         );
-        assert_eq!(own(&Cluster::example(), "", &[address(2, "192.168.50.1/24")], &links), None);
+        assert_eq!(own(&Cluster::example(), &Source::Unknown, &[address(2, "192.168.50.1/24")], &links), None);
     }
 
     #[test]
-    fn pain19_strangers_in_the_pods_ranges_are_found_and_ours_and_wider_routes_are_not() {
+    fn pain19_foreign_addresses_and_routes_in_the_pods_ranges_are_found_and_ours_and_wider_routes_are_not() {
         let route = |text: &str, protocol| Route {
             destination: text.parse().unwrap(),
             metric: 0,
@@ -163,7 +175,7 @@ mod tests {
             route("10.0.0.0/8", 4),
             route("0.0.0.0/0", 4),
         ];
-        let found = strangers(
+        let found = foreign(
             &Cluster::example(),
             &[address(3, "10.244.1.1/24"), address(2, "10.0.0.1/8")],
             &routes,
@@ -177,11 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_entry_is_mended_where_it_is_written() {
-        assert!(membership("a", "no", "file /etc/nodes.toml").fix.starts_with("$EDITOR /etc/nodes.toml "));
-        let missing = membership("a", "is not in the membership, which lists b", "file /etc/nodes.toml");
-        assert_eq!(missing.cause, "this node, a, is not in the membership, which lists b");
-        assert!(missing.fix.contains("write an entry for a"), "{}", missing.fix);
-        assert!(membership("a", "no", "kubernetes").fix.starts_with("kubectl get node a "));
+    fn a_rejected_entry_is_corrected_where_it_is_written() {
+        let entry = |kind, why: &str| Rejected { kind, node: "a".into(), why: why.into() };
+        let (file, kubernetes) = (Source::File("/etc/nodes.toml".into()), Source::Kubernetes);
+        let wrong = entry(ProblemKind::EntryRejected, "no");
+        let found = membership(&wrong, &file);
+        assert_eq!((found.kind, found.subject.as_deref()), (FindingKind::EntryRejected, Some("a")));
+        assert_eq!(found.cause, "node a is rejected: no");
+        assert_eq!(found.fix, "$EDITOR /etc/nodes.toml   # correct the entry of node a");
+        assert!(membership(&wrong, &kubernetes).fix.starts_with("kubectl get node a "));
+        let missing = entry(ProblemKind::NotInMembership, "is not in the membership, which lists b");
+        let found = membership(&missing, &file);
+        assert_eq!(found.kind, FindingKind::NotInMembership);
+        assert_eq!(found.cause, "this node, a, is not in the membership, which lists b");
+        assert!(found.fix.contains("write an entry for a"), "{}", found.fix);
+        let range = Rejected { kind: ProblemKind::ClusterRangeRejected, node: String::new(), why: "no".into() };
+        let found = membership(&range, &kubernetes);
+        assert_eq!((found.kind, found.subject), (FindingKind::ClusterRangeRejected, None));
     }
 }

@@ -1,16 +1,18 @@
-//! Somebody who takes away again and again what the daemon puts right: each look finds all well, and no packet is safe.
+//! Another program that keeps undoing the daemon's repairs: each check finds everything in place, and packets are lost in
+//! between.
 
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Finding;
-use crate::observe::status::{Status, client};
+use super::finding::{Finding, FindingKind};
+use crate::observe::status::client;
+use crate::observe::status::document::Status;
 
-/// With fewer repairs since its start nobody is suspected.
+/// With fewer repairs since the daemon's start nothing is suspected.
 const MANY: u64 = 10;
 
-/// Twice the longest pause that the daemon makes between repairs: within this time there is another one.
+/// Twice the longest back-off of the daemon's repairs: within this time there is another one.
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// How often the daemon is asked meanwhile.
@@ -24,7 +26,7 @@ pub(super) fn look(status: &Status) -> Option<Finding> {
     }
     let deadline = Instant::now() + WITHIN;
     loop {
-        // One that does not answer any more has been found before.
+        // A daemon that does not answer any more is another finding.
         let now = client::ask().ok()?.daemon;
         if let Some(finding) = judge(&before.repairs, &now.repairs) {
             return Some(finding);
@@ -41,12 +43,12 @@ fn judge(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Option<
     let more = now.iter().filter(|(kind, count)| before.get(*kind).is_none_or(|before| before < count));
     let kinds: Vec<_> = more.map(|(kind, count)| format!("{kind}: {count}")).collect();
     let cause = format!(
-        "somebody takes away or changes again and again what podwired puts right (repairs so far: {}): packets are lost meanwhile",
+        "another program keeps undoing podwire's repairs (repairs so far: {}): packets are lost in between",
         kinds.join(", ")
     );
     let fix = "journalctl -u podwired -n 20; ip monitor all   # what it is; often systemd-networkd, NetworkManager or the daemon \
                of another network does it";
-    (!kinds.is_empty()).then(|| Finding::new("unrest", cause, fix))
+    (!kinds.is_empty()).then(|| Finding::general(FindingKind::Conflict, cause, fix))
 }
 
 #[cfg(test)]

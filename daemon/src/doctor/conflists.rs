@@ -4,30 +4,35 @@ use std::path::Path;
 
 use podwire_conf::defaults;
 
-use super::{Finding, Node};
+use super::error::{Error, Result};
+use super::examined::Examined;
+use super::finding::{Finding, FindingKind};
 
 /// What runtimes read (libcni: `ConfFiles`).
 const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
 
-pub(super) fn look(node: &Node) -> Result<Vec<Finding>, String> {
+pub(super) fn look(node: &Examined) -> Result<Vec<Finding>> {
     let entries = match std::fs::read_dir(&node.conflists) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
             return Ok(vec![no_directory(&node.conflists)]);
         }
-        entries => entries.map_err(|error| format!("list {}: {error}", node.conflists.display()))?,
+        entries => entries.map_err(|error| Error::Directory { path: node.conflists.clone(), error })?,
     };
-    let names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        entries.filter_map(std::result::Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
     Ok(judge(&node.conflists, names.collect()))
 }
 
-/// What is said of something else in the place of the directory.
-pub(super) const NO_DIRECTORY: &str = "is not a directory";
-
 fn no_directory(place: &Path) -> Finding {
     let place = place.display();
-    let cause = format!("{place} {NO_DIRECTORY}: the container runtime finds no network");
-    Finding::new("conflist", cause, format!("mv {place} {place}.was && mkdir {place}"))
+    let cause = format!("{place} is not a directory: the container runtime finds no network");
+    Finding::new(
+        FindingKind::ConflistNoDirectory,
+        place.to_string(),
+        cause,
+        format!("mv {place} {place}.was && mkdir {place}"),
+    )
 }
 
 fn judge(directory: &Path, mut names: Vec<String>) -> Vec<Finding> {
@@ -36,13 +41,12 @@ fn judge(directory: &Path, mut names: Vec<String>) -> Vec<Finding> {
         |name: &String| Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|one| ending == *one));
     let first = names.iter().filter(|name| read(name)).take_while(|name| name.as_str() < defaults::CONFLIST);
     let finding = |name: &String| {
-        let path = directory.join(name);
+        let path = directory.join(name).display().to_string();
         let cause = format!(
-            "{} sorts before {}, so the container runtime takes that network and not podwire's",
-            path.display(),
+            "{path} sorts before {}, so the container runtime takes that network and not podwire's",
             defaults::CONFLIST
         );
-        Finding::new("conflist", cause, format!("mv {0} {0}.disabled", path.display()))
+        Finding::new(FindingKind::ConflistOutranked, &path, cause, format!("mv {path} {path}.disabled"))
     };
     first.map(finding).collect()
 }

@@ -1,4 +1,4 @@
-//! Devices of others on our port, and programs that take devices of ours for theirs.
+//! Foreign devices on the overlay's port, and network managers that take podwire's devices for their own.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,18 @@ use podwire_conf::defaults;
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::{Result, Socket};
 
-use super::{Finding, Node};
+use super::examined::Examined;
+use super::finding::{Finding, FindingKind};
 
-/// A program that rewrites or removes devices, addresses and routes that it finds, unless a file tells it not to.
+/// A program that rewrites or removes devices, addresses and routes that it finds, unless it is configured not to.
 struct Program {
     name: &'static str,
     /// What is there while it runs.
     running: &'static str,
-    /// Where it is told, one directory going before the next.
+    /// Where it is configured, one directory going before the next.
     directories: &'static [&'static str],
-    /// What has to be said there.
-    said: fn(&str) -> bool,
+    /// What has to be configured there.
+    configured: fn(&str) -> bool,
     /// What it does otherwise.
     harm: &'static str,
     fix: &'static str,
@@ -27,7 +28,7 @@ const PROGRAMS: [Program; 2] = [
         name: "systemd-networkd",
         running: "run/systemd/netif/state",
         directories: &["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"],
-        said: |text| text.lines().any(|line| setting(line, "ManageForeignRoutes").is_some_and(is_no)),
+        configured: |text| text.lines().any(|line| setting(line, "ManageForeignRoutes").is_some_and(is_no)),
         harm: "removes podwire's routes when it starts anew or a device changes",
         fix: "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
               ManageForeignRoutingPolicyRules=no\\n' > /etc/systemd/networkd.conf.d/podwire.conf && \
@@ -37,9 +38,9 @@ const PROGRAMS: [Program; 2] = [
         name: "NetworkManager",
         running: "run/NetworkManager/devices",
         directories: &["etc/NetworkManager", "run/NetworkManager", "usr/lib/NetworkManager"],
-        said: |text| {
-            let told = ["unmanaged-devices", "match-device"];
-            let devices = text.lines().flat_map(|line| told.into_iter().filter_map(|name| setting(line, name)));
+        configured: |text| {
+            let keys = ["unmanaged-devices", "match-device"];
+            let devices = text.lines().flat_map(|line| keys.into_iter().filter_map(|name| setting(line, name)));
             devices.into_iter().any(|names| names.contains("podwire") && names.contains("interface-name:pw"))
         },
         harm: "may take podwire's devices for its own",
@@ -59,39 +60,36 @@ fn is_no(value: &str) -> bool {
     ["no", "false", "0", "off"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
-    let mut findings = on_our_port(&link::list(socket)?, node.port);
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
+    let mut findings = on_port(&link::list(socket)?, node.port);
     findings.extend(PROGRAMS.iter().filter_map(|program| unaware(program, Path::new("/"))));
     Ok(findings)
 }
 
-fn on_our_port(links: &[Link], port: u16) -> Vec<Finding> {
+fn on_port(links: &[Link], port: u16) -> Vec<Finding> {
     let others = links
         .iter()
         .filter(|link| link.name != defaults::OVERLAY_DEVICE && link.vxlan.is_some_and(|vxlan| vxlan.port == port));
     let finding = |link: &Link| {
         let name = &link.name;
-        let cause = format!("VXLAN device {name} is somebody else's and has UDP port {port}, which is the overlay's");
-        Finding::new(
-            "vxlan-port",
-            cause,
-            format!("ip link delete {name}   # or another `port` in the settings of every node"),
-        )
+        let cause = format!("VXLAN device {name} is foreign and has UDP port {port}, which is the overlay's");
+        let fix = format!("ip link delete {name}   # or another `port` in the settings of every node");
+        Finding::new(FindingKind::ForeignVxlanPort, name, cause, fix)
     };
     others.map(finding).collect()
 }
 
-/// A program that runs and has not been told.
+/// A program that runs and is not configured to leave podwire's devices alone.
 fn unaware(program: &Program, root: &Path) -> Option<Finding> {
     if !root.join(program.running).exists() {
         return None;
     }
-    let told = files(program, root).iter().any(|path| {
+    let configured = files(program, root).iter().any(|path| {
         let text = std::fs::read(path).unwrap_or_default();
-        (program.said)(&String::from_utf8_lossy(&text))
+        (program.configured)(&String::from_utf8_lossy(&text))
     });
-    let cause = format!("{} runs and has not been told to leave podwire alone: it {}", program.name, program.harm);
-    (!told).then(|| Finding::new("manager", cause, program.fix))
+    let cause = format!("{} runs and is not configured to leave podwire alone: it {}", program.name, program.harm);
+    (!configured).then(|| Finding::new(FindingKind::NetworkManager, program.name, cause, program.fix))
 }
 
 /// The files that a program reads: those that end in .conf, in its directory and in the one beside its main file.
@@ -116,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pain25_a_program_that_takes_devices_is_found_while_it_runs_and_has_not_been_told() {
+    fn pain25_a_network_manager_is_found_while_it_runs_and_is_not_configured() {
         let root = std::env::temp_dir().join(format!("podwire-programs-{}", std::process::id()));
         for program in &PROGRAMS {
             assert_eq!(unaware(program, &root), None, "{} does not run", program.name);
@@ -125,7 +123,7 @@ mod tests {
             fs::write(&running, "").unwrap();
             let found = unaware(program, &root).unwrap();
             assert!(found.cause.starts_with(program.name), "{}", found.cause);
-            // What is said to mend it does.
+            // The fix works.
             let (_, rest) = found.fix.split_once("printf '").unwrap();
             let (text, rest) = rest.split_once("' > /").unwrap();
             let path = root.join(rest.split(' ').next().unwrap());
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vxlan_device_of_somebody_else_on_our_port_is_found() {
+    fn a_foreign_vxlan_device_on_the_overlays_port_is_found() {
         let link = |name: &str, port| Link {
             index: 1,
             name: name.into(),
@@ -161,8 +159,8 @@ mod tests {
             loopback: false,
             controller: None,
         };
-        let found = on_our_port(&[link("podwire.1", 8472), link("flannel.1", 8472), link("other", 4789)], 8472);
-        assert_eq!(found.len(), 1);
+        let found = on_port(&[link("podwire.1", 8472), link("flannel.1", 8472), link("other", 4789)], 8472);
+        assert_eq!((found.len(), found[0].subject.as_deref()), (1, Some("flannel.1")));
         assert!(found[0].fix.starts_with("ip link delete flannel.1"));
     }
 }

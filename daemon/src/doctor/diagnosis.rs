@@ -1,11 +1,12 @@
-//! What the answers of the peers mean: the cause that explains them, told once however many peers it silences. Pure.
+//! What the replies of the peers mean: the cause that explains them, reported once however many peers it silences. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use podwire_conf::defaults;
 
-use super::{Finding, Peer};
+use super::examined::ExaminedPeer;
+use super::finding::{Finding, FindingKind};
 
 /// Peers of one cause that are named; the others are counted.
 const NAMED: usize = 3;
@@ -53,7 +54,7 @@ pub(super) struct Sizes {
     pub(super) underlay: usize,
 }
 
-/// This node's side of the ways.
+/// This node's side of the paths.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Here<'a> {
     pub(super) sizes: Sizes,
@@ -63,20 +64,20 @@ pub(super) struct Here<'a> {
     pub(super) interface: &'a str,
 }
 
-/// What is wrong with the ways to the peers.
-pub(super) fn judge(peers: &[Peer], seen: &[Seen], here: Here<'_>) -> Vec<Finding> {
+/// What is wrong with the paths to the peers.
+pub(super) fn judge(peers: &[ExaminedPeer], seen: &[Seen], here: Here<'_>) -> Vec<Finding> {
     let all: Vec<_> = peers.iter().zip(seen).collect();
-    // Who is alone with one peer cannot tell which of both it is.
+    // With one peer only there is no telling which of both it is.
     let several = all.len() > 1;
     if several && all.iter().all(|(_, seen)| !seen.underlay && seen.is_silent()) {
         return vec![cut_off(&all, here)];
     }
     if several && all.iter().all(|(_, seen)| seen.is_silent() && seen.astray.is_none()) {
-        return vec![shut(&all, here)];
+        return vec![blocked(&all, here)];
     }
     let mut findings: Vec<_> = all.iter().filter_map(|(peer, seen)| of_one(peer, seen, here)).collect();
-    // Ways that take equally large packets are mostly one: the findings of those are one.
-    let mut narrow: BTreeMap<(usize, bool), Vec<(&Peer, &Seen)>> = BTreeMap::new();
+    // Paths that take equally large packets are mostly one: so is their finding.
+    let mut narrow: BTreeMap<(usize, bool), Vec<(&ExaminedPeer, &Seen)>> = BTreeMap::new();
     for (peer, seen) in all.iter().filter(|(_, seen)| seen.silent().is_empty()) {
         let path = seen.path.filter(|path| *path < here.sizes.underlay);
         let lost = seen.large.values().any(|answers| !answers);
@@ -89,26 +90,26 @@ pub(super) fn judge(peers: &[Peer], seen: &[Seen], here: Here<'_>) -> Vec<Findin
 }
 
 /// Names, and how many more.
-fn names(peers: &[(&Peer, &Seen)]) -> String {
+fn names(peers: &[(&ExaminedPeer, &Seen)]) -> String {
     let named: Vec<_> = peers.iter().take(NAMED).map(|(peer, _)| peer.name.as_str()).collect();
     let more = peers.len() - named.len();
     if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
 }
 
 /// Nobody answers at all.
-fn cut_off(all: &[(&Peer, &Seen)], here: Here<'_>) -> Finding {
+fn cut_off(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     let (interface, first) = (here.interface, all[0].0.address);
-    let why = if all.iter().all(|(_, seen)| seen.unrouted) {
-        "this node has no route to them"
+    let (kind, why) = if all.iter().all(|(_, seen)| seen.unrouted) {
+        (FindingKind::NoRouteToPeer, "this node has no route to them")
     } else {
-        "this node is cut off, or they all are"
+        (FindingKind::NodeCutOff, "this node is cut off, or they all are")
     };
     let cause = format!("none of the {} other nodes answers ({}): {why}", all.len(), names(all));
-    Finding::new("peer", cause, format!("ip address show dev {interface}; ip route get {first}; ping {first}"))
+    Finding::general(kind, cause, format!("ip address show dev {interface}; ip route get {first}; ping {first}"))
 }
 
 /// Nobody answers over the overlay, and some do on the underlay.
-fn shut(all: &[(&Peer, &Seen)], here: Here<'_>) -> Finding {
+fn blocked(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     let (port, answering) = (here.port, all.iter().filter(|(_, seen)| seen.underlay).count());
     let cause = format!(
         "none of the {} other nodes answers over the overlay ({}), though {answering} answer on the underlay: UDP port {port} \
@@ -117,42 +118,44 @@ fn shut(all: &[(&Peer, &Seen)], here: Here<'_>) -> Finding {
         names(all)
     );
     let fix = format!(
-        "here: iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall; if the network itself eats \
+        "here: iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall; if the network itself drops \
          this port, another `port` in the settings of every node"
     );
-    Finding::new("overlay-port", cause, fix)
+    Finding::general(FindingKind::OverlayPortBlocked, cause, fix)
 }
 
 /// What keeps one peer from answering, others not.
-fn of_one(peer: &Peer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
-    let Peer { name, address, .. } = peer;
+fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
+    let ExaminedPeer { name, address, .. } = peer;
     let (silent, port) = (seen.silent(), here.port);
     if let Some(to) = seen.astray {
         let cause = format!("packets to {name} over the overlay ({to}) do not leave by {}", defaults::OVERLAY_DEVICE);
-        return Some(Finding::new("overlay", cause, format!("ip route get {to}; podwired status")));
+        let fix = format!("ip route get {to}; podwired status");
+        return Some(Finding::new(FindingKind::OverlayBypassed, name, cause, fix));
     }
     if !silent.is_empty() && !seen.underlay && seen.is_silent() {
-        let cause = if seen.unrouted {
-            format!("this node has no route to {name} at {address}")
+        let (kind, cause) = if seen.unrouted {
+            (FindingKind::NoRouteToPeer, format!("this node has no route to {name} at {address}"))
         } else {
-            format!(
-                "{name} does not answer at all, neither at {address} nor over the overlay: it is down, or there is no way to \
+            let cause = format!(
+                "{name} does not answer at all, neither at {address} nor over the overlay: it is down, or there is no path to \
                  it, or a firewall on it drops everything"
-            )
+            );
+            (FindingKind::PeerDown, cause)
         };
-        return Some(Finding::new("peer", cause, format!("ip route get {address}; ping {address}")));
+        return Some(Finding::new(kind, name, cause, format!("ip route get {address}; ping {address}")));
     }
     if !silent.is_empty() {
         let underlay = if seen.underlay { format!("{name} answers at {address}, but ") } else { format!("{name} ") };
         let verb = if seen.underlay { "not over the overlay" } else { "does not answer over the overlay" };
         let cause = format!(
-            "{underlay}{verb} ({silent}): podwired does not run on {name}, or UDP port {port} is blocked on the way, or {name} \
+            "{underlay}{verb} ({silent}): podwired does not run on {name}, or UDP port {port} is blocked on the path, or {name} \
              does not have this node in its membership"
         );
         let fix = format!(
             "on {name}: podwired status; iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall"
         );
-        return Some(Finding::new("overlay-port", cause, fix));
+        return Some(Finding::new(FindingKind::PeerOverlaySilent, name, cause, fix));
     }
     if seen.deaf.is_empty() || seen.large.values().any(|answers| !answers) {
         return None;
@@ -165,14 +168,14 @@ fn of_one(peer: &Peer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
         defaults::OVERLAY_DEVICE
     );
     let fix = format!("on both nodes: ethtool -K {} tx-checksum-ip-generic off", defaults::OVERLAY_DEVICE);
-    Some(Finding::new("checksum", cause, fix))
+    Some(Finding::new(FindingKind::WrongChecksums, name, cause, fix))
 }
 
-/// Ways that take packets of so many bytes at most, and lose larger ones or take them apart.
-fn too_narrow(peers: &[(&Peer, &Seen)], path: usize, lost: bool, here: Here<'_>) -> Finding {
+/// Paths that take packets of so many bytes at most, and lose larger ones or fragment them.
+fn too_narrow(peers: &[(&ExaminedPeer, &Seen)], path: usize, lost: bool, here: Here<'_>) -> Finding {
     let Sizes { overlay, underlay } = here.sizes;
     let whom = match peers {
-        [(Peer { name, address, .. }, _)] => format!("{name} ({address})"),
+        [(ExaminedPeer { name, address, .. }, _)] => format!("{name} ({address})"),
         _ => format!("{} nodes ({})", peers.len(), names(peers)),
     };
     let cause = if lost {
@@ -181,17 +184,22 @@ fn too_narrow(peers: &[(&Peer, &Seen)], path: usize, lost: bool, here: Here<'_>)
             _ => String::new(),
         };
         format!(
-            "the way to {whom} takes packets of {path} bytes at most, and the overlay needs {underlay}: of the overlay's packets \
+            "the path to {whom} takes packets of {path} bytes at most, and the overlay needs {underlay}: of the overlay's packets \
              small ones arrive, and those of {overlay} bytes are lost{addresses}"
         )
     } else {
         format!(
-            "the way to {whom} takes packets of {path} bytes at most, although the MTU here is {underlay}: large packets of the \
-             overlay are taken apart on the way"
+            "the path to {whom} takes packets of {path} bytes at most, although the MTU here is {underlay}: large packets of the \
+             overlay are fragmented on the path"
         )
     };
-    let fix = format!("on every node: ip link set dev {} mtu {path}   # or raise it on the way", here.interface);
-    Finding::new("mtu", cause, fix)
+    let fix = format!("on every node: ip link set dev {} mtu {path}   # or raise it on the path", here.interface);
+    let kind = if lost { FindingKind::LargePacketsLost } else { FindingKind::LargePacketsFragmented };
+    let subject = match peers {
+        [(peer, _)] => Some(peer.name.clone()),
+        _ => None,
+    };
+    Finding { subject, ..Finding::general(kind, cause, fix) }
 }
 
 #[cfg(test)]
@@ -200,8 +208,8 @@ mod tests {
 
     const HERE: Here<'_> = Here { sizes: Sizes { overlay: 1450, underlay: 1500 }, port: 8472, interface: "eth0" };
 
-    fn peer(number: u8) -> Peer {
-        Peer { name: format!("node-{number}"), address: [192, 168, 50, number].into(), pod_cidrs: Vec::new() }
+    fn peer(number: u8) -> ExaminedPeer {
+        ExaminedPeer { name: format!("node-{number}"), address: [192, 168, 50, number].into(), pod_cidrs: Vec::new() }
     }
 
     fn seen(underlay: bool, overlay: [bool; 2], large: &[bool], path: Option<usize>) -> Seen {
@@ -216,11 +224,11 @@ mod tests {
     }
 
     /// The only finding for one peer among others that answer.
-    fn only(one: &Seen) -> Option<(String, String, String)> {
-        let well = seen(true, [true, true], &[true, true], Some(1500));
-        let mut found = judge(&[peer(2), peer(3)], &[one.clone(), well], HERE);
+    fn only(one: &Seen) -> Option<(FindingKind, String, String)> {
+        let healthy = seen(true, [true, true], &[true, true], Some(1500));
+        let mut found = judge(&[peer(2), peer(3)], &[one.clone(), healthy], HERE);
         assert!(found.len() < 2, "{found:?}");
-        found.pop().map(|Finding { check, cause, fix }| (check, cause, fix))
+        found.pop().map(|Finding { kind, cause, fix, .. }| (kind, cause, fix))
     }
 
     #[test]
@@ -229,48 +237,57 @@ mod tests {
         // Whoever answers no ping on the underlay may still be reached by the overlay.
         assert_eq!(only(&seen(false, [true, true], &[true, true], None)), None);
         let down = seen(false, [false, false], &[], None);
-        assert_eq!(only(&down).unwrap().0, "peer");
+        assert_eq!(only(&down).unwrap().0, FindingKind::PeerDown);
         let unrouted = only(&Seen { unrouted: true, ..down.clone() }).unwrap();
+        assert_eq!(unrouted.0, FindingKind::NoRouteToPeer);
         assert_eq!(unrouted.1, "this node has no route to node-2 at 192.168.50.2");
         let silent = seen(true, [false, false], &[], Some(1500));
         let (_, cause, fix) = only(&silent).unwrap();
         let start = "node-2 answers at 192.168.50.2, but not over the overlay (10.244.2.0, fd00:10:244:2::): podwired does not \
                      run on node-2, or UDP port 8472 is blocked";
         assert!(cause.starts_with(start) && fix.starts_with("on node-2: podwired status"), "{cause}: {fix}");
-        assert_eq!(only(&seen(true, [true, false], &[true], Some(1500))).unwrap().0, "overlay-port");
+        assert_eq!(only(&seen(true, [true, false], &[true], Some(1500))).unwrap().0, FindingKind::PeerOverlaySilent);
         let astray = Seen { astray: Some([10, 244, 2, 0].into()), ..silent };
-        assert_eq!(
-            only(&astray).unwrap().1,
-            "packets to node-2 over the overlay (10.244.2.0) do not leave by podwire.1"
-        );
-        let (_, cause, fix) = only(&seen(true, [true, true], &[false, true], Some(1400))).unwrap();
+        let astray = only(&astray).unwrap();
+        assert_eq!(astray.0, FindingKind::OverlayBypassed);
+        assert_eq!(astray.1, "packets to node-2 over the overlay (10.244.2.0) do not leave by podwire.1");
+        let (kind, cause, fix) = only(&seen(true, [true, true], &[false, true], Some(1400))).unwrap();
+        assert_eq!(kind, FindingKind::LargePacketsLost);
         assert!(
-            cause.starts_with("the way to node-2 (192.168.50.2) takes packets of 1400 bytes at most, and"),
+            cause.starts_with("the path to node-2 (192.168.50.2) takes packets of 1400 bytes at most, and"),
             "{cause}"
         );
         assert!(cause.ends_with("those of 1450 bytes are lost (10.244.2.0)"), "{cause}");
         assert!(fix.starts_with("on every node: ip link set dev eth0 mtu 1400"), "{fix}");
-        let (check, cause, _) = only(&seen(true, [true, true], &[true, true], Some(1492))).unwrap();
-        assert!(check == "mtu" && cause.ends_with("are taken apart on the way"), "{cause}");
+        let (kind, cause, _) = only(&seen(true, [true, true], &[true, true], Some(1492))).unwrap();
+        assert!(
+            kind == FindingKind::LargePacketsFragmented && cause.ends_with("are fragmented on the path"),
+            "{cause}"
+        );
     }
 
     #[test]
-    fn a_cause_that_silences_all_peers_or_narrows_many_is_told_once() {
+    fn a_cause_that_silences_all_peers_or_narrows_many_is_reported_once() {
         let peers: Vec<_> = (2..=6).map(peer).collect();
         let all = |seen: Seen| judge(&peers, &vec![seen; 5], HERE);
         let [cut] = all(seen(false, [false, false], &[], None)).try_into().unwrap();
         let start = "none of the 5 other nodes answers (node-2, node-3, node-4 and 2 more): this node is cut off";
-        assert!(cut.check == "peer" && cut.cause.starts_with(start), "{cut:?}");
+        assert!(cut.kind == FindingKind::NodeCutOff && cut.cause.starts_with(start), "{cut:?}");
         let unrouted = all(Seen { unrouted: true, ..seen(false, [false, false], &[], None) });
+        assert_eq!(unrouted[0].kind, FindingKind::NoRouteToPeer);
         assert!(unrouted[0].cause.ends_with("this node has no route to them"), "{unrouted:?}");
-        let [shut] = all(seen(true, [false, false], &[], Some(1500))).try_into().unwrap();
+        let [blocked] = all(seen(true, [false, false], &[], Some(1500))).try_into().unwrap();
         assert!(
-            shut.check == "overlay-port" && shut.cause.contains("UDP port 8472 is blocked on this node"),
-            "{shut:?}"
+            blocked.kind == FindingKind::OverlayPortBlocked
+                && blocked.cause.contains("UDP port 8472 is blocked on this node"),
+            "{blocked:?}"
         );
-        assert!(shut.fix.starts_with("here: iptables -I INPUT -p udp --dport 8472 -j ACCEPT"), "{shut:?}");
+        assert!(blocked.fix.starts_with("here: iptables -I INPUT -p udp --dport 8472 -j ACCEPT"), "{blocked:?}");
         let [narrow] = all(seen(true, [true, true], &[false, false], Some(1400))).try_into().unwrap();
-        assert!(narrow.cause.starts_with("the way to 5 nodes (node-2, node-3, node-4 and 2 more) takes"), "{narrow:?}");
+        assert!(
+            narrow.cause.starts_with("the path to 5 nodes (node-2, node-3, node-4 and 2 more) takes"),
+            "{narrow:?}"
+        );
         // Of one peer nobody can tell whose side it is.
         let one = judge(&peers[..1], &[seen(true, [false, false], &[], Some(1500))], HERE);
         assert!(one[0].cause.starts_with("node-2 answers at 192.168.50.2, but not over the overlay"), "{one:?}");

@@ -1,4 +1,4 @@
-//! Firewalls of others that drop what pods send: chains at the hook "forward" with the policy "drop". (Those of the legacy
+//! Foreign firewalls that drop what pods send: chains at the hook "forward" with the policy "drop". (Those of the legacy
 //! iptables are not seen by nftables, and not here.)
 
 use ipnetwork::IpNetwork;
@@ -6,9 +6,10 @@ use podwire_conf::defaults;
 use podwire_kernel::nft::{self, DropChain};
 use podwire_kernel::{Result, Socket, family};
 
-use super::{Finding, Node};
+use super::examined::Examined;
+use super::finding::{Finding, FindingKind};
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let cidrs = node.cluster.as_ref().map(|cluster| cluster.cluster_cidrs.as_slice()).unwrap_or_default();
     Ok(nft::drop_chains(socket)?.iter().filter_map(|chain| judge(chain, cidrs)).collect())
 }
@@ -58,7 +59,7 @@ fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
     let cause = format!(
         "chain {name} of table {family} {table} drops what is forwarded, and no rule there lets pods' packets pass"
     );
-    Some(Finding::new("forward-policy", cause, fix))
+    Some(Finding::new(FindingKind::ForwardPolicyDrop, format!("{family} {table} {name}"), cause, fix))
 }
 
 /// The bytes of a range that a rule compares: nftables leaves out those that the prefix does not reach.
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_drops_and_says_nothing_of_pods_is_found_with_the_rules_that_mend_it() {
+    fn a_chain_that_drops_and_says_nothing_of_pods_is_found_with_the_rules_that_fix_it() {
         let docker = judge(&chain("ip", "filter", "FORWARD", &[b"docker0"]), &cidrs()).unwrap();
         assert_eq!(
             docker.fix,

@@ -1,5 +1,5 @@
-//! What has outlived its reason: attachments whose device has gone or whose addresses are no longer the node's, devices that
-//! nobody knows, ledgers of another boot, routes and nexthops of ours that no membership explains.
+//! Leftovers: attachments whose device is gone or whose addresses are stale, devices that no ledger knows, ledgers of another
+//! boot, routes and nexthops of podwire's that no membership explains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,16 +16,17 @@ use podwire_kernel::nexthop::{self, Nexthop};
 use podwire_kernel::route::{self, Route};
 use podwire_kernel::{Socket, link};
 
-use super::{Cluster, Finding, Node, plugin_directory};
-use crate::node::stale_addresses::{self, Stray};
-use crate::report::KUBERNETES;
+use super::error::{Error, Result};
+use super::examined::{Cluster, Examined, Source};
+use super::finding::{Finding, FindingKind};
+use super::plugin_directory;
+use crate::node::stale_addresses::{self, StalePod};
 
-/// Pods and peers come and go while one looks, and nothing says when whoever is at it has done: what is stale is so after
-/// this pause, too. A pod is between its record and its device for some milliseconds, a pass over thousands of peers takes
-/// some hundred, and who calls the doctor does not mind them.
+/// Pods and peers come and go meanwhile: what is left over is so after this pause, too. A pod has a record and no device for
+/// some milliseconds, and a full sync of thousands of peers takes some hundred.
 const PAUSE: Duration = Duration::from_millis(300);
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let first = once(node, socket)?;
     if first.is_empty() {
         return Ok(first);
@@ -35,25 +36,25 @@ pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, Str
     Ok(first.into_iter().filter(|finding| second.contains(finding)).collect())
 }
 
-fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
-    let said = |error: podwire_kernel::Error| error.to_string();
+fn once(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let state = Path::new(defaults::RUN_DIRECTORY);
     // Devices first: a record is there before its device, and a device goes before its record.
-    let devices: BTreeSet<_> = link::list(socket).map_err(said)?.into_iter().map(|link| link.name).collect();
+    let devices: BTreeSet<_> = link::list(socket)?.into_iter().map(|link| link.name).collect();
     let mut findings = Vec::new();
     let mut attachments = Vec::new();
-    for network in Ledger::networks(state).map_err(|failure| failure.to_string())? {
-        match Ledger::of_this_boot(state, &network).map_err(|failure| failure.to_string())? {
+    for network in Ledger::networks(state).map_err(Error::Ledger)? {
+        match Ledger::of_this_boot(state, &network).map_err(Error::Ledger)? {
             None => {
                 let cause = format!("the ledger of network {network} is of another boot, whose pods are all dead");
-                findings.push(Finding::new("stale", cause, format!("rm -r {}", state.join(&network).display())));
+                let fix = format!("rm -r {}", state.join(&network).display());
+                findings.push(Finding::new(FindingKind::LedgerOfOtherBoot, &network, cause, fix));
             }
             Some(ledger) => {
-                let (records, _) = ledger.records().map_err(|failure| failure.to_string())?;
+                let (records, _) = ledger.records().map_err(Error::Ledger)?;
                 if let Some(cluster) = node.cluster.as_ref().filter(|_| network == defaults::NETWORK) {
-                    let found = |stray: Stray| {
-                        let fix = stray.fix(cluster.address, node.source == KUBERNETES);
-                        Finding::new("stale", stray.sentence(), fix)
+                    let found = |pod: StalePod| {
+                        let fix = pod.fix(cluster.address, node.source == Source::Kubernetes);
+                        Finding::new(FindingKind::StaleAddress, &pod.container, pod.sentence(), fix)
                     };
                     findings.extend(stale_addresses::of(&records, &cluster.pod_cidrs).into_iter().map(found));
                 }
@@ -63,8 +64,8 @@ fn once(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>, String> {
     }
     findings.extend(pods(&attachments, &devices, &plugin_directory::of(node.status.as_ref())));
     if let Some(cluster) = &node.cluster {
-        let routes = route::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
-        let (nexthops, _) = nexthop::list(socket, defaults::OVERLAY_PROTOCOL).map_err(said)?;
+        let routes = route::list(socket, defaults::OVERLAY_PROTOCOL)?;
+        let (nexthops, _) = nexthop::list(socket, defaults::OVERLAY_PROTOCOL)?;
         findings.extend(overlay(cluster, &routes, &nexthops));
     }
     Ok(findings)
@@ -78,28 +79,28 @@ fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) 
         let Attachment { network, container, interface } = attachment;
         let cause = format!(
             "interface {interface} of container {container} holds addresses of network {network}, but its device \
-             {device} has gone"
+             {device} is gone"
         );
         let fix = format!(
             "echo '{{\"cniVersion\": \"1.0.0\", \"name\": \"{network}\", \"type\": \"podwire\"}}' | CNI_COMMAND=DEL \
              CNI_CONTAINERID={container} CNI_IFNAME={interface} CNI_PATH={plugins} {plugins}/{}",
             defaults::PLUGIN
         );
-        Finding::new("stale", cause, fix)
+        Finding::new(FindingKind::DeadAttachment, container, cause, fix)
     });
     let is_pods = |name: &&String| {
-        // The whole of a name that podwire makes, and not the beginning of somebody else's.
+        // The whole of a name that podwire makes, not just its beginning, which a foreign device may have.
         name.strip_prefix(defaults::HOST_VETH_PREFIX)
             .is_some_and(|rest| rest.len() == 13 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'v')))
     };
-    let nobodys = devices.iter().filter(is_pods).filter(|name| !known.contains_key(*name)).map(|name| {
+    let orphaned = devices.iter().filter(is_pods).filter(|name| !known.contains_key(*name)).map(|name| {
         let cause = format!("device {name} is named as a pod's, but no ledger knows of its pod");
-        Finding::new("stale", cause, format!("ip link delete {name}"))
+        Finding::new(FindingKind::OrphanedDevice, name, cause, format!("ip link delete {name}"))
     });
-    dead.chain(nobodys).collect()
+    dead.chain(orphaned).collect()
 }
 
-/// Routes and nexthops with our mark that lead to nobody in the membership.
+/// Routes and nexthops with podwire's mark that lead to nobody in the membership.
 fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Finding> {
     let wanted: BTreeSet<IpNetwork> = cluster
         .peers
@@ -115,7 +116,8 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
         let destination = route.destination;
         let version = if destination.is_ipv4() { "-4" } else { "-6" };
         let cause = format!("a route of podwire's leads to {destination}, which is no node's in the membership");
-        Finding::new("stale", cause, format!("ip {version} route delete {destination} proto {protocol}"))
+        let fix = format!("ip {version} route delete {destination} proto {protocol}");
+        Finding::new(FindingKind::LeftoverRoute, destination.to_string(), cause, fix)
     });
     // A plain one leads to the node itself.
     let destination = |nexthop: &Nexthop| nexthop.encap.map_or(nexthop.gateway, |encap| encap.destination);
@@ -123,7 +125,7 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
         let (id, destination) = (nexthop.id, destination(nexthop));
         let cause =
             format!("nexthop {id} of podwire's leads to {destination}, which is no node's address in the membership");
-        Finding::new("stale", cause, format!("ip nexthop delete id {id}"))
+        Finding::new(FindingKind::LeftoverNexthop, id.to_string(), cause, format!("ip nexthop delete id {id}"))
     });
     routes.chain(nexthops).collect()
 }
@@ -150,7 +152,8 @@ mod tests {
             "pw0123456789xyz".into(),
         ];
         let found = pods(&[alive, dead], &names.clone().into(), Path::new("/usr/lib/cni"));
-        assert_eq!(found.len(), 2, "{found:?}");
+        let kinds: Vec<_> = found.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [FindingKind::DeadAttachment, FindingKind::OrphanedDevice], "{found:?}");
         assert!(found[0].cause.starts_with("interface eth0 of container dead holds addresses of network podwire"));
         let end = "CNI_CONTAINERID=dead CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni /usr/lib/cni/podwire";
         assert!(found[0].fix.ends_with(end), "{}", found[0].fix);

@@ -6,7 +6,8 @@ use std::path::Path;
 use podwire_conf::defaults;
 use podwire_kernel::{Result, Socket, address, link, neighbour};
 
-use super::{Finding, Node};
+use super::examined::Examined;
+use super::finding::{Finding, FindingKind};
 
 /// From this part of a table on, in percent, it is worth a word.
 const ALL_BUT_FULL: u64 = 80;
@@ -23,7 +24,7 @@ struct Neighbours {
     peers: [u64; 2],
 }
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let read = |path: &str| std::fs::read_to_string(Path::new("/proc").join(path)).ok();
     let mut neighbours = Neighbours { uncounted: neighbour::gc_exempt(socket)?, peers: [0; 2] };
     // The tables are one for all namespaces, and each of our pods has its node as a permanent neighbour of each family.
@@ -50,7 +51,11 @@ fn judge(read: &impl Fn(&str) -> Option<String>, neighbours: Neighbours) -> Vec<
         let cause = format!(
             "the kernel tracks {count} connections and has room for {most}: when the table is full, new ones are dropped"
         );
-        findings.push(Finding::new("conntrack", cause, set(&[("netfilter/nf_conntrack_max", most * 2)])));
+        findings.push(Finding::general(
+            FindingKind::ConntrackFull,
+            cause,
+            set(&[("netfilter/nf_conntrack_max", most * 2)]),
+        ));
     }
     for (place, (statistics, family)) in STATISTICS.into_iter().enumerate() {
         let Some(most) = number(&format!("sys/net/{family}/neigh/default/gc_thresh3")) else { continue };
@@ -71,7 +76,8 @@ fn judge(read: &impl Fn(&str) -> Option<String>, neighbours: Neighbours) -> Vec<
         let room = (entries.max(peers) * 4).next_power_of_two();
         let table = format!("{family}/neigh/default");
         let (third, second) = (format!("{table}/gc_thresh3"), format!("{table}/gc_thresh2"));
-        findings.push(Finding::new("neighbours", cause, set(&[(&third, room), (&second, room / 2)])));
+        let fix = set(&[(&third, room), (&second, room / 2)]);
+        findings.push(Finding::new(FindingKind::NeighboursFull, family, cause, fix));
     }
     findings
 }

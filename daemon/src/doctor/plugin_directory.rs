@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use podwire_conf::defaults;
 
-use crate::observe::status::Status;
+use crate::observe::status::document::Status;
 
 /// Where container runtimes have their plugins: most, Debian's, Fedora's, k3s.
 const USUAL: [&str; 4] =

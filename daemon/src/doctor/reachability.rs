@@ -10,8 +10,10 @@ use podwire_conf::defaults;
 use podwire_kernel::link::Link;
 use podwire_kernel::{Socket, address, link, route};
 
-use super::{Cluster, Finding, Peer};
-use crate::doctor::diagnosis::{self, Here, Seen, Sizes};
+use super::diagnosis::{self, Here, Seen, Sizes};
+use super::error::{Error, Result};
+use super::examined::{Cluster, ExaminedPeer};
+use super::finding::{Finding, FindingKind, LISTED};
 use crate::observe::probe::icmp::{self, Echo, Echoer, Heard};
 
 /// Attempts before something counts as unanswered, and how long each one waits.
@@ -32,42 +34,39 @@ const SIZES_AT_ONCE: usize = 16;
 /// A question: from where, to whom, how large in bytes.
 type Question = (IpAddr, IpAddr, usize);
 
-pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<Vec<Finding>, String> {
-    // Without the overlay nobody has an address on it to ask.
+pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<Vec<Finding>> {
+    // Without the overlay there are no overlay addresses to probe.
     if cluster.peers.is_empty() || !cluster.has_overlay {
         return Ok(Vec::new());
     }
-    let said = |error: podwire_kernel::Error| error.to_string();
     let size = |mtu: u32| usize::try_from(mtu).unwrap_or(usize::MAX);
-    let Some(device) = link::by_name(socket, defaults::OVERLAY_DEVICE).map_err(said)? else {
+    let Some(device) = link::by_name(socket, defaults::OVERLAY_DEVICE)? else {
         let cause = format!("there is no device {}: no pod on another node is reached", defaults::OVERLAY_DEVICE);
-        return Ok(vec![Finding::new("overlay", cause, "systemctl restart podwired; podwired status")]);
+        let fix = "systemctl restart podwired; podwired status";
+        return Ok(vec![Finding::new(FindingKind::OverlayMissing, defaults::OVERLAY_DEVICE, cause, fix)]);
     };
-    let addresses = address::list(socket, None).map_err(said)?;
+    let addresses = address::list(socket, None)?;
     let Some(own) = addresses.iter().find(|found| found.address.ip() == cluster.address) else { return Ok(Vec::new()) };
-    let underlay = link::by_index(socket, own.device).map_err(said)?.filter(|link| !link.loopback);
-    // What is not there cannot be asked by.
-    for (check, link, whose) in
-        [("underlay", underlay.as_ref(), ", which has this node's address,"), ("overlay", Some(&device), "")]
-    {
+    let underlay = link::by_index(socket, own.device)?.filter(|link| !link.loopback);
+    for (kind, link, whose) in [
+        (FindingKind::UnderlayDown, underlay.as_ref(), ", which has this node's address,"),
+        (FindingKind::OverlayDown, Some(&device), ""),
+    ] {
         let Some(Link { name, .. }) = link.filter(|link| !link.up) else { continue };
         let cause = format!("device {name}{whose} is down: no pod on another node is reached");
-        return Ok(vec![Finding::new(
-            check,
-            cause,
-            format!("ip link set dev {name} up; ip -brief link show dev {name}"),
-        )]);
+        let fix = format!("ip link set dev {name} up; ip -brief link show dev {name}");
+        return Ok(vec![Finding::new(kind, name, cause, fix)]);
     }
     let interface = underlay.as_ref().map_or("INTERFACE", |link| link.name.as_str());
     let sizes =
         Sizes { overlay: size(device.mtu), underlay: size(underlay.as_ref().map_or(defaults::MTU, |link| link.mtu)) };
-    let mut seen = ask(cluster, sizes).map_err(|error| error.to_string())?;
+    let mut seen = ask(cluster, sizes).map_err(Error::Probe)?;
     // Who answers takes a moment, who does not a second: of those a few are enough.
     let mut deaf = 0;
     for seen in &mut seen {
         let answering = seen.large.iter().filter(|(_, answers)| **answers).map(|(address, _)| *address);
         for address in answering {
-            if deaf < super::LISTED && !answers_transport(address) {
+            if deaf < LISTED && !answers_transport(address) {
                 seen.deaf.push(address);
                 deaf += 1;
             }
@@ -76,18 +75,18 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     // Where a packet to those who are silent leaves, if it does. Some of them are enough.
     let unanswered = |seen: &Seen| seen.overlay.iter().find(|(_, answers)| !**answers).map(|(address, _)| *address);
     let silent = cluster.peers.iter().zip(&mut seen).filter_map(|(peer, seen)| Some((peer, unanswered(seen)?, seen)));
-    for (peer, address, seen) in silent.take(super::LISTED) {
+    for (peer, address, seen) in silent.take(LISTED) {
         if !seen.underlay {
-            seen.unrouted = route::lookup(socket, peer.address).map_err(said)?.is_none();
+            seen.unrouted = route::lookup(socket, peer.address)?.is_none();
         }
-        let way = route::lookup(socket, address).map_err(said)?;
+        let way = route::lookup(socket, address)?;
         seen.astray = (way.and_then(|way| way.device) != Some(device.index)).then_some(address);
     }
     Ok(diagnosis::judge(&cluster.peers, &seen, Here { sizes, port, interface }))
 }
 
 /// The overlay addresses of this node and of a peer, as in `view::Peer::overlay_addresses`.
-fn overlay_addresses(cluster: &Cluster, peer: &Peer) -> Vec<(IpAddr, IpAddr)> {
+fn overlay_addresses(cluster: &Cluster, peer: &ExaminedPeer) -> Vec<(IpAddr, IpAddr)> {
     let first = |cidrs: &[ipnetwork::IpNetwork], ipv4: bool| {
         cidrs.iter().find(|cidr| cidr.is_ipv4() == ipv4).map(ipnetwork::IpNetwork::network)
     };
@@ -133,7 +132,7 @@ fn ask(cluster: &Cluster, sizes: Sizes) -> std::io::Result<Vec<Seen>> {
             narrow.push(place);
         }
     }
-    narrow.truncate(super::LISTED);
+    narrow.truncate(LISTED);
     measure(&mut asker, cluster, &narrow, sizes.underlay, &mut seen)?;
     Ok(seen)
 }

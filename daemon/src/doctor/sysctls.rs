@@ -7,14 +7,15 @@ use podwire_conf::defaults;
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::{Result, Socket, address, route};
 
-use super::{Cluster, Finding, Node};
+use super::examined::{Cluster, Examined};
+use super::finding::{Finding, FindingKind};
 
 /// Where settings are kept for the next boot (sysctl.d(5)).
 const DIRECTORIES: [&str; 5] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
 const FILE: &str = "/etc/sysctl.conf";
 
-pub(super) fn look(node: &Node, socket: &mut Socket) -> Result<Vec<Finding>> {
+pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let links = link::list(socket)?;
     let ours: Vec<_> = links.iter().filter(|link| is_ours(link)).map(|link| link.name.as_str()).collect();
     let read =
@@ -45,7 +46,8 @@ fn forwarding(ours: &[&str], read: &impl Fn(&str) -> Option<String>, has: impl F
     let mut findings = Vec::new();
     let mut off = |path: &str, what: &str| {
         if read(path).as_deref() == Some("0") {
-            findings.push(Finding::new("forwarding", format!("{path} is 0: {what}"), set(path, "1")));
+            let cause = format!("{path} is 0: {what}");
+            findings.push(Finding::new(FindingKind::ForwardingOff, path, cause, set(path, "1")));
             return true;
         }
         false
@@ -68,14 +70,15 @@ fn spoofing(links: &[Link], read: &impl Fn(&str) -> Option<String>) -> Vec<Findi
     if all.as_deref() == Some("2") {
         let cause = "net/ipv4/conf/all/rp_filter is 2, which goes before the 1 of the pods' devices: a pod may send \
                      from the address of another";
-        return vec![Finding::new("rp-filter", cause, set("net/ipv4/conf/all/rp_filter", "0"))];
+        let path = "net/ipv4/conf/all/rp_filter";
+        return vec![Finding::new(FindingKind::ReversePathLoose, path, cause, set(path, "0"))];
     }
     let loose = links.iter().filter(|link| is_pods(link)).filter_map(|link| {
         let path = format!("net/ipv4/conf/{}/rp_filter", link.name);
         let value = read(&path)?;
         let strict = value == "1" || (all.as_deref() == Some("1") && value == "0");
         let cause = format!("{path} is {value}: the pod behind it may send from the address of another");
-        (!strict).then(|| Finding::new("rp-filter", cause, set(&path, "1")))
+        (!strict).then(|| Finding::new(FindingKind::ReversePathLoose, &path, cause, set(&path, "1")))
     });
     loose.collect()
 }
@@ -109,7 +112,7 @@ fn asymmetry(
             peer.name, peer.address
         );
         let fix = format!("sysctl -w net/ipv4/conf/{arrives}/rp_filter=2{}", culprits("rp_filter"));
-        findings.push(Finding::new("rp-filter", cause, fix));
+        findings.push(Finding::new(FindingKind::ReversePathStrict, &peer.name, cause, fix));
     }
     Ok(findings)
 }

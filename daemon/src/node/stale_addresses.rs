@@ -1,52 +1,60 @@
-//! Pods whose addresses are the node's no longer: it has got other pod CIDRs while they ran, and no peer sends to the old
-//! ones. Pure.
+//! Pods with stale addresses: the node has got other pod CIDRs while they ran, and no peer routes to the old ones. Pure.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use podwire_attachment::ledger::Record;
 
+use crate::report::problem::{Problem, ProblemKind};
+
 /// A pod with addresses from outside of the node's pod CIDRs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stray {
-    container: String,
+pub(crate) struct StalePod {
+    /// The id of its container.
+    pub(crate) container: String,
     /// All of its addresses.
     addresses: Vec<IpAddr>,
     /// Those from outside.
     outside: Vec<IpAddr>,
 }
 
-/// The strays among the pods of podwire's network. Addresses that another plugin gives are not the node's to begin with.
-pub(crate) fn of(attachments: &[Record], pod_cidrs: &[IpNetwork]) -> Vec<Stray> {
-    let stray = |record: &Record| {
+/// The pods of podwire's network that have stale addresses. Addresses that another plugin gives are not the node's to begin
+/// with.
+pub(crate) fn of(attachments: &[Record], pod_cidrs: &[IpNetwork]) -> Vec<StalePod> {
+    let stale = |record: &Record| {
         let own = record.addresses.iter().filter(|held| held.set.is_some()).map(|held| held.address);
         let outside: Vec<_> = own.filter(|address| !pod_cidrs.iter().any(|cidr| cidr.contains(*address))).collect();
         let (container, addresses) = (record.attachment.container.clone(), record.addresses());
-        (!outside.is_empty()).then_some(Stray { container, addresses, outside })
+        (!outside.is_empty()).then_some(StalePod { container, addresses, outside })
     };
-    attachments.iter().filter_map(stray).collect()
+    attachments.iter().filter_map(stale).collect()
 }
 
-impl Stray {
+impl StalePod {
     /// What is wrong with it, a sentence.
     pub(crate) fn sentence(&self) -> String {
         let outside: Vec<_> = self.outside.iter().map(ToString::to_string).collect();
         format!(
-            "pod {} (container {}) has got its address from pod CIDRs that are this node's no longer, so that no other node \
-             reaches it: make the pod anew",
+            "pod {} (container {}) has an address from pod CIDRs that this node no longer has, so no other node reaches it: \
+             restart the pod",
             outside.join(" and "),
             self.container
         )
     }
 
-    /// The command that mends it. Kubernetes knows a pod by its address of the family of its node's.
+    /// The same as a problem.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(ProblemKind::StaleAddress, &self.container, self.sentence())
+    }
+
+    /// The command that fixes it. Kubernetes knows a pod by its address of the family of its node's.
     pub(crate) fn fix(&self, node: IpAddr, in_kubernetes: bool) -> String {
         let of_family = self.addresses.iter().find(|address| address.is_ipv4() == node.is_ipv4());
         match of_family.or(self.addresses.first()) {
             Some(address) if in_kubernetes => {
                 format!("kubectl delete pods --all-namespaces --field-selector status.podIP={address}")
             }
-            _ => format!("podman restart {}   # or with whatever has started it", self.container),
+            _ => format!("podman restart {}   # or with the program that started it", self.container),
         }
     }
 }
@@ -76,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_with_an_address_from_outside_of_the_nodes_ranges_is_a_stray() {
+    fn a_pod_with_an_address_from_outside_of_the_nodes_ranges_is_found() {
         let cidrs: Vec<IpNetwork> = ["10.244.1.0/24", "fd00:1::/64"].map(|cidr| cidr.parse().unwrap()).to_vec();
         let records = [
             record("at-home", &[("10.244.1.5", true), ("fd00:1::5", true)]),
@@ -84,15 +92,15 @@ mod tests {
             record("half", &[("10.244.1.6", true), ("fd00:7::6", true)]),
             record("given-by-others", &[("192.0.2.7", false)]),
         ];
-        let strays = of(&records, &cidrs);
-        let said: Vec<_> = strays.iter().map(Stray::sentence).collect();
+        let stale = of(&records, &cidrs);
+        let said: Vec<_> = stale.iter().map(StalePod::sentence).collect();
         assert_eq!(said.len(), 2, "{said:#?}");
-        assert!(said[0].starts_with("pod 10.244.7.5 and fd00:7::5 (container old) has got"), "{said:#?}");
-        assert!(said[1].starts_with("pod fd00:7::6 (container half) has got"), "{said:#?}");
+        assert!(said[0].starts_with("pod 10.244.7.5 and fd00:7::5 (container old) has an address"), "{said:#?}");
+        assert!(said[1].starts_with("pod fd00:7::6 (container half) has an address"), "{said:#?}");
         let (ipv4, ipv6) = ("192.168.50.1".parse().unwrap(), "fd50::1".parse().unwrap());
-        assert!(strays[1].fix(ipv4, true).ends_with(" status.podIP=10.244.1.6"));
-        assert!(strays[1].fix(ipv6, true).ends_with(" status.podIP=fd00:7::6"));
-        assert!(strays[1].fix(ipv6, false).starts_with("podman restart half "));
+        assert!(stale[1].fix(ipv4, true).ends_with(" status.podIP=10.244.1.6"));
+        assert!(stale[1].fix(ipv6, true).ends_with(" status.podIP=fd00:7::6"));
+        assert!(stale[1].fix(ipv6, false).starts_with("podman restart half "));
         assert_eq!(of(&records[..1], &cidrs), []);
     }
 }

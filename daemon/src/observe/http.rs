@@ -1,5 +1,5 @@
 //! A small web server for three pages: `/metrics`, `/healthz`, `/readyz`. One request a connection, bounded in size and
-//! time; it knows of HTTP what RFC 9112 asks of who answers GET and HEAD and closes.
+//! time; of HTTP it implements what RFC 9112 asks of a server that answers GET and HEAD and closes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,35 +17,35 @@ use crate::report::Report;
 /// The longest request, in bytes: more than any scraper or probe sends.
 const LONGEST: usize = 8 * 1024;
 
-/// How much is given to callers.
-const CALLERS: Bounds = Bounds { at_once: 16, patience: Duration::from_secs(10) };
+/// The limits of clients.
+const CLIENTS: Bounds = Bounds { at_once: 16, timeout: Duration::from_secs(10) };
 
-/// An address that cannot be had now may be had later: it is tried again after this long.
+/// How long after a failed bind the next one comes: the address may be free then.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Answers for ever.
 pub(crate) async fn serve(address: SocketAddr, report: watch::Receiver<Report>) {
-    let mut complaint = String::new();
+    let mut reported = String::new();
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
-            Err(error) if error.to_string() != complaint => {
+            Err(error) if error.to_string() != reported => {
                 warn!("listen on {address} for metrics: {error}; trying again");
-                complaint = error.to_string();
+                reported = error.to_string();
             }
             Err(_) => {}
         }
         tokio::time::sleep(RECOVERY).await;
     };
     info!("metrics and health are at http://{address}");
-    server::serve("the metrics", CALLERS, listener, |stream| answer(stream, report.clone())).await;
+    server::serve("the metrics", CLIENTS, listener, |stream| answer(stream, report.clone())).await;
 }
 
 async fn answer(mut stream: TcpStream, report: watch::Receiver<Report>) -> io::Result<()> {
     let request = read(&mut stream).await?;
-    let page = match asked(&request) {
+    let page = match requested(&request) {
         Err(refusal) => refusal,
         Ok((_, path)) => page(path, &report).await?,
     };
@@ -56,10 +56,10 @@ async fn answer(mut stream: TcpStream, report: watch::Receiver<Report>) -> io::R
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
-    if !matches!(asked(&request), Ok(("HEAD", _))) {
+    if !matches!(requested(&request), Ok(("HEAD", _))) {
         stream.write_all(body.as_bytes()).await?;
     }
-    server::part(stream).await
+    server::close(stream).await
 }
 
 /// The head of a request, as far as there is room for it.
@@ -87,8 +87,8 @@ impl Page {
     }
 }
 
-/// The method and the path that a request asks for, or the answer to one that cannot be understood.
-fn asked(request: &[u8]) -> Result<(&str, &str), Page> {
+/// The method and the path of a request, or the reply to one that cannot be parsed.
+fn requested(request: &[u8]) -> Result<(&str, &str), Page> {
     if !request.windows(4).any(|four| four == b"\r\n\r\n") {
         return Err(match request.len() {
             LONGEST.. => Page::plain("431 Request Header Fields Too Large", "the request is too long"),
@@ -107,17 +107,16 @@ fn asked(request: &[u8]) -> Result<(&str, &str), Page> {
 }
 
 async fn page(path: &str, report: &watch::Receiver<Report>) -> io::Result<Page> {
-    let verdict = |verdict: Result<(), String>| match verdict {
-        Ok(()) => Page::plain("200 OK", "ok"),
-        Err(why) => Page::plain("503 Service Unavailable", why),
-    };
+    let healthy = || Page::plain("200 OK", "ok");
+    let unhealthy = |why: String| Page::plain("503 Service Unavailable", why);
     Ok(match path {
         "/metrics" => {
             let body = metrics::render(&socket::now(report).await?);
             Page { status: "200 OK", kind: metrics::CONTENT_TYPE, body }
         }
-        "/healthz" => verdict(health::alive(&report.borrow(), Instant::now())),
-        "/readyz" => verdict(health::ready(&report.borrow())),
+        "/healthz" => health::alive(&report.borrow(), Instant::now())
+            .map_or_else(|hangs| unhealthy(hangs.to_string()), |()| healthy()),
+        "/readyz" => health::ready(&report.borrow()).map_or_else(|why| unhealthy(why.to_string()), |()| healthy()),
         _ => Page::plain("404 Not Found", "there are /metrics, /healthz and /readyz"),
     })
 }
@@ -127,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_understood_or_refused_by_its_status() {
+    fn a_request_is_parsed_or_refused_by_its_status() {
         fn status(request: &[u8]) -> Result<(&str, &str), &'static str> {
-            asked(request).map_err(|page| page.status)
+            requested(request).map_err(|page| page.status)
         }
         assert_eq!(status(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("GET", "/metrics")));
         assert_eq!(status(b"HEAD /healthz?verbose HTTP/1.0\r\n\r\n"), Ok(("HEAD", "/healthz")));

@@ -3,7 +3,9 @@
 
 use std::fmt::{Display, Write};
 
-use crate::observe::status::{FAST_PATH_ON, Peer, PeerState, Status};
+use crate::observe::status::document::{PeerState, PeerStatus, Range, Status};
+use crate::report::outcome::FastPathState;
+use crate::report::problem::ProblemKind;
 
 /// Peers that have series of their own: those that do not answer first. All are counted in `podwire_peers`.
 const PEERS: usize = 500;
@@ -53,12 +55,10 @@ pub fn render(status: &Status) -> String {
     let mut page = Page(String::new());
     let about = vec![("version", status.version.clone()), ("node", status.node.clone())];
     page.metric("podwire_info", "gauge", "1, with the version and the node's name.", [(about, 1)]);
-    page.gauge(
-        "podwire_converged",
-        "1 while the kernel and the conflist are as the cluster says.",
-        u8::from(status.converged),
-    );
-    page.gauge("podwire_problems", "What is wrong: sentences that `podwired status` says.", status.wrong.len());
+    page.gauge("podwire_converged", "1 while the kernel and the conflist are as desired.", u8::from(status.converged));
+    let count = |kind: &ProblemKind| status.problems.iter().filter(|problem| problem.kind == *kind).count();
+    let problems = ProblemKind::ALL.iter().map(|kind| (vec![("kind", kind.name().to_owned())], count(kind)));
+    page.metric("podwire_problems", "gauge", "What is wrong, as in `podwired status`, by kind.", problems);
     convergence(&mut page, status);
     peers(&mut page, status);
     pods(&mut page, status);
@@ -67,39 +67,39 @@ pub fn render(status: &Status) -> String {
 
 fn convergence(page: &mut Page, status: &Status) {
     let daemon = &status.daemon;
-    page.metric("podwire_passes_total", "counter", "Passes since the start.", [(Vec::new(), daemon.passes)]);
-    let short = "Those of them that looked at a few changed peers only.";
+    page.metric("podwire_passes_total", "counter", "Reconciles since the start.", [(Vec::new(), daemon.passes)]);
+    let short = "Those of them that were incremental syncs.";
     page.metric("podwire_short_passes_total", "counter", short, [(Vec::new(), daemon.short_passes)]);
     if let Some(age) = daemon.last_pass_age_seconds {
-        page.gauge("podwire_last_pass_age_seconds", "Time since the last pass ended.", age);
-        page.gauge("podwire_last_pass_seconds", "How long the last pass took.", daemon.last_pass_seconds);
+        page.gauge("podwire_last_pass_age_seconds", "Time since the last reconcile ended.", age);
+        page.gauge("podwire_last_pass_seconds", "How long the last reconcile took.", daemon.last_pass_seconds);
     }
     let age = status.membership.age_seconds;
-    page.gauge("podwire_membership_age_seconds", "Time since the membership was last found changed.", age);
-    page.gauge("podwire_membership_nodes", "Nodes that are believed, this one included.", status.membership.nodes);
-    page.gauge("podwire_membership_refused", "Entries of the membership that are not believed.", status.refused.len());
+    page.gauge("podwire_membership_age_seconds", "Time since the last change of the membership.", age);
+    page.gauge("podwire_membership_nodes", "Accepted nodes, this one included.", status.membership.nodes);
+    page.gauge("podwire_membership_refused", "Rejected entries of the membership.", status.refused.len());
     let by_kind = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(kind, count)| (vec![("kind", kind.clone())], *count)).collect::<Vec<_>>()
     };
     page.metric("podwire_changes_total", "counter", "Changes made to the node, by kind.", by_kind(&daemon.changes));
-    let repairs = "Changes that put right what had been right before, by kind.";
+    let repairs = "Changes that restored what had been right before, by kind.";
     page.metric("podwire_repairs_total", "counter", repairs, by_kind(&daemon.repairs));
     let sizes = [("overlay", status.mtu), ("underlay", status.underlay_mtu)];
     let sizes = sizes.into_iter().filter_map(|(device, mtu)| Some((vec![("device", device.to_owned())], mtu?)));
     page.metric("podwire_mtu_bytes", "gauge", "The largest packet, in bytes.", sizes);
-    let fast = u8::from(status.fast_path.starts_with(FAST_PATH_ON));
-    page.gauge("podwire_fast_path", "Whether established connections between pods take the fast path.", fast);
+    let fast = u8::from(matches!(status.fast_path_state, FastPathState::On { .. }));
+    page.gauge("podwire_fast_path", "1 while established connections between pods take the fast path.", fast);
 }
 
 fn peers(page: &mut Page, status: &Status) {
     let count = |state: PeerState| status.peers.iter().filter(|peer| peer.state == state).count();
     let states = PeerState::ALL.map(|(state, name)| (vec![("state", name.to_owned())], count(state)));
     page.metric("podwire_peers", "gauge", "Other nodes, by whether they answer over the overlay.", states);
-    let smaller = |peer: &&Peer| peer.path_mtu.is_some_and(|mtu| Some(mtu) < status.underlay_mtu);
-    let few = "Other nodes behind a way that takes less than the underlay's MTU.";
+    let smaller = |peer: &&PeerStatus| peer.path_mtu.is_some_and(|mtu| Some(mtu) < status.underlay_mtu);
+    let few = "Other nodes behind a path that takes less than the underlay's MTU.";
     page.gauge("podwire_peers_path_too_small", few, status.peers.iter().filter(smaller).count());
 
-    let (silent, others): (Vec<&Peer>, Vec<&Peer>) =
+    let (silent, others): (Vec<&PeerStatus>, Vec<&PeerStatus>) =
         status.peers.iter().partition(|peer| peer.state == PeerState::Silent);
     let named: Vec<_> = silent.into_iter().chain(others).take(PEERS).collect();
     let probes = || {
@@ -124,16 +124,15 @@ fn peers(page: &mut Page, status: &Status) {
 }
 
 fn pods(page: &mut Page, status: &Status) {
-    let of = |value: fn(&crate::observe::status::Range) -> u64| {
+    let of = |value: fn(&Range) -> u64| {
         status.ranges.iter().map(move |range| (vec![("range", range.range.to_string())], value(range)))
     };
     page.metric("podwire_addresses_used", "gauge", "Addresses that pods hold.", of(|range| range.used));
     page.metric("podwire_addresses_free", "gauge", "Addresses that could be given.", of(|range| range.free));
     let guards = status.guards.iter().map(|(guard, packets)| (vec![("guard", guard.clone())], *packets));
-    page.metric("podwire_guard_refused_packets_total", "counter", "Packets that a guard has refused.", guards);
+    page.metric("podwire_guard_refused_packets_total", "counter", "Packets that a guard has dropped.", guards);
     let Some(adds) = &status.adds else { return };
     let name = "podwire_add_duration_seconds";
-
     let classes = adds.within_microseconds.iter().map(|(limit, count)| (seconds(*limit).to_string(), *count));
     let _ = writeln!(page.0, "# HELP {name} How long ADDs took.\n# TYPE {name} histogram");
     for (limit, count) in classes.chain([("+Inf".to_owned(), adds.count)]) {
@@ -151,11 +150,12 @@ fn seconds(microseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::status::{Adds, Probe, Range};
+    use crate::observe::status::document::{Adds, Probe};
+    use crate::report::problem::Problem;
 
-    fn peer(name: &str, state: PeerState) -> Peer {
+    fn peer(name: &str, state: PeerState) -> PeerStatus {
         let probe = Probe { address: [10, 244, 2, 0].into(), round_trip_microseconds: Some(250), loss_percent: 25 };
-        Peer {
+        PeerStatus {
             name: name.into(),
             address: [192, 168, 50, 2].into(),
             pod_cidrs: Vec::new(),
@@ -172,12 +172,17 @@ mod tests {
         status.peers = vec![peer("node-2", PeerState::Answers)];
         status.ranges = vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 2, free: 251 }];
         status.guards.insert("spoofed".into(), 7);
+        status.problems.push(Problem::new(ProblemKind::PeerSilent, "node-2", "peer node-2 does not answer"));
+        status.fast_path_state = FastPathState::On { devices_left_out: 1 };
         status.daemon.repairs.insert("route".into(), 3);
         status.adds = Some(Adds { count: 5, seconds: 0.0125, within_microseconds: [(500, 1), (2000, 4)].into() });
         let page = render(&status);
         for line in [
             "podwire_info{version=\"\",node=\"a\\\"b\\\\c\\nd\"} 1",
             "podwire_converged 1",
+            "podwire_problems{kind=\"peer-silent\"} 1",
+            "podwire_problems{kind=\"entry-rejected\"} 0",
+            "podwire_fast_path 1",
             "podwire_peers{state=\"answers\"} 1",
             "podwire_peers{state=\"silent\"} 0",
             "podwire_peers_path_too_small 1",
@@ -207,7 +212,9 @@ mod tests {
         let peers = (0..600).map(|number| peer(&format!("a-{number}"), PeerState::Answers)).collect();
         let mut status = Status { peers, ..Status::default() };
         status.peers.push(peer("z", PeerState::Silent));
+        status.fast_path_state = FastPathState::Off { why: "on purpose".into() };
         let page = render(&status);
+        assert!(page.contains("podwire_fast_path 0\n"));
         let series = page.lines().filter(|line| line.starts_with("podwire_probe_loss_ratio{")).count();
         assert_eq!(series, PEERS);
         assert!(page.contains("podwire_peers{state=\"answers\"} 600\n"));

@@ -1,5 +1,5 @@
-//! Those who ask the daemon something, by whatever way they come: so many at once, each for so long, and none of them can
-//! hold up a pass. What they ask is not known here.
+//! The server loop of the status socket and of the metrics: so many clients at once, each for so long, and none of them can
+//! hold up a reconcile. What they ask is not known here.
 
 use std::future::Future;
 use std::io;
@@ -11,70 +11,70 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-/// How much is given to callers.
+/// The limits of clients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// So many of them at once; more wait.
     pub(crate) at_once: usize,
-    /// How long each may take to ask, and to take the answer.
-    pub(crate) patience: Duration,
+    /// How long each may take to send its request, and to read the reply.
+    pub(crate) timeout: Duration,
 }
 
-/// After this long an error that comes from a lack of something is over, or is waited out again.
+/// How long to wait after an accept that failed, mostly for want of file descriptors.
 const RECOVERY: Duration = Duration::from_secs(1);
 
-/// Where callers come in.
-pub(crate) trait Door {
-    /// A conversation with one.
-    type Caller;
+/// A socket that listens.
+pub(crate) trait Listener {
+    /// A connection of a client.
+    type Client;
 
     /// The next one.
-    fn next(&mut self) -> impl Future<Output = io::Result<Self::Caller>> + Send;
+    fn next(&mut self) -> impl Future<Output = io::Result<Self::Client>> + Send;
 }
 
-impl Door for TcpListener {
-    type Caller = TcpStream;
+impl Listener for TcpListener {
+    type Client = TcpStream;
 
     async fn next(&mut self) -> io::Result<TcpStream> {
         self.accept().await.map(|(stream, _)| stream)
     }
 }
 
-impl Door for UnixListener {
-    type Caller = UnixStream;
+impl Listener for UnixListener {
+    type Client = UnixStream;
 
     async fn next(&mut self) -> io::Result<UnixStream> {
         self.accept().await.map(|(stream, _)| stream)
     }
 }
 
-/// Answers for ever. `whose` the callers are is for the log.
-pub(crate) async fn serve<D: Door, A>(whose: &str, bounds: Bounds, mut door: D, answer: impl Fn(D::Caller) -> A)
+/// Serves for ever. `what` is served is for the log.
+pub(crate) async fn serve<L: Listener, A>(what: &str, bounds: Bounds, mut listener: L, answer: impl Fn(L::Client) -> A)
 where
     A: Future<Output = io::Result<()>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(bounds.at_once));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        match door.next().await {
-            Ok(caller) => {
-                let answer = answer(caller);
+        match listener.next().await {
+            Ok(client) => {
+                let answer = answer(client);
                 tokio::spawn(async move {
-                    // A caller that goes away or takes too long has no claim to more than this.
-                    let _ = tokio::time::timeout(bounds.patience, answer).await;
+                    // A client that goes away or takes too long is dropped.
+                    let _ = tokio::time::timeout(bounds.timeout, answer).await;
                     drop(place);
                 });
             }
             Err(error) => {
-                warn!("accept a caller of {whose}: {error}");
+                warn!("accept a client of {what}: {error}");
                 tokio::time::sleep(RECOVERY).await;
             }
         }
     }
 }
 
-/// Ends a conversation. What the caller still says is taken in, so that closing does not take the answer away from it.
-pub(crate) async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+/// Closes a connection. What the client still sends is read, so that closing does not discard the reply.
+pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_are_answered_at_once_as_there_is_room_for_and_who_says_nothing_has_to_leave() {
+    fn clients_are_limited_in_number_and_a_silent_one_is_dropped() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (present, most, answered) = (count(), count(), count());
@@ -106,7 +106,7 @@ mod tests {
                 }
             };
             let serving = tokio::spawn(async move {
-                let bounds = Bounds { at_once: 3, patience: Duration::from_millis(5) };
+                let bounds = Bounds { at_once: 3, timeout: Duration::from_millis(5) };
                 serve("a test", bounds, Numbers(0..50), answer).await;
             });
             let all_gone = async {
@@ -122,8 +122,8 @@ mod tests {
 
     struct Numbers(std::ops::Range<u32>);
 
-    impl Door for Numbers {
-        type Caller = u32;
+    impl Listener for Numbers {
+        type Client = u32;
 
         async fn next(&mut self) -> io::Result<u32> {
             match self.0.next() {
@@ -137,7 +137,7 @@ mod tests {
         Arc::default()
     }
 
-    /// A caller who is there.
+    /// A client that is connected.
     struct Here(Arc<AtomicUsize>);
 
     impl Here {

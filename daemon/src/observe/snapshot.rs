@@ -1,4 +1,4 @@
-//! What is looked up on the node at the moment of a question: who holds which address, what the guards have refused, how
+//! What is looked up on the node at the moment of a question: which addresses pods hold, what the guards have dropped, how
 //! long ADDs took. The daemon keeps none of it.
 
 use std::collections::BTreeMap;
@@ -8,48 +8,59 @@ use std::path::Path;
 use podwire_attachment::error::Error;
 use podwire_attachment::ledger::{Ledger, Record};
 use podwire_conf::defaults;
-use podwire_kernel::Socket;
+use podwire_conf::rules::node::GUARDS;
+use podwire_kernel::{Result, Socket, nft};
 
-use crate::datapath::firewall;
-use crate::observe::status::Adds;
+use crate::observe::status::document::Adds;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
-pub struct Local {
+pub struct Snapshot {
     /// The addresses that attachments of podwire's network hold.
     pub held: Vec<IpAddr>,
-    /// Those whose ADD went to its end.
+    /// The attachments whose ADD is complete.
     pub attachments: Vec<Record>,
-    /// Packets that each guard has refused, by its name.
+    /// Packets that each guard has dropped, by its name.
     pub guards: BTreeMap<String, u64>,
     /// How long ADDs took.
     pub adds: Option<Adds>,
-    /// What could not be looked up, each a sentence.
-    pub unread: Vec<String>,
+    /// What could not be looked up.
+    pub unread: Vec<Problem>,
 }
 
-impl Local {
+impl Snapshot {
     /// Looks.
-    pub fn look() -> Self {
-        let mut local = Self::default();
+    pub fn take() -> Self {
+        let mut snapshot = Self::default();
         let state = Path::new(defaults::RUN_DIRECTORY);
         match attached(state) {
-            Ok((held, attachments)) => (local.held, local.attachments) = (held, attachments),
-            Err(failure) => local.unread.push(failure.to_string()),
+            Ok((held, attachments)) => (snapshot.held, snapshot.attachments) = (held, attachments),
+            Err(failure) => {
+                let problem = Problem::new(ProblemKind::LedgerUnreadable, defaults::NETWORK, failure.to_string());
+                snapshot.unread.push(problem);
+            }
         }
-        local.adds = durations(state);
-        match Socket::netfilter().and_then(|mut socket| firewall::refused(&mut socket)) {
-            Ok(refused) => local.guards = refused.into_iter().map(|(guard, packets)| (guard.into(), packets)).collect(),
-            Err(error) => local.unread.push(error.to_string()),
+        snapshot.adds = durations(state);
+        match Socket::netfilter().and_then(|mut socket| dropped(&mut socket)) {
+            Ok(guards) => snapshot.guards = guards,
+            Err(error) => snapshot.unread.push(error.into()),
         }
-        local
+        snapshot
     }
 }
 
-/// Which addresses of podwire's network are held, and by whom.
-fn attached(state: &Path) -> Result<(Vec<IpAddr>, Vec<Record>), Error> {
+/// Which addresses of podwire's network are held, and by which attachments.
+fn attached(state: &Path) -> std::result::Result<(Vec<IpAddr>, Vec<Record>), Error> {
     let Some(ledger) = Ledger::of_this_boot(state, defaults::NETWORK)? else { return Ok(Default::default()) };
     Ok((ledger.claimed()?, ledger.attachments()?))
+}
+
+/// How many packets each guard has dropped since its counter was made, by the guard's name ([`GUARDS`]).
+fn dropped(socket: &mut Socket) -> Result<BTreeMap<String, u64>> {
+    let names = GUARDS.map(|(name, _)| name);
+    let counted = nft::counted(socket, defaults::TABLE, &names)?;
+    Ok(names.into_iter().zip(counted).filter_map(|(name, packets)| Some((name.to_owned(), packets?))).collect())
 }
 
 /// How long the ADDs of podwire's network took, as the plugin has noted it.

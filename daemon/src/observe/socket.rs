@@ -1,5 +1,5 @@
-//! The status socket: root asks it one line and gets one answer, the node's status as JSON. It is made again where somebody
-//! has removed it.
+//! The status socket: root sends it one line and gets one reply, the node's status as JSON. It is made again where it has
+//! been removed.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::observe::server::{self, Bounds, Door};
-use crate::observe::snapshot::Local;
-use crate::observe::status::Status;
+use crate::observe::server::{self, Bounds, Listener};
+use crate::observe::snapshot::Snapshot;
+use crate::observe::status::document::Status;
 use crate::report::Report;
 
 /// The socket's name in podwire's run directory.
@@ -33,14 +33,14 @@ pub(crate) const QUESTION: &str = "status";
 /// The longest question, in bytes.
 const LONGEST: u64 = 64;
 
-/// How much is given to callers.
-const CALLERS: Bounds = Bounds { at_once: 8, patience: Duration::from_secs(10) };
+/// The limits of clients.
+const CLIENTS: Bounds = Bounds { at_once: 8, timeout: Duration::from_secs(10) };
 
-/// How often it is looked whether the socket is still in its place.
+/// How often it is checked whether the socket is still in its place.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The socket, wherever it has been made last.
-struct Entrance {
+struct StatusSocket {
     place: PathBuf,
     /// The listener, and which file it is; `None` while it cannot be made.
     open: Option<(UnixListener, File)>,
@@ -50,18 +50,18 @@ struct Entrance {
 /// A file, whatever its name: its device and inode number.
 type File = (u64, u64);
 
-impl Entrance {
+impl StatusSocket {
     /// Makes the socket. Where that does not work, the log says so, and it is tried again.
     fn new(place: &Path) -> Self {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let open =
-            open(place).inspect_err(|error| warn!("{error}; `podwired status` has no answer until it can be made"));
+            open(place).inspect_err(|error| warn!("{error}; `podwired status` gets no reply until it can be made"));
         Self { place: place.into(), open: open.ok(), look }
     }
 
     /// Makes the socket again where it is not in its place.
-    fn mend(&mut self) {
+    fn ensure(&mut self) {
         let in_place = fs::symlink_metadata(&self.place).ok().map(|found| identity(&found));
         if in_place.is_some() && in_place == self.open.as_ref().map(|(_, file)| *file) {
             return;
@@ -72,29 +72,29 @@ impl Entrance {
                 self.open = Some(open);
             }
             (Err(error), Some(_)) => {
-                warn!("{error}; `podwired status` has no answer until it can be made");
+                warn!("{error}; `podwired status` gets no reply until it can be made");
                 self.open = None;
             }
-            // Said already.
+            // Logged already.
             (Err(_), None) => {}
         }
     }
 }
 
-impl Door for Entrance {
-    type Caller = UnixStream;
+impl Listener for StatusSocket {
+    type Client = UnixStream;
 
     async fn next(&mut self) -> io::Result<UnixStream> {
         loop {
-            let caller = async {
+            let client = async {
                 match &mut self.open {
                     Some((listener, _)) => listener.next().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                caller = caller => return caller,
-                _ = self.look.tick() => self.mend(),
+                client = client => return client,
+                _ = self.look.tick() => self.ensure(),
             }
         }
     }
@@ -104,8 +104,8 @@ fn identity(file: &fs::Metadata) -> File {
     (file.dev(), file.ino())
 }
 
-/// Makes the socket. One that is there is a dead daemon's: only one daemon runs on a node, and this is it. The new one takes
-/// its place in one step, under its final permissions.
+/// Makes the socket. One that is there is a dead daemon's: only one daemon runs on a node, and this is it. The new one
+/// replaces it by a rename, with its final permissions.
 fn open(place: &Path) -> io::Result<(UnixListener, File)> {
     let beside = place.with_extension("new");
     let open = || {
@@ -129,8 +129,8 @@ fn open(place: &Path) -> io::Result<(UnixListener, File)> {
 
 /// Serves the status socket at [`path`] for ever.
 pub(crate) async fn serve(report: watch::Receiver<Report>) {
-    let entrance = Entrance::new(&path());
-    server::serve("the status socket", CALLERS, entrance, |stream| answer(stream, report.clone())).await;
+    let socket = StatusSocket::new(&path());
+    server::serve("the status socket", CLIENTS, socket, |stream| answer(stream, report.clone())).await;
 }
 
 async fn answer(mut stream: UnixStream, report: watch::Receiver<Report>) -> io::Result<()> {
@@ -144,17 +144,17 @@ async fn answer(mut stream: UnixStream, report: watch::Receiver<Report>) -> io::
     };
     stream.write_all(&answer).await?;
     stream.write_all(b"\n").await?;
-    server::part(stream).await
+    server::close(stream).await
 }
 
 /// The status at this moment.
 pub(crate) async fn now(report: &watch::Receiver<Report>) -> io::Result<Status> {
     let report = report.clone();
     let made = tokio::task::spawn_blocking(move || {
-        let local = Local::look();
-        // A copy: whoever enters the next pass must not wait until thousands of peers are written down.
+        let snapshot = Snapshot::take();
+        // A copy: the next reconcile must not wait until thousands of peers are written down.
         let report = report.borrow().clone();
-        Status::new(&report, local, Instant::now())
+        Status::new(&report, snapshot, Instant::now())
     });
     made.await.map_err(io::Error::other)
 }

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::cluster::view::{Refusal, View};
+use crate::cluster::rejected::Rejected;
+use crate::cluster::view::View;
 
 /// What the log has said.
 #[derive(Default)]
 pub(crate) struct Told {
-    refused: Vec<Refusal>,
+    refused: Vec<Rejected>,
     problems: Vec<String>,
     ready: bool,
 }
 
 impl Told {
-    pub(crate) fn refusals(&mut self, view: &Result<Arc<View>, Refusal>) {
+    pub(crate) fn refusals(&mut self, view: &Result<Arc<View>, Rejected>) {
         let refused = match view {
-            Ok(view) => view.refused.clone(),
+            Ok(view) => view.rejected.clone(),
             Err(own) => vec![own.clone()],
         };
         for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {

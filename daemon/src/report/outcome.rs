@@ -2,9 +2,11 @@
 //!
 //! Values only. What may not live here: where any of it is shown (`observe`), or decided (`reconcile`).
 
+use serde::{Deserialize, Serialize};
+
 use crate::report::change_kind::Counts;
 
-/// What a sync has come to.
+/// What a reconcile came to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// How many changes were asked for.
@@ -21,8 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) mtu: Option<Mtu>,
     /// Whether the overlay, or the plain routes instead of it, could be brought up at all.
     pub(crate) overlay_is_up: bool,
-    /// How it is with the fast path.
-    pub(crate) fast_path: String,
+    /// The state of the fast path.
+    pub(crate) fast_path: FastPathState,
     /// The devices that were found on the way, for the steps that come later.
     pub(crate) devices: Devices,
 }
@@ -45,4 +47,23 @@ pub struct Mtu {
     pub underlay: u32,
     /// Of the overlay device and the pods.
     pub overlay: u32,
+}
+
+/// Whether established connections between pods take the fast path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum FastPathState {
+    /// No full sync has come to it yet.
+    #[default]
+    Unknown,
+    /// They do.
+    On {
+        /// Devices that have no hooks for its programs: what comes from and goes to these takes the normal forwarding path.
+        devices_left_out: usize,
+    },
+    /// They do not: every packet takes the normal forwarding path.
+    Off {
+        /// The reason, a sentence.
+        why: String,
+    },
 }

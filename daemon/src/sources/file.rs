@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use crate::cluster::membership::{Membership, ParseError};
 use crate::cluster::update::Update;
-use crate::report::{Report, Source};
+use crate::report::Report;
+use crate::report::feed::Source;
 use crate::sources::channel::{Publisher, Subscriber, channel};
 
 /// The time between two reads of the metadata: a change is seen within twice this.

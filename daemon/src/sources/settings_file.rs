@@ -1,17 +1,39 @@
 //! The settings file, read once at start. What its keys mean is in `cluster::settings`; nothing is decided here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::cluster::settings::Settings;
+use thiserror::Error;
+
+use crate::cluster::settings::{Settings, SettingsError};
+
+/// Why the settings file cannot be used.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("settings file {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// A key or a value of it is wrong.
+    #[error("settings file {}: {error}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Which one, and how.
+        error: SettingsError,
+    },
+}
 
 /// Reads the settings file; the defaults where there is none.
 ///
 /// # Errors
-/// A sentence that names the file and what is wrong with it.
-pub(crate) fn read(path: Option<&Path>) -> io::Result<Settings> {
+/// What is wrong with it.
+pub(crate) fn read(path: Option<&Path>) -> Result<Settings, FileError> {
     let Some(path) = path else { return Ok(Settings::default()) };
-    let failed = |why: String| io::Error::other(format!("settings file {}: {why}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    Settings::parse(&text).map_err(failed)
+    let text = fs::read_to_string(path).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
+    Settings::parse(&text).map_err(|error| FileError::Wrong { path: path.into(), error })
 }

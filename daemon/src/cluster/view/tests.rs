@@ -6,7 +6,7 @@ fn node(name: &str, address: &str, cidrs: &[&str]) -> String {
     format!("[[node]]\nname = {name:?}\naddress = {address:?}\npod_cidrs = {cidrs:?}\n")
 }
 
-fn view(entries: &[String]) -> Result<View, Refusal> {
+fn view(entries: &[String]) -> Result<View, Rejected> {
     View::new(&Membership::parse(&format!("{CLUSTER}{}", entries.concat())).unwrap(), "a")
 }
 
@@ -15,18 +15,18 @@ fn own() -> String {
 }
 
 #[test]
-fn the_sample_membership_is_believed_whole() {
+fn the_sample_membership_is_accepted_whole() {
     let membership = Membership::parse(include_str!("../../../../conf/nodes.toml")).unwrap();
     let view = View::new(&membership, "node-2").unwrap();
     assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["node-1", "node-3"]);
-    assert_eq!(view.refused, []);
+    assert_eq!(view.rejected, []);
     // What the nodes of one cluster must agree on, whatever version they run.
     assert_eq!(view.own.mac.to_string(), "0a:2e:00:db:f3:7f");
     assert_eq!(view.own.link_local().to_string(), "fe80::82e:ff:fedb:f37f");
 }
 
 #[test]
-fn a_wrong_entry_is_refused_by_itself() {
+fn a_wrong_entry_is_rejected_by_itself() {
     let good = node("b", "192.168.50.2", &["10.244.2.0/24"]);
     let cases = [
         (node("c", "127.0.0.1", &["10.244.3.0/24"]), "address 127.0.0.1 is no address of a node"),
@@ -61,12 +61,12 @@ fn a_wrong_entry_is_refused_by_itself() {
     for (wrong, why) in cases {
         let view = view(&[own(), good.clone(), wrong]).unwrap();
         assert_eq!(view.peers.keys().collect::<Vec<_>>(), ["b"], "{why}");
-        assert_eq!(view.refused.iter().map(|refusal| refusal.why.as_str()).collect::<Vec<_>>(), [why]);
+        assert_eq!(view.rejected.iter().map(|rejected| rejected.reason.to_string()).collect::<Vec<_>>(), [why]);
     }
 }
 
 #[test]
-fn a_node_that_cannot_take_part_says_why() {
+fn a_node_that_is_not_joined_says_why() {
     let missing = view(&[node("b", "192.168.50.2", &["10.244.2.0/24"])]).unwrap_err();
     assert_eq!(missing.to_string(), "membership: node a: is not in the membership, which lists b");
     let wrong = view(&[node("a", "192.168.50.1", &["10.1.0.0/24"])]).unwrap_err();
@@ -74,7 +74,7 @@ fn a_node_that_cannot_take_part_says_why() {
 }
 
 #[test]
-fn a_refused_entry_holds_nothing() {
+fn a_rejected_entry_holds_nothing() {
     let wrong = node("b", "192.168.50.2", &["10.1.0.0/24"]);
     let good = node("c", "192.168.50.2", &["10.244.2.0/24"]);
     let view = view(&[own(), wrong, good]).unwrap();
@@ -86,7 +86,7 @@ fn an_ipv6_address_is_judged_as_well() {
     let own = node("a", "fd00::1", &["10.244.1.0/24"]);
     for address in ["::", "::1", "ff02::1", "fe80::7"] {
         let view = view(&[own.clone(), node("b", address, &["10.244.2.0/24"])]).unwrap();
-        assert_eq!(view.refused[0].why, format!("address {address} is no address of a node"));
+        assert_eq!(view.rejected[0].reason.to_string(), format!("address {address} is no address of a node"));
     }
 }
 
@@ -94,13 +94,13 @@ fn an_ipv6_address_is_judged_as_well() {
 fn of_two_nodes_with_one_pod_cidr_all_agree_that_the_first_has_it() {
     let nodes = [own(), node("b", "192.168.50.2", &["10.244.1.0/24"])];
     let membership = Membership::parse(&format!("{CLUSTER}{}", nodes.concat())).unwrap();
-    assert_eq!(View::new(&membership, "a").unwrap().refused.len(), 1);
+    assert_eq!(View::new(&membership, "a").unwrap().rejected.len(), 1);
     let second = View::new(&membership, "b").unwrap_err();
     assert_eq!(second.to_string(), "membership: node b: pod CIDR 10.244.1.0/24 overlaps 10.244.1.0/24 of node a");
 }
 
 #[test]
-fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_refused() {
+fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_rejected() {
     for (cidr, why) in [
         ("0.0.0.0/0", "cluster CIDR 0.0.0.0/0 overlaps 0.0.0.0/8, which is never routed"),
         ("127.0.0.0/8", "cluster CIDR 127.0.0.0/8 overlaps 127.0.0.0/8, which is never routed"),
@@ -110,7 +110,7 @@ fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_refused() {
         let text =
             format!("cluster_cidrs = [{cidr:?}, \"10.244.0.0/16\"]\n{}", node("a", "192.168.50.1", &["10.244.1.0/24"]));
         let view = View::new(&Membership::parse(&text).unwrap(), "a").unwrap();
-        assert_eq!(view.refused[0].why, why);
+        assert_eq!(view.rejected[0].reason.to_string(), why);
         assert_eq!(view.cluster_cidrs.len(), 1);
     }
 }
@@ -121,5 +121,5 @@ fn of_two_cluster_ranges_that_overlap_the_first_counts() {
         format!("cluster_cidrs = [\"10.0.0.0/8\", \"10.244.0.0/16\"]\n{}", node("a", "192.168.50.1", &["10.1.0.0/24"]));
     let view = View::new(&Membership::parse(&text).unwrap(), "a").unwrap();
     assert_eq!(view.cluster_cidrs.len(), 1);
-    assert_eq!(view.refused[0].to_string(), "membership: cluster CIDR 10.244.0.0/16 overlaps 10.0.0.0/8");
+    assert_eq!(view.rejected[0].to_string(), "membership: cluster CIDR 10.244.0.0/16 overlaps 10.0.0.0/8");
 }

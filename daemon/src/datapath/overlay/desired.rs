@@ -1,6 +1,6 @@
 //! What the kernel should have, from what the cluster says: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -14,35 +14,12 @@ use podwire_kernel::route::{Route, Target};
 use podwire_kernel::sysctl::Sysctl;
 
 use crate::cluster::settings::{Overlay, Settings};
-use crate::cluster::view::{Peer, View};
-use crate::datapath::overlay::state::{Device, State};
+use crate::cluster::view::{self, Peer, View};
+use crate::datapath::overlay::state::{Device, NexthopIds, State};
 use crate::datapath::overlay::underlay::Underlay;
 
 /// What a packet of IP can be at most, in bytes.
 const LARGEST_MTU: u32 = 65_535;
-
-/// Ids of nexthop objects that are in use: those of our own, by gateway, and all others.
-#[derive(Debug, Clone, Default)]
-pub struct NexthopIds {
-    /// The id that the kernel has for a gateway of ours.
-    pub ours: BTreeMap<IpAddr, u32>,
-    /// Every id that is taken, ours included.
-    pub taken: BTreeSet<u32>,
-}
-
-impl NexthopIds {
-    /// Takes note that the nexthops of one state were made those of another.
-    pub fn replace(&mut self, before: &State, after: &State) {
-        for nexthop in before.nexthops.values() {
-            self.ours.remove(&nexthop.gateway);
-            self.taken.remove(&nexthop.id);
-        }
-        for nexthop in after.nexthops.values() {
-            self.ours.insert(nexthop.gateway, nexthop.id);
-            self.taken.insert(nexthop.id);
-        }
-    }
-}
 
 /// What VXLAN adds to a packet, in bytes: the inner Ethernet header, VXLAN, UDP, and the outer IP header (RFC 7348,
 /// section 5).
@@ -277,18 +254,9 @@ fn route(destination: IpNetwork, target: Target) -> Route {
     Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
 }
 
-/// Where this node's pods get their addresses from: out of each set, of one family each, one.
-pub fn ranges(view: &View) -> Vec<Vec<Range>> {
-    let of_family = |ipv4: bool| {
-        let cidrs = view.own.pod_cidrs.iter().filter(move |cidr| cidr.is_ipv4() == ipv4);
-        cidrs.map(|cidr| Range { subnet: *cidr, start: None, end: None, gateway: None }).collect::<Vec<_>>()
-    };
-    [true, false].map(of_family).into_iter().filter(|set| !set.is_empty()).collect()
-}
-
 /// The network configuration of this node's pods, whose MTU in bytes is given, and whether they have a fast path.
 pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
-    let ranges = ranges(view);
+    let ranges = view::ranges(view);
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };

@@ -4,8 +4,7 @@ use podwire_conf::defaults;
 use podwire_kernel::link::vni_filter;
 use podwire_kernel::{Result, Socket, address, neighbour, nexthop, route};
 
-use crate::datapath::overlay::desired::NexthopIds;
-use crate::datapath::overlay::state::State;
+use crate::datapath::overlay::state::{NexthopIds, State};
 
 /// Everything of ours on and behind the device with this index (where there is to be one), and the nexthop ids that are in
 /// use.

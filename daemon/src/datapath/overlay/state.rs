@@ -61,3 +61,26 @@ impl State {
         self.routes.entry((route.destination, route.metric)).or_insert(route);
     }
 }
+
+/// Ids of nexthop objects that are in use: those of our own, by gateway, and all others.
+#[derive(Debug, Clone, Default)]
+pub struct NexthopIds {
+    /// The id that the kernel has for a gateway of ours.
+    pub ours: BTreeMap<IpAddr, u32>,
+    /// Every id that is taken, ours included.
+    pub taken: BTreeSet<u32>,
+}
+
+impl NexthopIds {
+    /// Takes note that the nexthops of one state were made those of another.
+    pub fn replace(&mut self, before: &State, after: &State) {
+        for nexthop in before.nexthops.values() {
+            self.ours.remove(&nexthop.gateway);
+            self.taken.remove(&nexthop.id);
+        }
+        for nexthop in after.nexthops.values() {
+            self.ours.insert(nexthop.gateway, nexthop.id);
+            self.taken.insert(nexthop.id);
+        }
+    }
+}

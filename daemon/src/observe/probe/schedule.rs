@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use podwire_conf::hash;
 
 use crate::observe::probe::icmp;
-use crate::report::{Echoes, Path, Probed, SILENT_AFTER};
+use crate::report::probes::{Echoes, Path, Probed, SILENT_AFTER};
 
 /// The time between two probes of an address, in seconds.
 const INTERVAL: u32 = 30;

@@ -2,38 +2,61 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::socket::{self, QUESTION};
-use crate::observe::status::Status;
+use thiserror::Error;
 
-/// How long the daemon may take: it looks at the ledger, and is in no hurry while it makes a pass.
+use crate::observe::socket::{self, QUESTION};
+use crate::observe::status::document::Status;
+
+/// How long the daemon may take: it reads the ledger, and a full sync comes first.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no status.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// The daemon does not answer.
+    #[error("podwired does not answer at {}: {error}: {}", place.display(), way_out(error))]
+    Silent {
+        /// The socket.
+        place: PathBuf,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// What it answers is no status.
+    #[error("podwired at {} answers otherwise than this podwired expects: {error}: restart it, it may be of another version", place.display())]
+    Unexpected {
+        /// The socket.
+        place: PathBuf,
+        /// What is not as expected.
+        error: serde_json::Error,
+    },
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "no podwired has been started here since the boot, or its socket has been removed: `systemctl restart podwired`"
+        }
+        ErrorKind::ConnectionRefused => "podwired has ended: `systemctl restart podwired`, and its log says why",
+        ErrorKind::PermissionDenied => "only root may use the socket: run this as root",
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            "it runs but hangs: `systemctl restart podwired`; pods keep their network"
+        }
+        _ => "see the log of podwired",
+    }
+}
 
 /// Asks the daemon.
 ///
 /// # Errors
-/// A sentence with why it does not answer and the way out.
-pub fn ask() -> Result<Status, String> {
+/// Why it does not answer, with the way out.
+pub fn ask() -> Result<Status, AskError> {
     from(&socket::path())
 }
 
-fn from(place: &Path) -> Result<Status, String> {
-    let why = |error: io::Error| {
-        let way_out = match error.kind() {
-            ErrorKind::NotFound => {
-                "no podwired has been started here since the boot, or somebody has removed its socket: `systemctl restart podwired`"
-            }
-            ErrorKind::ConnectionRefused => "podwired has ended: `systemctl restart podwired`, and its log says why",
-            ErrorKind::PermissionDenied => "the socket is root's: ask as root",
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                "it is there and stands still: `systemctl restart podwired`; pods keep their network"
-            }
-            _ => "see the log of podwired",
-        };
-        format!("podwired does not answer at {}: {error}: {way_out}", place.display())
-    };
+fn from(place: &Path) -> Result<Status, AskError> {
     let ask = || -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(place)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -43,10 +66,8 @@ fn from(place: &Path) -> Result<Status, String> {
         stream.read_to_end(&mut answer)?;
         Ok(answer)
     };
-    let answer = ask().map_err(why)?;
-    let other =
-        |error| format!("podwired at {} answers otherwise than this podwired expects: {error}", place.display());
-    serde_json::from_slice(&answer).map_err(other)
+    let answer = ask().map_err(|error| AskError::Silent { place: place.into(), error })?;
+    serde_json::from_slice(&answer).map_err(|error| AskError::Unexpected { place: place.into(), error })
 }
 
 #[cfg(test)]
@@ -54,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_does_not_answer_is_told_with_the_way_out() {
-        let none = from(Path::new("/nonexistent/podwired.sock")).unwrap_err();
+    fn a_daemon_that_does_not_answer_is_reported_with_the_way_out() {
+        let none = from(Path::new("/nonexistent/podwired.sock")).unwrap_err().to_string();
         assert!(none.starts_with("podwired does not answer at /nonexistent/podwired.sock: No such file"), "{none}");
         assert!(none.ends_with("`systemctl restart podwired`"), "{none}");
         let place = std::env::temp_dir().join(format!("podwired-ask-{}.sock", std::process::id()));
         drop(std::os::unix::net::UnixListener::bind(&place).unwrap());
-        let refused = from(&place).unwrap_err();
+        let refused = from(&place).unwrap_err().to_string();
         assert!(refused.contains("refused") && refused.contains("has ended"), "{refused}");
         std::fs::remove_file(&place).unwrap();
     }

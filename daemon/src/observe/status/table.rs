@@ -1,8 +1,8 @@
-//! The status as a human reads it. Pure.
+//! The status as a table for people. Pure.
 
 use std::fmt::Write;
 
-use crate::observe::status::{Peer, PeerState, Status};
+use crate::observe::status::document::{PeerState, PeerStatus, Status};
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Paint {
 /// The whole of it.
 pub fn render(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
-    let address = status.address.map_or("takes no part".into(), |address| address.to_string());
+    let address = status.address.map_or("not joined".into(), |address| address.to_string());
     let line = |text: &mut String, name: &str, value: String| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name:<12}{value}");
@@ -49,14 +49,14 @@ pub fn render(status: &Status, paint: Paint) -> String {
     }
     let membership = &status.membership;
     let since = duration(membership.age_seconds);
-    line(&mut text, "membership", format!("{}: {} nodes, as it is for {since}", membership.source, membership.nodes));
+    line(&mut text, "membership", format!("{}: {} nodes, unchanged for {since}", membership.source, membership.nodes));
     let converged = match status.converged {
         true => paint.good("converged"),
         false => paint.bad("not converged"),
     };
     let daemon = &status.daemon;
-    let last = daemon.last_pass_age_seconds.map_or("no pass yet".into(), |age| {
-        format!("last pass {age:.1} s ago, took {:.1} ms", daemon.last_pass_seconds * 1e3)
+    let last = daemon.last_pass_age_seconds.map_or("no reconcile yet".into(), |age| {
+        format!("last reconcile {age:.1} s ago, took {:.1} ms", daemon.last_pass_seconds * 1e3)
     });
     line(&mut text, "state", format!("{converged}; {last}"));
     let (changes, repairs): (u64, u64) = (daemon.changes.values().sum(), daemon.repairs.values().sum());
@@ -64,7 +64,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
     line(
         &mut text,
         "daemon",
-        format!("runs for {since}: {} passes, {changes} changes, {repairs} repairs", daemon.passes),
+        format!("uptime {since}: {} reconciles, {changes} changes, {repairs} repairs", daemon.passes),
     );
 
     let rows = status.peers.iter().map(|peer| row(peer, paint)).collect();
@@ -76,17 +76,17 @@ pub fn render(status: &Status, paint: Paint) -> String {
     table(&mut text, &["range", "used", "free"], rows.collect(), paint);
     let rows =
         status.guards.iter().map(|(name, packets)| vec![Cell::plain(name.clone()), Cell::plain(packets.to_string())]);
-    table(&mut text, &["guard", "packets refused"], rows.collect(), paint);
-    let rows = status.refused.iter().map(|refused| {
-        let node = if refused.node.is_empty() { "(the cluster)" } else { &refused.node };
-        vec![Cell::plain(node.into()), Cell::plain(refused.why.clone())]
+    table(&mut text, &["guard", "packets dropped"], rows.collect(), paint);
+    let rows = status.refused.iter().map(|rejected| {
+        let node = if rejected.node.is_empty() { "(the cluster)" } else { &rejected.node };
+        vec![Cell::plain(node.into()), Cell::plain(rejected.why.clone())]
     });
-    table(&mut text, &["refused", "why"], rows.collect(), paint);
+    table(&mut text, &["rejected", "reason"], rows.collect(), paint);
 
     text.push('\n');
-    match (status.is_well(), status.wrong.as_slice()) {
-        (true, _) => line(&mut text, &paint.good("well"), "  nothing is wrong".into()),
-        (false, []) => line(&mut text, &paint.bad("wrong"), "  the first pass is not over".into()),
+    match (status.is_ok(), status.wrong.as_slice()) {
+        (true, _) => line(&mut text, &paint.good("OK"), "  nothing is wrong".into()),
+        (false, []) => line(&mut text, &paint.bad("wrong"), "  the first full sync is not over".into()),
         (false, wrong) => {
             for sentence in wrong {
                 let _ = writeln!(text, "{}  {sentence}", paint.bad("wrong"));
@@ -108,7 +108,7 @@ impl Cell {
     }
 }
 
-fn row(peer: &Peer, paint: Paint) -> Vec<Cell> {
+fn row(peer: &PeerStatus, paint: Paint) -> Vec<Cell> {
     let state = match peer.state {
         PeerState::Answers => ("answers", paint.good("answers")),
         PeerState::Silent => ("silent", paint.bad("silent")),
@@ -157,7 +157,7 @@ fn joined<T: ToString>(list: &[T]) -> String {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Seconds as a human says them.
+/// Seconds in the unit that people use.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -167,7 +167,7 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// A number of addresses; of a range of IPv6 nobody counts what is left.
+/// A number of addresses; what is left of an IPv6 range is not worth counting.
 fn left(addresses: u64) -> String {
     if addresses > 1_000_000_000 { "plenty".into() } else { addresses.to_string() }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::cluster::membership::Membership;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
-use crate::datapath::overlay::desired::{self, NexthopIds};
+use crate::datapath::overlay::desired;
+use crate::datapath::overlay::state::NexthopIds;
 use crate::datapath::overlay::underlay::Underlay;
 
 const DEVICE: u32 = 7;

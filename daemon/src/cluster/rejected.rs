@@ -1,0 +1,131 @@
+//! Entries of the membership that this node does not accept, each with the reason. Pure.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use podwire_kernel::Mac;
+use thiserror::Error;
+
+/// An entry that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejected {
+    /// The node's name; empty for the cluster itself.
+    pub node: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why an entry is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Error)]
+pub enum Reason {
+    /// There is no entry of this name; some of those that are there.
+    #[error("is not in the membership, which lists {0}")]
+    Missing(String),
+    /// An entry of the same name stands before it.
+    #[error("is listed twice; the first entry counts")]
+    ListedTwice,
+    /// Its address and this node's are of two families.
+    #[error("address {address} and this node's {own} are not of one family")]
+    OtherFamily {
+        /// The entry's.
+        address: IpAddr,
+        /// This node's.
+        own: IpAddr,
+    },
+    /// Its address is none that a node can have.
+    #[error("address {0} is no address of a node")]
+    ReservedAddress(IpAddr),
+    /// Its address is one that pods may have.
+    #[error("address {address} is in the pods' range {cidr}")]
+    PodAddress {
+        /// The entry's.
+        address: IpAddr,
+        /// The cluster CIDR.
+        cidr: IpNetwork,
+    },
+    /// Another node has its address.
+    #[error("address {address} is that of node {other}")]
+    SameAddress {
+        /// The address of both.
+        address: IpAddr,
+        /// The node that is accepted.
+        other: String,
+    },
+    /// It has no pod CIDR.
+    #[error("has no pod CIDR")]
+    NoPodCidr,
+    /// A pod CIDR has bits set behind its prefix.
+    #[error("pod CIDR {cidr} has host bits set: did you mean {meant}?")]
+    HostBits {
+        /// As it is written.
+        cidr: IpNetwork,
+        /// Without these bits.
+        meant: IpNetwork,
+    },
+    /// A pod CIDR has no room for a pod.
+    #[error("pod CIDR {0} is too small for pods")]
+    TooSmall(IpNetwork),
+    /// A pod CIDR is in no cluster CIDR.
+    #[error("pod CIDR {0} is outside of the cluster's ranges")]
+    OutsideCluster(IpNetwork),
+    /// Two pod CIDRs of the entry overlap.
+    #[error("pod CIDR {cidr} overlaps its own {other}")]
+    OverlapsOwn {
+        /// The later one.
+        cidr: IpNetwork,
+        /// The earlier one.
+        other: IpNetwork,
+    },
+    /// A pod CIDR overlaps one of another node.
+    #[error("pod CIDR {cidr} overlaps {theirs} of node {other}")]
+    Overlaps {
+        /// The entry's.
+        cidr: IpNetwork,
+        /// The other's.
+        theirs: IpNetwork,
+        /// The node that is accepted.
+        other: String,
+    },
+    /// Its VXLAN device would have the link-layer address of another one.
+    #[error("its place on the overlay, {mac}, is that of node {other}")]
+    SameMac {
+        /// The address of both.
+        mac: Mac,
+        /// The node that is accepted.
+        other: String,
+    },
+    /// A cluster CIDR has bits set behind its prefix.
+    #[error("cluster CIDR {cidr} has host bits set: did you mean {meant}?")]
+    ClusterHostBits {
+        /// As it is written.
+        cidr: IpNetwork,
+        /// Without these bits.
+        meant: IpNetwork,
+    },
+    /// A cluster CIDR overlaps a range of special use.
+    #[error("cluster CIDR {cidr} overlaps {reserved}, which is never routed")]
+    ClusterReserved {
+        /// The cluster CIDR.
+        cidr: IpNetwork,
+        /// The range of special use.
+        reserved: IpNetwork,
+    },
+    /// Two cluster CIDRs overlap.
+    #[error("cluster CIDR {cidr} overlaps {other}")]
+    ClusterOverlaps {
+        /// The later one.
+        cidr: IpNetwork,
+        /// The earlier one.
+        other: IpNetwork,
+    },
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node.as_str() {
+            "" => write!(f, "membership: {}", self.reason),
+            node => write!(f, "membership: node {node}: {}", self.reason),
+        }
+    }
+}

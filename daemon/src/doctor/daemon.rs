@@ -1,0 +1,79 @@
+//! What the daemon says is wrong: those of its problems that nothing else here looks at with more detail. Pure.
+
+use super::examined::Source;
+use super::finding::{Finding, FindingKind};
+use crate::observe::status::document::Status;
+use crate::report::problem::{Problem, ProblemKind};
+
+/// The findings out of the problems of a status.
+pub(super) fn judge(status: &Status, source: &Source) -> Vec<Finding> {
+    status.problems.iter().filter_map(|problem| of_problem(problem, status.converged, source)).collect()
+}
+
+fn of_problem(problem: &Problem, converged: bool, source: &Source) -> Option<Finding> {
+    let (kind, fix) = match problem.kind {
+        ProblemKind::MembershipUnreadable => {
+            let fix = match source {
+                Source::File(path) => format!("$EDITOR {}   # podwired reads it again by itself", path.display()),
+                _ => "kubectl get --raw /readyz   # podwired asks again by itself".into(),
+            };
+            (FindingKind::MembershipUnreadable, fix)
+        }
+        // Looked at by `addresses`, `reachability`, `leftovers` and `conflict`.
+        ProblemKind::NotInMembership
+        | ProblemKind::EntryRejected
+        | ProblemKind::ClusterRangeRejected
+        | ProblemKind::PeerSilent
+        | ProblemKind::PathMtuTooSmall
+        | ProblemKind::StaleAddress
+        | ProblemKind::Conflict => return None,
+        _ if converged => return None,
+        _ => {
+            let fix = "fix what the sentence names: podwired tries again by itself, `podwired status` shows when";
+            (FindingKind::DaemonProblem, fix.into())
+        }
+    };
+    let finding = Finding::general(kind, &problem.text, fix);
+    Some(Finding { subject: problem.subject.clone(), problem: Some(problem.kind), ..finding })
+}
+
+/// Whether a finding of the doctor's own explains a problem of the daemon.
+pub(super) fn explains(finding: FindingKind, problem: ProblemKind) -> bool {
+    match problem {
+        ProblemKind::PortInUse => finding == FindingKind::ForeignVxlanPort,
+        ProblemKind::ForeignObject => matches!(finding, FindingKind::ForeignAddress | FindingKind::ForeignRoute),
+        ProblemKind::ConflistNotWritten => finding == FindingKind::ConflistNoDirectory,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_membership_is_found_though_the_node_is_converged_and_other_problems_only_where_it_is_not() {
+        let problem = |kind| Problem::new(kind, "it", "a sentence");
+        let status = |converged| Status {
+            converged,
+            problems: vec![
+                problem(ProblemKind::MembershipUnreadable),
+                problem(ProblemKind::ForeignDevice),
+                problem(ProblemKind::PeerSilent),
+            ],
+            ..Status::default()
+        };
+        let file = Source::File("/nodes".into());
+        let found = judge(&status(false), &file);
+        let kinds: Vec<_> = found.iter().map(|finding| (finding.kind, finding.problem)).collect();
+        let wanted = [
+            (FindingKind::MembershipUnreadable, Some(ProblemKind::MembershipUnreadable)),
+            (FindingKind::DaemonProblem, Some(ProblemKind::ForeignDevice)),
+        ];
+        assert_eq!(kinds, wanted);
+        assert!(found.iter().all(|finding| finding.subject.as_deref() == Some("it")));
+        assert!(found[0].fix.starts_with("$EDITOR /nodes "), "{}", found[0].fix);
+        let [unreadable] = judge(&status(true), &Source::Kubernetes).try_into().unwrap();
+        assert!(unreadable.fix.starts_with("kubectl get --raw /readyz"), "{}", unreadable.fix);
+    }
+}

@@ -1,0 +1,239 @@
+//! The status document out of the report and of what was looked up just now. Pure: time is handed in.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use podwire_conf::Range;
+
+use crate::cluster::rejected::Rejected;
+use crate::cluster::view::{self, View};
+use crate::node::stale_addresses::{self, StalePod};
+use crate::observe::snapshot::Snapshot;
+use crate::observe::status::document::{
+    Daemon, Membership, PeerState, PeerStatus, Probe, Range as RangeStatus, RejectedEntry, Status,
+};
+use crate::report::Report;
+use crate::report::change_kind::Counts;
+use crate::report::feed::Source;
+use crate::report::outcome::FastPathState;
+use crate::report::probes::{Echoes, Path, Probed};
+use crate::report::problem::{Problem, ProblemKind};
+
+/// Problems of one kind that are listed; the others are counted.
+const LISTED: usize = 5;
+
+/// Numbers of JSON are exact up to here.
+const LARGEST: u128 = 1 << 53;
+
+impl Status {
+    /// The status after the last reconcile, with what was found on the node just now.
+    pub fn new(report: &Report, snapshot: Snapshot, now: Instant) -> Self {
+        let view = report.view.as_ref().and_then(|view| view.as_ref().ok());
+        let age = |then: Instant| now.saturating_duration_since(then);
+        let counts = |counts: &Counts| counts.named().map(|(name, count)| (name.to_owned(), count)).collect();
+        let peers = view.map(|view| peers(view, report)).unwrap_or_default();
+        let rejected = match &report.view {
+            Some(Ok(view)) => view.rejected.as_slice(),
+            Some(Err(own)) => std::slice::from_ref(own),
+            None => &[],
+        };
+        let entry = |rejected: &Rejected| {
+            let Problem { kind, subject, .. } = Problem::from(rejected);
+            RejectedEntry { node: subject.unwrap_or_default(), why: rejected.reason.to_string(), kind }
+        };
+        let problems = problems(report, &peers, &snapshot, now);
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: report.node.clone(),
+            address: view.map(|view| view.own.address),
+            pod_cidrs: view.map(|view| view.own.pod_cidrs.clone()).unwrap_or_default(),
+            cluster_cidrs: view.map(|view| view.cluster_cidrs.clone()).unwrap_or_default(),
+            mode: report.settings.overlay.to_string(),
+            vni: report.settings.vni,
+            port: report.settings.port,
+            mtu: report.mtu.map(|mtu| mtu.overlay),
+            underlay_mtu: report.mtu.map(|mtu| mtu.underlay),
+            fast_path: fast_path(&report.fast_path),
+            fast_path_state: report.fast_path.clone(),
+            conflist: report.conflist.display().to_string(),
+            plugin_directory: report.plugin_directory.clone(),
+            membership: Membership {
+                source: report.file.as_ref().map_or("kubernetes".into(), |file| format!("file {}", file.display())),
+                file: report.file.clone(),
+                connected: report.feed.connected,
+                stored: report.feed.source == Some(Source::Stored),
+                age_seconds: report.view_since.map_or(0, |then| age(then).as_secs()),
+                nodes: view.map_or(0, |view| view.peers.len() + 1),
+            },
+            converged: report.converged,
+            wrong: problems.iter().map(|problem| problem.text.clone()).collect(),
+            problems,
+            daemon: Daemon {
+                age_seconds: report.started.map_or(0, |then| age(then).as_secs()),
+                last_pass_age_seconds: report.last_sync.map(|then| age(then).as_secs_f64()),
+                last_pass_seconds: report.sync_took.as_secs_f64(),
+                passes: report.syncs,
+                short_passes: report.incremental_syncs,
+                changes: counts(&report.made),
+                repairs: counts(&report.repaired),
+            },
+            peers,
+            refused: rejected.iter().map(entry).collect(),
+            ranges: view.map(|view| ranges(view, &snapshot.held)).unwrap_or_default(),
+            guards: snapshot.guards,
+            adds: snapshot.adds,
+        }
+    }
+}
+
+/// The state of the fast path, for people.
+fn fast_path(state: &FastPathState) -> String {
+    match state {
+        FastPathState::Unknown => String::new(),
+        FastPathState::On { devices_left_out: 0 } => "on".into(),
+        FastPathState::On { devices_left_out } => {
+            format!("on; not at {devices_left_out} devices that were made without hooks, until they are made again")
+        }
+        FastPathState::Off { why } => format!("off: {why}"),
+    }
+}
+
+fn peers(view: &View, report: &Report) -> Vec<PeerStatus> {
+    let peer = |(name, peer): (&String, &view::Peer)| {
+        let probed = report.probes.get(name.as_str());
+        let probe = |(address, echoes): (IpAddr, Echoes)| Probe {
+            address,
+            round_trip_microseconds: echoes.round_trip(),
+            loss_percent: echoes.loss_percent(),
+        };
+        PeerStatus {
+            name: name.clone(),
+            address: peer.address,
+            pod_cidrs: peer.pod_cidrs.clone(),
+            state: state(probed),
+            probes: echoes(&view.own, peer, probed).map(probe).collect(),
+            path_mtu: probed.and_then(|probed| probed.path).map(|path| path.largest),
+        }
+    };
+    view.peers.iter().map(peer).collect()
+}
+
+/// What the probes of each overlay address of a peer have found.
+fn echoes<'a>(
+    own: &'a view::Peer,
+    peer: &'a view::Peer,
+    probed: Option<&'a Probed>,
+) -> impl Iterator<Item = (IpAddr, Echoes)> {
+    let addresses = own.overlay_addresses(peer).into_iter().map(|(_, address)| address);
+    addresses.filter_map(move |address| Some((address, probed?.overlay[usize::from(address.is_ipv6())]?)))
+}
+
+fn state(probed: Option<&Probed>) -> PeerState {
+    let answers: Vec<_> =
+        probed.into_iter().flat_map(|probed| probed.overlay.iter().flatten().map(Echoes::answers)).collect();
+    if answers.contains(&Some(false)) {
+        PeerState::Silent
+    } else if answers.is_empty() || answers.contains(&None) {
+        PeerState::Unknown
+    } else {
+        PeerState::Answers
+    }
+}
+
+/// What is wrong: what the last reconcile could not do, the membership and its rejected entries, repairs that are undone,
+/// peers that the probes do not reach, and pods that no peer reaches.
+fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Instant) -> Vec<Problem> {
+    let mut problems = report.problems.clone();
+    problems.extend(membership(report));
+    problems.extend(report.is_in_conflict(now).then(|| conflict(report)));
+    let silent = peers.iter().filter(|peer| peer.state == PeerState::Silent).map(|peer| silent(peer, report));
+    listed(&mut problems, silent, "more peers do not answer");
+    let narrow = peers.iter().filter_map(|peer| path_too_small(peer, report));
+    listed(&mut problems, narrow, "more peers are behind a path that takes less than the MTU");
+    if let Some(Ok(view)) = &report.view {
+        let stale = stale_addresses::of(&snapshot.attachments, &view.own.pod_cidrs);
+        let stale = stale.iter().map(StalePod::problem);
+        listed(&mut problems, stale, "more pods have addresses that no other node reaches");
+    }
+    problems.extend_from_slice(&snapshot.unread);
+    problems
+}
+
+fn membership(report: &Report) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(error) = report.feed.error.as_ref() {
+        let subject = report.file.as_ref().map(|file| file.display().to_string());
+        let text = format!("{error}; the last membership that could be read is still used");
+        problems.push(Problem { kind: ProblemKind::MembershipUnreadable, subject, text });
+    }
+    match &report.view {
+        None => {
+            let lacks = report.feed.waits_for.as_deref().unwrap_or("the membership has not been read yet");
+            problems.push(Problem::general(ProblemKind::MembershipPending, lacks));
+        }
+        Some(Err(own)) => problems.push(own.into()),
+        Some(Ok(view)) => problems.extend(view.rejected.iter().map(Problem::from)),
+    }
+    problems
+}
+
+fn conflict(report: &Report) -> Problem {
+    let kinds = report.repaired.named().filter(|(_, count)| *count > 0);
+    let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind}: {count}")).collect();
+    let text = format!(
+        "within the last minute another program has undone podwire's repairs again and again (repairs so far: {}), and \
+         packets were lost: `podwired doctor` finds out whether that goes on",
+        kinds.join(", ")
+    );
+    Problem::general(ProblemKind::Conflict, text)
+}
+
+fn silent(peer: &PeerStatus, report: &Report) -> Problem {
+    let probed = report.probes.get(peer.name.as_str());
+    let is_silent = |address: &IpAddr| {
+        let echoes = probed.and_then(|probed| probed.overlay[usize::from(address.is_ipv6())]);
+        echoes.and_then(|echoes| echoes.answers()) == Some(false)
+    };
+    let addresses = peer.probes.iter().map(|probe| probe.address).filter(is_silent);
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+    let text = format!(
+        "peer {} ({}) does not answer over the overlay ({}): `podwired doctor` looks for the cause",
+        peer.name,
+        peer.address,
+        addresses.join(", ")
+    );
+    Problem::new(ProblemKind::PeerSilent, &peer.name, text)
+}
+
+fn path_too_small(peer: &PeerStatus, report: &Report) -> Option<Problem> {
+    let path = report.probes.get(peer.name.as_str())?.path;
+    let Path { largest, wanted } = path.filter(|path| path.largest < path.wanted)?;
+    let text = format!(
+        "the path to {} ({}) takes packets of {largest} bytes at most, although the underlay's MTU here is {wanted}: set \
+         the underlay's MTU to what the path takes, or repair the path",
+        peer.name, peer.address
+    );
+    Some(Problem::new(ProblemKind::PathMtuTooSmall, &peer.name, text))
+}
+
+/// The first few of one kind, and the number of the others.
+fn listed(problems: &mut Vec<Problem>, mut more: impl Iterator<Item = Problem>, others: &str) {
+    problems.extend(more.by_ref().take(LISTED));
+    if let Some(Problem { kind, .. }) = more.next() {
+        problems.push(Problem::general(kind, format!("{} {others}", more.count() + 1)));
+    }
+}
+
+/// How many addresses of each pod CIDR of this node are held. Stale addresses are in none of these.
+fn ranges(view: &View, held: &[IpAddr]) -> Vec<RangeStatus> {
+    let of = |range: &Range| {
+        let used = held.iter().filter(|address| range.subnet.contains(**address)).count() as u64;
+        let all = podwire_attachment::ipam::size(std::slice::from_ref(range)).min(LARGEST);
+        let free = u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(used);
+        RangeStatus { range: range.subnet, used, free }
+    };
+    view::ranges(view).iter().flatten().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests;

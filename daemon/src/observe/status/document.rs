@@ -1,0 +1,200 @@
+//! The status document: the types behind `podwired status --json`. Keys are added, never changed or taken away.
+//!
+//! Serde types only. What may not live here: where the values come from (`build`), and how they are shown (`table`,
+//! `metrics`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::report::outcome::FastPathState;
+use crate::report::problem::{Problem, ProblemKind};
+
+/// The state of a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// podwired's version.
+    pub version: String,
+    /// The name of the node.
+    pub node: String,
+    /// Its address on the underlay; nothing while it is not joined.
+    pub address: Option<IpAddr>,
+    /// The prefixes of its pods.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// The ranges of the cluster.
+    pub cluster_cidrs: Vec<IpNetwork>,
+    /// When packets to peers are tunnelled.
+    pub mode: String,
+    /// The VXLAN network identifier.
+    pub vni: u32,
+    /// The UDP port of the overlay.
+    pub port: u16,
+    /// The largest packet of the overlay and the pods, in bytes.
+    pub mtu: Option<u32>,
+    /// The largest packet of the underlay's device, in bytes.
+    pub underlay_mtu: Option<u32>,
+    /// The state of the fast path for people: "on", or "off" and the reason; empty before the first full sync.
+    pub fast_path: String,
+    /// The same for programs.
+    #[serde(default)]
+    pub fast_path_state: FastPathState,
+    /// The path of the conflist.
+    pub conflist: String,
+    /// The directory that the plugin is kept in; nothing where podwired does not install it.
+    #[serde(default)]
+    pub plugin_directory: Option<PathBuf>,
+    /// Where the membership comes from.
+    pub membership: Membership,
+    /// Whether the kernel and the conflist are as the cluster says.
+    pub converged: bool,
+    /// What is wrong, for people: the texts of `problems`.
+    pub wrong: Vec<String>,
+    /// What is wrong, for programs; nothing where all is OK.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+    /// The daemon's work.
+    pub daemon: Daemon,
+    /// The other nodes, by name.
+    pub peers: Vec<PeerStatus>,
+    /// Rejected entries of the membership.
+    pub refused: Vec<RejectedEntry>,
+    /// The addresses of this node's pods.
+    pub ranges: Vec<Range>,
+    /// Packets that each guard has dropped; nothing where they are not known.
+    pub guards: BTreeMap<String, u64>,
+    /// How long the ADDs of this boot took; nothing where there were none.
+    pub adds: Option<Adds>,
+}
+
+/// Where the membership comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Where it is read, for people.
+    pub source: String,
+    /// The membership file; nothing where it comes from the Kubernetes API.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Whether it can be read there at present. The last one that could be read counts until it can.
+    pub connected: bool,
+    /// Whether it is the checkpoint that was on disk before the start.
+    pub stored: bool,
+    /// Seconds since it was last found changed.
+    pub age_seconds: u64,
+    /// The accepted nodes, this one included.
+    pub nodes: usize,
+}
+
+/// The daemon's work.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Its uptime, in seconds.
+    pub age_seconds: u64,
+    /// Seconds since the last reconcile ended.
+    pub last_pass_age_seconds: Option<f64>,
+    /// How long the last reconcile took.
+    pub last_pass_seconds: f64,
+    /// Reconciles since the start.
+    pub passes: u64,
+    /// Those of them that were incremental syncs.
+    #[serde(default)]
+    pub short_passes: u64,
+    /// Changes made since the start, by kind.
+    pub changes: BTreeMap<String, u64>,
+    /// Those of them that were repairs.
+    pub repairs: BTreeMap<String, u64>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address on the underlay.
+    pub address: IpAddr,
+    /// The prefixes of its pods.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// Whether it answers over the overlay.
+    pub state: PeerState,
+    /// What the probes of each of its overlay addresses have found.
+    pub probes: Vec<Probe>,
+    /// The largest packet that came through to its node, in bytes, where the path has been measured.
+    pub path_mtu: Option<u32>,
+}
+
+/// Whether a peer answers over the overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// It has not been probed yet, or is not probed.
+    Unknown,
+    /// Every address of it answers.
+    Answers,
+    /// An address of it has not answered three times in a row.
+    Silent,
+}
+
+impl PeerState {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &str); 3] =
+        [(Self::Answers, "answers"), (Self::Silent, "silent"), (Self::Unknown, "unknown")];
+}
+
+/// What the probes of an overlay address have found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The address.
+    pub address: IpAddr,
+    /// The round trip, smoothed.
+    pub round_trip_microseconds: Option<u32>,
+    /// How many of the last 16 probes were lost.
+    pub loss_percent: u32,
+}
+
+/// An entry of the membership that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedEntry {
+    /// The node; empty for the cluster itself.
+    pub node: String,
+    /// Why.
+    pub why: String,
+    /// The kind of problem that it is.
+    #[serde(default = "entry_rejected")]
+    pub kind: ProblemKind,
+}
+
+/// What an older podwired does not say.
+fn entry_rejected() -> ProblemKind {
+    ProblemKind::EntryRejected
+}
+
+/// A range of addresses of pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The range.
+    pub range: IpNetwork,
+    /// Addresses that are held.
+    pub used: u64,
+    /// Addresses that could be given. Of large ranges of IPv6 no more than 2^53 are counted.
+    pub free: u64,
+}
+
+/// How long ADDs took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Adds {
+    /// How many there were.
+    pub count: u64,
+    /// How long they took altogether.
+    pub seconds: f64,
+    /// How many took no longer than so many microseconds.
+    pub within_microseconds: BTreeMap<u64, u64>,
+}
+
+impl Status {
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.converged && self.wrong.is_empty()
+    }
+}
