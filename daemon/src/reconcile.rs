@@ -30,7 +30,7 @@ use crate::cluster::view::View;
 use crate::node::file_watch::Kept;
 use crate::reconcile::backoff::{Backoff, GATHER, VERIFY};
 use crate::reconcile::full::Reconciler;
-use crate::reconcile::problem_log::Told;
+use crate::reconcile::problem_log::ProblemLog;
 use crate::report::Report;
 use crate::report::outcome::Outcome;
 use crate::sources::channel::Subscriber;
@@ -51,12 +51,12 @@ pub(crate) async fn run(
     let syncs = SyncThread::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
-    let mut told = Told::default();
+    let mut problem_log = ProblemLog::default();
     let mut backoff = Backoff::default();
     let mut last = Instant::now();
     loop {
         let mut view = View::new(&membership.take().0, &run.node_name).map(Arc::new);
-        told.refusals(&view);
+        problem_log.view(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
         let before = files.look();
@@ -69,7 +69,7 @@ pub(crate) async fn run(
         if !outcome.stopped {
             files.made_right(before, outcome.wrote);
             if view.is_ok() {
-                told.problems(&outcome.problems);
+                problem_log.problems(&outcome.problems);
             }
             report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
             (pause, next) = backoff.after(&outcome, start.elapsed(), last.elapsed());

@@ -95,8 +95,7 @@ impl Report {
         if outcome.fast_path != FastPathState::Unknown {
             self.fast_path.clone_from(&outcome.fast_path);
         }
-        self.problems =
-            outcome.problems.iter().map(|text| Problem::general(problem::ProblemKind::KernelRefused, text)).collect();
+        self.problems.clone_from(&outcome.problems);
         self.last_sync = Some(now);
         self.sync_took = took;
         self.syncs += 1;
@@ -130,14 +129,14 @@ impl Report {
 mod tests {
     use super::*;
     use crate::cluster::membership::Membership;
-    use crate::report::change_kind::Kind;
+    use crate::report::change_kind::ChangeKind;
 
     #[test]
     fn what_is_changed_again_for_the_same_view_is_a_repair() {
         let membership = Membership::parse(include_str!("../../conf/nodes.toml")).unwrap();
         let view = || View::new(&membership, "node-1").map(Arc::new);
         let mut outcome = Outcome { changes: 1, ..Outcome::default() };
-        outcome.made.add(Kind::Route);
+        outcome.made.add(ChangeKind::Route);
         let mut report = Report::default();
         report.add(view(), &outcome, Duration::ZERO);
         assert_eq!((report.made, report.repaired), (outcome.made, Counts::default()));

@@ -190,16 +190,16 @@ fn a_recreated_node_with_other_pod_cidrs_is_reached_within_a_second() {
         // A pod that the node has kept has an address which is nobody's now: that is reported, with the fix.
         let pod = stage.pod("stale")?;
         check(pod.addresses == stale.addresses, || format!("{stale:?} became {pod:?}"))?;
-        let (mend, by) = ("mend it: kubectl ", "delete pods --all-namespaces --field-selector status.podIP=");
+        let (fix, by) = ("fix: kubectl ", "delete pods --all-namespaces --field-selector status.podIP=");
         let said = doctor(stage, MOVING)?;
-        check(said.contains(&format!("{mend}{by}{}\n", pod.addresses[0])), || said)?;
+        check(said.contains(&format!("{fix}{by}{}\n", pod.addresses[0])), || said)?;
         // All of them: CoreDNS may have been there, too.
         until("the doctor finds nothing", || {
             let said = doctor(stage, MOVING)?;
-            for fix in said.lines().filter_map(|line| line.trim().strip_prefix(mend)) {
-                stage.place.ask(&fix.split(' ').collect::<Vec<_>>())?;
+            for command in said.lines().filter_map(|line| line.trim().strip_prefix(fix)) {
+                stage.place.ask(&command.split(' ').collect::<Vec<_>>())?;
             }
-            check(said == "well  nothing found", || said)
+            check(said == "OK  no findings", || said)
         })
     });
 }

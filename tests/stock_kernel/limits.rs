@@ -36,12 +36,12 @@ fn nothing(host: &Host) -> Outcome {
     })
 }
 
-/// That there is just one finding, of this kind with these words; mends it as it says, and then there is none.
-fn only(host: &Host, check_name: &str, words: &str) -> Outcome {
+/// That there is just one finding, of this kind about this; fixes it as it says, and then there is none.
+fn only(host: &Host, kind: &str, subject: Option<&str>) -> Outcome {
     let found = findings(host)?;
-    let [finding] = found.as_slice() else { return Err(format!("not one finding {check_name}: {found:#?}")) };
-    let right = finding["check"] == check_name && finding["cause"].as_str().is_some_and(|cause| cause.contains(words));
-    check(right, || format!("not {check_name} with {words:?}: {finding:#}"))?;
+    let [finding] = found.as_slice() else { return Err(format!("not one finding {kind}: {found:#?}")) };
+    let right = finding["kind"] == kind && finding["subject"].as_str() == subject;
+    check(right, || format!("not {kind} of {subject:?}: {finding:#}"))?;
     sh(host, finding["fix"].as_str().ok_or("no fix")?)?;
     nothing(host)
 }
@@ -68,7 +68,7 @@ fn a_conntrack_table_that_is_almost_full_is_found() {
         check(count >= 200, || format!("{count} connections are tracked"))?;
         nothing(host)?;
         sh(host, &format!("echo {} > /proc/sys/net/netfilter/nf_conntrack_max", count * 10 / 9))?;
-        only(host, "conntrack", "connections and has room for")
+        only(host, "conntrack-full", None)
     });
 }
 
@@ -92,7 +92,7 @@ fn neighbour_tables_that_are_almost_full_are_found() {
             nothing(host).map_err(|why| format!("{family}, permanent ones: {why}: {before}"))?;
             // The kernel goes by them as well.
             add(140, "reachable").and_then(|()| add(180, "reachable")).err().ok_or("the table is not full yet")?;
-            only(host, "neighbours", &format!("table of {family} neighbours has room for 60 entries"))?;
+            only(host, "neighbours-full", Some(family))?;
             check(number(host, &setting)? > 60, || "not mended".into())?;
         }
         Ok(())

@@ -103,7 +103,7 @@ impl FastPath {
             Mode::Off { cleaned: true, .. } => {}
             Mode::Off { cleaned, .. } => match clean(&mut self.socket) {
                 Ok(()) => *cleaned = true,
-                Err(error) => outcome.problems.push(error.to_string()),
+                Err(error) => outcome.problem(error),
             },
         }
     }

@@ -17,8 +17,9 @@ use tracing::info;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::datapath::inputs::Inputs;
-use crate::report::change_kind::Kind;
+use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// How often a transaction is tried again that somebody else's has overtaken.
 const ATTEMPTS: usize = 10;
@@ -72,12 +73,12 @@ impl Firewall {
         outcome.problems.extend(done.err());
     }
 
-    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), String> {
+    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), Problem> {
         let settings = inputs.settings;
         let wanted = wanted(inputs.view, settings, inputs.fast_path);
         let mut known = self.known.take();
         for attempt in 1.. {
-            let generation = nft::current_generation(&mut self.socket).map_err(|error| error.to_string())?;
+            let generation = nft::current_generation(&mut self.socket)?;
             known = known.filter(|known| known.generation == generation);
             if known.as_ref().is_some_and(|known| known.wanted == wanted) {
                 break;
@@ -85,11 +86,11 @@ impl Firewall {
             let seen = known.is_some();
             let has = match known.take() {
                 Some(known) => Has::remembered(known, &wanted),
-                None => Has::look(&mut self.socket, generation, &wanted).map_err(|error| error.to_string())?,
+                None => Has::look(&mut self.socket, generation, &wanted)?,
             };
             let made = match self.apply(&wanted, &has, settings, outcome) {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
-                made => made.map_err(|error| error.to_string())?,
+                made => made?,
             };
             // What pods have is looked at whenever the rest is. If something of it was put back, or had to be left, the
             // next pass looks again.
@@ -124,7 +125,7 @@ impl Firewall {
         self.socket.transact_upon(Some(generation), requests)?;
         let made = usize::from(rules) + changed.len();
         outcome.changes += made;
-        (0..made).for_each(|_| outcome.made.add(Kind::Firewall));
+        (0..made).for_each(|_| outcome.made.add(ChangeKind::Firewall));
         if rules {
             info!("set table inet {}", table.name);
             if settings.masquerade {
@@ -150,12 +151,12 @@ impl Firewall {
     }
 
     /// Puts back what pods have in the table. Whether nothing had to be, and nobody was left out.
-    fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, String> {
-        let restored =
-            podwire_attachment::pod_rules::restore(&mut self.socket, state).map_err(|failure| failure.to_string())?;
+    fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, Problem> {
+        let restored = podwire_attachment::pod_rules::restore(&mut self.socket, state)
+            .map_err(|failure| Problem::general(ProblemKind::LedgerUnreadable, failure.to_string()))?;
         restored.changes.iter().for_each(|what| info!("{what}"));
         outcome.changes += restored.changes.len();
-        restored.changes.iter().for_each(|_| outcome.made.add(Kind::Firewall));
+        restored.changes.iter().for_each(|_| outcome.made.add(ChangeKind::Firewall));
         Ok(restored.complete && restored.changes.is_empty())
     }
 }

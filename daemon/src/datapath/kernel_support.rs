@@ -6,12 +6,15 @@ use std::{fs, io};
 use podwire_conf::defaults;
 use podwire_kernel::link::vni_filter;
 use podwire_kernel::{Socket, nexthop};
+use thiserror::Error;
 use tracing::info;
+
+use crate::report::problem::{Problem, ProblemKind};
 
 /// Asks for nexthop objects and for VNI filters, and says once what the kernel has.
 ///
 /// # Errors
-/// A sentence that names what the kernel lacks.
+/// What the kernel lacks.
 pub(crate) fn ask(socket: &mut Socket) -> io::Result<()> {
     let release = release();
     let nexthops = has(nexthop::list(socket, defaults::OVERLAY_PROTOCOL).map(drop))?;
@@ -25,9 +28,25 @@ pub(crate) fn ask(socket: &mut Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// The sentence about a kernel that lacks something which newer ones have.
-pub(crate) fn without(what: &str, since: &str) -> String {
-    format!("this kernel ({}) has no {what}, which the overlay needs: Linux has them since {since}", release())
+/// The kernel lacks something that newer ones have.
+#[derive(Debug, Error)]
+#[error("this kernel ({release}) has no {what}, which the overlay needs: Linux has them since {since}")]
+pub(crate) struct Unsupported {
+    /// The release of this one.
+    release: String,
+    what: &'static str,
+    since: &'static str,
+}
+
+impl From<Unsupported> for Problem {
+    fn from(unsupported: Unsupported) -> Self {
+        Self::new(ProblemKind::KernelUnsupported, unsupported.what, unsupported.to_string())
+    }
+}
+
+/// The error of a kernel that lacks something which newer ones have since a release.
+pub(crate) fn without(what: &'static str, since: &'static str) -> Unsupported {
+    Unsupported { release: release(), what, since }
 }
 
 /// Whether the kernel is older than the first of a major version; one of unknown release is not.

@@ -20,8 +20,9 @@ use podwire_kernel::{Request, Result, Socket};
 use tracing::info;
 
 use crate::datapath::inputs::Inputs;
-use crate::report::change_kind::Kind;
+use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// An attachment of this node.
 struct Pod {
@@ -75,7 +76,7 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     let pods = match pods(state) {
         Ok(pods) => pods,
         Err(failure) => {
-            outcome.problems.push(failure.to_string());
+            outcome.problem(unreadable(&failure));
             return None;
         }
     };
@@ -85,7 +86,7 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     let found = match look(socket, &pods) {
         Ok(found) => found,
         Err(error) => {
-            outcome.problems.push(error.to_string());
+            outcome.problem(error);
             return None;
         }
     };
@@ -99,10 +100,14 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
         match take_turn(socket, &pod, port) {
             Ok(None) => {}
             Ok(Some(_turn)) => apply(socket, repair, outcome),
-            Err(failure) => outcome.problems.push(failure.to_string()),
+            Err(failure) => outcome.problem(unreadable(&failure)),
         }
     }
     Some(found.ports.values().map(|port| port.link.index).collect())
+}
+
+fn unreadable(failure: &Failure) -> Problem {
+    Problem::general(ProblemKind::LedgerUnreadable, failure.to_string())
 }
 
 /// The attachments whose ADD went to its end.
@@ -181,17 +186,17 @@ fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
         match setting.set_if_there() {
             Ok(()) => {
                 outcome.changes += 1;
-                outcome.made.add(Kind::Sysctl);
+                outcome.made.add(ChangeKind::Sysctl);
                 info!("set sysctl {} to {}", setting.path, setting.value);
             }
-            Err(error) => outcome.problems.push(error.to_string()),
+            Err(error) => outcome.problem(Problem::new(ProblemKind::SysctlRefused, &setting.path, error.to_string())),
         }
     }
     let operations: Vec<_> =
         repair.requests.iter().map(|request| (request.operation.clone(), request.message.subject())).collect();
-    let refused: BTreeMap<_, _> = socket.execute_all(repair.requests).into_iter().collect();
+    let mut refused: BTreeMap<_, _> = socket.execute_all(repair.requests).into_iter().collect();
     for (place, (operation, subject)) in operations.into_iter().enumerate() {
-        match refused.get(&place) {
+        match refused.remove(&place) {
             None => {
                 outcome.changes += 1;
                 outcome.made.add(subject.into());
@@ -200,11 +205,10 @@ fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
             // The pod has ended meanwhile.
             Some(error) if error.is_gone() => {}
             Some(error) if error.already_there() => {
-                outcome
-                    .problems
-                    .push(format!("{error}: it is somebody else's, and is not replaced: the pod is cut off"));
+                let text = format!("{error}: it is foreign and is not replaced: the pod is cut off");
+                outcome.problem(Problem::new(ProblemKind::ForeignObject, error.operation(), text));
             }
-            Some(error) => outcome.problems.push(error.to_string()),
+            Some(error) => outcome.problem(error),
         }
     }
 }

@@ -74,6 +74,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::problem::{Problem, ProblemKind};
 
     fn quiet() -> Outcome {
         Outcome::default()
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn a_failed_sync_is_retried_soon_and_then_more_rarely() {
         let mut backoff = Backoff::default();
-        let failed = Outcome { problems: vec!["no".into()], ..quiet() };
+        let failed = Outcome { problems: vec![Problem::general(ProblemKind::KernelRefused, "no")], ..quiet() };
         let mut after = |outcome: &Outcome| backoff.after(outcome, Duration::ZERO, Duration::ZERO).1;
         let retries: Vec<_> = (0..8).map(|_| after(&failed).as_millis()).collect();
         assert_eq!(retries, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);

@@ -23,8 +23,9 @@ use crate::datapath::overlay::step::Overlay;
 use crate::datapath::pods::Pods;
 use crate::node::conflist;
 use crate::node::plugin_binary::Plugin;
-use crate::report::change_kind::Kind;
+use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::{Mtu, Outcome};
+use crate::report::problem::{Problem, ProblemKind};
 
 /// The steps of a sync, each with its socket, and the files of the node.
 pub(crate) struct Reconciler {
@@ -85,7 +86,9 @@ impl Reconciler {
     fn steps(&mut self, view: &View, outcome: &mut Outcome) {
         // Before the conflist: a runtime that sees a network expects its plugin.
         if let Err(error) = self.install_plugin(outcome) {
-            outcome.problems.push(error.to_string());
+            let directory = self.plugin.as_ref().map(|(directory, _)| directory.display().to_string());
+            let (kind, text) = (ProblemKind::PluginNotInstalled, error.to_string());
+            outcome.problem(Problem { kind, subject: directory, text });
         }
         let inputs = inputs(view, &self.settings, &self.fast_path);
         // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
@@ -131,10 +134,13 @@ impl Reconciler {
             Ok(false) => {}
             Ok(true) => {
                 outcome.wrote = true;
-                outcome.made.add(Kind::Conflist);
+                outcome.made.add(ChangeKind::Conflist);
                 info!(mtu, "set the conflist");
             }
-            Err(error) => outcome.problems.push(error.to_string()),
+            Err(error) => {
+                let path = self.conflist_directory.join(defaults::CONFLIST).display().to_string();
+                outcome.problem(Problem::new(ProblemKind::ConflistNotWritten, path, error.to_string()));
+            }
         }
     }
 
@@ -148,7 +154,7 @@ impl Reconciler {
         if plugin.install()? {
             outcome.changes += 1;
             outcome.wrote = true;
-            outcome.made.add(Kind::Other);
+            outcome.made.add(ChangeKind::Other);
             info!("set the plugin {}", plugin.place().display());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the log has said of the state of things, so that it says each thing once. What was changed is logged where it is.
+//! The problems that the log has named, so that it names each once. Changes are logged where they are made.
 
 use std::sync::Arc;
 
@@ -6,39 +6,44 @@ use tracing::{info, warn};
 
 use crate::cluster::rejected::Rejected;
 use crate::cluster::view::View;
+use crate::report::problem::Problem;
 
-/// What the log has said.
+/// What the log has named.
 #[derive(Default)]
-pub(crate) struct Told {
-    refused: Vec<Rejected>,
-    problems: Vec<String>,
+pub(crate) struct ProblemLog {
+    membership: Vec<Problem>,
+    problems: Vec<Problem>,
     ready: bool,
 }
 
-impl Told {
-    pub(crate) fn refusals(&mut self, view: &Result<Arc<View>, Rejected>) {
-        let refused = match view {
-            Ok(view) => view.rejected.clone(),
-            Err(own) => vec![own.clone()],
+impl ProblemLog {
+    /// Logs rejected entries, and those that are not rejected any more.
+    pub(crate) fn view(&mut self, view: &Result<Arc<View>, Rejected>) {
+        let rejected: Vec<_> = match view {
+            Ok(view) => view.rejected.iter().map(Problem::from).collect(),
+            Err(own) => vec![own.into()],
         };
-        for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
-            warn!("{refusal}");
+        log_new(&rejected, &self.membership);
+        for problem in self.membership.iter().filter(|problem| !rejected.contains(problem)) {
+            info!("resolved: {problem}");
         }
-        for refusal in self.refused.iter().filter(|refusal| !refused.contains(refusal)) {
-            info!("put right: {refusal}");
-        }
-        self.refused = refused;
+        self.membership = rejected;
         self.ready &= view.is_ok();
     }
 
-    pub(crate) fn problems(&mut self, problems: &[String]) {
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
-            warn!("{problem}");
-        }
+    /// Logs the problems of a sync, and that there are none any more.
+    pub(crate) fn problems(&mut self, problems: &[Problem]) {
+        log_new(problems, &self.problems);
         self.problems = problems.to_vec();
         if problems.is_empty() && !self.ready {
             info!("ready: the kernel and the conflist are as the cluster says");
         }
         self.ready = problems.is_empty();
+    }
+}
+
+fn log_new(problems: &[Problem], before: &[Problem]) {
+    for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+        warn!(kind = problem.kind.name(), "{problem}");
     }
 }

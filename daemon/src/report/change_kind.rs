@@ -4,7 +4,7 @@ use podwire_kernel::netlink::message::Subject;
 
 /// What a change is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// The VXLAN device.
     Link,
     /// An address on it.
@@ -29,7 +29,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl ChangeKind {
     const ALL: [(Self, &str); 11] = [
         (Self::Link, "link"),
         (Self::Address, "address"),
@@ -45,7 +45,7 @@ impl Kind {
     ];
 }
 
-impl From<Subject> for Kind {
+impl From<Subject> for ChangeKind {
     fn from(subject: Subject) -> Self {
         match subject {
             Subject::Link => Self::Link,
@@ -61,11 +61,11 @@ impl From<Subject> for Kind {
 
 /// A number of changes of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts([u64; Kind::ALL.len()]);
+pub struct Counts([u64; ChangeKind::ALL.len()]);
 
 impl Counts {
     /// Counts one.
-    pub fn add(&mut self, kind: Kind) {
+    pub fn add(&mut self, kind: ChangeKind) {
         self.0[kind as usize] += 1;
     }
 
@@ -76,7 +76,7 @@ impl Counts {
 
     /// The name of each kind and how many there were.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Kind::ALL.into_iter().map(|(kind, name)| (name, self.0[kind as usize]))
+        ChangeKind::ALL.into_iter().map(|(kind, name)| (name, self.0[kind as usize]))
     }
 }
 
@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn each_kind_is_counted_under_its_own_name() {
         let mut counts = Counts::default();
-        counts.add(Kind::Route);
+        counts.add(ChangeKind::Route);
         counts.add(Subject::Route.into());
-        counts.add(Kind::Conflist);
+        counts.add(ChangeKind::Conflist);
         let mut twice = counts;
         twice.add_all(&counts);
         let some: Vec<_> = twice.named().filter(|(_, count)| *count > 0).collect();
         assert_eq!(some, [("route", 4), ("conflist", 2)]);
         // The table is in the order of the numbers.
-        assert!(Kind::ALL.iter().enumerate().all(|(place, (kind, _))| *kind as usize == place));
+        assert!(ChangeKind::ALL.iter().enumerate().all(|(place, (kind, _))| *kind as usize == place));
     }
 }

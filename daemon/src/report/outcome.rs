@@ -5,14 +5,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::report::change_kind::Counts;
+use crate::report::problem::Problem;
 
 /// What a reconcile came to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// How many changes were asked for.
     pub(crate) changes: usize,
-    /// What could not be made as it should be, each a sentence.
-    pub(crate) problems: Vec<String>,
+    /// What could not be made as desired.
+    pub(crate) problems: Vec<Problem>,
     /// Whether it was told to stop before it had looked at all there is.
     pub(crate) stopped: bool,
     /// Whether a file was written.
@@ -38,6 +39,13 @@ pub(crate) struct Devices {
     pub(crate) hooks_refused: Option<podwire_kernel::Error>,
     /// Indexes of the devices of pods whose ADD has come to its end; `None` where they are not known.
     pub(crate) pods: Option<Vec<u32>>,
+}
+
+impl Outcome {
+    /// Enters something that could not be made as desired.
+    pub(crate) fn problem(&mut self, problem: impl Into<Problem>) {
+        self.problems.push(problem.into());
+    }
 }
 
 /// Sizes of the largest packets, in bytes.

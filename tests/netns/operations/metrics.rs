@@ -58,7 +58,7 @@ fn metrics_show_convergence_repairs_peers_and_pods() {
         let page = until(&host, "podwire_peers{state=\"answers\"}", |count| count == 1.0)?;
         for (series, wanted) in [
             ("podwire_converged", 1.0),
-            ("podwire_problems", 0.0),
+            ("podwire_fast_path", 1.0),
             ("podwire_membership_nodes", 2.0),
             ("podwire_mtu_bytes{device=\"overlay\"}", 1450.0),
             ("podwire_addresses_used{range=\"10.244.1.0/24\"}", 1.0),
@@ -68,6 +68,8 @@ fn metrics_show_convergence_repairs_peers_and_pods() {
         ] {
             check(value(&page, series) == Some(wanted), || format!("{series} is not {wanted} in {page}"))?;
         }
+        let problems: Vec<_> = page.lines().filter(|line| line.starts_with("podwire_problems{kind=")).collect();
+        check(problems.len() > 20 && problems.iter().all(|line| line.ends_with("} 0")), || format!("{problems:#?}"))?;
         let round_trip = value(&page, "podwire_probe_round_trip_seconds{peer=\"node-2\",address=\"10.244.2.0\"}");
         check(round_trip.is_some_and(|took| took > 0.0 && took < 1.0), || page.clone())?;
         until(&host, "podwire_path_mtu_bytes{peer=\"node-2\"}", |size| size == 1500.0)?;

@@ -340,8 +340,9 @@ fn it_can_be_disabled_while_pods_run() {
             })?;
             let table = host.run("nft", &["list", "table", "inet", "podwire"])?;
             check(!table.contains("priority set"), || table)?;
-            let status = daemon::once(host, &["status", "--json"])?;
-            check(status.contains("off: fast_path = false in the settings"), || status)?;
+            let state = daemon::json(host, &["status", "--json"])?["fast_path_state"].clone();
+            let right = state["state"] == "off" && state["why"] == "fast_path = false in the settings";
+            check(right, || state.to_string())?;
         }
         let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
         let to = far.address(FAMILIES[0]);

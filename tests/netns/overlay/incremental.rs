@@ -228,7 +228,7 @@ fn a_foreign_route_in_the_place_of_a_joining_peers_is_reported_and_kept() {
         host.run("ip", &["route", "add", "10.244.3.0/24", "via", "192.168.50.254", "proto", "static"])?;
         lab.write(&Membership::of(1..=3))?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
-        daemon.wait_for("10.244.3.0/24 nhid 11200002: File exists (17): it is somebody else's", SOON)?;
+        daemon.wait_for("10.244.3.0/24 nhid 11200002: File exists (17): it is foreign", SOON)?;
         let route = host.run("ip", &["route", "show", "10.244.3.0/24"])?;
         check(route.contains("via 192.168.50.254"), || route)?;
         host.run("ip", &["route", "delete", "10.244.3.0/24"])?;

@@ -105,7 +105,7 @@ fn an_invalid_entry_is_rejected_by_name_and_the_rest_is_used() {
         check(said == 1, || format!("said {said} times"))?;
         lab.write(&Membership::of(1..=4))?;
         arrive(lab, &[2, 3, 4])?;
-        daemon.wait_for("put right: membership: node node-3", SOON).map(drop)
+        daemon.wait_for("resolved: membership: node node-3", SOON).map(drop)
     });
 }
 

@@ -146,7 +146,7 @@ fn a_foreign_device_of_our_name_is_reported_and_kept() {
         run(&host, &[&["ip", "link", "add", "podwire.1", "type", "bridge"]])?;
         lab.nodes[0].start()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
-        daemon.wait_for("device podwire.1 is a bridge of somebody else's: rename or remove it", SOON)?;
+        daemon.wait_for("device podwire.1 is a foreign bridge: rename or remove it", SOON)?;
         let link = host.run("ip", &["-d", "link", "show", "podwire.1"])?;
         check(link.contains("bridge"), || link)?;
         run(&host, &[&["ip", "link", "delete", "podwire.1"]])?;

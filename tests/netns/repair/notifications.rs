@@ -76,7 +76,7 @@ fn a_foreign_route_in_the_place_of_ours_is_reported_and_ours_returns_when_it_is_
             [("-4", "10.244.2.0/24", "192.168.50.254"), ("-6", "fd00:10:244:2::/64", "fd00:192:168:50::254")]
         {
             run(&host, &[&["ip", family, "route", "replace", destination, "via", gateway, "proto", "static"]])?;
-            let said = format!("add route {destination} nhid 11200001: File exists (17): it is somebody else's");
+            let said = format!("add route {destination} nhid 11200001: File exists (17): it is foreign");
             daemon.wait_for(&said, SOON)?;
             let route = host.run("ip", &[family, "route", "show", destination])?;
             check(route.contains(gateway), || route)?;
@@ -159,7 +159,7 @@ fn foreign_routes_that_come_and_go_are_not_reported_as_conflicts() {
             let _gone_already = host.run("ip", &["route", "delete", "10.244.2.0/24"]);
         }
         let said = daemon.said();
-        let blamed = said.iter().find(|line| line.contains("somebody else's"));
+        let blamed = said.iter().find(|line| line.contains("kind=\"foreign-object\""));
         check(blamed.is_none(), || format!("{blamed:?}"))
     });
 }

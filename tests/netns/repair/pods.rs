@@ -298,7 +298,7 @@ fn a_foreign_route_to_a_pods_address_is_reported_and_kept() {
         let host = &lab.nodes[0].host;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         host.run("ip", &["route", "replace", &address, "dev", "eth0", "proto", "static"])?;
-        daemon.wait_for("File exists (17): it is somebody else's, and is not replaced: the pod is cut off", SOON)?;
+        daemon.wait_for("File exists (17): it is foreign and is not replaced: the pod is cut off", SOON)?;
         let route = host.run("ip", &["route", "show", &address])?;
         check(route.contains("dev eth0 proto static"), || route)?;
         host.run("ip", &["route", "delete", &address])?;

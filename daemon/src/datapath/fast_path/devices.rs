@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info};
 
 use crate::datapath::fast_path::program::{self, Underlay};
-use crate::report::change_kind::Kind;
+use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 
 /// How many ways are remembered at most: 3 MB of the kernel's memory.
@@ -122,7 +122,7 @@ impl Loaded {
             Some(false) => {
                 liberal.set()?;
                 outcome.changes += 1;
-                outcome.made.add(Kind::Sysctl);
+                outcome.made.add(ChangeKind::Sysctl);
                 info!("set sysctl {} to {}", liberal.path, liberal.value);
             }
         }
@@ -154,7 +154,7 @@ impl Loaded {
             if lost.contains(&device) {
                 info!("the fast path is put back at device {device}");
                 outcome.changes += 1;
-                outcome.made.add(Kind::FastPath);
+                outcome.made.add(ChangeKind::FastPath);
             }
         }
         let known = |device: &u32| pods.contains(device) || Some(*device) == node.tunnel;

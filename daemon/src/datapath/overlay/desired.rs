@@ -17,6 +17,7 @@ use crate::cluster::settings::{Overlay, Settings};
 use crate::cluster::view::{self, Peer, View};
 use crate::datapath::overlay::state::{Device, NexthopIds, State};
 use crate::datapath::overlay::underlay::Underlay;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// What a packet of IP can be at most, in bytes.
 const LARGEST_MTU: u32 = 65_535;
@@ -28,9 +29,9 @@ fn overhead(view: &View) -> u32 {
     14 + 8 + 8 + outer
 }
 
-/// The MTU of this node's pods in bytes, and where that is too small for them, a sentence about it; it is then as small as
-/// they can do with.
-pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Option<String>) {
+/// The MTU of this node's pods in bytes, and the problem where that is too small for them; it is then as small as they can
+/// do with.
+pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Option<Problem>) {
     let overhead = if settings.overlay == Overlay::Never { 0 } else { overhead(view) };
     let left = underlay.mtu.saturating_sub(overhead).min(LARGEST_MTU);
     let mtu = settings.mtu.unwrap_or(left);
@@ -41,17 +42,21 @@ pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Optio
     if mtu >= smallest {
         return (mtu, None);
     }
-    let why = match settings.mtu {
-        Some(mtu) => format!("the settings have mtu = {mtu}, and {needs} {smallest}"),
+    let problem = match settings.mtu {
+        Some(mtu) => {
+            let text = format!("the settings have mtu = {mtu}, and {needs} {smallest}");
+            Problem::general(ProblemKind::MtuTooSmall, text)
+        }
         None => {
             let (name, found, wanted) = (&underlay.name, underlay.mtu, smallest + overhead);
-            format!(
+            let text = format!(
                 "interface {name} has MTU {found}, which leaves {left} for pods, and {needs} {smallest}: \
                  set it to {wanted} or more"
-            )
+            );
+            Problem::new(ProblemKind::MtuTooSmall, name, text)
         }
     };
-    (smallest, Some(why))
+    (smallest, Some(problem))
 }
 
 /// The VXLAN device, for pods of this MTU in bytes. The gateways on it are IPv6 addresses, so that it never has less than
@@ -103,8 +108,7 @@ pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
     settings
 }
 
-/// Everything on and behind the tunnel device with this index (none where there is to be none), and what cannot be, as
-/// sentences.
+/// Everything on and behind the tunnel device with this index (none where there is to be none), and what cannot be.
 ///
 /// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
 /// that nobody has.
@@ -114,7 +118,7 @@ pub fn state(
     tunnel: Option<u32>,
     underlay: &Underlay,
     ids: &NexthopIds,
-) -> (State, Vec<String>) {
+) -> (State, Vec<Problem>) {
     let mut state = State::default();
     for cidr in &view.own.pod_cidrs {
         // An address of this node that no pod has: an error at once, not a packet that leaves by the default route.
@@ -163,7 +167,7 @@ pub fn state(
         // An address of the cluster that no node has: dropped, not sent to whoever is behind the default route.
         state.with_route(route(*cidr, Target::Blackhole));
     }
-    (state, without.sentences(underlay))
+    (state, without.problems(underlay))
 }
 
 /// Whether pods of this prefix can be reached by a plain route through the peer's address: a gateway of IPv6 serves both
@@ -221,28 +225,31 @@ impl Without {
         self.id.insert(peer.into());
     }
 
-    fn sentences(self, underlay: &Underlay) -> Vec<String> {
-        let mut sentences = Vec::new();
+    fn problems(self, underlay: &Underlay) -> Vec<Problem> {
+        let mut problems = Vec::new();
         if !self.off_link.is_empty() {
             let (who, link) = (some(&self.off_link), &underlay.name);
-            sentences.push(format!(
-                "no neighbour on the link of {link}, so that there is no way to its pods with overlay = \"never\": {who}; \
+            let text = format!(
+                "not on the link of {link}, so there is no plain route to their pods with overlay = \"never\": {who}; \
                  overlay = \"auto\" reaches them"
-            ));
+            );
+            problems.push(Problem::new(ProblemKind::NoPlainRoute, who, text));
         }
         if self.ipv6 {
-            let why = "IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\": \
-                       overlay = \"auto\" reaches them";
-            sentences.push(why.into());
+            let text = "IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\": \
+                        overlay = \"auto\" reaches them";
+            problems.push(Problem::general(ProblemKind::NoPlainRoute, text));
         }
         if !self.id.is_empty() {
-            sentences.push(format!("no nexthop id is left for {}, see `ip nexthop`", some(&self.id)));
+            let who = some(&self.id);
+            let text = format!("no nexthop id is left for {who}, see `ip nexthop`");
+            problems.push(Problem::new(ProblemKind::NexthopIdsExhausted, who, text));
         }
-        sentences
+        problems
     }
 }
 
-/// The first of many names, for a sentence that a human reads.
+/// The first of many names, for people.
 fn some(names: &BTreeSet<String>) -> String {
     let first: Vec<_> = names.iter().take(3).map(String::as_str).collect();
     let more = names.len() - first.len();

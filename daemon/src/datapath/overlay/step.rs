@@ -31,8 +31,9 @@ use crate::datapath::overlay::observed;
 use crate::datapath::overlay::state::{Device, NexthopIds, State};
 use crate::datapath::overlay::underlay::{self, Underlay};
 use crate::logging;
-use crate::report::change_kind::Kind;
+use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::{Mtu, Outcome};
+use crate::report::problem::{Problem, ProblemKind};
 
 /// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
 /// to do.
@@ -107,7 +108,7 @@ impl Overlay {
         outcome.overlay_is_up = false;
         match self.bring_up(inputs, outcome) {
             Ok(()) => outcome.overlay_is_up = true,
-            Err(problem) => outcome.problems.push(problem),
+            Err(problem) => outcome.problem(problem),
         }
     }
 
@@ -122,7 +123,7 @@ impl Overlay {
     }
 
     /// The device, then everything on and behind it.
-    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Result<(), String> {
+    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Result<(), Problem> {
         let Inputs { view, settings, .. } = *inputs;
         let overlay = settings.overlay;
         let underlay = underlay::look(&mut self.socket, view, self.interface.as_deref(), overlay)?;
@@ -153,11 +154,11 @@ impl Overlay {
         tunnel: Option<u32>,
         underlay: Underlay,
         outcome: &mut Outcome,
-    ) -> Result<State, String> {
+    ) -> Result<State, Problem> {
         let Inputs { view, settings, .. } = *inputs;
         let mut first = true;
         loop {
-            let (found, mut ids) = observed::state(&mut self.socket, tunnel).map_err(|error| error.to_string())?;
+            let (found, mut ids) = observed::state(&mut self.socket, tunnel)?;
             let (desired, problems) = desired::state(view, settings, tunnel, &underlay, &ids);
             let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
             if std::mem::take(&mut first) && !desired.vnis.is_subset(&found.vnis) && !refused.is_empty() {
@@ -169,15 +170,15 @@ impl Overlay {
                 true => BTreeMap::new(),
                 false => diff::routes_to_add(&desired, &found).collect(),
             };
-            for error in &refused {
+            for error in refused {
                 if !error.already_there() {
-                    outcome.problems.push(error.to_string());
+                    outcome.problem(error);
                     continue;
                 }
                 let ours = unseen.get(error.operation()).map(|route| route::holds(&mut self.socket, route));
-                if !ours.transpose().map_err(|error| error.to_string())?.unwrap_or(false) {
-                    let hint = "it is somebody else's, and is not replaced; remove it if it is of no use";
-                    outcome.problems.push(format!("{error}: {hint}"));
+                if !ours.transpose()?.unwrap_or(false) {
+                    let text = format!("{error}: it is foreign and is not replaced; remove it if nothing needs it");
+                    outcome.problem(Problem::new(ProblemKind::ForeignObject, error.operation(), text));
                 }
             }
             ids.replace(&found, &desired);
@@ -188,33 +189,34 @@ impl Overlay {
 
     /// Removes our device from the namespaces that somebody has taken it to: it holds its networks here still, which the one
     /// that we have made since is refused, then.
-    fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), String> {
-        let taken = moved::list(&mut self.socket).map_err(|error| error.to_string())?;
+    fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), Problem> {
+        let taken = moved::list(&mut self.socket)?;
         let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
         let changes: Vec<_> = ours.map(Moved::delete).collect();
         let refused = self.apply(changes, outcome);
-        outcome.problems.extend(refused.iter().map(Error::to_string));
+        outcome.problems.extend(refused.into_iter().map(Problem::from));
         Ok(())
     }
 
     /// Where there is no overlay, what another setting has left goes: after the routes, so that no packet is on its way to
     /// it. A device of another kind is not ours.
-    fn remove_device(&mut self, outcome: &mut Outcome) -> Result<(), String> {
+    fn remove_device(&mut self, outcome: &mut Outcome) -> Result<(), Problem> {
         let name = defaults::OVERLAY_DEVICE;
-        let link = link::by_name(&mut self.socket, name).map_err(|error| error.to_string())?;
+        let link = link::by_name(&mut self.socket, name)?;
         if link.is_some_and(|link| link.vxlan.is_some()) {
             let refused = self.apply(vec![link::delete(name)], outcome);
-            outcome.problems.extend(refused.iter().map(Error::to_string));
+            outcome.problems.extend(refused.into_iter().map(Problem::from));
         }
         Ok(())
     }
 
     /// Waits until the kernel takes in what is sent to an address of ours: "ready" is not said before.
-    fn in_use(&mut self, address: IpAddr) -> Result<(), String> {
+    fn in_use(&mut self, address: IpAddr) -> Result<(), Problem> {
         let deadline = Instant::now() + IN_USE_WITHIN;
-        while !route::is_local(&mut self.socket, address).map_err(|error| error.to_string())? {
+        while !route::is_local(&mut self.socket, address)? {
             if Instant::now() > deadline {
-                return Err(format!("address {address} was not taken into use within {IN_USE_WITHIN:?}"));
+                let text = format!("address {address} was not taken into use within {IN_USE_WITHIN:?}");
+                return Err(Problem::new(ProblemKind::AddressNotInUse, address.to_string(), text));
             }
             thread::park_timeout(Duration::from_micros(200));
         }
@@ -223,10 +225,10 @@ impl Overlay {
 
     /// Brings the device to what it should be. A change of it flushes what is on it with hardly a notice, so the look at
     /// that comes after.
-    fn device(&mut self, wanted: &Device, fast_path: bool, outcome: &mut Outcome) -> Result<Link, String> {
+    fn device(&mut self, wanted: &Device, fast_path: bool, outcome: &mut Outcome) -> Result<Link, Problem> {
         let mut made = false;
         for _ in 0..DEVICE_ROUNDS {
-            let link = match link::by_name(&mut self.socket, &wanted.name).map_err(|error| error.to_string())? {
+            let link = match link::by_name(&mut self.socket, &wanted.name)? {
                 None if !made => self.renamed(wanted, outcome)?,
                 link => link,
             };
@@ -241,7 +243,7 @@ impl Overlay {
                 (DeviceChange::Keep, None) => Vec::new(),
                 (DeviceChange::Recreate(_), _) if made => {
                     // The kernel takes no notice of an attribute that it does not know.
-                    return Err(kernel_support::without("VNI filters for VXLAN devices", "5.18"));
+                    return Err(kernel_support::without("VNI filters for VXLAN devices", "5.18").into());
                 }
                 (DeviceChange::Create(change), _) => {
                     made = true;
@@ -251,41 +253,48 @@ impl Overlay {
                 (DeviceChange::Change(changes), _) => changes,
                 (DeviceChange::Foreign { kind }, _) => {
                     let name = &wanted.name;
-                    return Err(format!("device {name} is a {kind} of somebody else's: rename or remove it"));
+                    let text = format!("device {name} is a foreign {kind}: rename or remove it");
+                    return Err(Problem::new(ProblemKind::ForeignDevice, name, text));
                 }
             };
             if let Some(error) = self.apply(changes, outcome).into_iter().next() {
                 let port = wanted.vxlan.port;
                 return Err(match error.address_in_use() {
-                    true => format!("{error}: {}", self.who_has(port, &wanted.name)),
-                    false => error.to_string(),
+                    true => self.port_in_use(&error, port, &wanted.name),
+                    false => error.into(),
                 });
             }
         }
-        Err(format!("device {} does not stay as it is set: who else changes it?", wanted.name))
+        let name = &wanted.name;
+        let text = format!("device {name} does not stay as it is set: another program changes it (`ip monitor link`)");
+        Err(Problem::new(ProblemKind::DeviceUnstable, name, text))
     }
 
     /// Our device, where somebody has given it another name: told by its address, which no other has.
-    fn renamed(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Option<Link>, String> {
-        let links = link::list(&mut self.socket).map_err(|error| error.to_string())?;
+    fn renamed(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Option<Link>, Problem> {
+        let links = link::list(&mut self.socket)?;
         let ours = |link: &Link| link.vxlan == Some(wanted.vxlan) && link.mac == Some(wanted.mac);
         let Some(link) = links.into_iter().find(ours) else { return Ok(None) };
         let refused = self.apply(vec![link::rename(link.index, &wanted.name)], outcome);
-        refused.into_iter().next().map_or(Ok(()), |error| Err(error.to_string()))?;
-        link::by_name(&mut self.socket, &wanted.name).map_err(|error| error.to_string())
+        refused.into_iter().next().map_or(Ok(()), Err)?;
+        Ok(link::by_name(&mut self.socket, &wanted.name)?)
     }
 
-    /// Whose the UDP port of the overlay is, when it is not ours, and what can be done.
-    fn who_has(&mut self, port: u16, own: &str) -> String {
+    /// Which device or program has the UDP port of the overlay, and what can be done.
+    fn port_in_use(&mut self, error: &Error, port: u16, own: &str) -> Problem {
         let links = link::list(&mut self.socket).unwrap_or_default();
         let has = |link: &&Link| link.name != own && link.up && link.vxlan.is_some_and(|vxlan| vxlan.port == port);
-        match links.iter().find(has) {
-            Some(link) => format!(
-                "VXLAN device {0} has UDP port {port}: remove it (`ip link delete {0}`), or set another `port` on all nodes",
-                link.name
+        let (subject, why) = match links.iter().find(has) {
+            Some(Link { name, .. }) => (
+                name.clone(),
+                format!(
+                    "VXLAN device {name} has UDP port {port}: remove it (`ip link delete {name}`), or set another `port` on \
+                     all nodes"
+                ),
             ),
-            None => format!("another program has UDP port {port}: `ss -lunp` shows whose it is"),
-        }
+            None => (port.to_string(), format!("another program has UDP port {port}: `ss -lunp` shows which")),
+        };
+        Problem::new(ProblemKind::PortInUse, subject, format!("{error}: {why}"))
     }
 
     /// Applies changes, and logs each one that was made. The others.
@@ -307,27 +316,31 @@ impl Overlay {
     /// Sets what is not as it should be among the kernel's settings.
     fn sysctls(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         let view = inputs.view;
+        let refused = |path: &str, error: &Error| Problem::new(ProblemKind::SysctlRefused, path, error.to_string());
         let mut changed = Vec::new();
         for setting in desired::settings(view, inputs.settings.overlay) {
             match setting.holds() {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => match setting.set() {
                     Ok(()) => changed.push(setting),
-                    Err(error) => outcome.problems.push(error.to_string()),
+                    Err(error) => outcome.problem(refused(&setting.path, &error)),
                 },
-                Ok(None) => outcome.problems.push(format!("the kernel has no sysctl {}", setting.path)),
-                Err(error) => outcome.problems.push(error.to_string()),
+                Ok(None) => {
+                    let text = format!("the kernel has no sysctl {}", setting.path);
+                    outcome.problem(Problem::new(ProblemKind::SysctlMissing, &setting.path, text));
+                }
+                Err(error) => outcome.problem(refused(&setting.path, &error)),
             }
         }
         if desired::routes_family(view, false) {
             match forwarding::enable_ipv6(&mut self.socket) {
                 Ok(more) => changed.extend(more),
-                Err(error) => outcome.problems.push(error.to_string()),
+                Err(error) => outcome.problem(error),
             }
         }
         outcome.changes += changed.len();
         for set in &changed {
-            outcome.made.add(Kind::Sysctl);
+            outcome.made.add(ChangeKind::Sysctl);
             info!("set sysctl {} to {}", set.path, set.value);
         }
     }

@@ -11,6 +11,7 @@ use podwire_kernel::{Result, Socket, address, link};
 
 use crate::cluster::settings::Overlay;
 use crate::cluster::view::View;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// The interface that packets to the peers leave by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,24 +44,27 @@ impl Underlay {
 /// neighbours is asked only where it matters.
 ///
 /// # Errors
-/// A sentence: the kernel refuses to tell, no interface has the node's address, or there is none of that name.
+/// The kernel refuses to tell, no interface has the node's address, or there is none of that name.
 pub fn look(
     socket: &mut Socket,
     view: &View,
     interface: Option<&str>,
     overlay: Overlay,
-) -> std::result::Result<Underlay, String> {
+) -> std::result::Result<Underlay, Problem> {
     let own = view.own.address;
-    let holders = holders(socket, own).map_err(|error| error.to_string())?;
+    let holders = holders(socket, own)?;
     if holders.is_empty() {
-        return Err(format!("this node's address {own} is on none of its interfaces: see `ip address`"));
+        let text = format!("this node's address {own} is on none of its interfaces: see `ip address`");
+        return Err(Problem::new(ProblemKind::NodeAddressMissing, own.to_string(), text));
     }
     let link = match interface {
         None => holders.into_iter().max_by_key(|link| (link.up, !link.loopback)),
-        Some(name) => link::by_name(socket, name).map_err(|error| error.to_string())?,
+        Some(name) => link::by_name(socket, name)?,
     };
     let Some(link) = link else {
-        return Err(format!("there is no interface {} (--interface): see `ip link`", interface.unwrap_or_default()));
+        let name = interface.unwrap_or_default();
+        let text = format!("there is no interface {name} (--interface): see `ip link`");
+        return Err(Problem::new(ProblemKind::InterfaceMissing, name, text));
     };
     if link.loopback {
         return Ok(Underlay::new(link.index, &link.name, defaults::MTU, &[]));
@@ -69,7 +73,7 @@ pub fn look(
         Overlay::Always => Ok(Vec::new()),
         Overlay::Auto | Overlay::Never => route::list_of_device(socket, link.index, own, defaults::OVERLAY_PROTOCOL),
     };
-    Ok(Underlay::new(link.index, &link.name, link.mtu, &routes.map_err(|error| error.to_string())?))
+    Ok(Underlay::new(link.index, &link.name, link.mtu, &routes?))
 }
 
 /// The interfaces that have an address: one, unless somebody has made a mess.

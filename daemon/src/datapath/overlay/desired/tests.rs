@@ -21,7 +21,7 @@ fn with(overlay: Overlay) -> Settings {
     Settings { overlay, ..Settings::default() }
 }
 
-fn wanted(view: &View, overlay: Overlay, ids: &NexthopIds) -> (State, Vec<String>) {
+fn wanted(view: &View, overlay: Overlay, ids: &NexthopIds) -> (State, Vec<Problem>) {
     let tunnel = (overlay != Overlay::Never).then_some(7);
     state(view, &with(overlay), tunnel, &underlay(1500), ids)
 }
@@ -33,7 +33,7 @@ fn routes(state: &State) -> Vec<String> {
 #[test]
 fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
     let (state, problems) = wanted(&view(), Overlay::Always, &NexthopIds::default());
-    assert_eq!(problems, [""; 0]);
+    assert_eq!(problems, []);
     let expected = [
         "blackhole 10.244.0.0/16",
         "unreachable 10.244.1.0/24",
@@ -69,14 +69,15 @@ fn a_peer_for_which_no_id_is_left_is_named_and_the_others_have_theirs() {
     let ours = [(view.peers["node-3"].link_local().into(), 11_200_005)].into();
     let ids = NexthopIds { ours, taken: defaults::NEXTHOP_IDS.collect() };
     let (state, problems) = wanted(&view, Overlay::Always, &ids);
-    assert_eq!(problems, ["no nexthop id is left for node-2, see `ip nexthop`"]);
+    let text = "no nexthop id is left for node-2, see `ip nexthop`";
+    assert_eq!(problems, [Problem::new(ProblemKind::NexthopIdsExhausted, "node-2", text)]);
     assert_eq!(state.nexthops.keys().copied().collect::<Vec<_>>(), [11_200_005]);
 }
 
 #[test]
 fn a_neighbour_is_reached_by_plain_routes_where_they_carry_and_who_is_none_through_the_tunnel() {
     let (state, problems) = wanted(&view(), Overlay::Auto, &NexthopIds::default());
-    assert_eq!(problems, [""; 0]);
+    assert_eq!(problems, []);
     let nexthops: Vec<_> = state.nexthops.values().map(ToString::to_string).collect();
     let tunnel = |id: u32, name: &str, address: &str| {
         format!("{id} via {} (VNI 1 from 192.168.50.1 to {address})", view().peers[name].link_local())
@@ -101,11 +102,12 @@ fn a_neighbour_is_reached_by_plain_routes_where_they_carry_and_who_is_none_throu
 fn without_an_overlay_who_is_not_reached_is_named() {
     let (state, problems) = wanted(&view(), Overlay::Never, &NexthopIds::default());
     let expected = [
-        "no neighbour on the link of eth0, so that there is no way to its pods with overlay = \"never\": node-3; \
+        "not on the link of eth0, so there is no plain route to their pods with overlay = \"never\": node-3; \
          overlay = \"auto\" reaches them",
         "IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\": overlay = \"auto\" reaches them",
     ];
-    assert_eq!(problems, expected);
+    assert!(problems.iter().all(|problem| problem.kind == ProblemKind::NoPlainRoute), "{problems:?}");
+    assert_eq!(problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>(), expected);
     assert_eq!((state.vnis.len(), state.addresses.len(), state.neighbours.len()), (0, 0, 0));
     let nexthops: Vec<_> = state.nexthops.values().map(ToString::to_string).collect();
     assert_eq!(nexthops, ["11200001 via 192.168.50.2 dev 2"]);
@@ -140,18 +142,19 @@ fn the_mtu_leaves_room_for_the_outer_headers_of_the_underlays_family() {
 #[test]
 fn an_underlay_that_is_too_small_is_named_and_ipv4_does_with_less() {
     let mut view = view();
+    let too_small = |text: &str| Problem::new(ProblemKind::MtuTooSmall, "eth0", text);
     let said =
         "interface eth0 has MTU 1300, which leaves 1250 for pods, and IPv6 pods need 1280: set it to 1330 or more";
-    assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1280, Some(said.into())));
+    assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1280, Some(too_small(said))));
     let fixed = Settings { mtu: Some(1279), ..Settings::default() };
     let said = "the settings have mtu = 1279, and IPv6 pods need 1280";
-    assert_eq!(mtu(&view, &fixed, &underlay(1500)), (1280, Some(said.into())));
+    assert_eq!(mtu(&view, &fixed, &underlay(1500)), (1280, Some(Problem::general(ProblemKind::MtuTooSmall, said))));
     view.own.pod_cidrs.retain(IpNetwork::is_ipv4);
     assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1250, None));
     // The gateways on the overlay are IPv6 addresses all the same.
     assert_eq!(device(&view, &Settings::default(), 1250).mtu, 1280);
     let said = "interface eth0 has MTU 600, which leaves 550 for pods, and pods need 576: set it to 626 or more";
-    assert_eq!(mtu(&view, &Settings::default(), &underlay(600)), (576, Some(said.into())));
+    assert_eq!(mtu(&view, &Settings::default(), &underlay(600)), (576, Some(too_small(said))));
 }
 
 #[test]
