@@ -106,7 +106,7 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     Some(found.ports.values().map(|port| port.link.index).collect())
 }
 
-fn unreadable(failure: &Failure) -> Problem {
+fn unreadable(failure: &Error) -> Problem {
     Problem::general(ProblemKind::LedgerUnreadable, failure.to_string())
 }
 
