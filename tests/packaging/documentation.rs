@@ -2,7 +2,7 @@
 //! settings, flags, error codes, keys of the status and of the conflist, findings. What there is, is taken from the code
 //! itself: its types, its command line, its sources. And links lead somewhere, and commands are understood.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,14 @@ use clap::{CommandFactory, Parser};
 use podwired::args::Args;
 use podwired::cluster::membership::{Member, Membership};
 use podwired::cluster::settings::Settings;
+use podwired::doctor::finding::FindingKind;
 use podwired::observe::metrics;
-use podwired::observe::status::{self, Adds, Daemon, Peer, PeerState, Probe, Range, Refused, Status};
+use podwired::observe::status::document::{
+    self, Adds, Daemon, PeerState, PeerStatus, Probe, Range, RejectedEntry, Status,
+};
 use podwired::report::change_kind::Counts;
+use podwired::report::outcome::FastPathState;
+use podwired::report::problem::{Problem, ProblemKind};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::Value;
 
@@ -54,7 +59,7 @@ fn full_status() -> Status {
     let address = || "10.244.1.0".parse().unwrap();
     let counts = || Counts::default().named().map(|(name, count)| (name.to_owned(), count)).collect();
     let probe = Probe { address: address(), round_trip_microseconds: Some(1), loss_percent: 0 };
-    let peer = Peer {
+    let peer = PeerStatus {
         name: "node-2".into(),
         address: address(),
         pod_cidrs: vec![network()],
@@ -74,10 +79,12 @@ fn full_status() -> Status {
         mtu: Some(1450),
         underlay_mtu: Some(1500),
         fast_path: "on".into(),
+        fast_path_state: FastPathState::On { devices_left_out: 1 },
         conflist: "/".into(),
         plugin_directory: Some("/".into()),
-        membership: status::Membership {
+        membership: document::Membership {
             source: "kubernetes".into(),
+            file: Some("/".into()),
             connected: true,
             stored: false,
             age_seconds: 0,
@@ -85,6 +92,7 @@ fn full_status() -> Status {
         },
         converged: true,
         wrong: vec![String::new()],
+        problems: vec![Problem::new(ProblemKind::EntryRejected, "node-2", "")],
         daemon: Daemon {
             age_seconds: 0,
             last_pass_age_seconds: Some(0.0),
@@ -95,7 +103,7 @@ fn full_status() -> Status {
             repairs: counts(),
         },
         peers: vec![peer],
-        refused: vec![Refused { node: String::new(), why: String::new() }],
+        refused: vec![RejectedEntry { node: String::new(), why: String::new(), kind: ProblemKind::EntryRejected }],
         ranges: vec![Range { range: network(), used: 0, free: 1 }],
         guards: [("spoofed".to_owned(), 0)].into(),
         adds: Some(Adds { count: 1, seconds: 0.1, within_microseconds: [(500, 1)].into() }),
@@ -193,7 +201,10 @@ fn keys(value: &Value, parent: &str, found: &mut BTreeSet<(String, String)>) {
 #[test]
 fn every_key_of_the_status_is_documented_in_the_row_of_its_parent() {
     let mut there = BTreeSet::new();
-    keys(&serde_json::to_value(full_status()).unwrap(), "", &mut there);
+    let off = Status { fast_path_state: FastPathState::Off { why: String::new() }, ..full_status() };
+    for status in [full_status(), off] {
+        keys(&serde_json::to_value(status).unwrap(), "", &mut there);
+    }
     let section = section("docs/daemon.md", "## Status");
     let rows = rows(&section);
     let top: BTreeSet<_> = rows.iter().flat_map(|(cell, _)| quoted(cell)).collect();
@@ -207,6 +218,32 @@ fn every_key_of_the_status_is_documented_in_the_row_of_its_parent() {
     let states = PeerState::ALL.map(|(_, name)| name.to_owned());
     let peers = rows.iter().find(|(cell, _)| *cell == "`peers`").unwrap().1;
     assert!(states.iter().all(|state| quoted(peers).contains(state)), "{states:?}");
+}
+
+#[test]
+fn every_finding_is_documented_below_its_check_and_no_other() {
+    let page = "docs/troubleshooting.md";
+    let mut checks: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for kind in FindingKind::ALL {
+        checks.entry(kind.check()).or_default().insert(kind.name().to_owned());
+    }
+    let listed: BTreeSet<_> = rows(&section(page, "## Findings of the doctor"))
+        .into_iter()
+        .filter_map(|(cell, _)| cell.strip_prefix("[`")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, checks.keys().map(|check| (*check).to_owned()).collect());
+    for (check, kinds) in checks {
+        let heading = format!("### {check}");
+        assert!(section(page, &heading).contains("**Symptom.** "), "{heading}");
+        assert_eq!(named(page, &heading), kinds, "{heading}");
+    }
+}
+
+#[test]
+fn every_problem_is_documented_and_no_other() {
+    let kinds: BTreeSet<_> = ProblemKind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
+    assert_eq!(named("docs/troubleshooting.md", "## Problems in the status"), kinds);
 }
 
 #[test]
@@ -393,4 +430,27 @@ fn every_file_that_a_documents_command_names_is_there_and_so_will_be_the_image()
     for document in ["README.md", "docs/kubernetes.md"] {
         assert!(text(document).contains(&image), "{document}: {image}");
     }
+}
+
+/// A path as documents write it: without `src`, since they name crates.
+fn without_src(path: &str) -> String {
+    path.split('/').filter(|part| *part != "src").collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn every_source_file_that_a_document_names_is_there() {
+    let files: BTreeSet<_> = files(".rs")
+        .iter()
+        .map(|path| format!("/{}", without_src(&path.strip_prefix(root()).unwrap().display().to_string())))
+        .collect();
+    let mut seen = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap().replace("```", "");
+        for span in quoted(&text).into_iter().filter(|span| span.ends_with(".rs") && !span.contains([' ', 'N'])) {
+            seen += 1;
+            let end = format!("/{}", without_src(&span));
+            assert!(files.iter().any(|file| file.ends_with(&end)), "{}: {span}", document.display());
+        }
+    }
+    assert!(seen > 50, "{seen}");
 }
