@@ -1,5 +1,6 @@
-//! What the daemon knows of itself and of the node, for status, metrics and health. Values only; nothing here looks at the
-//! kernel.
+//! What the daemon knows of itself and of the node, for status, metrics and health.
+//!
+//! What may not live here: anything but values. No socket, no file, no rendering (`observe`).
 
 pub mod change_kind;
 pub mod feed;

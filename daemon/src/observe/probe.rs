@@ -1,5 +1,7 @@
-//! Probes: whether every peer answers over the overlay, and how large a packet may be on the way to its node. What is
-//! asked when is `schedule`'s; here it is sent, heard, and entered into the report.
+//! Probes: whether every peer answers over the overlay, and how large a packet may be on the way to its node. `schedule`
+//! says which probe is due when; here it is sent, received, and entered into the report.
+//!
+//! What may not live here: what a lost probe means (`status::build`, the doctor).
 
 pub mod icmp;
 mod schedule;

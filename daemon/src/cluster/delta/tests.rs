@@ -1,3 +1,5 @@
+//! A delta leads from one view to the other, or says that it cannot.
+
 use proptest::prelude::*;
 
 use super::*;

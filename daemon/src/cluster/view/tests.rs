@@ -1,3 +1,5 @@
+//! Which entries of a membership are accepted, and why the others are rejected.
+
 use super::*;
 
 const CLUSTER: &str = "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\n";

@@ -1,3 +1,5 @@
+//! A dump of which a part was interrupted is none.
+
 use netlink_packet_route::RouteNetlinkMessage;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The socket against the real kernel.
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 

@@ -1,3 +1,5 @@
+//! What is desired of the kernel for a view, and the conflist.
+
 use podwire_kernel::route::Route;
 
 use super::*;

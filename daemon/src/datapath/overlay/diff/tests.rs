@@ -1,3 +1,5 @@
+//! The order of a difference, and what becomes of a device that differs.
+
 use podwire_kernel::Mac;
 
 use super::*;

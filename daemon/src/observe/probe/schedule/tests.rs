@@ -1,3 +1,5 @@
+//! When which peer is probed, and what becomes of answers that are late or missing.
+
 use super::*;
 
 /// A course of the peer "peer" with an IPv4 overlay address and an underlay of 1500 bytes, and the time.

@@ -1,3 +1,5 @@
+//! The status that follows from a report, as document and as table.
+
 use std::sync::Arc;
 use std::time::Duration;
 

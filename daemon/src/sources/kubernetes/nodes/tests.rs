@@ -1,3 +1,5 @@
+//! What is decoded of a Node, and what of it is published.
+
 use super::*;
 
 /// A Node as an API server writes it, cut short where there is more of the same.
