@@ -1,7 +1,8 @@
 //! The CNI protocol: environment and stdin become a [`Request`], a [`Success`] or a [`Failure`] becomes the answer.
 //!
-//! The only module that names `CNI_*` variables and keys of a result. Nothing here touches the kernel or the disk.
-//! (CNI specification 1.1.0, sections 2 to 5.) This file only names the parts.
+//! The only module that names `CNI_*` variables and keys of a result (CNI specification 1.1.0, sections 2 to 5).
+//!
+//! What may not live here: anything that touches the kernel or the disk. This file itself only names the parts.
 
 mod arguments;
 mod failure;

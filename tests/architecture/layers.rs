@@ -30,12 +30,16 @@ pub(crate) const DAEMON: [&[&str]; 9] = [
 ];
 
 /// What is pure, what it may therefore not name, and why.
-pub(crate) const PURE: [(&str, &[&str], &str); 6] = [
+pub(crate) const PURE: [(&str, &[&str], &str); 10] = [
     ("podwired::cluster", IMPURE, "the cluster is values: no kernel socket, no clock, no log"),
     ("podwired::datapath::overlay::desired", IMPURE, "what is desired follows from the view alone"),
     ("podwired::datapath::overlay::diff", IMPURE, "a difference is computed; step applies it"),
     ("podwired::datapath::overlay::state", IMPURE, "a state is a value"),
     ("podwired::reconcile::backoff", IMPURE, "how long to wait is computed from what is given"),
+    ("podwire::plan", IMPURE, "a plan follows from the request alone"),
+    ("podwire_attachment::host_side", IMPURE, "the host side follows from the record alone"),
+    ("podwire_attachment::ipam", IMPURE, "addresses are computed; the ledger reads and writes"),
+    ("podwire_attachment::names", IMPURE, "names follow from the attachment alone"),
     ("podwire_conf", IMPURE, "no file is opened and no kernel is asked in this crate"),
 ];
 const IMPURE: &[&str] = &[

@@ -23,7 +23,7 @@ pub enum Kind {
     Busy,
     /// Every address of a set of ranges is held.
     RangeFull,
-    /// A requested address cannot be had: it is held, reserved, routed by somebody else, or in no range.
+    /// A requested address cannot be had: it is held, reserved, the target of a foreign route, or in no range.
     AddressUnavailable,
     /// Another pod has the host port.
     PortTaken,

@@ -14,8 +14,8 @@
 //! A record is written before its claims and removed after them, so the record leads to whatever a killed process left
 //! behind. Records are written to a temporary file and renamed; a claim is made by one system call.
 //!
-//! This file only names the parts. None of them touches the kernel's network state: who routes an address is asked by a
-//! callback.
+//! What may not live here: the kernel's network state. Whether an address has a foreign route is asked by a callback. This
+//! file itself only names the parts.
 
 mod attachment_lock;
 mod claims;

@@ -20,8 +20,8 @@ pub struct AttachmentLock {
 }
 
 impl AttachmentLock {
-    /// The lock, if the file that was locked still has its name. Otherwise the holder before has removed the file, and to
-    /// hold it keeps nobody off.
+    /// The lock, if the locked file still has its name. Otherwise the previous holder has removed it, and the next caller
+    /// would lock another file.
     pub(super) fn of(path: &Path, held: Flock<File>) -> Result<Option<Self>> {
         match held.metadata().and_then(|ours| Ok(ours.ino() == fs::metadata(path)?.ino())) {
             Ok(true) => Ok(Some(Self { path: path.to_owned(), _held: held })),
@@ -33,7 +33,7 @@ impl AttachmentLock {
 
 impl Drop for AttachmentLock {
     fn drop(&mut self) {
-        // Still locked: whoever waits for this file will find that it has gone. A file left behind does no harm.
+        // Still locked: a process that waits for this file will find that it has gone. A file left behind does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
