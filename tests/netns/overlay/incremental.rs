@@ -296,7 +296,7 @@ fn a_stopped_socket_refuses_dumps_and_still_makes_changes() {
         let route = blackhole(0);
         socket.execute(route.replace()).unwrap();
         let error = podwire_kernel::route::list(&mut socket, 112).unwrap_err().to_string();
-        assert!(error.contains("something else comes first"), "{error}");
+        assert!(error.contains("something more urgent comes first"), "{error}");
         stop.store(false, Ordering::Relaxed);
         assert_eq!(podwire_kernel::route::list(&mut socket, 112).unwrap(), [route]);
     });
