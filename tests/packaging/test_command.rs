@@ -1,5 +1,5 @@
-//! `scripts/test` as a newcomer uses it: its list names every target of tests, and a word that means nothing is an error.
-//! It is played without a build: what it plays is the other targets.
+//! `scripts/test` as a newcomer uses it: its list names every target of tests, as tests/README.md does, and a word that
+//! means nothing is an error. It is played without a build: what it plays is the other targets.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -24,6 +24,16 @@ fn every_target_of_tests_is_a_part_of_the_test_command() {
     let parts = played.lines().filter_map(|line| line.split(' ').next().filter(|word| !word.is_empty()));
     let parts: Vec<_> = parts.filter(|part| !script.contains(&format!("\nplay_{part}() {{"))).collect();
     assert!(parts.is_empty(), "nothing plays {parts:?}");
+}
+
+#[test]
+fn the_readme_of_the_tests_lists_the_folder_of_every_target() {
+    let manifest: toml::Value = toml::from_str(&text("tests/Cargo.toml")).unwrap();
+    let readme = text("tests/README.md");
+    for target in manifest["test"].as_array().unwrap() {
+        let (folder, _) = target["path"].as_str().unwrap().split_once('/').unwrap();
+        assert!(readme.contains(&format!("\n| `{folder}/` | ")), "tests/README.md has no row for {folder}/");
+    }
 }
 
 #[test]
