@@ -109,7 +109,11 @@ fn check_add(request: &Add) {
     let network = &request.network;
     assert_eq!(Network::parse(&serde_json::to_value(network).expect("a network is written")).as_ref(), Ok(network));
     check_ranges(&network.ipam.ranges);
-    assert!(request.requested.ports.iter().all(|port| port.host_port > 0 && port.pod_port > 0), "{:?}", request.requested);
+    assert!(
+        request.requested.ports.iter().all(|port| port.host_port > 0 && port.pod_port > 0),
+        "{:?}",
+        request.requested
+    );
     match &request.delegate {
         Some(delegate) => assert!(!delegate.kind.is_empty() && !delegate.kind.contains('/'), "{delegate:?}"),
         None => assert!(!network.ipam.ranges.is_empty(), "without a delegate there are addresses to give"),
