@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn pain29_an_address_that_no_interface_has_is_named_with_those_that_are_there() {
+    fn an_address_that_no_interface_has_is_named_with_the_existing_ones() {
         let links = BTreeMap::new();
         let has = [address(1, "127.0.0.1/8"), address(2, "10.0.2.15/24"), address(2, "fe80::1/64")];
         let found = own(&Cluster::example(), &Source::File("/nodes".into()), &has, &links).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn pain19_foreign_addresses_and_routes_in_the_pods_ranges_are_found_and_ours_and_wider_routes_are_not() {
+    fn foreign_addresses_and_routes_in_the_pod_ranges_are_found_and_ours_and_wider_ones_are_not() {
         let route = |text: &str, protocol| Route {
             destination: text.parse().unwrap(),
             metric: 0,

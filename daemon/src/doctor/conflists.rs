@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pain15_only_what_a_runtime_reads_and_takes_first_is_in_the_way() {
+    fn only_a_conflist_that_a_runtime_prefers_is_in_the_way() {
         let names = ["99-loopback.conf", "10-podwire.conflist", "05-cilium.conflist", "00-notes.txt", ".10-a.conflist"];
         let found = judge(Path::new("/etc/cni/net.d"), names.map(str::to_owned).to_vec());
         let fixes: Vec<_> = found.iter().map(|finding| finding.fix.as_str()).collect();

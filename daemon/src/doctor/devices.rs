@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pain25_a_network_manager_is_found_while_it_runs_and_is_not_configured() {
+    fn a_program_that_manages_devices_is_found_while_it_runs_unconfigured() {
         let root = std::env::temp_dir().join(format!("podwire-programs-{}", std::process::id()));
         for program in &PROGRAMS {
             assert_eq!(unaware(program, &root), None, "{} does not run", program.name);

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn pain27_28_what_comes_through_and_what_does_not_tells_the_cause() {
+    fn the_cause_follows_from_what_gets_through_and_what_does_not() {
         assert_eq!(only(&seen(true, [true, true], &[true, true], Some(1500))), None);
         // Whoever answers no ping on the underlay may still be reached by the overlay.
         assert_eq!(only(&seen(false, [true, true], &[true, true], None)), None);

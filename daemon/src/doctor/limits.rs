@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn pain32_tables_that_are_all_but_full_are_found_before_they_are() {
+    fn almost_full_tables_are_found() {
         let of = |count: &str, statistics: &str, uncounted, peers| {
             let files = [
                 ("sys/net/netfilter/nf_conntrack_count", count),

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn pain39_the_larger_of_both_filters_counts_and_pods_need_the_strict_one() {
+    fn the_larger_of_both_rp_filters_counts_and_pods_need_the_strict_one() {
         let links = [link("pwabc", "veth"), link("eth0", "veth"), link("pwned", "bridge")];
         let found = |all: &str, own: &str| {
             let values = [("net/ipv4/conf/all/rp_filter", all), ("net/ipv4/conf/pwabc/rp_filter", own)];

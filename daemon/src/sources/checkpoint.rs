@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn pain44_what_was_written_is_read_again() {
+    fn a_written_checkpoint_reads_back() {
         let directory = directory("again");
         assert_eq!(read(&directory), None);
         save(&directory, &membership());

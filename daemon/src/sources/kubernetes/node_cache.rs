@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn pain22_a_node_that_is_made_again_is_another_one_and_stands_last() {
+    fn a_recreated_node_is_a_new_one_and_comes_last() {
         let (mut cache, mut membership) = cache("");
         let change = cache.set("c".into(), node(9, 8));
         assert!(cache.apply(&change, &mut membership).is_some());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn pain33_what_is_not_kept_changes_nothing() {
+    fn fields_that_are_not_cached_change_nothing() {
         let (mut cache, mut membership) = cache("");
         assert_eq!(cache.set("b".into(), node(2, 7)), NodeChange::Nothing);
         assert_eq!(cache.remove("nobody"), NodeChange::Nothing);

@@ -82,7 +82,7 @@ fn a_peer_that_falls_silent_is_known_to_be_within_seconds_of_the_next_probe() {
 }
 
 #[test]
-fn pain28_a_way_that_takes_less_than_the_underlay_is_measured_with_a_ladder_of_sizes() {
+fn the_mtu_of_a_path_is_measured_with_a_ladder_of_sizes() {
     let mut play = Play::new();
     play.run(4, true, 1450);
     assert_eq!(play.probed().path, path(1450, 1500));

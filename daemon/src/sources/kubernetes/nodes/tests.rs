@@ -56,7 +56,7 @@ fn a_node_that_has_nothing_yet_or_something_unheard_of_is_read_as_well() {
 }
 
 #[test]
-fn pain33_a_heartbeat_changes_nothing_that_is_kept() {
+fn a_heartbeat_changes_nothing_that_is_cached() {
     let beat = NODE.replace("1234", "1300").replace(r#""status": "True""#, r#""status": "True", "reason": "later""#);
     assert_eq!(read(NODE).kept, read(&beat).kept);
 }
