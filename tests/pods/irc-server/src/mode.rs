@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_the_key_away_needs_no_key_and_eats_one() {
+    fn removing_the_key_needs_no_key_and_consumes_one() {
         assert_eq!(read("-k"), [Request::Key(None)]);
         assert_eq!(
             read("-k+o key bob"),

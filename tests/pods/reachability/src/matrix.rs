@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_in_which_all_is_well_says_so() {
+    fn a_matrix_in_which_all_reach_all_says_so() {
         let both = ["10.0.1.2", "10.0.2.2"];
         let mut matrix = Matrix { rows: vec![row("b", both[1], &both), row("a", both[0], &both)], unasked: Vec::new() };
         matrix.sort();

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn other_statuses_are_told_apart() {
+    fn other_statuses_are_distinguished() {
         assert_eq!(read(500, GOOD.as_bytes()), Err(Failure::ServiceFault { status: 500 }));
         assert_eq!(read(503, b""), Err(Failure::ServiceFault { status: 503 }));
         assert_eq!(read(302, b""), Err(Failure::UnexpectedStatus { status: 302 }));

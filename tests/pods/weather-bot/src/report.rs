@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_told_as_the_api_wrote_them() {
+    fn the_numbers_are_answered_as_the_api_wrote_them() {
         let number = |text: &str| text.parse::<Number>().unwrap();
         let report = Report {
             name: "Paris".to_owned(),

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_errors_of_the_system_are_told_apart() {
+    fn the_errors_of_the_system_are_distinguished() {
         for (kind, expected) in [
             (ErrorKind::TimedOut, Failure::TimedOut),
             (ErrorKind::ConnectionRefused, Failure::ConnectionRefused),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_with_the_url_is_told_without_it() {
+    fn an_error_that_has_the_url_is_logged_without_it() {
         let error = ureq::Error::BadUri("http://weather/?key=0a1b".to_owned());
         assert_eq!(failure(error), Failure::Unreachable { detail: "the HTTP client gave up".to_owned() });
     }

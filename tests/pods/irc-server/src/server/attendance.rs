@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_is_told_to_all_members_under_the_name_of_the_channel() {
+    fn a_join_is_sent_to_all_members_with_the_name_of_the_channel() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("alice", "JOIN #Podwire");
         world.forget();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_told_to_all_members_with_its_message() {
+    fn a_part_is_sent_to_all_members_with_its_message() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("alice", "JOIN #a");
         world.says("bob", "JOIN #a");

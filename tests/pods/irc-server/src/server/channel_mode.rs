@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_to_all_members_and_no_changes_to_nobody() {
+    fn changes_are_sent_to_all_members_and_no_message_without_a_change() {
         let mut world = on_a_channel();
         world.says("alice", "MODE #a +mi-t+ov bob bob");
         for nick in ["alice", "bob"] {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn many_long_bans_are_told_in_lines_that_fit() {
+    fn many_long_bans_are_listed_in_lines_that_fit() {
         let mut world = on_a_channel();
         let masks: Vec<String> = ["p", "q", "r"].map(|letter| letter.repeat(145)).to_vec();
         world.says("alice", &format!("MODE #a +bbb {}", masks.join(" ")));

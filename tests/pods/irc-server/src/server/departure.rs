@@ -61,7 +61,7 @@ mod tests {
     use super::super::{Event, fixture::World};
 
     #[test]
-    fn a_quit_is_told_once_to_everybody_on_a_common_channel() {
+    fn a_quit_is_sent_once_to_everybody_on_a_common_channel() {
         let mut world = World::with(&["alice", "bob", "carol"]);
         for line in ["JOIN #a", "JOIN #b"] {
             world.says("alice", line);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_of_the_process_everybody_is_told() {
+    fn at_the_end_of_the_process_every_client_gets_an_error() {
         let mut world = World::with(&["alice", "bob"]);
         world.happens(Event::Shutdown);
         for nick in ["alice", "bob"] {

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn who_invites_somebody_away_is_told() {
+    fn an_invitation_to_somebody_away_is_answered_with_the_away_message() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("bob", "AWAY :at tea");
         world.says("alice", "JOIN #a");

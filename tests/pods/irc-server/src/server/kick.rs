@@ -51,7 +51,7 @@ mod tests {
     use super::super::fixture::World;
 
     #[test]
-    fn an_operator_kicks_and_everybody_is_told() {
+    fn a_kick_of_an_operator_is_sent_to_everybody() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("alice", "JOIN #a");
         world.says("bob", "JOIN #a");

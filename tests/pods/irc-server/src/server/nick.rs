@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_nick_is_told_once_to_oneself_and_everybody_on_a_common_channel() {
+    fn a_new_nick_is_sent_once_to_oneself_and_everybody_on_a_common_channel() {
         let mut world = World::with(&["alice", "bob", "carol"]);
         for line in ["JOIN #a", "JOIN #b"] {
             world.says("alice", line);

@@ -62,7 +62,7 @@ mod tests {
     use super::super::fixture::World;
 
     #[test]
-    fn who_writes_to_somebody_away_is_told_and_the_message_arrives() {
+    fn a_message_to_somebody_away_arrives_and_is_answered_with_the_away_message() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("bob", "AWAY :at tea");
         assert_eq!(world.heard("bob"), [":irc.podwire.test 306 bob :You have been marked as being away"]);

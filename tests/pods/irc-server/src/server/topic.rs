@@ -46,7 +46,7 @@ mod tests {
     use super::super::fixture::World;
 
     #[test]
-    fn a_topic_is_set_told_and_shown_to_those_who_join() {
+    fn a_topic_is_set_sent_and_shown_to_those_who_join() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("alice", "JOIN #a");
         world.forget();

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_changes_nothing_is_not_told() {
+    fn a_change_that_changes_nothing_is_not_sent() {
         let mut world = World::with(&["alice"]);
         world.says("alice", "MODE alice -i+i-i");
         assert_eq!(world.heard("alice"), [""; 0]);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_city_the_asker_is_told() {
+    fn a_question_without_a_city_is_answered_with_a_notice() {
         for line in ["WEATHER", "WEATHER :", "WEATHER   "] {
             let mut world = World::with(&["bot", "alice"]);
             world.says("alice", line);
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bot_the_asker_is_told() {
+    fn a_question_without_a_bot_is_answered_with_a_notice() {
         let mut world = World::with(&["alice"]);
         world.says("alice", "WEATHER Berlin");
         assert!(world.heard("alice")[0].contains("NOTICE alice :No weather bot is connected"));
     }
 
     #[test]
-    fn no_answer_within_the_limit_is_told_once() {
+    fn no_answer_within_the_limit_is_reported_once() {
         let mut world = World::with(&["bot", "alice"]);
         world.says("alice", "WEATHER Berlin");
         world.says("bot", "PRIVMSG nobody :12 degrees");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_bot_leaves_the_askers_are_told() {
+    fn when_the_bot_leaves_open_questions_are_answered_with_a_notice() {
         let mut world = World::with(&["bot", "alice"]);
         world.says("alice", "WEATHER Berlin");
         let client = world.id("bot");

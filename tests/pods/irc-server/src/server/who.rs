@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_channels_of_the_invisible_are_not_told_to_strangers() {
+    fn channels_of_the_invisible_are_hidden_from_clients_on_no_common_channel() {
         let mut world = World::with(&["alice", "bob"]);
         world.says("bob", "JOIN #b");
         world.says("bob", "MODE bob +i");

@@ -61,7 +61,7 @@ fn localhost() -> String {
 }
 
 #[test]
-fn a_pod_that_reaches_itself_by_every_address_says_that_all_is_well() {
+fn a_pod_that_reaches_itself_by_every_address_reports_success() {
     let pod = Pod::start("localhost", &localhost());
     let text = pod.shows(true, "ok: each of 1 pods reaches all");
     assert!(text.contains("1 of 1") && text.contains("node-1") && text.contains("pod-a"), "{text}");
@@ -76,7 +76,7 @@ fn a_source_that_is_not_the_pods_own_address_is_found_out() {
 }
 
 #[test]
-fn a_name_without_addresses_is_told_and_the_end_is_orderly() {
+fn a_name_without_addresses_is_reported_and_sigterm_ends_it() {
     let mut pod = Pod::start("fellows.invalid", "127.0.0.1");
     pod.shows(false, "resolve fellows.invalid: ");
     let (status, log) = pod.process.stop(Signal::SIGTERM);

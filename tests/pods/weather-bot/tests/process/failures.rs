@@ -110,7 +110,7 @@ fn by_default_the_asker_hears_within_nine_seconds() {
 }
 
 #[test]
-fn a_refused_connection_is_told() {
+fn a_refused_connection_is_answered_with_a_sentence() {
     // A socket that is bound and does not listen refuses every connection, and nobody else gets its port.
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -123,7 +123,7 @@ fn a_refused_connection_is_told() {
 }
 
 #[test]
-fn a_service_without_tls_behind_https_is_told() {
+fn a_service_without_tls_behind_https_is_answered_with_a_sentence() {
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/", plain.local_addr().unwrap());
     std::thread::spawn(move || {

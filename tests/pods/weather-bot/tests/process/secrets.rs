@@ -26,7 +26,7 @@ fn script(city: &str) -> Reply {
 }
 
 #[test]
-fn neither_key_nor_password_is_ever_told() {
+fn neither_key_nor_password_is_ever_logged() {
     let (peer, service) = (IrcPeer::listen(), HttpService::listen(script));
     let mut bot = Bot::start(&peer.address, &service.url, &["--first-wait", "20", "--answer-limit", "300"]);
     peer.accept().send(":irc.example 464 * :Password incorrect");

@@ -53,7 +53,7 @@ fn bad_arguments_refuse_to_start() {
 }
 
 #[test]
-fn help_and_version_are_told_on_stdout_without_a_key() {
+fn help_and_version_are_printed_on_stdout_without_a_key() {
     let (code, help, stderr) = run(&["--help"], &[]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     for word in ["<HOST:PORT>", "<PASSWORD>", "WEATHER_API_KEY", "WEATHER_API_URL", "--first-wait", "--silence"] {

@@ -7,7 +7,7 @@ use crate::service::Service;
 const KEY: &str = "0a1b&2c3d";
 
 #[test]
-fn every_city_is_answered_on_both_families_and_told_with_its_asker() {
+fn every_city_is_answered_in_both_families_and_logged_with_its_client() {
     for (listen, peer) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
         let mut service = Service::start(&[listen]);
         for (city, name, country, celsius) in [
@@ -53,7 +53,7 @@ fn each_refusal_has_the_status_and_the_code_of_the_api() {
 }
 
 #[test]
-fn no_key_is_told_in_the_journal() {
+fn no_key_is_written_to_the_journal() {
     let service = Service::start(&["127.0.0.1:0", "--key", KEY]);
     for key in [KEY, "5e6f"] {
         service.ask(&[("key", key), ("q", "Paris")]);

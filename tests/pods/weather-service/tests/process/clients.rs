@@ -26,7 +26,7 @@ fn connect_from(source: &str, service: &Service) -> TcpStream {
 }
 
 #[test]
-fn the_address_of_the_client_is_told_and_not_the_one_of_the_service() {
+fn the_address_of_the_client_is_logged_and_not_that_of_the_service() {
     let mut service = Service::start(&["127.0.0.1:0"]);
     let mut stream = connect_from("127.0.0.11:0", &service);
     stream.write_all(b"GET /v1/current.json?key=0a1b&q=Paris HTTP/1.1\r\nHost: weather\r\n\r\n").unwrap();
@@ -38,14 +38,14 @@ fn the_address_of_the_client_is_told_and_not_the_one_of_the_service() {
 }
 
 #[test]
-fn an_ipv4_client_of_an_ipv6_listener_is_told_as_ipv4() {
+fn an_ipv4_client_of_an_ipv6_listener_is_logged_as_ipv4() {
     let mut service = Service::start(&["[::ffff:127.0.0.1]:0"]);
     assert_eq!(service.ask(&PARIS).0, 200);
     assert_eq!(service.next_line(), "weather-service: 127.0.0.1 asked for Paris: 200");
 }
 
 #[test]
-fn a_client_that_speaks_no_http_is_told_and_the_next_one_is_served() {
+fn a_client_that_speaks_no_http_is_logged_and_the_next_one_is_served() {
     let mut service = Service::start(&["127.0.0.1:0"]);
     let mut stream = connect_from("127.0.0.1:0", &service);
     stream.write_all(b"SSH-2.0-client\r\n\r\n").unwrap();

@@ -32,7 +32,7 @@ fn a_taken_address_is_a_failure_at_run_time() {
 }
 
 #[test]
-fn help_and_version_are_told_on_stdout() {
+fn help_and_version_are_printed_on_stdout() {
     let (code, help, stderr) = run(&["--help"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     for word in ["<ADDRESS:PORT>", "--key", "/v1/current.json", "São Paulo"] {
