@@ -108,19 +108,19 @@ mod tests {
                 "mtu: 1279 is below 1280, which IPv6 needs",
             ),
             (json!({}), "ipam: is missing: pods would get no addresses"),
-            (json!({"ipam": {}}), "ipam.ranges: is missing or empty: no address could ever be given"),
-            (json!({"ipam": {"ranges": [[]]}}), "ipam.ranges[0]: is empty: no address could ever be given"),
+            (json!({"ipam": {}}), "ipam.ranges: is missing or empty: there would be no address for pods"),
+            (json!({"ipam": {"ranges": [[]]}}), "ipam.ranges[0]: is empty: there would be no address for pods"),
             (
                 with(json!({"subnet": "10.0.0.1/24"})),
                 "ipam.ranges[0][0].subnet: 10.0.0.1/24 has host bits set: did you mean 10.0.0.0/24?",
             ),
             (
                 with(json!({"subnet": "127.0.0.0/24"})),
-                "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, whose addresses are never a pod's",
+                "ipam.ranges[0][0].subnet: 127.0.0.0/24 overlaps 127.0.0.0/8, which no pod can have addresses in",
             ),
             (
                 json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.9"}]}}),
-                "ipam.routes[0].gw: \"10.0.0.9\" cannot be the next hop of a pod, whose only neighbour is its node: leave it out",
+                "ipam.routes[0].gw: \"10.0.0.9\" cannot be the next hop of a pod, whose only neighbour is its node: remove it",
             ),
             (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 576 to 65535"),
             (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 576 to 65535"),
@@ -139,11 +139,11 @@ mod tests {
             ),
             (
                 with(json!({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"})),
-                "ipam.ranges[0][0].rangeStart: 10.0.0.9 is behind the end of the range, 10.0.0.8",
+                "ipam.ranges[0][0].rangeStart: 10.0.0.9 is after the end of the range, 10.0.0.8",
             ),
             (
                 json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64"}]]}}),
-                "ipam.ranges[0][1]: mixes IPv4 and IPv6 in one set: one address is given out of each set",
+                "ipam.ranges[0][1]: mixes IPv4 and IPv6 in one set: a pod gets one address from each set",
             ),
             (
                 json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.0.0/16"}]]}}),

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> ExitCode {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match args.command {
         Command::Run(run) => daemon(run),
-        Command::Install(options) => once(|say| plugin_binary::once(options.plugin.as_deref(), &options.to, say)),
+        Command::Install(options) => once(|out| plugin_binary::once(options.plugin.as_deref(), &options.to, out)),
         Command::Uninstall(options) => once(|say| uninstall::run(&options, say)),
         Command::Status(status) => commands::status(&status),
         Command::Doctor(doctor) => commands::doctor(&doctor),
@@ -92,7 +92,7 @@ fn daemon(run: args::Run) -> ExitCode {
 /// it has made in the kernel stays in any case, so that pods keep their network.
 async fn serve(run: args::Run) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let _only = instance_lock::Only::claim()?;
+    let _lock = instance_lock::InstanceLock::acquire()?;
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::set_root(root)?;
     }

@@ -1,5 +1,5 @@
-//! The node's own files and its runtime: the conflist, the plugin's program, the lock of the one daemon, pods that the
-//! runtime has forgotten, pods with stale addresses, and uninstalling.
+//! The node's own files and its runtime: the conflist, the plugin's binary, the instance lock, garbage collection, pods
+//! with stale addresses, and uninstalling.
 //!
 //! What may not live here: the overlay, the firewall, and anything about other nodes.
 

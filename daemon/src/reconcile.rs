@@ -27,7 +27,7 @@ use crate::args::Run;
 use crate::cluster::delta::Delta;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
-use crate::node::file_watch::Kept;
+use crate::node::file_watch::FileWatch;
 use crate::reconcile::backoff::{Backoff, GATHER, VERIFY};
 use crate::reconcile::full::Reconciler;
 use crate::reconcile::problem_log::ProblemLog;
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let mut notices = listen(reconciler.ports())?;
     let syncs = SyncThread::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
-    let mut files = Kept::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
+    let mut files = FileWatch::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
     let mut problem_log = ProblemLog::default();
     let mut backoff = Backoff::default();
     let mut last = Instant::now();
@@ -59,7 +59,7 @@ pub(crate) async fn run(
         problem_log.view(&view);
         let mut outcome = Outcome::default();
         let start = Instant::now();
-        let before = files.look();
+        let before = files.stamps();
         if let Ok(view) = view.clone() {
             let may_stop = reconciler.can_change() && last.elapsed() < FULL_WITHIN;
             let sync = syncs.start_sync(reconciler, view);
@@ -67,7 +67,7 @@ pub(crate) async fn run(
         }
         let (mut pause, mut next) = (Duration::ZERO, Duration::ZERO);
         if !outcome.stopped {
-            files.made_right(before, outcome.wrote);
+            files.restored(before, outcome.wrote);
             if view.is_ok() {
                 problem_log.problems(&outcome.problems);
             }
@@ -109,7 +109,7 @@ pub(crate) async fn run(
                         break;
                     }
                 }
-                () = files.touched() => due = due.min(earliest.max(Instant::now() + GATHER)),
+                () = files.changed() => due = due.min(earliest.max(Instant::now() + GATHER)),
                 heard = notices.recv() => {
                     heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;
                     due = due.min(earliest.max(Instant::now() + GATHER));

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use podwire_conf::{Network, conflist, defaults};
 
-/// The conflist's mode: there is no secret in it, and it is nobody else's to write.
+/// The conflist's mode: world-readable, since it has no secret; writable by root only.
 const MODE: u32 = 0o644;
 
-/// Makes the conflist in `directory` equal to the network: written beside its place under a name that no runtime reads,
-/// synced, renamed. Says whether anything had to be done.
+/// Makes the conflist in `directory` equal to the network: written under a temporary name that no runtime reads,
+/// synced, renamed. Returns whether it was written.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// When the file cannot be written; names the file.
 pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
     let path = directory.join(defaults::CONFLIST);
     let wanted = conflist::render(network)?;

@@ -1,5 +1,5 @@
-//! The pod sandboxes that the container runtime knows, asked of its CRI: one unary call of gRPC over HTTP/2, on a Unix
-//! socket. The only file that speaks it. What follows from the answer is `garbage`'s.
+//! The pod sandboxes of the container runtime, listed by its CRI: one unary gRPC call over HTTP/2, on a Unix socket. No
+//! other file speaks CRI. What follows from the list is decided in `garbage`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,19 +11,19 @@ use prost::Message;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Where runtimes have their socket: containerd, CRI-O.
+/// The sockets of runtimes: containerd, CRI-O.
 pub(crate) const SOCKETS: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
 
-/// How long an answer may take. Nothing waits for it.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a reply may take. Nothing else waits for it.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer that is taken, in bytes: what kubelet takes.
-const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// The largest accepted reply, in bytes: kubelet's limit.
+const LARGEST_REPLY: usize = 16 * 1024 * 1024;
 
 /// The name of the call (cri-api, runtime/v1/api.proto); the authority means nothing on a Unix socket.
 const CALL: &str = "http://localhost/runtime.v1.RuntimeService/ListPodSandbox";
 
-/// Before a message of gRPC: one byte that says whether it is compressed, and its length in four (gRPC over HTTP/2,
+/// Before a gRPC message: one byte, whether it is compressed, and its length in four (gRPC over HTTP/2,
 /// "Length-Prefixed-Message"). The request is an empty message: no filter.
 const EMPTY_MESSAGE: [u8; PREFIX] = [0; PREFIX];
 const PREFIX: usize = 5;
@@ -31,16 +31,16 @@ const PREFIX: usize = 5;
 /// `UNIMPLEMENTED` of gRPC's status codes.
 const UNIMPLEMENTED: &str = "12";
 
-/// What a runtime has said.
+/// The reply of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     /// The ids of its sandboxes, stopped ones too.
     Sandboxes(HashSet<String>),
-    /// It is no runtime of Kubernetes: it has no CRI, as Docker's containerd.
+    /// It has no CRI, as Docker's containerd.
     NoCri,
 }
 
-/// `runtime.v1.ListPodSandboxResponse`, as far as it is read.
+/// `runtime.v1.ListPodSandboxResponse`, the fields that are used.
 #[derive(Clone, PartialEq, Message)]
 struct ListPodSandboxResponse {
     #[prost(message, repeated, tag = "1")]
@@ -54,28 +54,28 @@ struct PodSandbox {
     id: String,
 }
 
-/// Asks the runtime behind a socket.
+/// Lists the sandboxes of the runtime at a socket.
 ///
 /// # Errors
-/// A sentence that names the socket and what came instead of an answer.
-pub(crate) async fn ask(socket: &Path) -> Result<Answer, String> {
-    let answer = match timeout(ANSWERED_WITHIN, exchange(socket)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {ANSWERED_WITHIN:?}")),
+/// Names the socket, and why there is no list.
+pub(crate) async fn list_sandboxes(socket: &Path) -> Result<Reply, String> {
+    let reply = match timeout(REPLY_TIMEOUT, exchange(socket)).await {
+        Ok(reply) => reply,
+        Err(_) => Err(format!("no reply within {REPLY_TIMEOUT:?}")),
     };
-    answer.map_err(|why| format!("ask the container runtime at {} for its pod sandboxes: {why}", socket.display()))
+    reply.map_err(|why| format!("list the pod sandboxes of the container runtime at {}: {why}", socket.display()))
 }
 
-async fn exchange(socket: &Path) -> Result<Answer, String> {
+async fn exchange(socket: &Path) -> Result<Reply, String> {
     let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
     let (sender, connection) = h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
     tokio::select! {
-        answer = call(sender) => answer,
-        ended = connection => Err(ended.err().map_or_else(|| "it hung up".into(), |error| error.to_string())),
+        reply = call(sender) => reply,
+        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".into(), |error| error.to_string())),
     }
 }
 
-async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Answer, String> {
+async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Reply, String> {
     let failed = |error: h2::Error| error.to_string();
     let request = Request::post(CALL).header("content-type", "application/grpc").header("te", "trailers").body(());
     let request = request.map_err(|error| error.to_string())?;
@@ -84,24 +84,24 @@ async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Answer, String> 
     body.send_data(Bytes::from_static(&EMPTY_MESSAGE), true).map_err(failed)?;
     let (head, mut body) = response.await.map_err(failed)?.into_parts();
     if !head.status.is_success() {
-        return Err(format!("it answers HTTP {}", head.status));
+        return Err(format!("it replies with HTTP {}", head.status));
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = body.data().await {
         let chunk = chunk.map_err(failed)?;
         body.flow_control().release_capacity(chunk.len()).map_err(failed)?;
         bytes.extend_from_slice(&chunk);
-        if bytes.len() > LARGEST_ANSWER {
-            return Err(format!("its answer is longer than {LARGEST_ANSWER} bytes"));
+        if bytes.len() > LARGEST_REPLY {
+            return Err(format!("its reply is longer than {LARGEST_REPLY} bytes"));
         }
     }
-    // An answer without content has its status among the headers.
+    // A reply without content has its status among the headers.
     let trailers = body.trailers().await.map_err(failed)?.unwrap_or(head.headers);
     match text(&trailers, "grpc-status") {
         Some("0") => read(&bytes),
-        Some(UNIMPLEMENTED) => Ok(Answer::NoCri),
+        Some(UNIMPLEMENTED) => Ok(Reply::NoCri),
         Some(status) => Err(format!("gRPC status {status}, {}", text(&trailers, "grpc-message").unwrap_or_default())),
-        None => Err("an answer without a status: it does not speak gRPC".into()),
+        None => Err("a reply without a status: it does not speak gRPC".into()),
     }
 }
 
@@ -109,12 +109,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn read(mut bytes: &[u8]) -> Result<Answer, String> {
+fn read(mut bytes: &[u8]) -> Result<Reply, String> {
     if bytes.len() < PREFIX || bytes.get_u8() != 0 || bytes.get_u32() as usize != bytes.len() {
-        return Err("its answer is not one message".into());
+        return Err("its reply is not one message".into());
     }
     let response = ListPodSandboxResponse::decode(bytes).map_err(|error| error.to_string())?;
-    Ok(Answer::Sandboxes(response.items.into_iter().map(|sandbox| sandbox.id).collect()))
+    Ok(Reply::Sandboxes(response.items.into_iter().map(|sandbox| sandbox.id).collect()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Files that the daemon keeps as they should be: noticing that somebody has touched one. What is done then is a pass's.
+//! A watch on the files that the daemon maintains: the conflist and the plugin's binary. Restoring them is part of a
+//! reconcile.
 //!
-//! Their metadata is looked at a few times a second. A watch on the inode (inotify) would have to be set again after every
-//! rename, hears nothing of a directory that is replaced or mounted over, and costs a descriptor for each; this costs two
-//! stat calls.
+//! Their metadata is polled a few times a second. inotify would have to be set up again after every rename, does not
+//! notice a directory that is replaced or mounted over, and costs a descriptor for each; polling costs two stat calls.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// The time between two looks.
+/// The time between two polls.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What tells one state of a file from another: device, inode, mode, size, and the times of modification and change in
-/// seconds and nanoseconds. A link is not followed: it is not the file that was written.
+/// The identity of a file's state: device, inode, mode, size, and the times of modification and change in seconds and
+/// nanoseconds. Symbolic links are not followed: they are not the file that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     inode: (u64, u64),
@@ -26,7 +26,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The state of a file; `None` where there is none that can be looked at.
+    /// The state of a file; `None` when it cannot be read.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let data = fs::symlink_metadata(path).ok()?;
         Some(Self {
@@ -39,34 +39,34 @@ impl Stamp {
     }
 }
 
-/// The files, and what they were when all was well.
-pub(crate) struct Kept {
+/// The watched files, and their expected state.
+pub(crate) struct FileWatch {
     paths: Vec<PathBuf>,
-    /// `None` when that has to be seen first.
-    well: Option<Vec<Option<Stamp>>>,
+    /// `None` when that is not known yet.
+    expected: Option<Vec<Option<Stamp>>>,
 }
 
-impl Kept {
+impl FileWatch {
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, well: None }
+        Self { paths, expected: None }
     }
 
-    /// What the files are. To be asked for before they are made right.
-    pub(crate) fn look(&self) -> Vec<Option<Stamp>> {
+    /// The present state of the files. To be called before they are restored.
+    pub(crate) fn stamps(&self) -> Vec<Option<Stamp>> {
         self.paths.iter().map(|path| Stamp::of(path)).collect()
     }
 
-    /// They have been made right after they were `before`. One that was written may be another by now, or have gone again:
-    /// it is looked at once more.
-    pub(crate) fn made_right(&mut self, before: Vec<Option<Stamp>>, written: bool) {
-        self.well = (!written).then_some(before);
+    /// The files have been restored; before that they were in the state `before`. A written one may have been replaced
+    /// or removed since: it is checked once more.
+    pub(crate) fn restored(&mut self, before: Vec<Option<Stamp>>, written: bool) {
+        self.expected = (!written).then_some(before);
     }
 
-    /// Waits until somebody has touched one of them, or until one has to be looked at again.
-    pub(crate) async fn touched(&self) {
+    /// Waits until one of them has changed, or has to be checked again.
+    pub(crate) async fn changed(&self) {
         loop {
             sleep(INTERVAL).await;
-            if self.well.as_ref() != Some(&self.look()) {
+            if self.expected.as_ref() != Some(&self.stamps()) {
                 return;
             }
         }
@@ -77,20 +77,20 @@ impl Kept {
 mod tests {
     use super::*;
 
-    /// Whether it is told within some looks.
-    async fn told(kept: &Kept) -> bool {
-        tokio::time::timeout(INTERVAL * 4, kept.touched()).await.is_ok()
+    /// Whether a change is reported within some polls.
+    async fn reported(watch: &FileWatch) -> bool {
+        tokio::time::timeout(INTERVAL * 4, watch.changed()).await.is_ok()
     }
 
     #[tokio::test]
-    async fn whatever_is_done_to_a_file_is_noticed_and_a_quiet_one_is_not() {
-        let directory = std::env::temp_dir().join(format!("podwired-kept-{}", std::process::id()));
+    async fn every_change_of_a_file_is_noticed_and_an_unchanged_one_is_not() {
+        let directory = std::env::temp_dir().join(format!("podwired-watch-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (path, other) = (directory.join("a"), directory.join("b"));
         fs::write(&path, "one").unwrap();
         fs::write(&other, "two").unwrap();
-        let mut kept = Kept::new(vec![path.clone()]);
-        assert!(told(&kept).await, "nobody has looked yet");
+        let mut watch = FileWatch::new(vec![path.clone()]);
+        assert!(reported(&watch).await, "no state is expected yet");
         let damages: [&dyn Fn(); 5] = [
             &|| fs::write(&path, "two").unwrap(),
             &|| fs::rename(&other, &path).unwrap(),
@@ -99,17 +99,17 @@ mod tests {
             &|| fs::create_dir(&path).unwrap(),
         ];
         for damage in damages {
-            kept.made_right(kept.look(), false);
-            assert!(!told(&kept).await, "nothing was done");
+            watch.restored(watch.stamps(), false);
+            assert!(!reported(&watch).await, "nothing has changed");
             damage();
-            assert!(told(&kept).await);
+            assert!(reported(&watch).await);
         }
-        // One that was written, and has gone again before anybody has looked.
+        // One that was written, and removed before the next poll.
         fs::remove_dir(&path).unwrap();
-        let before = kept.look();
+        let before = watch.stamps();
         fs::write(&path, "right").unwrap();
         fs::remove_dir_all(&directory).unwrap();
-        kept.made_right(before, true);
-        assert!(told(&kept).await);
+        watch.restored(before, true);
+        assert!(reported(&watch).await);
     }
 }

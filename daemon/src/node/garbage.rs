@@ -1,7 +1,7 @@
-//! Pods that have gone without a word to the plugin: a runtime that was killed, a sandbox that it has forgotten. What they
-//! hold is released, by the plugin's own code. containerd does not call GC yet, so nobody else does it.
+//! Garbage collection: releases what pods hold that have gone without a DEL, because a runtime was killed or has
+//! forgotten a sandbox. containerd does not call GC yet.
 //!
-//! `judge` is pure. Nothing is released that looks dead for the first time, or that cannot be judged.
+//! `judge` is pure. Nothing is released that looks dead for the first time, or whose state is not known.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -16,120 +16,121 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::node::cri::{self, Answer};
+use crate::node::cri::{self, Reply};
 use crate::report::Report;
 
-/// A pod whose device is there may be one that the runtime is still starting: it is on the runtime's list only when its
-/// first container runs. kubelet gives up on that after four minutes, so such a pod has to look dead this many times longer:
-/// five minutes by default.
+/// A pod with a device may be one that the runtime is still starting: it is on the runtime's list only when its sandbox
+/// runs. kubelet gives up on that after four minutes, so such a pod has to look dead this many times longer: five
+/// minutes by default.
 const LONGER_WITH_DEVICE: u32 = 5;
 
-/// Looks in the time that a pod has to look dead, and the limits of the time between two.
-const LOOKS: u32 = 4;
-const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Checks in the time that a pod has to look dead, and the limits of the interval between two.
+const CHECKS: u32 = 4;
+const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
-/// What the container runtime says of its sandboxes.
+/// The sandboxes of the container runtime.
 #[derive(Debug, PartialEq, Eq)]
 enum Runtime {
-    /// There is none with a CRI: what the kernel has decides.
+    /// There is no runtime with a CRI: the pod's device decides.
     Absent,
-    /// There is one, and it does not answer.
+    /// The runtime does not reply.
     Silent(String),
     /// The ids of its sandboxes.
     Knows(HashSet<String>),
 }
 
-/// Why an attachment looks dead, and how long it has to.
+/// Why an attachment looks dead, and for how long it has to.
 #[derive(Debug, PartialEq, Eq)]
 struct Dead {
     why: &'static str,
     for_at_least: Duration,
 }
 
-/// Whether an attachment looks dead; `None` as well when that cannot be told.
+/// Whether an attachment looks dead; `None` as well when that is not known.
 fn judge(attached: &Attached, runtime: &Runtime, after: Duration) -> Option<Dead> {
     let Attached { record, has_device } = attached;
     match runtime {
         Runtime::Silent(_) => None,
-        // Stopped or running, the runtime will say DEL when it removes it.
+        // Stopped or running, the runtime will call DEL when it removes it.
         Runtime::Knows(sandboxes) if sandboxes.contains(&record.attachment.container) => None,
         _ if !has_device => Some(Dead { why: "its device is gone", for_at_least: after }),
         Runtime::Knows(_) if record.sandbox => {
             Some(Dead { why: "the container runtime does not know it", for_at_least: after * LONGER_WITH_DEVICE })
         }
-        // Podman's, or somebody's who calls the plugin by hand: it lives as long as its device.
+        // Podman's, or of a manual call of the plugin: it lives as long as its device.
         _ => None,
     }
 }
 
-/// The attachments that look dead, each since when.
+/// The attachments that look dead, and since when.
 type Suspects = HashMap<Attachment, Instant>;
 
-/// What a look has come to.
+/// The result of one check.
 #[derive(Default)]
-struct Outcome {
+struct CheckResult {
     suspects: Suspects,
     released: u64,
     problems: Vec<String>,
 }
 
-/// Releases what dead pods hold, again and again, when they have looked dead for so long; never, where that is no time.
+/// Periodically releases what dead pods hold once they have looked dead for `after`; never when that is zero.
 pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::Sender<Report>) {
     if after.is_zero() {
         return std::future::pending().await;
     }
-    let mut ticks = interval((after / LOOKS).clamp(BETWEEN_LOOKS.0, BETWEEN_LOOKS.1));
+    let mut ticks = interval((after / CHECKS).clamp(CHECK_INTERVAL.0, CHECK_INTERVAL.1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut found = None;
-    let (mut suspects, mut told) = (Suspects::new(), Vec::new());
+    let (mut suspects, mut logged) = (Suspects::new(), Vec::new());
     loop {
         ticks.tick().await;
         let runtime = match socket {
-            Some(named) => ask(named, true).await,
+            Some(named) => query(named, true).await,
             None => {
-                // One that was there once will be back: its socket goes while it is restarted.
+                // A socket that was found once is kept: it vanishes while the runtime restarts.
                 found = found.or_else(|| cri::SOCKETS.into_iter().map(Path::new).find(|socket| socket.exists()));
                 match found {
-                    Some(found) => ask(found, false).await,
+                    Some(found) => query(found, false).await,
                     None => Runtime::Absent,
                 }
             }
         };
-        let look = tokio::task::spawn_blocking(move || look(&suspects, &runtime, after));
-        // A panic is a defect, and is told as one; the next look begins anew.
-        let outcome =
-            look.await.unwrap_or_else(|error| Outcome { problems: vec![error.to_string()], ..Outcome::default() });
-        suspects = outcome.suspects;
-        for problem in outcome.problems.iter().filter(|problem| !told.contains(*problem)) {
+        let check = tokio::task::spawn_blocking(move || check(&suspects, &runtime, after));
+        // A panic is a defect, and is reported as one; the next check starts anew.
+        let result = check
+            .await
+            .unwrap_or_else(|error| CheckResult { problems: vec![error.to_string()], ..CheckResult::default() });
+        suspects = result.suspects;
+        for problem in result.problems.iter().filter(|problem| !logged.contains(*problem)) {
             warn!("{problem}");
         }
-        if outcome.problems.is_empty() && !told.is_empty() {
-            info!("what dead pods hold is released again");
+        if result.problems.is_empty() && !logged.is_empty() {
+            info!("what dead pods hold is being released again");
         }
-        told = outcome.problems;
+        logged = result.problems;
         report.send_if_modified(|report| {
-            report.released += outcome.released;
-            outcome.released > 0
+            report.released += result.released;
+            result.released > 0
         });
     }
 }
 
-/// Asks the runtime. One that somebody has named has a CRI; one that was found may have none.
-async fn ask(socket: &Path, named: bool) -> Runtime {
-    match cri::ask(socket).await {
-        Ok(Answer::Sandboxes(sandboxes)) => Runtime::Knows(sandboxes),
-        Ok(Answer::NoCri) if !named => Runtime::Absent,
-        Ok(Answer::NoCri) => Runtime::Silent(format!("the container runtime at {} has no CRI", socket.display())),
+/// Queries the runtime. One that was configured must have a CRI; one that was found may have none.
+async fn query(socket: &Path, named: bool) -> Runtime {
+    match cri::list_sandboxes(socket).await {
+        Ok(Reply::Sandboxes(sandboxes)) => Runtime::Knows(sandboxes),
+        Ok(Reply::NoCri) if !named => Runtime::Absent,
+        Ok(Reply::NoCri) => Runtime::Silent(format!("the container runtime at {} has no CRI", socket.display())),
         Err(why) => Runtime::Silent(why),
     }
 }
 
 /// Judges every attachment, and releases those that have looked dead for long enough.
-fn look(suspects: &Suspects, runtime: &Runtime, after: Duration) -> Outcome {
-    let mut outcome = Outcome::default();
+fn check(suspects: &Suspects, runtime: &Runtime, after: Duration) -> CheckResult {
+    let mut result = CheckResult::default();
     if let Runtime::Silent(why) = runtime {
-        outcome.problems.push(format!("{why}; what dead pods hold is not released meanwhile"));
-        return outcome;
+        result.problems.push(format!("{why}; what dead pods hold is not released meanwhile"));
+        return result;
     }
     let state = Path::new(defaults::RUN_DIRECTORY);
     let listed = Socket::route().map_err(Error::from).and_then(|mut host| {
@@ -139,8 +140,8 @@ fn look(suspects: &Suspects, runtime: &Runtime, after: Duration) -> Outcome {
     let (attached, mut host) = match listed {
         Ok(listed) => listed,
         Err(failure) => {
-            outcome.problems.push(format!("look for what dead pods hold: {failure}"));
-            return outcome;
+            result.problems.push(format!("check for what dead pods hold: {failure}"));
+            return result;
         }
     };
     let now = Instant::now();
@@ -151,21 +152,21 @@ fn look(suspects: &Suspects, runtime: &Runtime, after: Duration) -> Outcome {
         if now.duration_since(since) >= dead.for_at_least {
             match release::release(state, &attached, &mut host) {
                 Ok(true) => {
-                    outcome.released += 1;
+                    result.released += 1;
                     info!("released {}: {}", describe(&attached), dead.why);
                     continue;
                 }
-                // It is being attached or detached right now, or is not any more what it was: it is looked at anew.
+                // It is being attached or detached, or has changed: it is judged anew.
                 Ok(false) => continue,
-                Err(failure) => outcome.problems.push(format!("release {}: {failure}", describe(&attached))),
+                Err(failure) => result.problems.push(format!("release {}: {failure}", describe(&attached))),
             }
         }
-        outcome.suspects.insert(attachment.clone(), since);
+        result.suspects.insert(attachment.clone(), since);
     }
-    outcome
+    result
 }
 
-/// An attachment and what it holds, for humans.
+/// An attachment and what it holds, for people.
 pub(crate) fn describe(attached: &Attached) -> String {
     let Attachment { network, container, interface } = &attached.record.attachment;
     let addresses: Vec<_> = attached.record.addresses().iter().map(ToString::to_string).collect();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_runtime_knows_or_does_not_tell_is_alive_and_what_it_has_forgotten_is_given_time() {
+    fn a_pod_that_the_runtime_may_know_is_alive_and_a_forgotten_one_is_given_time() {
         let after = Duration::from_secs(60);
         let (knows, silent) = (Runtime::Knows(HashSet::from(["known".to_owned()])), Runtime::Silent("why".into()));
         let seconds = |container, sandbox, device, runtime: &Runtime| {

@@ -1,4 +1,4 @@
-//! One daemon a node: two would undo one another's work.
+//! The instance lock: one daemon per node, since two would undo each other's changes.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -8,21 +8,22 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use podwire_conf::defaults;
 
-/// The lock's name in podwire's run directory: on a tmpfs, like all that ends with the node's uptime.
+/// The lock's file name in the run directory, which is on a tmpfs.
 const NAME: &str = "podwired.lock";
 
-/// The proof that no other daemon runs here, while it lasts. The kernel takes it away with the process.
-pub(crate) struct Only(#[expect(dead_code, reason = "held, not looked at")] Flock<File>);
+/// Held while this daemon runs. The kernel releases it when the process ends.
+pub(crate) struct InstanceLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
-impl Only {
+impl InstanceLock {
     /// # Errors
-    /// A sentence that names the process of the other daemon, or the file that cannot be made.
-    pub(crate) fn claim() -> io::Result<Self> {
+    /// Names the process of the other daemon, or the file that cannot be created.
+    pub(crate) fn acquire() -> io::Result<Self> {
         let directory = Path::new(defaults::RUN_DIRECTORY);
         let path = directory.join(NAME);
-        let failed =
-            |wish: &str, error: io::Error| io::Error::new(error.kind(), format!("{wish} {}: {error}", path.display()));
-        fs::create_dir_all(directory).map_err(|error| failed("make the directory of", error))?;
+        let failed = |operation: &str, error: io::Error| {
+            io::Error::new(error.kind(), format!("{operation} {}: {error}", path.display()))
+        };
+        fs::create_dir_all(directory).map_err(|error| failed("create the directory of", error))?;
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| failed("open", error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

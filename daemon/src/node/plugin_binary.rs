@@ -1,7 +1,7 @@
-//! The plugin's place among the runtime's plugins: put there whole or not at all, while the old one may be running.
+//! Installing the plugin's binary in the runtime's plugin directory, atomically, while the old one may be running.
 //!
-//! A file that is being executed cannot be written to ("text file busy"), and one that is being written cannot be
-//! executed. So the new one is written beside it, synced and closed, and takes its place by a rename.
+//! A file that is being executed cannot be written to ("text file busy"), and one that is open for writing cannot be
+//! executed. So the new one is written to a temporary file in the same directory, synced, closed and renamed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use podwire_conf::defaults;
 
 use crate::node::file_watch::Stamp;
 
-/// The plugin's mode: whoever the runtime is may execute it.
+/// The plugin's mode: executable by every user that the runtime runs as.
 const MODE: u32 = 0o755;
 
 /// How much of a file is compared or copied at once, in bytes.
@@ -28,26 +28,26 @@ const LOCKED_WITHIN: Duration = Duration::from_secs(2);
 /// The first bytes of an executable (elf(5)).
 const EXECUTABLE: &[u8] = b"\x7fELF";
 
-/// The name beside its place that the plugin is written under. No runtime executes it: plugins are found by their names.
+/// The name of the temporary file. No runtime executes it: plugins are found by their names.
 pub(crate) const BESIDE: &str = ".podwire.new";
 
-/// The plugin, as it is to be installed.
+/// The plugin's binary, and where it is installed.
 #[derive(Debug)]
 pub(crate) struct Plugin {
     source: PathBuf,
-    /// Held open: what is installed is what was there when this was opened, whatever comes in its place.
+    /// Held open: what is installed is the file as it was opened, even if it is replaced later.
     file: File,
     size: u64,
     directory: PathBuf,
-    /// The state of the installed file when it was last found or made right.
-    right: Option<Stamp>,
+    /// The state of the installed file when it was last equal.
+    installed: Option<Stamp>,
 }
 
 impl Plugin {
-    /// The plugin in a file, by default the one beside this program, to be installed in a directory.
+    /// Opens the plugin's binary, by default the one beside this program, for an installation in a directory.
     ///
     /// # Errors
-    /// When there is none, or the file is not podwire.
+    /// When it does not exist, or is not podwire.
     pub(crate) fn open(source: Option<&Path>, directory: &Path) -> io::Result<Self> {
         let source = match source {
             Some(source) => source.to_owned(),
@@ -58,7 +58,7 @@ impl Plugin {
         if !is_podwire {
             return Err(io::Error::other(format!("{} is not podwire, the plugin", source.display())));
         }
-        Ok(Self { source, file, size, directory: directory.to_owned(), right: None })
+        Ok(Self { source, file, size, directory: directory.to_owned(), installed: None })
     }
 
     /// Where it is installed.
@@ -66,33 +66,33 @@ impl Plugin {
         self.directory.join(defaults::PLUGIN)
     }
 
-    /// Installs it. Whether there was anything to do: what is there already and the same is not touched.
+    /// Installs it, unless it is installed already. Returns whether it was written.
     ///
     /// # Errors
-    /// A sentence that names the file that could not be written; the installed one is then what it was.
+    /// Names the file that could not be written; the installed one is then unchanged.
     pub(crate) fn install(&mut self) -> io::Result<bool> {
         let place = self.place();
         let found = Stamp::of(&place);
-        if found.is_some() && found == self.right {
+        if found.is_some() && found == self.installed {
             return Ok(false);
         }
         let changed = !self.is_installed(&place);
         if changed {
             self.replace(&place).map_err(|error| failed("install", &place, &error))?;
-            self.right = Stamp::of(&place);
+            self.installed = Stamp::of(&place);
         } else {
-            // As it was before it was compared: what has changed meanwhile is found by the next look.
-            self.right = found;
+            // The state before the comparison: a change since then is found next time.
+            self.installed = found;
         }
         Ok(changed)
     }
 
-    /// Whether a file is this one. That it cannot be told is a no: then it is replaced.
+    /// Whether a file is equal to this one. One that cannot be read is not, and is replaced.
     fn is_installed(&self, place: &Path) -> bool {
         let compare = || -> io::Result<bool> {
             let found = fs::symlink_metadata(place)?;
-            let right = found.is_file() && found.size() == self.size && found.permissions().mode() & 0o7777 == MODE;
-            Ok(right && self.same(&File::open(place)?)?)
+            let installed = found.is_file() && found.size() == self.size && found.permissions().mode() & 0o7777 == MODE;
+            Ok(installed && self.same(&File::open(place)?)?)
         };
         compare().unwrap_or(false)
     }
@@ -122,13 +122,13 @@ impl Plugin {
             self.copy(&mut file)?;
             file.set_permissions(PermissionsExt::from_mode(MODE))?;
             file.sync_all()?;
-            // Closed before it has its name: what is open for writing cannot be executed.
+            // Closed before it is renamed: a file that is open for writing cannot be executed.
             drop(file);
             fs::rename(&beside, place)?;
             directory.sync_all()
         };
         put().inspect_err(|_| {
-            // The first error is the answer. What cannot be removed either, the next one removes.
+            // The first error is reported. A file that cannot be removed is removed by the next installation.
             let _ = fs::remove_file(&beside);
         })
     }
@@ -149,8 +149,8 @@ impl Plugin {
     }
 }
 
-/// One at a time: two would write the same file. Whoever has the lock has it for as long as it takes to write a file; one
-/// that keeps it must not keep the daemon.
+/// One installation at a time: two would write the same file. The lock is held for the time of writing a file; a
+/// process that holds it longer must not block the daemon.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
     let mut file = File::open(directory)?;
     let deadline = Instant::now() + LOCKED_WITHIN;
@@ -159,7 +159,7 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
             Ok(lock) => return Ok(lock),
             Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => file = again,
             Err((_, Errno::EWOULDBLOCK)) => {
-                let why = format!("somebody has had the lock of {} for {LOCKED_WITHIN:?}", directory.display());
+                let why = format!("another process has held the lock of {} for {LOCKED_WITHIN:?}", directory.display());
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
             }
             Err((_, errno)) => return Err(errno.into()),
@@ -168,21 +168,21 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
     }
 }
 
-/// Installs the plugin once, and says so (`podwired install`).
+/// Installs the plugin once, and reports it (`podwired install`).
 ///
 /// # Errors
 /// As [`Plugin::open`] and [`Plugin::install`].
-pub(crate) fn once(source: Option<&Path>, directory: &Path, say: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn once(source: Option<&Path>, directory: &Path, out: &mut dyn Write) -> io::Result<()> {
     let mut plugin = Plugin::open(source, directory)?;
     let changed = plugin.install()?;
     let (source, place) = (plugin.source.display(), plugin.place());
     match changed {
-        true => writeln!(say, "installed {source} as {}", place.display()),
-        false => writeln!(say, "{} is {source} already: nothing to do", place.display()),
+        true => writeln!(out, "installed {source} as {}", place.display()),
+        false => writeln!(out, "{} is {source} already: nothing to do", place.display()),
     }
 }
 
-/// Whether a file is the plugin, of whatever version: an executable that says so of itself.
+/// Whether a file is the plugin, of any version: an executable that contains the plugin's mark.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -221,13 +221,13 @@ pub(crate) fn remove(path: &Path) -> io::Result<bool> {
 
 fn beside_this_program() -> io::Result<PathBuf> {
     let own = std::env::current_exe().map_err(|error| {
-        io::Error::new(error.kind(), format!("find the plugin beside this program: {error}; name it by --plugin"))
+        io::Error::new(error.kind(), format!("find the plugin beside this program: {error}; name it with --plugin"))
     })?;
     Ok(own.with_file_name(defaults::PLUGIN))
 }
 
-fn failed(wish: &str, path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{wish} {}: {error}", path.display()))
+fn failed(operation: &str, path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{operation} {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Taking every trace of podwire from a node (`podwired uninstall`), in an order in which no pod is without a network
-//! earlier than it has to be: first nothing new can come, then the pods, last what carries them. It goes to its end
-//! whatever cannot be taken away, and then says what that was; only a pod that cannot be taken away keeps what it needs.
+//! Removing podwire from a node (`podwired uninstall`), in an order in which no pod loses its network earlier than
+//! necessary: first the conflist, so that no pod is added, then the pods, last the overlay. It continues after a
+//! failure and reports all of them; only a pod that cannot be removed keeps what it needs.
 //!
-//! Only here, in `datapath` and in the plugin is the kernel changed.
+//! The kernel is changed only here, in `datapath` and in the plugin.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,52 +23,52 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::Uninstall;
 use crate::node::{garbage, instance_lock, plugin_binary};
 
-/// How long an ADD or a DEL that is under way may take to come to its end.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// How long an ADD or a DEL in progress may take.
+const IN_PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 
-/// How soon what was refused is tried again (`--wait`).
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The interval between attempts (`--wait`).
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many pods are named one by one.
-const NAMED: usize = 10;
+/// How many pods are listed by name.
+const LISTED: usize = 10;
 
-/// What stays, and why.
-const STAYS: &str = "left as they are, since others may count on them: net.ipv4.ip_forward, \
+/// What is not removed, and why.
+const NOT_CHANGED: &str = "not changed, since other programs may rely on them: net.ipv4.ip_forward, \
                      net.ipv6.conf.all.forwarding, net.netfilter.nf_conntrack_tcp_be_liberal, and accept_ra of \
                      devices with an advertised default route";
 
-/// What was done and what could not be.
-struct Course<'a> {
-    say: &'a mut dyn Write,
+/// A removal: what was done, and what failed.
+struct Removal<'a> {
+    out: &'a mut dyn Write,
     removed: usize,
     failures: Vec<String>,
 }
 
-/// Takes podwire from this node, as often and as long as the options say.
+/// Removes podwire from this node, with retries as the options out.
 ///
 /// # Errors
-/// As [`take`]; where that is to be waited out, when it is told to stop before.
-pub(crate) fn run(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+/// As [`uninstall`]; with `--wait`, when it is terminated before.
+pub(crate) fn run(options: &Uninstall, out: &mut dyn Write) -> io::Result<()> {
     match options.wait || options.stay {
-        true => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(insist(options, say)),
-        false => take(options, say),
+        true => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(retry(options, out)),
+        false => uninstall(options, out),
     }
 }
 
-/// Tries again until all is gone, and stays where that is wished. As the first process of a container it gets no default
-/// action for a signal, so both are handled by name.
-async fn insist(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+/// Retries until everything is removed, and keeps running with `--stay`. As the first process of a container it has no
+/// default action for signals, so both are handled explicitly.
+async fn retry(options: &Uninstall, out: &mut dyn Write) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut told = String::new();
-    while let Err(why) = take(options, say).map_err(|error| error.to_string()) {
-        if why != told {
-            writeln!(say, "not yet: {why}")?;
-            told = why;
+    let mut reported = String::new();
+    while let Err(why) = uninstall(options, out).map_err(|error| error.to_string()) {
+        if why != reported {
+            writeln!(out, "not yet: {why}")?;
+            reported = why;
         }
         tokio::select! {
-            () = tokio::time::sleep(AGAIN_AFTER) => {}
-            _ = terminate.recv() => return Err(io::Error::other("told to stop before all was gone")),
-            _ = interrupt.recv() => return Err(io::Error::other("told to stop before all was gone")),
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            _ = terminate.recv() => return Err(io::Error::other("terminated before everything was removed")),
+            _ = interrupt.recv() => return Err(io::Error::other("terminated before everything was removed")),
         }
     }
     if options.stay {
@@ -80,44 +80,44 @@ async fn insist(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes podwire from this node.
+/// Removes podwire from this node.
 ///
 /// # Errors
-/// When a podwired runs, when pods are attached and `--pods` does not say that they may go, and when something could not be
-/// taken away: all else is then gone, unless it was what a pod holds.
-fn take(options: &Uninstall, say: &mut dyn Write) -> io::Result<()> {
+/// When a podwired runs, when pods are attached and `--pods` is not set, and when something could not be removed:
+/// everything else is then removed, except what a remaining pod needs.
+fn uninstall(options: &Uninstall, out: &mut dyn Write) -> io::Result<()> {
     let state = Path::new(defaults::RUN_DIRECTORY);
     let has_run = state.exists();
-    let _only = instance_lock::Only::claim()?;
-    let mut course = Course { say, removed: 0, failures: Vec::new() };
+    let _lock = instance_lock::InstanceLock::acquire()?;
+    let mut removal = Removal { out, removed: 0, failures: Vec::new() };
     let mut host = Socket::route().map_err(io::Error::other)?;
-    let pods = Pods::on(&mut host).map_err(told)?;
+    let pods = Pods::on(&mut host).map_err(reported)?;
     if !options.pods && !pods.is_empty() {
         return Err(io::Error::other(pods.refusal(&mut host)));
     }
     let conflists = &options.conflist_directory;
-    course.file(&conflists.join(defaults::CONFLIST))?;
-    course.file(&conflists.join(format!(".{}.new", defaults::CONFLIST)))?;
-    course.pods(options.pods, &mut host)?;
-    if !course.failures.is_empty() {
-        // They are still on record, and whoever ends them needs the plugin.
-        return course.end("all else is left until they are gone");
+    removal.file(&conflists.join(defaults::CONFLIST))?;
+    removal.file(&conflists.join(format!(".{}.new", defaults::CONFLIST)))?;
+    removal.pods(options.pods, &mut host)?;
+    if !removal.failures.is_empty() {
+        // They are still on record, and removing them needs the plugin.
+        return removal.end("everything else is kept until they are gone");
     }
-    course.plugin(&options.plugin_directory)?;
-    course.kernel(&mut host)?;
-    course.directory(&options.state_directory, |name| name.contains("membership"))?;
+    removal.plugin(&options.plugin_directory)?;
+    removal.kernel(&mut host)?;
+    removal.directory(&options.state_directory, |name| name.contains("membership"))?;
     match has_run {
-        true => course.directory(state, |_| true)?,
-        // Nothing is there but the lock that was taken above.
+        true => removal.directory(state, |_| true)?,
+        // It contains only the lock that was taken above.
         false => clear(state, |_| true)?,
     }
-    for other in others(conflists) {
-        writeln!(course.say, "not podwired's, so it stays: {}, which names the plugin podwire", other.display())?;
+    for other in foreign_conflists(conflists) {
+        writeln!(removal.out, "kept, not written by podwired: {}, which names the plugin podwire", other.display())?;
     }
-    course.end("all else is gone")
+    removal.end("everything else is removed")
 }
 
-/// The pods of a node: whoever has a device, on record or not.
+/// The pods of a node: those with a device, on record or not.
 struct Pods {
     living: Vec<Attached>,
     dead: Vec<Attached>,
@@ -137,23 +137,23 @@ impl Pods {
     }
 
     fn refusal(&self, host: &mut Socket) -> String {
-        let devices = self.unknown.iter().map(|name| format!("device {name}, which is on no record"));
+        let devices = self.unknown.iter().map(|name| format!("device {name}, which has no record"));
         let living = self.living.iter().map(|attached| described(attached, host));
         let count = self.living.len() + self.unknown.len();
-        let mut pods: Vec<_> = living.chain(devices).take(NAMED).collect();
-        if count > NAMED {
-            pods.push(format!("and {} more", count - NAMED));
+        let mut pods: Vec<_> = living.chain(devices).take(LISTED).collect();
+        if count > LISTED {
+            pods.push(format!("and {} more", count - LISTED));
         }
         format!(
-            "pods are attached to this node's network, and could not even be ended in order without the plugin:\n  {}\n\
-             end them first (`kubectl drain`, `crictl rmp --force`, `podman rm`); or take their network away as well, with \
+            "pods are attached to this node's network, and their DEL needs the plugin:\n  {}\n\
+             remove them first (`kubectl drain`, `crictl rmp --force`, `podman rm`); or remove their network too, with \
              their host ports: podwired uninstall --pods",
             pods.join("\n  ")
         )
     }
 }
 
-/// A pod as whoever is to end it looks for it: by the name that the runtime has given it, where it has.
+/// A pod with the name that the runtime has given it, if any.
 fn described(attached: &Attached, host: &mut Socket) -> String {
     let device = names::host_device(&attached.record.attachment);
     let alias = link::by_name(host, &device).ok().flatten().and_then(|link| link.alias).unwrap_or_default();
@@ -164,25 +164,25 @@ fn described(attached: &Attached, host: &mut Socket) -> String {
     }
 }
 
-impl Course<'_> {
-    /// How it ends: with what stays, or with what could not be taken away and what has become of `all_else`.
-    fn end(self, all_else: &str) -> io::Result<()> {
+impl Removal<'_> {
+    /// Reports what is kept, or what could not be removed and the state of everything else.
+    fn end(self, everything_else: &str) -> io::Result<()> {
         match (self.failures.len(), self.removed) {
-            (0, 0) => writeln!(self.say, "nothing of podwire is on this node"),
-            (0, _) => writeln!(self.say, "{STAYS}"),
+            (0, 0) => writeln!(self.out, "nothing of podwire is on this node"),
+            (0, _) => writeln!(self.out, "{NOT_CHANGED}"),
             _ => {
                 let why = self.failures.join("\n");
-                Err(io::Error::other(format!("not everything could be taken away; {all_else}:\n{why}")))
+                Err(io::Error::other(format!("not everything could be removed; {everything_else}:\n{why}")))
             }
         }
     }
 
     fn removed(&mut self, what: &str) -> io::Result<()> {
         self.removed += 1;
-        writeln!(self.say, "removed {what}")
+        writeln!(self.out, "removed {what}")
     }
 
-    /// What has become of the removal of something that may not be there.
+    /// Reports the removal of something that may not exist.
     fn done(&mut self, what: &str, outcome: Result<bool, String>) -> io::Result<()> {
         match outcome {
             Ok(true) => self.removed(what),
@@ -194,7 +194,7 @@ impl Course<'_> {
         }
     }
 
-    /// What the kernel has; nothing, and a failure, where it does not tell.
+    /// What the kernel has; nothing, and a failure, when it refuses.
     fn found<T: Default>(&mut self, found: podwire_kernel::Result<T>) -> T {
         found.unwrap_or_else(|error| {
             self.failures.push(error.to_string());
@@ -208,13 +208,13 @@ impl Course<'_> {
         self.done(&name.to_string(), removed)
     }
 
-    /// Releases what pods hold: those that are dead, or all. No new one comes without a conflist, but one may be under way.
+    /// Releases what pods hold: dead ones, or all. No pod is added without a conflist, but an ADD may be in progress.
     fn pods(&mut self, all: bool, host: &mut Socket) -> io::Result<()> {
-        let deadline = Instant::now() + SETTLED_WITHIN;
+        let deadline = Instant::now() + IN_PROGRESS_LIMIT;
         loop {
-            let pods = Pods::on(host).map_err(told)?;
+            let pods = Pods::on(host).map_err(reported)?;
             if !all && !pods.is_empty() {
-                return Err(io::Error::other(format!("a pod came meanwhile: {}", pods.refusal(host))));
+                return Err(io::Error::other(format!("a pod was added meanwhile: {}", pods.refusal(host))));
             }
             let state = Path::new(defaults::RUN_DIRECTORY);
             let (mut failed, mut busy) = (Vec::new(), None);
@@ -240,7 +240,7 @@ impl Course<'_> {
         }
     }
 
-    /// The plugin, when it is one: somebody else's program of that name is left.
+    /// The plugin's binary; a foreign program of that name is kept.
     fn plugin(&mut self, directory: &Path) -> io::Result<()> {
         self.file(&directory.join(plugin_binary::BESIDE))?;
         let place = directory.join(defaults::PLUGIN);
@@ -250,10 +250,10 @@ impl Course<'_> {
             Err(error) => return self.done("", Err(format!("read {name}: {error}"))),
             Ok(ours) => ours,
         };
-        if ours { self.file(&place) } else { writeln!(self.say, "not podwire, so it stays: {name}") }
+        if ours { self.file(&place) } else { writeln!(self.out, "kept, not podwire: {name}") }
     }
 
-    /// The overlay: routes to peers before the guards behind them, then what they lead to, then the table.
+    /// The overlay: routes to peers before the guards behind them, then the device, then the table.
     fn kernel(&mut self, host: &mut Socket) -> io::Result<()> {
         let guard = |route: &route::Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
         let routes = self.found(route::list(host, defaults::OVERLAY_PROTOCOL));
@@ -287,16 +287,16 @@ impl Course<'_> {
         self.done(&format!("table inet {}", defaults::TABLE), removed)
     }
 
-    /// A directory of ours, with what is ours in it: a path that somebody has mistyped loses nothing.
+    /// A directory of podwire, with podwire's files in it: a mistyped path loses nothing.
     fn directory(&mut self, path: &Path, ours: impl Fn(&str) -> bool) -> io::Result<()> {
         let name = path.display().to_string();
         let removed = match clear(path, ours) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            // Empty by now. Whoever has mounted it will unmount it.
+            // Empty by now, and a mount point: it is unmounted by who mounted it.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                return writeln!(self.say, "not podwire's, so it stays: what is in {name}");
+                return writeln!(self.out, "kept, not podwire's: what is in {name}");
             }
             Err(error) => Err(format!("remove {name}: {error}")),
         };
@@ -319,7 +319,7 @@ fn clear(path: &Path, ours: impl Fn(&str) -> bool) -> io::Result<()> {
 }
 
 /// Network configurations that name the plugin and were not written by podwired.
-fn others(directory: &Path) -> Vec<PathBuf> {
+fn foreign_conflists(directory: &Path) -> Vec<PathBuf> {
     let names_podwire = |path: &PathBuf| {
         let text: String = fs::read_to_string(path).unwrap_or_default().split_whitespace().collect();
         text.contains(&format!("\"type\":\"{}\"", defaults::PLUGIN))
@@ -335,6 +335,6 @@ fn others(directory: &Path) -> Vec<PathBuf> {
     others
 }
 
-fn told(failure: Error) -> io::Error {
+fn reported(failure: Error) -> io::Error {
     io::Error::other(failure.to_string())
 }

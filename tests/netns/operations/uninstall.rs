@@ -67,7 +67,7 @@ fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
         named.verb("DEL").execute(&host)?.result()?;
         host.remove_pod(&netns)?;
         lab.nodes[0].remove_pod("pod")?;
-        staying.wait_for("left as they are", SOON)?;
+        staying.wait_for("not changed, since", SOON)?;
         eventually(SOON, || {
             let left = host.run(
                 "sh",

@@ -128,7 +128,7 @@ fn a_runtime_that_does_not_answer_keeps_everything_and_is_reported_once() {
         stays("what a silent runtime may know of", || Ok(ledger(&host)))?;
         let said = daemon::of(node)?.said();
         let warnings: Vec<_> = said.iter().filter(|line| line.contains("WARN")).collect();
-        let words = "ask the container runtime at /run/cri.sock for its pod sandboxes: Connection refused";
+        let words = "list the pod sandboxes of the container runtime at /run/cri.sock: Connection refused";
         check(warnings.len() == 1 && warnings[0].contains(words), || format!("{warnings:?}"))
     });
 }

@@ -30,7 +30,7 @@ fn place() -> PathBuf {
     std::env::temp_dir().join(format!("podwired-cri-{}-{number}", std::process::id()))
 }
 
-async fn answered(script: Script) -> Result<Answer, String> {
+async fn answered(script: Script) -> Result<Reply, String> {
     let path = place();
     let listener = UnixListener::bind(&path).unwrap();
     let serve = async {
@@ -53,7 +53,7 @@ async fn answered(script: Script) -> Result<Answer, String> {
         std::future::pending::<()>().await;
     };
     let answer = tokio::select! {
-        answer = ask(&path) => answer,
+        answer = list_sandboxes(&path) => answer,
         () = serve => unreachable!(),
     };
     std::fs::remove_file(&path).unwrap();
@@ -70,9 +70,9 @@ async fn every_sandbox_is_named_however_long_the_list_and_whatever_else_is_said_
     whole[1..PREFIX].copy_from_slice(&length);
     let chunks = whole.chunks(10_000).map(<[u8]>::to_vec).collect();
     let answer = answered(Script { chunks, trailers: vec![("grpc-status", "0")] }).await;
-    assert_eq!(answer.unwrap(), Answer::Sandboxes(ids.into_iter().collect()));
+    assert_eq!(answer.unwrap(), Reply::Sandboxes(ids.into_iter().collect()));
     let none = answered(Script { chunks: vec![message(&[])], trailers: vec![("grpc-status", "0")] }).await;
-    assert_eq!(none.unwrap(), Answer::Sandboxes(HashSet::new()));
+    assert_eq!(none.unwrap(), Reply::Sandboxes(HashSet::new()));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn what_is_no_list_is_never_an_empty_one() {
     assert!(why.clone().unwrap_err().ends_with("gRPC status 2, server is not initialized yet"), "{why:?}");
     let why = with(vec![message(&[])], vec![("something", "else")]).await;
     assert!(why.clone().unwrap_err().contains("does not speak gRPC"), "{why:?}");
-    assert_eq!(with(vec![], vec![("grpc-status", "12")]).await, Ok(Answer::NoCri));
-    let nobody = ask(&place()).await.unwrap_err();
+    assert_eq!(with(vec![], vec![("grpc-status", "12")]).await, Ok(Reply::NoCri));
+    let nobody = list_sandboxes(&place()).await.unwrap_err();
     assert!(nobody.starts_with("ask the container runtime at /") && nobody.contains("No such file"), "{nobody}");
 }
