@@ -1,5 +1,5 @@
-//! What the daemon keeps in the kernel: the overlay, the firewall, what pods have on the host, the fast path. Each compares
-//! desired and observed state and applies the difference.
+//! The kernel state that the daemon maintains: the overlay, the firewall, the host side of pods, the fast path. Each
+//! compares desired and observed state and applies the difference.
 //!
 //! What may not live here: where the membership comes from (`sources`), when a reconcile is due (`reconcile`), what is
 //! shown of it (`observe`).

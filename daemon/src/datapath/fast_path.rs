@@ -1,13 +1,15 @@
-//! The fast path's step of a reconcile: the programs of `program`, made for this node, at the devices of its pods and of the
-//! overlay. Where the kernel does not have it, or it is not wanted, all goes the ordinary way, and what an earlier daemon
-//! has left of it is taken off.
+//! The fast path's step of a reconcile: the programs of `program`, loaded for this node, attached to the devices of its
+//! pods and of the overlay. When the kernel does not support it, or it is switched off, all packets take the normal
+//! forwarding path, and programs of an earlier daemon are detached.
 //!
-//! To give hooks to a device that is up costs packets: the kernel stops its queues, and waits for a grace period, while
-//! whatever is sent is dropped. So a device gets them as it is made, by the plugin or by `overlay`; one without is left out.
+//! Adding hooks to a device that is up costs packets: the kernel stops its queues and waits for a grace period, and
+//! meanwhile drops what is sent. So a device gets its hooks at creation, from the plugin or from `overlay`; one without
+//! hooks is left out.
 //!
-//! What may not live here: the order of a sync, and which packets may take it (the firewall marks those).
+//! What may not live here: the order of a sync, and which packets may take the fast path (the firewall marks those).
 //!
-//! The programs go on without a daemon. What they remember goes with them: a new daemon's begin with nothing.
+//! The programs keep running without a daemon. Their map goes with them: a new daemon's programs start with an empty
+//! one.
 
 mod devices;
 mod program;
@@ -25,52 +27,52 @@ use crate::datapath::inputs::Inputs;
 use crate::datapath::kernel_support;
 use crate::report::outcome::{FastPathState, Outcome};
 
-/// The fast path of this node, and the socket that it is put at devices by.
+/// The fast path of this node, and the socket that attaches it.
 pub(crate) struct FastPath {
     socket: Socket,
     mode: Mode,
-    /// When to look at the pods again, where that is soon: nobody hears of the end of an ADD.
+    /// When to check the pods again, if soon: the end of an ADD sends no notification.
     again: Option<Duration>,
 }
 
 enum Mode {
-    /// At its devices.
+    /// Attached to its devices.
     On(Box<Loaded>),
-    /// Nowhere.
+    /// Not attached anywhere.
     Off {
         why: String,
-        /// Whether what was left by an earlier daemon has been taken off.
+        /// Whether programs of an earlier daemon have been detached.
         cleaned: bool,
     },
 }
 
 impl FastPath {
-    /// Asks the kernel for it, where it is wanted. Once `stop` is set, a step ends where it would make its next list.
+    /// Loads the programs, if the fast path is switched on. Once `stop` is set, a step ends before its next dump.
     ///
     /// # Errors
-    /// When there is no socket to be had.
+    /// When no socket can be opened.
     pub(crate) fn open(wanted: bool, stop: Arc<AtomicBool>) -> Result<Self> {
         let mut socket = Socket::route()?;
         socket.stop_by(stop);
         Ok(Self { socket, mode: Mode::open(wanted), again: None })
     }
 
-    /// The port that it changes the kernel by.
+    /// The port of its socket.
     pub(crate) fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Whether packets take it.
+    /// Whether it is on.
     pub(crate) fn is_on(&self) -> bool {
         matches!(self.mode, Mode::On(_))
     }
 
-    /// When the pods are to be looked at again, where that is soon.
+    /// When the pods are to be checked again, if soon.
     pub(crate) fn again(&self) -> Option<Duration> {
         self.again
     }
 
-    /// Has all ways forgotten, since some have changed.
+    /// Invalidates all remembered flows, since some paths have changed.
     pub(crate) fn forget(&mut self) {
         if let Mode::On(loaded) = &self.mode
             && let Err(error) = loaded.forget()
@@ -79,7 +81,7 @@ impl FastPath {
         }
     }
 
-    /// Puts the programs at the devices of pods and of the overlay, which earlier steps have found.
+    /// Attaches the programs to the devices of pods and of the overlay, which earlier steps have observed.
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         self.again = None;
         if let Some(error) = outcome.devices.hooks_refused.take() {
@@ -108,9 +110,9 @@ impl FastPath {
         }
     }
 
-    /// Nothing depends on it: better without than half.
+    /// Nothing depends on it: off is better than partly on.
     fn give_up(&mut self, error: &Error) {
-        warn!("the fast path is given up: {error}");
+        warn!("the fast path is switched off: {error}");
         self.mode = Mode::off(&why(error));
     }
 
@@ -128,9 +130,11 @@ impl Mode {
         if !wanted {
             return Self::Off { why: "fast_path = false in the settings".into(), cleaned: false };
         }
-        // An older one takes the programs in, and then tells them nothing of a tunnel.
+        // An older kernel loads the programs, but does not give them the local address of a tunnel.
         if kernel_support::is_before(6) {
-            return Self::off("this kernel does not tell a program the own address of a tunnel: Linux does since 6.0");
+            return Self::off(
+                "this kernel does not give a program the local address of a tunnel: Linux does since 6.0",
+            );
         }
         match Loaded::new() {
             Ok(loaded) => Self::On(Box::new(loaded)),
@@ -139,12 +143,12 @@ impl Mode {
     }
 
     fn off(why: &str) -> Self {
-        info!("no fast path, everything goes the ordinary way: {why}");
+        info!("no fast path, all packets take the normal forwarding path: {why}");
         Self::Off { why: why.into(), cleaned: false }
     }
 }
 
-/// What the kernel has refused, with a way out where there is one.
+/// What the kernel has refused, with a fix where there is one.
 fn why(error: &Error) -> String {
     match error.is_forbidden() {
         true => format!("{error}: podwired needs CAP_BPF for it, and a seccomp profile that allows bpf(2)"),

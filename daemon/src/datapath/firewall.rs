@@ -1,8 +1,9 @@
-//! The firewall's step of a pass: what table `inet podwire` should have of the daemon, what it has, and the difference in
-//! one transaction; then what pods have there, out of the plugin's ledger. The rules themselves are `podwire_conf`'s.
+//! The firewall's step of a reconcile: the daemon's part of table `inet podwire`, desired and observed, with the
+//! difference applied in one transaction; then what pods have there, from the plugin's ledger. The rules themselves are
+//! in `podwire_conf`.
 //!
-//! Ten thousand peers are forty thousand elements. They are listed when somebody has made a transaction since the last
-//! look, and only then: nftables numbers its transactions.
+//! Ten thousand peers are forty thousand elements. They are listed only after a transaction of another program:
+//! nftables numbers its transactions.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 use crate::report::problem::{Problem, ProblemKind};
 
-/// How often a transaction is tried again that somebody else's has overtaken.
+/// How often a transaction is retried that another program's has overtaken.
 const ATTEMPTS: usize = 10;
 
 /// The firewall of this node.
@@ -30,13 +31,13 @@ pub(crate) struct Firewall {
     known: Option<Known>,
 }
 
-/// What the kernel is known to have, as of a transaction.
+/// What the kernel has, as of a generation.
 struct Known {
     generation: u32,
     wanted: Wanted,
 }
 
-/// What this node should have.
+/// What is desired on this node.
 fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
     let config = NodeConfig {
         own: view.own.address,
@@ -56,18 +57,18 @@ impl Firewall {
         Ok(Self { socket: Socket::netfilter()?, known: None })
     }
 
-    /// The port that it changes the kernel by.
+    /// The port of its socket.
     pub(crate) fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Whether the last step has left all of it as it should be, as far as this process knows.
+    /// Whether the last step has left all as desired, as far as this process knows.
     pub(crate) fn is_known(&self) -> bool {
         self.known.is_some()
     }
 
-    /// Brings the daemon's part of the table to what it should be, and puts back what pods have in it. Where that cannot be
-    /// done, [`Firewall::is_known`] says no, and the reason is among the problems.
+    /// Applies the daemon's part of the table, and restores what pods have in it. On failure [`Firewall::is_known`] is
+    /// false, and the reason is among the problems.
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         let done = self.bring_up(inputs, outcome);
         outcome.problems.extend(done.err());
@@ -92,8 +93,8 @@ impl Firewall {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
                 made => made?,
             };
-            // What pods have is looked at whenever the rest is. If something of it was put back, or had to be left, the
-            // next pass looks again.
+            // What pods have is read whenever the rest is. If something was restored or skipped, the next reconcile
+            // reads again.
             if seen || self.restore(inputs.state_directory, outcome)? {
                 known = made.map(|generation| Known { generation, wanted });
             }
@@ -103,7 +104,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// Makes the difference. The number of the transaction that it was, if nobody has made another one since.
+    /// Applies the difference. Returns the generation, if there was no other transaction since.
     fn apply(&mut self, wanted: &Wanted, has: &Has, settings: &Settings, outcome: &mut Outcome) -> Result<Option<u32>> {
         let table = &wanted.table;
         let rules = !has.found.is(table) || has.surplus != Names::default();
@@ -135,12 +136,12 @@ impl Firewall {
         for (set, more, fewer) in changed {
             info!("set the elements of set {set} of table inet {}: {more} more, {fewer} fewer", table.name);
         }
-        // The kernel numbers transactions one after the other, leaving out 0.
+        // The kernel numbers transactions consecutively, skipping 0.
         let ours = generation.checked_add(1).unwrap_or(1);
         Ok((nft::current_generation(&mut self.socket)? == ours).then_some(ours))
     }
 
-    /// Some guards look at the first packet of a connection: one that began while they were not there is forgotten.
+    /// Some guards see only the first packet of a connection: conntrack entries from before they existed are deleted.
     fn forget_flows(&mut self, port: u16) -> Result<()> {
         IpVersion::BOTH.into_iter().try_for_each(|version| {
             let protocol = Protocol::Udp.number();
@@ -150,7 +151,7 @@ impl Firewall {
         })
     }
 
-    /// Puts back what pods have in the table. Whether nothing had to be, and nobody was left out.
+    /// Restores what pods have in the table. Returns whether nothing had to be restored, and no pod was skipped.
     fn restore(&mut self, state: &Path, outcome: &mut Outcome) -> std::result::Result<bool, Problem> {
         let restored = podwire_attachment::pod_rules::restore(&mut self.socket, state)
             .map_err(|failure| Problem::general(ProblemKind::LedgerUnreadable, failure.to_string()))?;
@@ -161,17 +162,17 @@ impl Firewall {
     }
 }
 
-/// What the kernel has of what is wanted.
+/// What the kernel has of what is desired.
 struct Has {
     found: Listed,
-    /// The keys of the wanted sets, in their order.
+    /// The keys of the desired sets, in the same order.
     keys: Vec<Keys>,
-    /// What was wanted once.
+    /// Chains and sets of ours that are not desired any more.
     surplus: Names,
 }
 
 impl Has {
-    /// What was made so by the last transaction of all.
+    /// The state that the last transaction left.
     fn remembered(known: Known, wanted: &Wanted) -> Self {
         let Known { generation, wanted: Wanted { table, keys: known } } = known;
         let chains = table.chains.iter().map(|chain| chain.name.clone()).collect();
@@ -186,7 +187,7 @@ impl Has {
         Self { found, keys, surplus }
     }
 
-    /// A fresh look, begun after the generation was read: what is done meanwhile outdates it.
+    /// A fresh read, started after the generation was read: a change meanwhile makes it outdated.
     fn look(socket: &mut Socket, generation: u32, wanted: &Wanted) -> Result<Self> {
         let found = Listed { generation, ..nft::read(socket, &wanted.table)? };
         let mut keys = Vec::new();
@@ -199,7 +200,7 @@ impl Has {
     }
 }
 
-/// What is ours by its name, and not wanted.
+/// What is ours by its name, and not desired.
 fn surplus(there: Names, wanted: &Wanted) -> Names {
     let Names { mut chains, mut sets } = there;
     chains.retain(|name| node::is_chain(name) && wanted.table.chains.iter().all(|chain| chain.name != *name));

@@ -1,19 +1,19 @@
-//! What every step of a reconcile is given. Values only: each step owns the socket that it changes the kernel by.
+//! The inputs of every step of a reconcile. Values only: each step owns its socket.
 
 use std::path::Path;
 
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 
-/// What is to be brought about, and where this node keeps its state.
+/// What is desired, and where this node keeps its state.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     /// The cluster as this node accepts it.
     pub(crate) view: &'a View,
-    /// What was decided about the network.
+    /// The settings of the network.
     pub(crate) settings: &'a Settings,
     /// Where the plugin's ledgers are.
     pub(crate) state_directory: &'a Path,
-    /// Whether packets take the fast path, so that the firewall marks those that may, and pods' devices are made for it.
+    /// Whether the fast path is on, so that the firewall marks packets for it, and pods' devices are prepared for it.
     pub(crate) fast_path: bool,
 }

@@ -1,5 +1,5 @@
-//! What the overlay needs of the kernel, asked of the kernel once at the start: a sentence is better than a pass that fails
-//! for ever.
+//! What the overlay needs from the kernel, checked once at the start: a clear error is better than a reconcile that
+//! fails for ever.
 
 use std::{fs, io};
 
@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::report::problem::{Problem, ProblemKind};
 
-/// Asks for nexthop objects and for VNI filters, and says once what the kernel has.
+/// Checks for nexthop objects and VNI filters, and logs the result.
 ///
 /// # Errors
 /// What the kernel lacks.
@@ -21,10 +21,10 @@ pub(crate) fn ask(socket: &mut Socket) -> io::Result<()> {
     if !nexthops {
         return Err(io::Error::other(without("nexthop objects", "5.3")));
     }
-    // Who answers is the VXLAN driver, which may be a module that comes with the first device.
+    // The VXLAN driver replies, which may be a module that is loaded with the first device.
     let filters = has(vni_filter::list(socket, 0).map(drop))?;
-    let filters = if filters { "yes" } else { "told when the device is made" };
-    info!(release, nexthop_objects = "yes", vni_filter = filters, "asked what the kernel has");
+    let filters = if filters { "yes" } else { "known when the device is created" };
+    info!(release, nexthop_objects = "yes", vni_filter = filters, "checked what the kernel supports");
     Ok(())
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn without(what: &'static str, since: &'static str) -> Unsupported {
     Unsupported { release: release(), what, since }
 }
 
-/// Whether the kernel is older than the first of a major version; one of unknown release is not.
+/// Whether the kernel is older than a major version; false for an unknown release.
 pub(crate) fn is_before(major: u32) -> bool {
     is_release_before(&release(), major)
 }
@@ -59,7 +59,7 @@ fn is_release_before(release: &str, major: u32) -> bool {
     found.is_some_and(|found| found < major)
 }
 
-/// The kernel's release, as `uname -r` says it.
+/// The kernel's release, as in `uname -r`.
 fn release() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease");
     release.map_or_else(|_| "of unknown release".into(), |release| release.trim().into())
@@ -80,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_compared_by_its_number_and_not_by_its_letters() {
+    fn a_release_is_compared_as_a_number() {
         assert!(is_release_before("5.19.0-50-generic", 6));
         assert!(!["6.0.0", "10.1", "of unknown release"].iter().any(|release| is_release_before(release, 6)));
     }
 
     #[test]
-    fn what_the_kernel_does_not_know_it_does_not_have_and_other_refusals_are_errors() {
+    fn unsupported_is_no_and_any_other_error_is_an_error() {
         // EOPNOTSUPP, EPERM.
         assert!(!has(Err(Error::kernel("list nexthops", 95, None))).unwrap());
         assert!(has(Ok(())).unwrap());

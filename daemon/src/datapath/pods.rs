@@ -1,5 +1,5 @@
-//! The pods' step of a pass: what each attachment on the plugin's ledger has on the host, and what of it has to be put
-//! back. A pod that is attached or detached just now is left to the plugin: its turn is taken for a repair, or none is made.
+//! The pods' step of a reconcile: the host side of each attachment on the plugin's ledger, and its repair. A repair
+//! takes the attachment lock; a pod that is being attached or detached is left to the plugin.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ struct Pod {
     outer: HostSide,
 }
 
-/// What has to happen to a pod's side of the host.
+/// The repair of a pod's host side.
 #[derive(Default)]
 struct Repair {
     sysctls: Vec<Sysctl>,
@@ -45,28 +45,28 @@ struct Found {
     missing: Vec<Neighbour>,
 }
 
-/// What pods have on the host, and the socket that repairs it.
+/// The host sides of pods, and the socket that repairs them.
 pub(crate) struct Pods {
     socket: Socket,
 }
 
 impl Pods {
-    /// Once `stop` is set, a step ends where it would make its next list.
+    /// Once `stop` is set, a step ends before its next dump.
     ///
     /// # Errors
-    /// When there is no socket to be had.
+    /// When no socket can be opened.
     pub(crate) fn new(stop: Arc<AtomicBool>) -> Result<Self> {
         let mut socket = Socket::route()?;
         socket.stop_by(stop);
         Ok(Self { socket })
     }
 
-    /// The port that it changes the kernel by.
+    /// The port of its socket.
     pub(crate) fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Repairs what pods have on the host, and says which devices are theirs. Where they are not known, there is a problem.
+    /// Repairs the host sides of pods, and reports their devices. When they are not known, there is a problem.
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         outcome.devices.pods = repair_all(&mut self.socket, inputs.state_directory, outcome);
     }
@@ -91,7 +91,7 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
         }
     };
     for pod in pods {
-        // A pod whose device has gone is dead.
+        // A pod whose device is gone is dead.
         let Some(port) = found.ports.get(&pod.outer.name) else { continue };
         let repair = repair(&pod.outer, port, &found);
         if repair.sysctls.is_empty() && repair.requests.is_empty() {
@@ -110,7 +110,7 @@ fn unreadable(failure: &Error) -> Problem {
     Problem::general(ProblemKind::LedgerUnreadable, failure.to_string())
 }
 
-/// The attachments whose ADD went to its end.
+/// The attachments whose ADD has completed.
 fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Error> {
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
@@ -131,7 +131,7 @@ fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
     Ok(Found { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, ports })
 }
 
-/// Holds off whoever would attach or detach this pod, if nobody does so just now, and the pod is what it was.
+/// Takes the attachment lock, if nobody holds it and the pod is unchanged.
 fn take_turn(
     socket: &mut Socket,
     pod: &Pod,
@@ -143,8 +143,8 @@ fn take_turn(
     Ok(turn.filter(|_| same))
 }
 
-/// What differs, in an order in which each step finds what it needs: a device that is down or has another link-layer
-/// address has lost its neighbours, and a device that is down has no routes.
+/// The differences, in an order in which each request finds what it needs: a device that was down or had another
+/// link-layer address has lost its neighbours, and a device that is down has no routes.
 fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
     let DeviceSettings { link, ipv4, ipv6 } = port;
     let mut repair = Repair::default();
@@ -174,7 +174,7 @@ fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
     repair.requests.extend(neighbours.map(|neighbour| neighbour.replace()));
     let routes = outer.routes(link.index).into_iter().filter(|route| !found.routes.contains(route));
     repair.requests.extend(routes.map(|route| {
-        // One of ours that leads elsewhere is replaced; what stands there and is not ours is a stranger's, and stays.
+        // A route of ours with another target is replaced; a foreign one is not.
         let ours = found.routes.iter().any(|other| other.destination == route.destination && other.metric == 0);
         if ours { route.replace() } else { route.add() }
     }));
@@ -202,7 +202,7 @@ fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
                 outcome.made.add(subject.into());
                 info!("{operation}");
             }
-            // The pod has ended meanwhile.
+            // The pod is gone meanwhile.
             Some(error) if error.is_gone() => {}
             Some(error) if error.already_there() => {
                 let text = format!("{error}: it is foreign and is not replaced: the pod is cut off");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_whole_needs_nothing_and_a_broken_one_what_is_broken() {
+    fn an_intact_pod_needs_no_repair_and_a_damaged_one_exactly_its_damage() {
         let (outer, whole) = (outer(), port());
         assert_eq!(operations(&outer, &whole, &[], outer.routes(7)), [""; 0]);
         let both = outer.neighbours(7);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_neighbours_of_a_record_of_an_older_version_are_left_to_the_kernel() {
+    fn a_record_of_an_older_version_gets_no_permanent_neighbours() {
         let outer = HostSide { pod_mac: None, ..outer() };
         let mut down = port();
         down.link.up = false;

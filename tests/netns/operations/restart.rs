@@ -5,7 +5,7 @@ use podwire_tests::lab::scene::{Outcome, check, cluster, same, scene, state};
 use podwire_tests::lab::{SOON, eventually};
 
 /// What a daemon that finds all as it should be says.
-const SAID_AT_START: [&str; 3] = [" starts ", "asked what the kernel has", "ready: "];
+const SAID_AT_START: [&str; 3] = [" starts ", "checked what the kernel supports", "ready: "];
 
 fn stop(node: &mut podwire_tests::lab::node::Node, how: &str) -> Outcome {
     let mut daemon = node.daemon.take().ok_or("no daemon")?;

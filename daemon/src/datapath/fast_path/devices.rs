@@ -1,5 +1,5 @@
-//! The programs of the fast path at the devices of pods and of the overlay: loaded once, attached where a device has hooks
-//! for them, put back where somebody has taken them off, taken off where they must not be.
+//! The programs of the fast path at the devices of pods and of the overlay: loaded once, attached to devices with
+//! hooks, reattached after another program has detached them, detached where they must not be.
 //!
 //! What may not live here: whether there is a fast path at all (`fast_path`), and what the programs do (`program`).
 
@@ -19,45 +19,44 @@ use crate::datapath::fast_path::program::{self, Underlay};
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 
-/// How many ways are remembered at most: 3 MB of the kernel's memory.
+/// The maximum number of remembered flows: 3 MB of kernel memory.
 const FLOWS: u32 = 16_384;
 
-/// After how long it is looked whether the programs are where they were put; the kernel is asked device by device.
+/// How often it is checked whether the programs are still attached; one query per device.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// How long a pod's ADD may go on after its device was first seen; then the next pass is early enough for it.
+/// How long a pod's ADD may take after its device was first seen; after that the next reconcile is early enough.
 const UNFINISHED: Duration = Duration::from_secs(10);
-/// How soon it is looked again whether it has come to its end.
+/// How soon it is checked again whether the ADD has completed.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// How long a packet that was routed earlier may take until the way it leaves by is remembered, and how far the programs'
-/// clock is behind (it ticks a hundred times a second, at least).
+/// How long a packet that was routed earlier may take until its flow is remembered, and how far the programs' clock may
+/// lag (it ticks at least a hundred times a second).
 const ON_THE_WAY: Duration = Duration::from_millis(20);
 
 /// Names of the programs, as `tc filter` shows them.
 const FORWARD: &str = "podwire-forward";
 const REMEMBER: &str = "podwire-remember";
 
-/// Packets of the fast path are not seen by connection tracking, which would take the next one that it sees for one out of
-/// its window: with this it does not judge by windows. `nft_flow_offload` sets the same for each connection by itself.
+/// conntrack does not see the packets of the fast path, and would take the next one that it sees for one outside the
+/// TCP window: with this setting it ignores windows. `nft_flow_offload` sets the same for each of its connections.
 fn liberal() -> Sysctl {
     Sysctl { path: "net/netfilter/nf_conntrack_tcp_be_liberal".into(), value: "1" }
 }
 
-/// What the kernel has taken in.
+/// The loaded programs and maps.
 pub(super) struct Loaded {
     flows: Map,
-    /// What holds until then or earlier, on the kernel's clock, is forgotten.
+    /// Flows that expire at this time or earlier, on the kernel's clock, are invalid.
     forgotten: Number,
     programs: Option<Programs>,
-    /// The devices that the present programs are at.
+    /// The devices with the present programs attached.
     at: BTreeSet<u32>,
-    /// How many devices have no hooks for them.
+    /// How many devices have no hooks.
     pub(super) left_out: usize,
-    /// When it was last looked whether they are.
+    /// When it was last checked whether they are attached.
     looked: Instant,
-    /// Devices that are on no record, and since when those are known that may be of a pod whose ADD has not come to its
-    /// end.
+    /// Devices without a record, and since when those are known that may belong to a pod whose ADD has not completed.
     others: BTreeMap<u32, Option<Instant>>,
 }
 
@@ -68,14 +67,14 @@ struct Programs {
     remember_tunnel: Program,
 }
 
-/// What the node has beside its pods.
+/// The node's overlay, as the programs need it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     /// Index of the overlay's device, where there is one.
     pub(super) tunnel: Option<u32>,
-    /// The version of IP between nodes.
+    /// The IP version of the underlay.
     pub(super) version: IpVersion,
-    /// The largest packet of pods, in bytes.
+    /// The MTU of pods, in bytes.
     pub(super) mtu: u32,
 }
 
@@ -91,7 +90,7 @@ impl Programs {
 }
 
 impl Loaded {
-    /// Asks the kernel for all of it, before anything is made to count on it.
+    /// Loads everything once, before anything depends on it.
     pub(super) fn new() -> Result<Self> {
         let flows = Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?;
         let forgotten = Number::create("podwire_forgot")?;
@@ -117,7 +116,7 @@ impl Loaded {
         let liberal = liberal();
         match liberal.holds()? {
             Some(true) => {}
-            // There is no connection tracking before the first rule that asks for it.
+            // conntrack does not exist before the first rule that uses it.
             None => return Ok(None),
             Some(false) => {
                 liberal.set()?;
@@ -128,7 +127,7 @@ impl Loaded {
         }
         let queues = bpf_hook::queues(socket)?;
         self.take_off(socket, pods, node.tunnel, &queues)?;
-        // Whoever has taken hooks from a device has had it drop packets already.
+        // A device that has lost its hooks has dropped packets already.
         let has_lost = |device: &u32| queues.get(device).is_some_and(|queues| !queues.hooks && !queues.ingress);
         let mut lost: BTreeSet<_> = self.at.iter().copied().filter(has_lost).collect();
         for device in &lost {
@@ -150,9 +149,9 @@ impl Loaded {
             if self.at.contains(&device) || !self.attach(socket, device, is_tunnel)? {
                 continue;
             }
-            debug!("the fast path begins and ends at device {device}, too");
+            debug!("the fast path is attached to device {device}");
             if lost.contains(&device) {
-                info!("the fast path is put back at device {device}");
+                info!("the fast path is reattached to device {device}");
                 outcome.changes += 1;
                 outcome.made.add(ChangeKind::FastPath);
             }
@@ -161,7 +160,7 @@ impl Loaded {
         self.wait_for(socket, queues.into_keys().filter(|device| !known(device)))
     }
 
-    /// Attaches the programs to a device; `false` when it has gone meanwhile.
+    /// Attaches the programs to a device; `false` when it is gone meanwhile.
     fn attach(&mut self, socket: &mut Socket, device: u32, is_tunnel: bool) -> Result<bool> {
         let Some(programs) = &self.programs else { return Ok(false) };
         let remember = if is_tunnel { &programs.remember_tunnel } else { &programs.remember };
@@ -179,7 +178,7 @@ impl Loaded {
         }
     }
 
-    /// Takes the programs off pods that somebody has given queues since: what is redirected would pass by them.
+    /// Detaches the programs from pods that have got a queueing discipline since: redirected packets would bypass it.
     fn take_off(
         &mut self,
         socket: &mut Socket,
@@ -202,7 +201,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Once in a while: the devices that the programs are not at any more.
+    /// Every so often: the devices from which the programs have been detached.
     fn look(&mut self, socket: &mut Socket) -> Result<BTreeSet<u32>> {
         if self.looked.elapsed() < LOOK {
             return Ok(BTreeSet::new());
@@ -223,7 +222,7 @@ impl Loaded {
         Ok(lost)
     }
 
-    /// When to look again for the sake of pods whose ADD has not come to its end: their devices are on no record.
+    /// When to check again, for pods whose ADD has not completed: their devices have no record yet.
     fn wait_for(&mut self, socket: &mut Socket, others: impl Iterator<Item = u32>) -> Result<Option<Duration>> {
         let (now, mut before) = (Instant::now(), std::mem::take(&mut self.others));
         for device in others {
@@ -241,14 +240,14 @@ impl Loaded {
     }
 }
 
-/// Takes what an earlier daemon has left off all devices. The hooks stay: to take them away costs packets, and they go with
-/// their devices.
+/// Detaches the programs of an earlier daemon from all devices. The hooks stay: removing them costs packets, and they
+/// go with their devices.
 pub(super) fn clean(socket: &mut Socket) -> Result<()> {
     let queues = bpf_hook::queues(socket)?;
     for device in queues.into_iter().filter_map(|(device, queues)| queues.hooks.then_some(device)) {
         for hook in Hook::BOTH {
             if bpf_hook::attached(socket, device, hook)? {
-                info!("the fast path is taken off device {device}");
+                info!("the fast path is detached from device {device}");
                 socket.execute(bpf_hook::detach(device, hook))?;
             }
         }

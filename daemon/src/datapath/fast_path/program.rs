@@ -1,12 +1,12 @@
-//! The programs of the fast path, and the form of what they remember. Pure: programs are values here.
+//! The programs of the fast path, and the layout of their map. Pure: programs are values here.
 //!
-//! `remember` is where packets leave a pod's or the overlay's device. Of one that the host's rules have let pass, and that
-//! belongs to a connection which is established and not translated (the rules say so in its priority), it keeps for a
-//! second how it left: by which device, with which link-layer addresses, to which peer. `forward` is where packets come in
-//! by these devices. One that is like a remembered one leaves in the same way at once; every other one goes on to the
-//! host's own network, and so does what begins or ends a connection, a fragment, and whatever has options.
+//! `remember` runs at egress of pods' devices and of the overlay. For a packet that the host's rules have accepted, and
+//! that belongs to a connection which is established and not translated (the rules mark it in the priority), it stores
+//! for a second how the packet left: the device, the link-layer addresses, the peer. `forward` runs at ingress of these
+//! devices. A packet of a remembered flow is redirected in the same way at once; every other packet takes the normal
+//! forwarding path, and so do packets that start or end a connection, fragments, and packets with IP options.
 //!
-//! So all that is forwarded has been allowed by the host's routes and rules no longer than a second ago.
+//! So the host's routes and rules have accepted every forwarded flow within the last second.
 
 use podwire_conf::rules::node::PASSED;
 use podwire_kernel::bpf::{Code, Condition, Label, Map, Number, Register, Width};
@@ -16,11 +16,11 @@ use Condition::{Above, Bit, Different, Equal};
 use Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use Width::{Byte, Double, Half, Word};
 
-/// How long a way is remembered, in nanoseconds.
+/// How long a flow is remembered, in nanoseconds.
 pub(super) const LIFE: i32 = 1_000_000_000;
 
-/// The key: the device that the packet came in by, its version of IP, its protocol, both addresses (16 bytes each; the
-/// first four where it is IPv4), both ports, and four bytes of nothing. Below the end of the stack.
+/// The key: the incoming device, the IP version, the protocol, both addresses (16 bytes each; the first four for IPv4),
+/// both ports, and four bytes of padding. Below the end of the stack.
 pub(super) const KEY: u32 = 48;
 const DEVICE: i16 = -48;
 const VERSION: i16 = -44;
@@ -28,8 +28,8 @@ const PROTOCOL: i16 = -43;
 const ADDRESSES: i16 = -40;
 const PORTS: i16 = -8;
 
-/// The value: until when it holds, the device to leave by, whether that is the overlay's, the two link-layer addresses,
-/// and the tunnel (`struct bpf_tunnel_key`, uapi/linux/bpf.h). Below the key.
+/// The value: when it expires, the outgoing device, whether that is the overlay's, the two link-layer addresses, and
+/// the tunnel (`struct bpf_tunnel_key`, uapi/linux/bpf.h). Below the key.
 pub(super) const VALUE: u32 = 72;
 const VALUE_ON_STACK: i16 = -120;
 const UNTIL: i16 = 0;
@@ -37,7 +37,7 @@ const LEAVES_BY: i16 = 8;
 const IN_TUNNEL: i16 = 12;
 const LINK_ADDRESSES: i16 = 16;
 const TUNNEL: i16 = 28;
-/// The length of a tunnel's key; where in it are the remote and the local address, 16 bytes each.
+/// The length of a tunnel's key, and the offsets of the remote and the local address in it, 16 bytes each.
 const TUNNEL_LENGTH: i32 = 44;
 const REMOTE: i16 = 4;
 const LOCAL: i16 = 28;
@@ -67,11 +67,11 @@ const NOW: i32 = 160;
 const TUNNEL_IPV6: i32 = 1;
 const NO_CHECKSUM: i32 = 2;
 
-/// `TC_ACT_UNSPEC` (uapi/linux/pkt_cls.h): as if this program were not there.
+/// `TC_ACT_UNSPEC` (uapi/linux/pkt_cls.h): continue as if this program did not exist.
 const GO_ON: i32 = -1;
 
 /// Lengths of headers in bytes: Ethernet (IEEE 802.3), IPv4 without options (RFC 791), IPv6 (RFC 8200), and as much of
-/// what is above as is looked at, up to the flags of TCP (RFC 9293).
+/// the transport header as is read, up to the flags of TCP (RFC 9293).
 const ETHERNET: i16 = 14;
 const IPV4: i16 = 20;
 const IPV6: i16 = 40;
@@ -83,12 +83,12 @@ const UDP: i32 = 17;
 /// FIN, SYN and RST among TCP's flags (RFC 9293, section 3.1).
 const BEGINS_OR_ENDS: i32 = 0x07;
 
-/// What the programs of a node are made for.
+/// What the programs depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Underlay {
-    /// The version of IP between nodes.
+    /// The IP version of the underlay.
     pub(super) version: IpVersion,
-    /// The largest packet of pods, in bytes: what is larger gets the kernel's own answer.
+    /// The MTU of pods, in bytes: larger packets are left to the kernel, which replies to them.
     pub(super) mtu: u32,
 }
 
@@ -101,7 +101,7 @@ impl Underlay {
     }
 }
 
-/// The program where packets leave; `tunnel` where that is the overlay's device.
+/// The egress program; `tunnel` is set for the overlay's device.
 pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
     let mut code = Code::new();
     let end = code.label();
@@ -111,10 +111,10 @@ pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
     code.jump_if(Bit, R2, PASSED, passed);
     code.jump(end);
     code.place(passed);
-    // Nobody else is to see the mark: others order packets by their priorities.
+    // Clear the mark: queueing disciplines classify by the priority.
     code.and(R2, !PASSED);
     code.store(Word, R6, PRIORITY, R2);
-    // What this node sends itself came in nowhere.
+    // Packets that this node sends itself have no incoming device.
     code.load(Word, R9, R6, CAME_BY);
     code.jump_if(Equal, R9, 0, end);
     key(&mut code, end);
@@ -125,7 +125,7 @@ pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
     }
     let at = |field: i16| VALUE_ON_STACK + field;
     packet(&mut code, ETHERNET, end);
-    // Both addresses are 12 bytes, and lie where a load of 8 may begin.
+    // Both addresses are 12 bytes.
     code.load(Word, R2, R7, 0);
     code.store(Word, R10, at(LINK_ADDRESSES), R2);
     code.load(Word, R2, R7, 4);
@@ -143,7 +143,7 @@ pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
         code.set(R4, underlay.tunnel_flags());
         code.call(READ_TUNNEL);
         code.jump_if(Different, R0, 0, end);
-        // It is told as a receiver sees it: the source as the remote address.
+        // The key is from the receiver's view: the source is the remote address.
         for word in [0, 4, 8, 12] {
             code.load(Word, R2, R10, at(TUNNEL + REMOTE + word));
             code.load(Word, R3, R10, at(TUNNEL + LOCAL + word));
@@ -165,12 +165,12 @@ pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
     code
 }
 
-/// The program where packets come in. What holds until `forgotten` or earlier is forgotten.
+/// The ingress program. Flows that expire at `forgotten` or earlier are ignored.
 pub(super) fn forward(flows: &Map, forgotten: &Number, underlay: Underlay) -> Code {
     let mut code = Code::new();
     let end = code.label();
     code.copy(R6, R1);
-    // 0: for this host, by its link-layer address.
+    // PACKET_HOST (0): the link-layer destination is this host.
     code.load(Word, R2, R6, TYPE);
     code.jump_if(Different, R2, 0, end);
     key(&mut code, end);
@@ -226,7 +226,7 @@ fn go_on(code: &mut Code, end: Label) {
     code.exit();
 }
 
-/// R7 = the packet, of which so many bytes can be looked at; R8 = its end.
+/// R7 = the packet, of which `length` bytes are readable; R8 = its end.
 fn packet(code: &mut Code, length: i16, end: Label) {
     code.load(Word, R7, R6, DATA);
     code.load(Word, R8, R6, DATA_END);

@@ -1,4 +1,4 @@
-//! What the kernel should have, from what the cluster says: pure.
+//! The desired state of the kernel, computed from the view. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::datapath::overlay::state::{Device, NexthopIds, State};
 use crate::datapath::overlay::underlay::Underlay;
 use crate::report::problem::{Problem, ProblemKind};
 
-/// What a packet of IP can be at most, in bytes.
+/// The largest IP packet, in bytes.
 const LARGEST_MTU: u32 = 65_535;
 
 /// What VXLAN adds to a packet, in bytes: the inner Ethernet header, VXLAN, UDP, and the outer IP header (RFC 7348,
@@ -59,8 +59,8 @@ pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Optio
     (smallest, Some(problem))
 }
 
-/// The VXLAN device, for pods of this MTU in bytes. The gateways on it are IPv6 addresses, so that it never has less than
-/// those need: what is too large for the underlay then leaves in fragments.
+/// The VXLAN device, for pods of this MTU in bytes. The gateways on it are IPv6 addresses, so its MTU is at least
+/// IPv6's minimum: packets that are too large for the underlay are then fragmented.
 pub fn device(view: &View, settings: &Settings, mtu: u32) -> Device {
     Device {
         name: defaults::OVERLAY_DEVICE.into(),
@@ -76,25 +76,26 @@ pub fn device(view: &View, settings: &Settings, mtu: u32) -> Device {
     }
 }
 
-/// Whether a family is routed here at all.
+/// Whether a family is routed at all.
 pub fn routes_family(view: &View, ipv4: bool) -> bool {
     view.cluster_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4)
 }
 
-/// Settings of the kernel, beside IPv6 forwarding: the node routes, and believes nobody on the overlay about routes.
+/// Sysctls, beside IPv6 forwarding: the node forwards, and accepts no route advertisements or redirects on the overlay.
 pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
     let device = defaults::OVERLAY_DEVICE;
     let ipv4 = routes_family(view, true);
     let mut settings = Vec::new();
     if overlay != Overlay::Never {
         settings.extend([
-            // The gateways on the overlay are link-local addresses, so that IPv6 has to work there even where it is off.
+            // The gateways on the overlay are IPv6 link-local addresses, so IPv6 has to be on there even where it is
+            // off elsewhere.
             Sysctl::of_device("ipv6", device, "disable_ipv6", "0"),
             Sysctl::of_device("ipv6", device, "accept_ra", "0"),
             Sysctl::of_device("ipv6", device, "accept_redirects", "0"),
             Sysctl::of_device("ipv4", device, "accept_redirects", "0"),
-            // Loose (RFC 3704, section 2.4), whatever the node has for all: a peer in another mode sends through the overlay
-            // what it gets by a plain route.
+            // Loose (RFC 3704, section 2.4), whatever the node's setting for all: a peer in another overlay mode may
+            // send through the overlay what it receives by a plain route.
             Sysctl::of_device("ipv4", device, "rp_filter", "2"),
         ]);
         if ipv4 {
@@ -102,7 +103,7 @@ pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
         }
     }
     if ipv4 {
-        // First, since it sets those of all devices.
+        // First, since it sets all devices.
         settings.insert(0, Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
     }
     settings
@@ -111,7 +112,7 @@ pub fn settings(view: &View, overlay: Overlay) -> Vec<Sysctl> {
 /// Everything on and behind the tunnel device with this index (none where there is to be none), and what cannot be.
 ///
 /// A peer keeps the nexthop id that the kernel has for it, so that a restart changes nothing; a new one gets the lowest
-/// that nobody has.
+/// free id.
 pub fn state(
     view: &View,
     settings: &Settings,
@@ -121,13 +122,13 @@ pub fn state(
 ) -> (State, Vec<Problem>) {
     let mut state = State::default();
     for cidr in &view.own.pod_cidrs {
-        // An address of this node that no pod has: an error at once, not a packet that leaves by the default route.
+        // An address of this node's pod CIDR without a pod: unreachable at once, not sent to the default route.
         state.with_route(route(*cidr, Target::Unreachable));
     }
     if let Some(device) = tunnel {
         state.vnis.insert(settings.vni);
         for cidr in &view.own.pod_cidrs {
-            // The source of packets from the node itself to pods elsewhere; the ledger never gives it to a pod.
+            // The source address of the node's own packets to pods of other nodes; the ledger never gives it to a pod.
             state.with_address(Address { device, address: family::host(cidr.network()) });
         }
     }
@@ -164,19 +165,19 @@ pub fn state(
         }
     }
     for cidr in &view.cluster_cidrs {
-        // An address of the cluster that no node has: dropped, not sent to whoever is behind the default route.
+        // An address of the cluster CIDR that no node has: dropped, not sent to the default route.
         state.with_route(route(*cidr, Target::Blackhole));
     }
     (state, without.problems(underlay))
 }
 
-/// Whether pods of this prefix can be reached by a plain route through the peer's address: a gateway of IPv6 serves both
-/// families, one of IPv4 its own.
+/// Whether pods of this prefix can be reached by a plain route through the peer's address: an IPv6 gateway serves both
+/// families, an IPv4 one only its own.
 fn plain_carries(peer: &Peer, cidr: IpNetwork) -> bool {
     peer.address.is_ipv6() || cidr.is_ipv4()
 }
 
-/// How a peer's pods are reached.
+/// The path to a peer's pods.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Through the peer's address, a neighbour on the underlay.
@@ -186,7 +187,7 @@ enum Way {
 }
 
 impl Way {
-    /// The next hop, which tells a peer's nexthops from all others.
+    /// The gateway, which identifies the peer's nexthop.
     fn gateway(self, peer: &Peer) -> IpAddr {
         match self {
             Self::Plain => peer.address,
@@ -204,7 +205,7 @@ impl Way {
     }
 }
 
-/// Which peers are not reached, or not by all of their pods' prefixes.
+/// The peers that are not reachable, or not with all of their pod CIDRs.
 #[derive(Default)]
 struct Without {
     off_link: BTreeSet<String>,
@@ -213,7 +214,7 @@ struct Without {
 }
 
 impl Without {
-    /// There is no overlay, and no plain route: the peer is no neighbour, or is one of IPv4 for IPv6 pods.
+    /// There is no overlay and no plain route: the peer is not on the link, or has an IPv4 address and IPv6 pods.
     fn no_way(&mut self, peer: &str, neighbour: bool) {
         match neighbour {
             true => self.ipv6 = true,
@@ -267,7 +268,7 @@ pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
-    // What leaves the cluster is masqueraded by the daemon, for all pods of the node at once.
+    // The daemon masquerades what leaves the cluster, for all pods of the node.
     Network { mtu: Some(mtu), masquerade: false, fast_path, daemon: true, ipam }
 }
 

@@ -1,5 +1,5 @@
-//! From what is found to what is desired: the requests that make the difference, in an order in which no packet goes
-//! astray. Pure; nothing to do is no request.
+//! The diff from observed to desired: requests in an order in which no packet is misrouted. Pure; no difference is no
+//! request.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use podwire_kernel::route::{Route, Target};
 
 use crate::datapath::overlay::state::{Device, State};
 
-/// What has to happen to the device before anything on it can be compared.
+/// What has to be done to the device before anything on it can be compared.
 #[derive(Debug)]
 pub enum DeviceChange {
     /// Nothing.
     Keep,
-    /// It is not there.
+    /// It does not exist.
     Create(Request<Message>),
-    /// It is there and cannot be changed into what it should be.
+    /// It exists and cannot be changed in place.
     Recreate(Request<Message>),
     /// It can be changed in place.
     Change(Vec<Request<Message>>),
-    /// Somebody else's device has its name.
+    /// A foreign device has its name.
     Foreign {
-        /// What it is.
+        /// Its kind.
         kind: String,
     },
 }
@@ -64,19 +64,19 @@ pub fn device(desired: &Device, found: Option<&Link>) -> DeviceChange {
     if changes.is_empty() { DeviceChange::Keep } else { DeviceChange::Change(changes) }
 }
 
-/// Compares everything on and behind the device with this index, where there is to be one.
+/// Compares everything that belongs to the device with this index, if one is desired.
 ///
-/// First what is needed comes (guards before routes, a peer before the routes to it), then what is not goes (routes
-/// before the peer, guards last): at no moment does a packet for a pod leave by another route.
+/// First additions (guards before routes, a nexthop before its routes), then removals (routes before the nexthop,
+/// guards last): at no moment does a packet for a pod take another route.
 ///
-/// The requests are made one by one as they are taken: ten thousand peers are forty thousand of them.
+/// The requests are built one by one as they are consumed: ten thousand peers are forty thousand of them.
 pub fn state<'a>(
     desired: &'a State,
     found: &'a State,
     device: Option<u32>,
 ) -> impl Iterator<Item = Request<Message>> + use<'a> {
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
-    // What stands there and is not found as ours is a stranger's: it is not replaced, and the kernel says so.
+    // A route that exists and is not observed as ours is foreign: it is not replaced, and the kernel returns an error.
     let set = |route: &Route| match found.routes.get(&(route.destination, route.metric)) {
         Some(altered) if altered.target == Target::Foreign => route.replace_bare(),
         Some(_) => route.replace(),
@@ -106,7 +106,7 @@ pub fn state<'a>(
     first.chain(then)
 }
 
-/// The routes that are not found, each by the operation that adds it.
+/// The desired routes that are not observed, keyed by the operation that adds them.
 pub fn routes_to_add<'a>(desired: &'a State, found: &'a State) -> impl Iterator<Item = (String, &'a Route)> {
     let absent = desired.routes.iter().filter(|(key, _)| !found.routes.contains_key(*key));
     absent.map(|(_, route)| (route.add().operation, route))

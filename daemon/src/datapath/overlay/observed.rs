@@ -1,4 +1,4 @@
-//! What the kernel has of ours: always a fresh look, never a memory.
+//! The observed state: what the kernel has of ours, always from a fresh dump.
 
 use podwire_conf::defaults;
 use podwire_kernel::link::vni_filter;
@@ -6,11 +6,10 @@ use podwire_kernel::{Result, Socket, address, neighbour, nexthop, route};
 
 use crate::datapath::overlay::state::{NexthopIds, State};
 
-/// Everything of ours on and behind the device with this index (where there is to be one), and the nexthop ids that are in
-/// use.
+/// Everything of ours that belongs to the device with this index (if one is desired), and the nexthop ids in use.
 ///
 /// # Errors
-/// When the kernel refuses to tell, or a list was interrupted again and again.
+/// When the kernel refuses, or a dump was interrupted again and again.
 pub fn state(socket: &mut Socket, device: Option<u32>) -> Result<(State, NexthopIds)> {
     let mut state = State::default();
     if let Some(device) = device {

@@ -1,5 +1,5 @@
-//! What the overlay is made of in the kernel, each kind keyed by what the kernel tells its entries apart by. Desired and
-//! found have this one shape, so that they can be compared.
+//! The overlay's objects in the kernel, each type keyed by what identifies an entry in the kernel. Desired and observed
+//! state have this one type, so that they can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,38 +25,38 @@ pub struct Device {
     pub vxlan: Vxlan,
 }
 
-/// What is on and behind the device.
+/// What belongs to the device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// The networks that the device accepts.
+    /// The VNIs that the device accepts.
     pub vnis: BTreeSet<u32>,
     /// The addresses on the device.
     pub addresses: BTreeMap<IpNetwork, Address>,
     /// The permanent neighbours on the device.
     pub neighbours: BTreeMap<IpAddr, Neighbour>,
-    /// The nexthop objects that bear our protocol number, by id.
+    /// The nexthop objects with our protocol number, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
-    /// The routes that bear our protocol number, by destination and metric.
+    /// The routes with our protocol number, by destination and metric.
     pub routes: BTreeMap<(IpNetwork, u32), Route>,
 }
 
 impl State {
-    /// Enters an address.
+    /// Adds an address.
     pub fn with_address(&mut self, address: Address) {
         self.addresses.insert(address.address, address);
     }
 
-    /// Enters a neighbour.
+    /// Adds a neighbour.
     pub fn with_neighbour(&mut self, neighbour: Neighbour) {
         self.neighbours.insert(neighbour.address, neighbour);
     }
 
-    /// Enters a nexthop.
+    /// Adds a nexthop.
     pub fn with_nexthop(&mut self, nexthop: Nexthop) {
         self.nexthops.insert(nexthop.id, nexthop);
     }
 
-    /// Enters a route; the first one entered for a destination counts.
+    /// Adds a route; the first one for a destination counts.
     pub fn with_route(&mut self, route: Route) {
         self.routes.entry((route.destination, route.metric)).or_insert(route);
     }

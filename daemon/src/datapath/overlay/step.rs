@@ -1,7 +1,7 @@
-//! The overlay's step of a reconcile: observe the device and what is on and behind it, compare, apply the difference; and
-//! the same for a few changed peers alone.
+//! The overlay's step of a reconcile: observe the device and what belongs to it, compare, apply the difference; and the
+//! same for a few changed peers (incremental sync).
 //!
-//! What may not live here: what is desired (`desired`) and in which order it is made (`diff`), both pure.
+//! What may not live here: what is desired (`desired`), and the order of changes (`diff`), both pure.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,26 +35,25 @@ use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::{Mtu, Outcome};
 use crate::report::problem::{Problem, ProblemKind};
 
-/// How long the kernel may take to take an address into use; it takes less than a millisecond when it has nothing else
-/// to do.
+/// How long the kernel may take until an address is local; on an idle machine less than a millisecond.
 const IN_USE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Rounds until the device has settled: made, brought up, looked at.
+/// Rounds until the device is as desired: created, brought up, read again.
 const DEVICE_ROUNDS: usize = 4;
 
 /// The overlay of this node, and the socket that changes it.
 pub(crate) struct Overlay {
     socket: Socket,
-    /// The interface of the underlay, where one is set.
+    /// The interface of the underlay, where one is configured.
     interface: Option<String>,
-    /// What the last step has left, when all was as it should be.
+    /// What the last step has left, when all is as desired.
     left: Option<Left>,
 }
 
-/// What a step has left that was not interrupted and found no problem: opaque to whoever keeps it for a while.
+/// What a complete step has left, for a caller that keeps it for a while.
 pub(crate) struct Settled(Left);
 
-/// What a step has left, and an incremental sync starts from.
+/// What a step has left, from which an incremental sync starts.
 struct Left {
     /// Index of the overlay's device, where there is one.
     tunnel: Option<u32>,
@@ -65,10 +64,10 @@ struct Left {
 }
 
 impl Overlay {
-    /// Once `stop` is set, a step ends where it would make its next list.
+    /// Once `stop` is set, a step ends before its next dump.
     ///
     /// # Errors
-    /// When there is no socket to be had, or the kernel lacks what the overlay needs.
+    /// When no socket can be opened, or the kernel lacks what the overlay needs.
     pub(crate) fn new(interface: Option<String>, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let mut socket = Socket::route().map_err(io::Error::other)?;
         kernel_support::ask(&mut socket)?;
@@ -76,33 +75,33 @@ impl Overlay {
         Ok(Self { socket, interface, left: None })
     }
 
-    /// The port that it changes the kernel by.
+    /// The port of its socket.
     pub(crate) fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Index of the overlay's device, as of the last step; none without an overlay, or where the step could not be made.
+    /// Index of the overlay's device, as of the last step; `None` without an overlay, or when the step failed.
     pub(crate) fn device_index(&self) -> Option<u32> {
         self.left.as_ref().and_then(|left| left.tunnel)
     }
 
-    /// Whether the last step has left all as it should be, so that a few changed peers can be applied by themselves.
+    /// Whether the last step has left all as desired, so that an incremental sync is possible.
     pub(crate) fn is_settled(&self) -> bool {
         self.left.is_some()
     }
 
-    /// Takes what the last step has left, without which there is no incremental sync.
+    /// Takes what the last step has left, without which no incremental sync is possible.
     pub(crate) fn take_settled(&mut self) -> Option<Settled> {
         self.left.take().map(Settled)
     }
 
-    /// Puts back what was taken, for a step that was stopped before it has changed anything.
+    /// Puts back what was taken, for a step that was stopped before it changed anything.
     pub(crate) fn put_back(&mut self, settled: Option<Settled>) {
         self.left = settled.map(|settled| settled.0);
     }
 
-    /// Brings the device and everything on and behind it to what they should be. Where that cannot be done, nothing is
-    /// left for an incremental sync to start from, and the reason is among the problems.
+    /// Applies the device and everything that belongs to it. On failure no incremental sync is possible, and the reason
+    /// is among the problems.
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         self.left = None;
         outcome.overlay_is_up = false;
@@ -112,17 +111,17 @@ impl Overlay {
         }
     }
 
-    /// Applies a change of a few peers of the view that the last step was made with, without a list of all the others.
+    /// Applies a change of a few peers of the last step's view, without a dump of all the others.
     ///
-    /// It is as careful as a whole step. It is taken only after one that left nothing to be desired. An id of a nexthop
-    /// that is changed or removed is asked for first, and one that is new is taken only if nobody has it; whatever else is
-    /// touched is ours by its destination and protocol, or by its device. Whatever is not as expected ends it: then
-    /// [`Overlay::is_settled`] says no, and only a whole step helps.
+    /// It is as careful as a full step. It runs only after one that left all as desired. A nexthop that is changed or
+    /// removed is queried first, and a new id is used only if it is free; everything else that is touched is ours by
+    /// its destination and protocol, or by its device. Anything unexpected ends it: then [`Overlay::is_settled`] is
+    /// false, and a full step is needed.
     pub(crate) fn change(&mut self, inputs: &Inputs<'_>, delta: &Delta, outcome: &mut Outcome) {
         self.left = self.left.take().and_then(|left| self.changed(inputs, delta, left, outcome));
     }
 
-    /// The device, then everything on and behind it.
+    /// The device, then everything that belongs to it.
     fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Result<(), Problem> {
         let Inputs { view, settings, .. } = *inputs;
         let overlay = settings.overlay;
@@ -147,7 +146,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Everything on and behind the tunnel device; what there should be.
+    /// Applies everything that belongs to the tunnel device; returns the desired state.
     fn state(
         &mut self,
         inputs: &Inputs<'_>,
@@ -187,8 +186,8 @@ impl Overlay {
         }
     }
 
-    /// Removes our device from the namespaces that somebody has taken it to: it holds its networks here still, which the one
-    /// that we have made since is refused, then.
+    /// Removes our device from other namespaces, if it was moved there: it still holds its VNIs here, so that a new
+    /// device is refused them.
     fn reclaim(&mut self, view: &View, outcome: &mut Outcome) -> Result<(), Problem> {
         let taken = moved::list(&mut self.socket)?;
         let ours = taken.iter().filter(|taken| taken.link.mac == Some(view.own.mac));
@@ -198,8 +197,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Where there is no overlay, what another setting has left goes: after the routes, so that no packet is on its way to
-    /// it. A device of another kind is not ours.
+    /// Without an overlay, removes a device that another setting has left: after the routes, so that no packet is sent
+    /// to it. A device of another kind is not ours.
     fn remove_device(&mut self, outcome: &mut Outcome) -> Result<(), Problem> {
         let name = defaults::OVERLAY_DEVICE;
         let link = link::by_name(&mut self.socket, name)?;
@@ -210,7 +209,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Waits until the kernel takes in what is sent to an address of ours: "ready" is not said before.
+    /// Waits until an address of ours is local: "ready" is not reported before.
     fn in_use(&mut self, address: IpAddr) -> Result<(), Problem> {
         let deadline = Instant::now() + IN_USE_WITHIN;
         while !route::is_local(&mut self.socket, address)? {
@@ -223,8 +222,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Brings the device to what it should be. A change of it flushes what is on it with hardly a notice, so the look at
-    /// that comes after.
+    /// Applies the device. A change of it flushes addresses, neighbours and routes with few notifications, so those are
+    /// read afterwards.
     fn device(&mut self, wanted: &Device, fast_path: bool, outcome: &mut Outcome) -> Result<Link, Problem> {
         let mut made = false;
         for _ in 0..DEVICE_ROUNDS {
@@ -242,7 +241,7 @@ impl Overlay {
                 }
                 (DeviceChange::Keep, None) => Vec::new(),
                 (DeviceChange::Recreate(_), _) if made => {
-                    // The kernel takes no notice of an attribute that it does not know.
+                    // An older kernel ignores an attribute that it does not know.
                     return Err(kernel_support::without("VNI filters for VXLAN devices", "5.18").into());
                 }
                 (DeviceChange::Create(change), _) => {
@@ -270,7 +269,7 @@ impl Overlay {
         Err(Problem::new(ProblemKind::DeviceUnstable, name, text))
     }
 
-    /// Our device, where somebody has given it another name: told by its address, which no other has.
+    /// Our device, if it was renamed: identified by its link-layer address, which no other has.
     fn renamed(&mut self, wanted: &Device, outcome: &mut Outcome) -> Result<Option<Link>, Problem> {
         let links = link::list(&mut self.socket)?;
         let ours = |link: &Link| link.vxlan == Some(wanted.vxlan) && link.mac == Some(wanted.mac);
@@ -280,7 +279,7 @@ impl Overlay {
         Ok(link::by_name(&mut self.socket, &wanted.name)?)
     }
 
-    /// Which device or program has the UDP port of the overlay, and what can be done.
+    /// Which other socket uses the UDP port of the overlay, and how to fix it.
     fn port_in_use(&mut self, error: &Error, port: u16, own: &str) -> Problem {
         let links = link::list(&mut self.socket).unwrap_or_default();
         let has = |link: &&Link| link.name != own && link.up && link.vxlan.is_some_and(|vxlan| vxlan.port == port);
@@ -297,7 +296,7 @@ impl Overlay {
         Problem::new(ProblemKind::PortInUse, subject, format!("{error}: {why}"))
     }
 
-    /// Applies changes, and logs each one that was made. The others.
+    /// Applies changes, and logs each one. Returns the errors of the others.
     fn apply(&mut self, changes: impl IntoIterator<Item = Request<Message>>, outcome: &mut Outcome) -> Vec<Error> {
         let mut subjects = Vec::new();
         let noted = changes.into_iter().inspect(|change| subjects.push(change.message.subject()));
@@ -313,7 +312,7 @@ impl Overlay {
         refused.into_iter().map(|(_, error)| error).collect()
     }
 
-    /// Sets what is not as it should be among the kernel's settings.
+    /// Sets the sysctls that differ.
     fn sysctls(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
         let view = inputs.view;
         let refused = |path: &str, error: &Error| Problem::new(ProblemKind::SysctlRefused, path, error.to_string());
@@ -345,9 +344,9 @@ impl Overlay {
         }
     }
 
-    /// What the delta leaves; nothing where it was not the whole delta.
+    /// What the delta leaves; `None` when not all of it was applied.
     fn changed(&mut self, inputs: &Inputs<'_>, delta: &Delta, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
-        // What these peers share with all others (guards, own addresses) is in both, so that it stays.
+        // What these peers share with all others (guards, own addresses) is in both, so it stays.
         let Left { tunnel, underlay, ids } = &left;
         let state = |peers| desired::state(&inputs.view.with_only(peers), inputs.settings, *tunnel, underlay, ids);
         let ((before, _), (after, problems)) = (state(&delta.before), state(&delta.after));

@@ -1,5 +1,5 @@
-//! The underlay as this node has it: the interface that packets to the peers leave by, and who is a neighbour on its link.
-//! What follows from it is for `desired` to say.
+//! The underlay of this node: the interface to the peers, and which peers are on its link. What follows from it is
+//! decided in `desired`.
 
 use std::net::IpAddr;
 
@@ -13,35 +13,35 @@ use crate::cluster::settings::Overlay;
 use crate::cluster::view::View;
 use crate::report::problem::{Problem, ProblemKind};
 
-/// The interface that packets to the peers leave by.
+/// The interface to the peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Underlay {
     /// Its index.
     pub device: u32,
     /// Its name.
     pub name: String,
-    /// Its MTU in bytes; Ethernet's where it is the loopback device, behind which are all the others.
+    /// Its MTU in bytes; Ethernet's for the loopback device, which stands for all others.
     pub mtu: u32,
-    /// Where its routes lead: the destination, and whether what is in it is a neighbour.
+    /// The destinations of its routes, and whether they are on-link.
     destinations: Vec<(IpNetwork, bool)>,
 }
 
 impl Underlay {
-    /// An interface with these routes, in whatever order.
+    /// An interface with these routes, in any order.
     pub fn new(device: u32, name: &str, mtu: u32, routes: &[Route]) -> Self {
         let direct = |route: &Route| (route.destination, matches!(route.target, Target::Device(_)));
         Self { device, name: name.into(), mtu, destinations: routes.iter().map(direct).collect() }
     }
 
-    /// Whether an address is a neighbour: the most specific of the interface's routes to it has no gateway.
+    /// Whether an address is on the link: the most specific of the interface's routes to it has no gateway.
     pub fn on_link(&self, address: IpAddr) -> bool {
         let covering = self.destinations.iter().filter(|(destination, _)| destination.contains(address));
         covering.max_by_key(|(destination, _)| destination.prefix()).is_some_and(|(_, direct)| *direct)
     }
 }
 
-/// Looks at the interface that has this node's own address, or at the one that is called `interface`. Which addresses are
-/// neighbours is asked only where it matters.
+/// Reads the interface that has this node's own address, or the one named `interface`. Its routes are read only where
+/// they matter.
 ///
 /// # Errors
 /// The kernel refuses to tell, no interface has the node's address, or there is none of that name.
@@ -76,7 +76,7 @@ pub fn look(
     Ok(Underlay::new(link.index, &link.name, link.mtu, &routes?))
 }
 
-/// The interfaces that have an address: one, unless somebody has made a mess.
+/// The interfaces that have an address: one, on a properly configured node.
 fn holders(socket: &mut Socket, own: IpAddr) -> Result<Vec<Link>> {
     let addresses = address::list(socket, None)?;
     let devices = addresses.iter().filter(|found| found.address.ip() == own).map(|found| found.device);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_is_who_is_in_an_on_link_route_and_in_no_narrower_one_through_a_gateway() {
+    fn an_address_is_on_link_when_its_most_specific_route_has_no_gateway() {
         let gateway = Target::Gateway { gateway: "192.168.50.254".parse().unwrap(), device: 2 };
         let routes = [
             route("0.0.0.0/0", gateway),

@@ -31,13 +31,13 @@ fn operations(changes: &[Request<Message>]) -> Vec<&str> {
 }
 
 #[test]
-fn equal_states_differ_by_nothing() {
+fn equal_states_need_no_request() {
     let wanted = wanted(&view());
     assert!(state(&wanted, &wanted).is_empty());
 }
 
 #[test]
-fn from_nothing_guards_come_first_and_routes_to_peers_last() {
+fn from_nothing_guards_are_added_first_and_routes_to_peers_last() {
     let changes = state(&wanted(&view()), &State::default());
     let operations = operations(&changes);
     let place = |start: &str| operations.iter().position(|operation| operation.starts_with(start)).unwrap();
@@ -48,7 +48,7 @@ fn from_nothing_guards_come_first_and_routes_to_peers_last() {
 }
 
 #[test]
-fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
+fn a_removed_peer_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
     let (before, mut view) = (wanted(&view()), view());
     let gone = view.peers.remove("node-3").unwrap();
     let changes = state(&wanted(&view), &before);
@@ -62,7 +62,7 @@ fn a_node_that_left_takes_its_routes_its_nexthop_and_its_neighbour_with_it() {
 }
 
 #[test]
-fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
+fn a_changed_address_of_a_peer_replaces_one_nexthop() {
     let (before, mut view) = (wanted(&view()), view());
     view.peers.get_mut("node-3").unwrap().address = "192.168.50.33".parse().unwrap();
     let changes = state(&wanted(&view), &before);
@@ -71,7 +71,7 @@ fn a_node_that_changed_its_address_is_one_replaced_nexthop() {
 }
 
 #[test]
-fn to_nothing_guards_go_last() {
+fn to_nothing_guards_are_removed_last() {
     let changes = state(&State::default(), &wanted(&view()));
     let operations = operations(&changes);
     let place = |start: &str| operations.iter().position(|operation| operation.starts_with(start)).unwrap();
@@ -82,19 +82,19 @@ fn to_nothing_guards_go_last() {
 }
 
 #[test]
-fn a_route_of_ours_is_replaced_and_one_of_another_metric_goes() {
+fn a_route_of_ours_is_replaced_and_one_with_another_metric_is_removed() {
     let (wanted, mut found) = (wanted(&view()), wanted(&view()));
     let destination = "10.244.2.0/24".parse().unwrap();
     found.routes.get_mut(&(destination, 0)).unwrap().target = Target::Blackhole;
-    let stray = Route { metric: 50, ..wanted.routes[&(destination, 0)].clone() };
-    found.with_route(stray);
+    let other_metric = Route { metric: 50, ..wanted.routes[&(destination, 0)].clone() };
+    found.with_route(other_metric);
     let changes = state(&wanted, &found);
     let expected = ["set route 10.244.2.0/24 nhid 11200001", "remove route metric 50 10.244.2.0/24 nhid 11200001"];
     assert_eq!(operations(&changes), expected);
 }
 
 #[test]
-fn a_nexthop_of_ours_is_replaced_and_a_new_one_takes_no_id_that_somebody_has() {
+fn a_nexthop_of_ours_is_replaced_and_a_new_one_takes_only_a_free_id() {
     let (wanted, mut found) = (wanted(&view()), wanted(&view()));
     found.nexthops.remove(&11_200_001);
     found.nexthops.get_mut(&11_200_002).unwrap().encap.as_mut().unwrap().vni = 7;
@@ -122,7 +122,7 @@ fn link(device: &Device) -> Link {
 }
 
 #[test]
-fn the_device_is_kept_changed_made_anew_or_left_to_its_owner() {
+fn the_device_is_kept_changed_recreated_or_foreign() {
     let wanted = desired::device(&view(), &Settings::default(), 1450);
     let good = link(&wanted);
     assert!(matches!(super::device(&wanted, Some(&good)), DeviceChange::Keep));
