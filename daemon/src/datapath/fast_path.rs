@@ -22,7 +22,7 @@ use podwire_kernel::family::IpVersion;
 use podwire_kernel::{Error, Result, Socket};
 use tracing::{info, warn};
 
-use crate::datapath::fast_path::devices::{Loaded, Node, clean};
+use crate::datapath::fast_path::devices::{Devices, Loaded, clean};
 use crate::datapath::inputs::Inputs;
 use crate::datapath::kernel_support;
 use crate::report::outcome::{FastPathState, Outcome};
@@ -89,16 +89,16 @@ impl FastPath {
         }
         if let (Some(pods), Some(mtu)) = (outcome.devices.pods.take(), outcome.mtu) {
             let version = IpVersion::of(inputs.view.own.address);
-            let node = Node { tunnel: outcome.devices.overlay, version, mtu: mtu.overlay };
-            self.put_at(node, &pods, outcome);
+            let devices = Devices { tunnel: outcome.devices.overlay, version, mtu: mtu.overlay };
+            self.attach_all(devices, &pods, outcome);
             outcome.devices.pods = Some(pods);
         }
         outcome.fast_path = self.state();
     }
 
-    fn put_at(&mut self, node: Node, pods: &[u32], outcome: &mut Outcome) {
+    fn attach_all(&mut self, devices: Devices, pods: &[u32], outcome: &mut Outcome) {
         match &mut self.mode {
-            Mode::On(loaded) => match loaded.put_at(&mut self.socket, node, pods, outcome) {
+            Mode::On(loaded) => match loaded.attach_all(&mut self.socket, devices, pods, outcome) {
                 Ok(again) => self.again = again,
                 Err(error) => self.give_up(&error),
             },

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use podwire_conf::rules::host_ports::Protocol;
-use podwire_conf::rules::node::{self, Firewall as Wanted, NodeConfig};
+use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
@@ -34,11 +34,11 @@ pub(crate) struct Firewall {
 /// What the kernel has, as of a generation.
 struct Known {
     generation: u32,
-    wanted: Wanted,
+    desired: Desired,
 }
 
 /// What is desired on this node.
-fn wanted(view: &View, settings: &Settings, fast_path: bool) -> Wanted {
+fn desired(view: &View, settings: &Settings, fast_path: bool) -> Desired {
     let config = NodeConfig {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
@@ -76,27 +76,27 @@ impl Firewall {
 
     fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), Problem> {
         let settings = inputs.settings;
-        let wanted = wanted(inputs.view, settings, inputs.fast_path);
+        let desired = desired(inputs.view, settings, inputs.fast_path);
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket)?;
             known = known.filter(|known| known.generation == generation);
-            if known.as_ref().is_some_and(|known| known.wanted == wanted) {
+            if known.as_ref().is_some_and(|known| known.desired == desired) {
                 break;
             }
-            let seen = known.is_some();
-            let has = match known.take() {
-                Some(known) => Has::remembered(known, &wanted),
-                None => Has::look(&mut self.socket, generation, &wanted)?,
+            let was_known = known.is_some();
+            let observed = match known.take() {
+                Some(known) => Observed::remembered(known, &desired),
+                None => Observed::read(&mut self.socket, generation, &desired)?,
             };
-            let made = match self.apply(&wanted, &has, settings, outcome) {
+            let made = match self.apply(&desired, &observed, settings, outcome) {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
                 made => made?,
             };
             // What pods have is read whenever the rest is. If something was restored or skipped, the next reconcile
             // reads again.
-            if seen || self.restore(inputs.state_directory, outcome)? {
-                known = made.map(|generation| Known { generation, wanted });
+            if was_known || self.restore(inputs.state_directory, outcome)? {
+                known = made.map(|generation| Known { generation, desired });
             }
             break;
         }
@@ -105,21 +105,27 @@ impl Firewall {
     }
 
     /// Applies the difference. Returns the generation, if there was no other transaction since.
-    fn apply(&mut self, wanted: &Wanted, has: &Has, settings: &Settings, outcome: &mut Outcome) -> Result<Option<u32>> {
-        let table = &wanted.table;
-        let rules = !has.found.is(table) || has.surplus != Names::default();
-        let mut requests = if rules { table.replace(&has.found) } else { Vec::new() };
+    fn apply(
+        &mut self,
+        desired: &Desired,
+        observed: &Observed,
+        settings: &Settings,
+        outcome: &mut Outcome,
+    ) -> Result<Option<u32>> {
+        let table = &desired.table;
+        let rules = !observed.found.is(table) || observed.surplus != Names::default();
+        let mut requests = if rules { table.replace(&observed.found) } else { Vec::new() };
         let mut changed = Vec::new();
-        for (wanted, found) in wanted.keys.iter().zip(&has.keys) {
-            let (more, fewer) = (wanted.without(found), found.without(wanted));
+        for (desired, found) in desired.keys.iter().zip(&observed.keys) {
+            let (more, fewer) = (desired.without(found), found.without(desired));
             if !more.is_empty() || !fewer.is_empty() {
                 requests.extend(fewer.remove(&table.name));
                 requests.extend(more.add(&table.name));
-                changed.push((wanted.set().name.clone(), more.len(), fewer.len()));
+                changed.push((desired.set().name.clone(), more.len(), fewer.len()));
             }
         }
-        requests.extend(has.surplus.remove(&table.name));
-        let generation = has.found.generation;
+        requests.extend(observed.surplus.remove(&table.name));
+        let generation = observed.found.generation;
         if requests.is_empty() {
             return Ok(Some(generation));
         }
@@ -163,7 +169,7 @@ impl Firewall {
 }
 
 /// What the kernel has of what is desired.
-struct Has {
+struct Observed {
     found: Listed,
     /// The keys of the desired sets, in the same order.
     keys: Vec<Keys>,
@@ -171,16 +177,16 @@ struct Has {
     surplus: Names,
 }
 
-impl Has {
+impl Observed {
     /// The state that the last transaction left.
-    fn remembered(known: Known, wanted: &Wanted) -> Self {
-        let Known { generation, wanted: Wanted { table, keys: known } } = known;
+    fn remembered(known: Known, desired: &Desired) -> Self {
+        let Known { generation, desired: Desired { table, keys: known } } = known;
         let chains = table.chains.iter().map(|chain| chain.name.clone()).collect();
         let sets = table.sets.iter().map(|set| set.name.clone()).collect();
-        let surplus = surplus(Names { chains, sets }, wanted);
-        let keys = wanted.keys.iter().map(|wanted| {
-            let same = known.iter().find(|known| known.set() == wanted.set());
-            same.cloned().unwrap_or_else(|| wanted.none())
+        let surplus = surplus(Names { chains, sets }, desired);
+        let keys = desired.keys.iter().map(|desired| {
+            let same = known.iter().find(|known| known.set() == desired.set());
+            same.cloned().unwrap_or_else(|| desired.none())
         });
         let keys = keys.collect();
         let found = Listed { generation, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() };
@@ -188,22 +194,22 @@ impl Has {
     }
 
     /// A fresh read, started after the generation was read: a change meanwhile makes it outdated.
-    fn look(socket: &mut Socket, generation: u32, wanted: &Wanted) -> Result<Self> {
-        let found = Listed { generation, ..nft::read(socket, &wanted.table)? };
+    fn read(socket: &mut Socket, generation: u32, desired: &Desired) -> Result<Self> {
+        let found = Listed { generation, ..nft::read(socket, &desired.table)? };
         let mut keys = Vec::new();
-        for wanted in &wanted.keys {
-            let right = found.table.sets.contains(wanted.set());
-            keys.push(if right { nft::keys(socket, &found.table.name, wanted.set())? } else { wanted.none() });
+        for desired in &desired.keys {
+            let right = found.table.sets.contains(desired.set());
+            keys.push(if right { nft::keys(socket, &found.table.name, desired.set())? } else { desired.none() });
         }
-        let surplus = surplus(nft::names(socket, &found.table.name)?, wanted);
+        let surplus = surplus(nft::names(socket, &found.table.name)?, desired);
         Ok(Self { found, keys, surplus })
     }
 }
 
 /// What is ours by its name, and not desired.
-fn surplus(there: Names, wanted: &Wanted) -> Names {
+fn surplus(there: Names, desired: &Desired) -> Names {
     let Names { mut chains, mut sets } = there;
-    chains.retain(|name| node::is_chain(name) && wanted.table.chains.iter().all(|chain| chain.name != *name));
-    sets.retain(|name| node::is_set(name) && wanted.table.sets.iter().all(|set| set.name != *name));
+    chains.retain(|name| node::is_chain(name) && desired.table.chains.iter().all(|chain| chain.name != *name));
+    sets.retain(|name| node::is_set(name) && desired.table.sets.iter().all(|set| set.name != *name));
     Names { chains, sets }
 }

@@ -28,7 +28,7 @@ use crate::report::problem::{Problem, ProblemKind};
 struct Pod {
     ledger: Ledger,
     record: Record,
-    outer: HostSide,
+    host_side: HostSide,
 }
 
 /// The repair of a pod's host side.
@@ -39,8 +39,8 @@ struct Repair {
 }
 
 /// What the kernel has for all pods.
-struct Found {
-    ports: BTreeMap<String, DeviceSettings>,
+struct Observed {
+    devices: BTreeMap<String, DeviceSettings>,
     routes: Vec<Route>,
     missing: Vec<Neighbour>,
 }
@@ -83,8 +83,8 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     if pods.is_empty() {
         return Some(Vec::new());
     }
-    let found = match look(socket, &pods) {
-        Ok(found) => found,
+    let observed = match observe(socket, &pods) {
+        Ok(observed) => observed,
         Err(error) => {
             outcome.problem(error);
             return None;
@@ -92,18 +92,18 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     };
     for pod in pods {
         // A pod whose device is gone is dead.
-        let Some(port) = found.ports.get(&pod.outer.name) else { continue };
-        let repair = repair(&pod.outer, port, &found);
+        let Some(device) = observed.devices.get(&pod.host_side.name) else { continue };
+        let repair = repair(&pod.host_side, device, &observed);
         if repair.sysctls.is_empty() && repair.requests.is_empty() {
             continue;
         }
-        match take_turn(socket, &pod, port) {
+        match lock_unchanged(socket, &pod, device) {
             Ok(None) => {}
-            Ok(Some(_turn)) => apply(socket, repair, outcome),
+            Ok(Some(_lock)) => apply(socket, repair, outcome),
             Err(failure) => outcome.problem(unreadable(&failure)),
         }
     }
-    Some(found.ports.values().map(|port| port.link.index).collect())
+    Some(observed.devices.values().map(|device| device.link.index).collect())
 }
 
 fn unreadable(failure: &Error) -> Problem {
@@ -115,44 +115,45 @@ fn pods(state: &Path) -> std::result::Result<Vec<Pod>, Error> {
     let mut pods = Vec::new();
     for ledger in Ledger::all_of_this_boot(state)? {
         for record in ledger.attachments()? {
-            let outer = HostSide::of(&ledger.with_own_addresses(record.clone())?);
-            pods.push(Pod { ledger: ledger.clone(), record, outer });
+            let host_side = HostSide::of(&ledger.with_own_addresses(record.clone())?);
+            pods.push(Pod { ledger: ledger.clone(), record, host_side });
         }
     }
     Ok(pods)
 }
 
-fn look(socket: &mut Socket, pods: &[Pod]) -> Result<Found> {
-    let names: Vec<_> = pods.iter().map(|pod| pod.outer.name.as_str()).collect();
-    let ports = settings::by_names(socket, &names)?;
-    let neighbours = pods.iter().filter_map(|pod| Some(pod.outer.neighbours(ports.get(&pod.outer.name)?.link.index)));
+fn observe(socket: &mut Socket, pods: &[Pod]) -> Result<Observed> {
+    let names: Vec<_> = pods.iter().map(|pod| pod.host_side.name.as_str()).collect();
+    let devices = settings::by_names(socket, &names)?;
+    let neighbours =
+        pods.iter().filter_map(|pod| Some(pod.host_side.neighbours(devices.get(&pod.host_side.name)?.link.index)));
     let neighbours: Vec<_> = neighbours.flatten().collect();
     let missing = neighbour::missing(socket, &neighbours)?;
-    Ok(Found { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, ports })
+    Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, devices })
 }
 
 /// Takes the attachment lock, if nobody holds it and the pod is unchanged.
-fn take_turn(
+fn lock_unchanged(
     socket: &mut Socket,
     pod: &Pod,
-    port: &DeviceSettings,
+    device: &DeviceSettings,
 ) -> std::result::Result<Option<podwire_attachment::ledger::AttachmentLock>, Error> {
-    let turn = pod.ledger.try_lock_attachment(&pod.record.attachment)?;
+    let lock = pod.ledger.try_lock_attachment(&pod.record.attachment)?;
     let same = pod.ledger.find(&pod.record.attachment)? == Some((pod.record.clone(), true))
-        && link::by_name(socket, &pod.outer.name)?.is_some_and(|link| link.index == port.link.index);
-    Ok(turn.filter(|_| same))
+        && link::by_name(socket, &pod.host_side.name)?.is_some_and(|link| link.index == device.link.index);
+    Ok(lock.filter(|_| same))
 }
 
 /// The differences, in an order in which each request finds what it needs: a device that was down or had another
 /// link-layer address has lost its neighbours, and a device that is down has no routes.
-fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
-    let DeviceSettings { link, ipv4, ipv6 } = port;
+fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) -> Repair {
+    let DeviceSettings { link, ipv4, ipv6 } = device;
     let mut repair = Repair::default();
-    if link.mac != Some(outer.mac) {
-        repair.requests.push(link::set_mac(link.index, outer.mac));
+    if link.mac != Some(host_side.mac) {
+        repair.requests.push(link::set_mac(link.index, host_side.mac));
     }
     if let Some(ipv4) = ipv4 {
-        let mut settings = outer.ipv4_settings();
+        let mut settings = host_side.ipv4_settings();
         settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
         if !settings.is_empty() {
             repair.requests.push(link::set_ipv4(link.index, &link.name, &settings));
@@ -160,22 +161,22 @@ fn repair(outer: &HostSide, port: &DeviceSettings, found: &Found) -> Repair {
     }
     if let Some(ipv6) = ipv6 {
         if ipv6.accept_advertisements != 0 || ipv6.accept_redirects != 0 {
-            repair.sysctls.extend(outer.hardening());
+            repair.sysctls.extend(host_side.hardening());
         }
-        repair.sysctls.extend(outer.enable_ipv6().filter(|_| ipv6.disabled != 0));
+        repair.sysctls.extend(host_side.enable_ipv6().filter(|_| ipv6.disabled != 0));
     }
-    let mut flushed = link.mac != Some(outer.mac);
+    let mut flushed = link.mac != Some(host_side.mac);
     if !link.up {
         repair.requests.push(link::set_up(link.index, &link.name));
         flushed = true;
     }
-    let neighbours = outer.neighbours(link.index).into_iter();
-    let neighbours = neighbours.filter(|neighbour| flushed || found.missing.contains(neighbour));
+    let neighbours = host_side.neighbours(link.index).into_iter();
+    let neighbours = neighbours.filter(|neighbour| flushed || observed.missing.contains(neighbour));
     repair.requests.extend(neighbours.map(|neighbour| neighbour.replace()));
-    let routes = outer.routes(link.index).into_iter().filter(|route| !found.routes.contains(route));
+    let routes = host_side.routes(link.index).into_iter().filter(|route| !observed.routes.contains(route));
     repair.requests.extend(routes.map(|route| {
         // A route of ours with another target is replaced; a foreign one is not.
-        let ours = found.routes.iter().any(|other| other.destination == route.destination && other.metric == 0);
+        let ours = observed.routes.iter().any(|other| other.destination == route.destination && other.metric == 0);
         if ours { route.replace() } else { route.add() }
     }));
     repair
@@ -221,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    fn outer() -> HostSide {
+    fn host_side() -> HostSide {
         HostSide {
             name: "pw1".into(),
             mac: Mac([2, 0, 0, 0, 0, 1]),
@@ -231,14 +232,14 @@ mod tests {
         }
     }
 
-    fn port() -> DeviceSettings {
+    fn device() -> DeviceSettings {
         let link = Link {
             index: 7,
             name: "pw1".into(),
             up: true,
             operational: true,
             mtu: 1450,
-            mac: Some(outer().mac),
+            mac: Some(host_side().mac),
             kind: Some("veth".into()),
             peer: Some(2),
             alias: None,
@@ -252,35 +253,40 @@ mod tests {
         DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
-    fn operations(outer: &HostSide, port: &DeviceSettings, missing: &[Neighbour], routes: Vec<Route>) -> Vec<String> {
-        let found = Found { ports: BTreeMap::new(), routes, missing: missing.to_vec() };
-        let repair = repair(outer, port, &found);
+    fn operations(
+        host_side: &HostSide,
+        device: &DeviceSettings,
+        missing: &[Neighbour],
+        routes: Vec<Route>,
+    ) -> Vec<String> {
+        let observed = Observed { devices: BTreeMap::new(), routes, missing: missing.to_vec() };
+        let repair = repair(host_side, device, &observed);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
         sysctls.chain(repair.requests.into_iter().map(|request| request.operation)).collect()
     }
 
     #[test]
     fn an_intact_pod_needs_no_repair_and_a_damaged_one_exactly_its_damage() {
-        let (outer, whole) = (outer(), port());
-        assert_eq!(operations(&outer, &whole, &[], outer.routes(7)), [""; 0]);
-        let both = outer.neighbours(7);
+        let (host_side, whole) = (host_side(), device());
+        assert_eq!(operations(&host_side, &whole, &[], host_side.routes(7)), [""; 0]);
+        let both = host_side.neighbours(7);
         assert_eq!(
-            operations(&outer, &whole, &both[1..], outer.routes(7)),
+            operations(&host_side, &whole, &both[1..], host_side.routes(7)),
             ["set neighbour fd00::5 at 02:00:00:00:00:02"]
         );
-        let mut elsewhere = outer.routes(7);
-        elsewhere[0] = Route { target: podwire_kernel::route::Target::Device(9), ..elsewhere[0].clone() };
-        assert_eq!(operations(&outer, &whole, &[], elsewhere), ["set route 10.244.1.5/32 dev 7"]);
+        let mut other_target = host_side.routes(7);
+        other_target[0] = Route { target: podwire_kernel::route::Target::Device(9), ..other_target[0].clone() };
+        assert_eq!(operations(&host_side, &whole, &[], other_target), ["set route 10.244.1.5/32 dev 7"]);
         let mut broken = whole.clone();
         broken.ipv4 = Some(Ipv4 { reverse_path_filter: 0, forwarding: 0, accept_redirects: 0, route_localnet: 1 });
         let settings = ["set ReversePathFilter 1, Forwarding 1 of pw1"];
-        assert_eq!(operations(&outer, &broken, &[], outer.routes(7)), settings);
+        assert_eq!(operations(&host_side, &broken, &[], host_side.routes(7)), settings);
     }
 
     #[test]
     fn a_device_that_was_down_gets_its_neighbours_and_routes_after_it_is_up() {
-        let outer = outer();
-        let mut down = port();
+        let host_side = host_side();
+        let mut down = device();
         down.link.up = false;
         down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0 });
         let expected = [
@@ -291,16 +297,16 @@ mod tests {
             "add route 10.244.1.5/32 dev 7",
             "add route fd00::5/128 dev 7",
         ];
-        assert_eq!(operations(&outer, &down, &[], Vec::new()), expected);
+        assert_eq!(operations(&host_side, &down, &[], Vec::new()), expected);
     }
 
     #[test]
     fn a_record_of_an_older_version_gets_no_permanent_neighbours() {
-        let outer = HostSide { pod_mac: None, ..outer() };
-        let mut down = port();
+        let host_side = HostSide { pod_mac: None, ..host_side() };
+        let mut down = device();
         down.link.up = false;
-        let routes = outer.routes(7);
+        let routes = host_side.routes(7);
         assert!(routes.iter().all(|route| route.destination == family::host(route.destination.ip())));
-        assert_eq!(operations(&outer, &down, &[], routes), ["bring pw1 up"]);
+        assert_eq!(operations(&host_side, &down, &[], routes), ["bring pw1 up"]);
     }
 }

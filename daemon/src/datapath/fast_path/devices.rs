@@ -15,7 +15,7 @@ use podwire_kernel::{Result, Socket, link};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info};
 
-use crate::datapath::fast_path::program::{self, Underlay};
+use crate::datapath::fast_path::program::{self, TunnelAttributes};
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 
@@ -23,16 +23,16 @@ use crate::report::outcome::Outcome;
 const FLOWS: u32 = 16_384;
 
 /// How often it is checked whether the programs are still attached; one query per device.
-const LOOK: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a pod's ADD may take after its device was first seen; after that the next reconcile is early enough.
-const UNFINISHED: Duration = Duration::from_secs(10);
+const ADD_LIMIT: Duration = Duration::from_secs(10);
 /// How soon it is checked again whether the ADD has completed.
-const AGAIN: Duration = Duration::from_millis(250);
+const CHECK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a packet that was routed earlier may take until its flow is remembered, and how far the programs' clock may
 /// lag (it ticks at least a hundred times a second).
-const ON_THE_WAY: Duration = Duration::from_millis(20);
+const IN_FLIGHT: Duration = Duration::from_millis(20);
 
 /// Names of the programs, as `tc filter` shows them.
 const FORWARD: &str = "podwire-forward";
@@ -40,7 +40,7 @@ const REMEMBER: &str = "podwire-remember";
 
 /// conntrack does not see the packets of the fast path, and would take the next one that it sees for one outside the
 /// TCP window: with this setting it ignores windows. `nft_flow_offload` sets the same for each of its connections.
-fn liberal() -> Sysctl {
+fn be_liberal() -> Sysctl {
     Sysctl { path: "net/netfilter/nf_conntrack_tcp_be_liberal".into(), value: "1" }
 }
 
@@ -48,20 +48,20 @@ fn liberal() -> Sysctl {
 pub(super) struct Loaded {
     flows: Map,
     /// Flows that expire at this time or earlier, on the kernel's clock, are invalid.
-    forgotten: Number,
+    expired: Number,
     programs: Option<Programs>,
     /// The devices with the present programs attached.
-    at: BTreeSet<u32>,
+    attached: BTreeSet<u32>,
     /// How many devices have no hooks.
     pub(super) left_out: usize,
     /// When it was last checked whether they are attached.
     looked: Instant,
     /// Devices without a record, and since when those are known that may belong to a pod whose ADD has not completed.
-    others: BTreeMap<u32, Option<Instant>>,
+    without_record: BTreeMap<u32, Option<Instant>>,
 }
 
 struct Programs {
-    underlay: Underlay,
+    underlay: TunnelAttributes,
     forward: Program,
     remember: Program,
     remember_tunnel: Program,
@@ -69,7 +69,7 @@ struct Programs {
 
 /// The node's overlay, as the programs need it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Node {
+pub(super) struct Devices {
     /// Index of the overlay's device, where there is one.
     pub(super) tunnel: Option<u32>,
     /// The IP version of the underlay.
@@ -79,10 +79,10 @@ pub(super) struct Node {
 }
 
 impl Programs {
-    fn load(flows: &Map, forgotten: &Number, underlay: Underlay) -> Result<Self> {
+    fn load(flows: &Map, expired: &Number, underlay: TunnelAttributes) -> Result<Self> {
         Ok(Self {
             underlay,
-            forward: Program::load("podwire_forward", &program::forward(flows, forgotten, underlay))?,
+            forward: Program::load("podwire_forward", &program::forward(flows, expired, underlay))?,
             remember: Program::load("podwire_rem", &program::remember(flows, None))?,
             remember_tunnel: Program::load("podwire_rem_tun", &program::remember(flows, Some(underlay)))?,
         })
@@ -93,60 +93,60 @@ impl Loaded {
     /// Loads everything once, before anything depends on it.
     pub(super) fn new() -> Result<Self> {
         let flows = Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?;
-        let forgotten = Number::create("podwire_forgot")?;
-        let any = Underlay { version: IpVersion::V4, mtu: u32::from(u16::MAX) };
-        Programs::load(&flows, &forgotten, any)?;
-        let (at, others) = (BTreeSet::new(), BTreeMap::new());
-        Ok(Self { flows, forgotten, programs: None, at, left_out: 0, looked: Instant::now(), others })
+        let expired = Number::create("podwire_forgot")?;
+        let any = TunnelAttributes { version: IpVersion::V4, mtu: u32::from(u16::MAX) };
+        Programs::load(&flows, &expired, any)?;
+        let (attached, without_record) = (BTreeSet::new(), BTreeMap::new());
+        Ok(Self { flows, expired, programs: None, attached, left_out: 0, looked: Instant::now(), without_record })
     }
 
     pub(super) fn forget(&self) -> Result<()> {
-        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default() + ON_THE_WAY;
+        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default() + IN_FLIGHT;
         let life = Duration::from_nanos(program::LIFE.unsigned_abs().into());
-        self.forgotten.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
+        self.expired.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn put_at(
+    pub(super) fn attach_all(
         &mut self,
         socket: &mut Socket,
-        node: Node,
+        devices: Devices,
         pods: &[u32],
         outcome: &mut Outcome,
     ) -> Result<Option<Duration>> {
-        let liberal = liberal();
-        match liberal.holds()? {
+        let be_liberal = be_liberal();
+        match be_liberal.holds()? {
             Some(true) => {}
             // conntrack does not exist before the first rule that uses it.
             None => return Ok(None),
             Some(false) => {
-                liberal.set()?;
+                be_liberal.set()?;
                 outcome.changes += 1;
                 outcome.made.add(ChangeKind::Sysctl);
-                info!("set sysctl {} to {}", liberal.path, liberal.value);
+                info!("set sysctl {} to {}", be_liberal.path, be_liberal.value);
             }
         }
         let queues = bpf_hook::queues(socket)?;
-        self.take_off(socket, pods, node.tunnel, &queues)?;
+        self.detach_queued(socket, pods, devices.tunnel, &queues)?;
         // A device that has lost its hooks has dropped packets already.
         let has_lost = |device: &u32| queues.get(device).is_some_and(|queues| !queues.hooks && !queues.ingress);
-        let mut lost: BTreeSet<_> = self.at.iter().copied().filter(has_lost).collect();
+        let mut lost: BTreeSet<_> = self.attached.iter().copied().filter(has_lost).collect();
         for device in &lost {
             socket.execute(bpf_hook::add_hooks(*device))?;
         }
-        self.at.retain(|device| queues.get(device).is_some_and(|queues| queues.hooks));
-        lost.extend(self.look(socket)?);
-        let underlay = Underlay { version: node.version, mtu: node.mtu };
+        self.attached.retain(|device| queues.get(device).is_some_and(|queues| queues.hooks));
+        lost.extend(self.detached(socket)?);
+        let underlay = TunnelAttributes { version: devices.version, mtu: devices.mtu };
         if self.programs.as_ref().is_none_or(|programs| programs.underlay != underlay) {
-            self.programs = Some(Programs::load(&self.flows, &self.forgotten, underlay)?);
-            self.at.clear();
+            self.programs = Some(Programs::load(&self.flows, &self.expired, underlay)?);
+            self.attached.clear();
         }
         let bare = pods.iter().filter(|device| queues.get(device).is_none_or(Queues::is_bare));
-        let devices = bare.copied().map(|device| (device, false)).chain(node.tunnel.map(|device| (device, true)));
+        let targets = bare.copied().map(|device| (device, false)).chain(devices.tunnel.map(|device| (device, true)));
         let has_hooks = |device: &u32| lost.contains(device) || queues.get(device).is_some_and(|queues| queues.hooks);
-        let (ready, left_out): (Vec<_>, Vec<_>) = devices.partition(|(device, _)| has_hooks(device));
+        let (ready, left_out): (Vec<_>, Vec<_>) = targets.partition(|(device, _)| has_hooks(device));
         self.left_out = left_out.len();
         for (device, is_tunnel) in ready {
-            if self.at.contains(&device) || !self.attach(socket, device, is_tunnel)? {
+            if self.attached.contains(&device) || !self.attach(socket, device, is_tunnel)? {
                 continue;
             }
             debug!("the fast path is attached to device {device}");
@@ -156,7 +156,7 @@ impl Loaded {
                 outcome.made.add(ChangeKind::FastPath);
             }
         }
-        let known = |device: &u32| pods.contains(device) || Some(*device) == node.tunnel;
+        let known = |device: &u32| pods.contains(device) || Some(*device) == devices.tunnel;
         self.wait_for(socket, queues.into_keys().filter(|device| !known(device)))
     }
 
@@ -170,7 +170,7 @@ impl Loaded {
         ];
         match socket.execute_all(requests).into_iter().next() {
             None => {
-                self.at.insert(device);
+                self.attached.insert(device);
                 Ok(true)
             }
             Some((_, error)) if error.is_gone() => Ok(false),
@@ -179,7 +179,7 @@ impl Loaded {
     }
 
     /// Detaches the programs from pods that have got a queueing discipline since: redirected packets would bypass it.
-    fn take_off(
+    fn detach_queued(
         &mut self,
         socket: &mut Socket,
         pods: &[u32],
@@ -189,7 +189,7 @@ impl Loaded {
         for (device, found) in queues {
             let ours = pods.contains(device) && Some(*device) != tunnel;
             if ours && found.hooks && !found.is_bare() {
-                self.at.remove(device);
+                self.attached.remove(device);
                 for hook in Hook::BOTH {
                     if bpf_hook::attached(socket, *device, hook)? {
                         socket.execute(bpf_hook::detach(*device, hook))?;
@@ -202,13 +202,13 @@ impl Loaded {
     }
 
     /// Every so often: the devices from which the programs have been detached.
-    fn look(&mut self, socket: &mut Socket) -> Result<BTreeSet<u32>> {
-        if self.looked.elapsed() < LOOK {
+    fn detached(&mut self, socket: &mut Socket) -> Result<BTreeSet<u32>> {
+        if self.looked.elapsed() < CHECK_INTERVAL {
             return Ok(BTreeSet::new());
         }
         self.looked = Instant::now();
         let mut lost = BTreeSet::new();
-        for device in &self.at {
+        for device in &self.attached {
             for hook in Hook::BOTH {
                 match bpf_hook::attached(socket, *device, hook) {
                     Ok(true) => {}
@@ -218,14 +218,14 @@ impl Loaded {
                 }
             }
         }
-        self.at.retain(|device| !lost.contains(device));
+        self.attached.retain(|device| !lost.contains(device));
         Ok(lost)
     }
 
     /// When to check again, for pods whose ADD has not completed: their devices have no record yet.
-    fn wait_for(&mut self, socket: &mut Socket, others: impl Iterator<Item = u32>) -> Result<Option<Duration>> {
-        let (now, mut before) = (Instant::now(), std::mem::take(&mut self.others));
-        for device in others {
+    fn wait_for(&mut self, socket: &mut Socket, without_record: impl Iterator<Item = u32>) -> Result<Option<Duration>> {
+        let (now, mut before) = (Instant::now(), std::mem::take(&mut self.without_record));
+        for device in without_record {
             let since = match before.remove(&device) {
                 Some(since) => since,
                 None => {
@@ -233,10 +233,10 @@ impl Loaded {
                     link.is_some_and(|link| link.name.starts_with(HOST_VETH_PREFIX)).then_some(now)
                 }
             };
-            self.others.insert(device, since);
+            self.without_record.insert(device, since);
         }
-        let mut waiting = self.others.values().flatten();
-        Ok(waiting.any(|since| now.duration_since(*since) < UNFINISHED).then_some(AGAIN))
+        let mut waiting = self.without_record.values().flatten();
+        Ok(waiting.any(|since| now.duration_since(*since) < ADD_LIMIT).then_some(CHECK_AGAIN))
     }
 }
 

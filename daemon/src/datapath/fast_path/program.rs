@@ -85,14 +85,14 @@ const BEGINS_OR_ENDS: i32 = 0x07;
 
 /// What the programs depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Underlay {
+pub(super) struct TunnelAttributes {
     /// The IP version of the underlay.
     pub(super) version: IpVersion,
     /// The MTU of pods, in bytes: larger packets are left to the kernel, which replies to them.
     pub(super) mtu: u32,
 }
 
-impl Underlay {
+impl TunnelAttributes {
     fn tunnel_flags(self) -> i32 {
         match self.version {
             IpVersion::V4 => 0,
@@ -102,7 +102,7 @@ impl Underlay {
 }
 
 /// The egress program; `tunnel` is set for the overlay's device.
-pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
+pub(super) fn remember(flows: &Map, tunnel: Option<TunnelAttributes>) -> Code {
     let mut code = Code::new();
     let end = code.label();
     code.copy(R6, R1);
@@ -165,8 +165,8 @@ pub(super) fn remember(flows: &Map, tunnel: Option<Underlay>) -> Code {
     code
 }
 
-/// The ingress program. Flows that expire at `forgotten` or earlier are ignored.
-pub(super) fn forward(flows: &Map, forgotten: &Number, underlay: Underlay) -> Code {
+/// The ingress program. Flows that expire at `expired` or earlier are ignored.
+pub(super) fn forward(flows: &Map, expired: &Number, underlay: TunnelAttributes) -> Code {
     let mut code = Code::new();
     let end = code.label();
     code.copy(R6, R1);
@@ -186,7 +186,7 @@ pub(super) fn forward(flows: &Map, forgotten: &Number, underlay: Underlay) -> Co
     code.call(NOW);
     code.load(Double, R1, R8, UNTIL);
     code.jump_if_registers(Above, R0, R1, end);
-    code.number(R2, forgotten);
+    code.number(R2, expired);
     code.jump_if_registers(Above, R2, R1, end);
     code.load(Word, R9, R8, IN_TUNNEL);
     let addressed = code.label();

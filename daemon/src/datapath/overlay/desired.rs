@@ -139,17 +139,17 @@ pub fn state(
         let neighbour = settings.overlay != Overlay::Always && underlay.on_link(peer.address);
         let mut made: [Option<Nexthop>; 2] = [None, None];
         for cidr in &peer.pod_cidrs {
-            let way = match (neighbour && plain_carries(peer, *cidr), tunnel) {
-                (true, _) => Way::Plain,
-                (false, Some(device)) => Way::Tunnel(device),
+            let path = match (neighbour && plain_carries(peer, *cidr), tunnel) {
+                (true, _) => PeerPath::Plain,
+                (false, Some(device)) => PeerPath::Tunnel(device),
                 (false, None) => {
-                    without.no_way(name, neighbour);
+                    without.no_path(name, neighbour);
                     continue;
                 }
             };
-            let made = &mut made[usize::from(way == Way::Plain)];
+            let made = &mut made[usize::from(path == PeerPath::Plain)];
             if made.is_none() {
-                *made = id_of(way.gateway(peer)).map(|id| way.nexthop(id, view, settings, peer, underlay));
+                *made = id_of(path.gateway(peer)).map(|id| path.nexthop(id, view, settings, peer, underlay));
             }
             match made {
                 Some(nexthop) => state.with_route(route(*cidr, Target::Nexthop(nexthop.id))),
@@ -179,14 +179,14 @@ fn plain_carries(peer: &Peer, cidr: IpNetwork) -> bool {
 
 /// The path to a peer's pods.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum PeerPath {
     /// Through the peer's address, a neighbour on the underlay.
     Plain,
     /// Through the tunnel device with this index.
     Tunnel(u32),
 }
 
-impl Way {
+impl PeerPath {
     /// The gateway, which identifies the peer's nexthop.
     fn gateway(self, peer: &Peer) -> IpAddr {
         match self {
@@ -215,7 +215,7 @@ struct Without {
 
 impl Without {
     /// There is no overlay and no plain route: the peer is not on the link, or has an IPv4 address and IPv6 pods.
-    fn no_way(&mut self, peer: &str, neighbour: bool) {
+    fn no_path(&mut self, peer: &str, neighbour: bool) {
         match neighbour {
             true => self.ipv6 = true,
             false => _ = self.off_link.insert(peer.into()),
