@@ -30,16 +30,16 @@ impl Dns {
     /// When a field is of the wrong type.
     pub fn parse(document: &Value) -> Result<Option<Self>, Invalid> {
         let Some(dns) = Field::root(document).get("dns")? else { return Ok(None) };
-        let mut said = false;
+        let mut present = false;
         let mut texts = |key: &str| -> Result<Vec<String>, Invalid> {
             let Some(list) = dns.get(key)? else { return Ok(Vec::new()) };
-            said = true;
+            present = true;
             list.list()?.iter().map(|entry| entry.text().map(str::to_owned)).collect()
         };
         let (nameservers, search, options) = (texts("nameservers")?, texts("search")?, texts("options")?);
         let domain = dns.get("domain")?.map_or(Ok(""), |domain| domain.text())?.to_owned();
-        let said = said || !domain.is_empty();
-        Ok(said.then_some(Self { nameservers, domain, search, options }))
+        let present = present || !domain.is_empty();
+        Ok(present.then_some(Self { nameservers, domain, search, options }))
     }
 
     /// Reads a file in the format of resolv.conf(5).

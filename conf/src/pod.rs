@@ -56,9 +56,9 @@ pub struct TokenBucket {
 }
 
 impl Requested {
-    /// Reads `runtimeConfig`, `args.cni` and what `CNI_ARGS` says of addresses (`IP`) and the link-layer address
-    /// (`MAC`). When several are present, the first of these three is used: it is what the runtime sends to this
-    /// plugin, the last is what it sends to every plugin.
+    /// Reads `runtimeConfig`, `args.cni` and from `CNI_ARGS` the addresses (`IP`) and the link-layer address (`MAC`).
+    /// When several are present, the first of these three is used: it is what the runtime sends to this plugin, the
+    /// last is what it sends to every plugin.
     ///
     /// # Errors
     /// The first field of the wrong type or out of range.

@@ -4,7 +4,7 @@
 //! old rules or the new ones. The elements of sets belong to whoever added them: they are values of their own
 //! ([`Element`]), and they survive the replacement of the table.
 //!
-//! What may not live here: which rules there should be (`conf::rules` says so).
+//! What may not live here: which rules are desired (`podwire_conf::rules` has them).
 
 mod chain;
 mod counter;

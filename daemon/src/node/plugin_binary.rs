@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_what_is_right_is_a_look_at_its_metadata() {
+    fn an_unchanged_file_is_checked_by_its_metadata_only() {
         let directory = directory("stamp");
         let (source, to) = (directory.join("source"), directory.join("bin"));
         fs::write(&source, executable(100, &mark())).unwrap();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plugin_and_what_cannot_be_written_is_named() {
+    fn errors_name_the_file_that_cannot_be_read_or_written() {
         let directory = directory("errors");
         let source = directory.join("source");
         let open = |source: &Path| Plugin::open(Some(source), &directory.join("file/bin")).map_err(|e| e.to_string());
@@ -343,7 +343,7 @@ mod tests {
         assert!(why.starts_with("install /") && why.contains("file/bin/podwire: "), "{why}");
         let held = lock(&directory).unwrap();
         let why = Plugin::open(Some(&source), &directory).unwrap().install().unwrap_err().to_string();
-        assert!(why.contains("podwire: somebody has had the lock of /"), "{why}");
+        assert!(why.contains("podwire: another process has held the lock of /"), "{why}");
         drop(held);
         fs::remove_dir_all(directory).unwrap();
     }

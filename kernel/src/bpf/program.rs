@@ -35,8 +35,8 @@ impl Program {
         log.resize(LOG, 0);
         match load(name, &instructions, &mut log) {
             Ok(program) => Ok(Self(program)),
-            Err(_) => Err(match said(&log) {
-                Some(said) => Error::unreadable(operation, format!("{error}: {said}")),
+            Err(_) => Err(match reason(&log) {
+                Some(reason) => Error::unreadable(operation, format!("{error}: {reason}")),
                 None => Error::system(operation, error),
             }),
         }
@@ -70,7 +70,7 @@ fn load(name: &str, instructions: &[u8], log: &mut [u8]) -> std::io::Result<Owne
 }
 
 /// The verifier's reason: the last line before its statistics.
-fn said(log: &[u8]) -> Option<String> {
+fn reason(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log);
     let mut lines =
         text.trim_end_matches('\0').lines().filter(|line| !line.is_empty() && !line.starts_with("processed "));
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_verifiers_reason_is_the_last_line_before_the_statistics() {
         let log = b"0: (95) exit\nR0 !read_ok\nprocessed 1 insns (limit 1000000)\n\0\0\0";
-        assert_eq!(said(log).as_deref(), Some("R0 !read_ok"));
-        assert_eq!(said(b"\0\0"), None);
+        assert_eq!(reason(log).as_deref(), Some("R0 !read_ok"));
+        assert_eq!(reason(b"\0\0"), None);
     }
 }

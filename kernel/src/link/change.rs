@@ -71,8 +71,8 @@ pub fn delete(name: &str) -> Request<Message> {
 /// Sets IPv4 settings of a device.
 pub fn set_ipv4(index: u32, name: &str, settings: &[(Ipv4Setting, u32)]) -> Request<Message> {
     let families = vec![AfSpecUnspec::Inet(vec![ipv4_attribute(settings)])];
-    let said: Vec<_> = settings.iter().map(|(setting, value)| format!("{setting:?} {value}")).collect();
-    let operation = format!("set {} of {name}", said.join(", "));
+    let list: Vec<_> = settings.iter().map(|(setting, value)| format!("{setting:?} {value}")).collect();
+    let operation = format!("set {} of {name}", list.join(", "));
     set(operation, index, vec![LinkAttribute::AfSpecUnspec(families)])
 }
 

@@ -36,13 +36,13 @@ const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
 pub fn announced(names: &[&str]) -> Result<()> {
     let mut socket = Socket::route()?;
     let listening = || -> std::io::Result<netlink_sys::Socket> {
-        let mut notices = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-        notices.bind_auto()?;
-        notices.set_non_blocking(true)?;
-        notices.add_membership(LINKS)?;
-        Ok(notices)
+        let mut notifications = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        notifications.bind_auto()?;
+        notifications.set_non_blocking(true)?;
+        notifications.add_membership(LINKS)?;
+        Ok(notifications)
     };
-    let notices = listening().map_err(|error| Error::system("listen to notifications of devices", error))?;
+    let notifications = listening().map_err(|error| Error::system("listen to notifications of devices", error))?;
     let mut waited = Vec::new();
     for name in names {
         if let Some(found) = device::by_name(&mut socket, name)? {
@@ -56,7 +56,7 @@ pub fn announced(names: &[&str]) -> Result<()> {
             let operation = format!("remove device {}", first.name);
             return Err(Error::unreadable(operation, format!("not announced within {ANNOUNCED_WITHIN:?}")));
         }
-        wait(&notices, &mut waited, &mut socket)?;
+        wait(&notifications, &mut waited, &mut socket)?;
     }
     Ok(())
 }
@@ -110,9 +110,9 @@ fn ask(name: &str) -> Result<File> {
 }
 
 /// Waits for the next notification or the end of a child, and drops removed devices from the list.
-fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mut Socket) -> Result<()> {
+fn wait(notifications: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mut Socket) -> Result<()> {
     let ready = {
-        let mut descriptors = vec![PollFd::new(notices.as_fd(), PollFlags::POLLIN)];
+        let mut descriptors = vec![PollFd::new(notifications.as_fd(), PollFlags::POLLIN)];
         descriptors.extend(waited.iter().map(|waited| PollFd::new(waited.asked.as_fd(), PollFlags::POLLIN)));
         match poll(&mut descriptors, PollTimeout::from(1000_u16)) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -120,7 +120,7 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
         }
         descriptors.iter().map(|descriptor| descriptor.any().unwrap_or(true)).collect::<Vec<_>>()
     };
-    let announced = if ready[0] { drain(notices)? } else { Vec::new() };
+    let announced = if ready[0] { drain(notifications)? } else { Vec::new() };
     let mut place = 0;
     let mut failed = None;
     waited.retain_mut(|waited| {
@@ -154,11 +154,11 @@ fn wait(notices: &netlink_sys::Socket, waited: &mut Vec<Waited<'_>>, socket: &mu
 }
 
 /// The devices that the queued notifications are about.
-fn drain(notices: &netlink_sys::Socket) -> Result<Vec<u32>> {
+fn drain(notifications: &netlink_sys::Socket) -> Result<Vec<u32>> {
     let (mut gone, mut buffer) = (Vec::new(), Vec::with_capacity(32 * 1024));
     loop {
         buffer.clear();
-        match notices.recv(&mut buffer, 0) {
+        match notifications.recv(&mut buffer, 0) {
             Ok(_) => gone.extend(deleted(&buffer)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(gone),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,5 +1,5 @@
-//! The attributes of a message, read in place: a dump of ten thousand routes is not parsed into values that nobody
-//! reads.
+//! The attributes of a message, read in place: a dump of ten thousand routes is not parsed into values that are not
+//! used.
 
 use netlink_packet_core::NLA_TYPE_MASK;
 

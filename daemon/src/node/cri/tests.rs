@@ -1,4 +1,4 @@
-//! A runtime that answers as it is told, on a socket of its own.
+//! A runtime with scripted replies, on its own socket.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,7 +61,7 @@ async fn answered(script: Script) -> Result<Reply, String> {
 }
 
 #[tokio::test]
-async fn every_sandbox_is_named_however_long_the_list_and_whatever_else_is_said_of_it() {
+async fn a_long_list_with_unknown_fields_is_read_whole() {
     let ids: Vec<_> = (0..3000).map(|number| format!("{number:064x}")).collect();
     let mut whole = response(&ids);
     // A field that is not read: number 4, a varint.
@@ -76,7 +76,7 @@ async fn every_sandbox_is_named_however_long_the_list_and_whatever_else_is_said_
 }
 
 #[tokio::test]
-async fn what_is_no_list_is_never_an_empty_one() {
+async fn an_error_is_never_an_empty_list() {
     let with = |chunks: Vec<Vec<u8>>, trailers| answered(Script { chunks, trailers });
     let ok = || vec![("grpc-status", "0")];
     for cut in [vec![], vec![0, 0], message(&[0x0a, 0x7f]), response(&["a".into()])[..6].to_vec()] {
@@ -88,6 +88,9 @@ async fn what_is_no_list_is_never_an_empty_one() {
     let why = with(vec![message(&[])], vec![("something", "else")]).await;
     assert!(why.clone().unwrap_err().contains("does not speak gRPC"), "{why:?}");
     assert_eq!(with(vec![], vec![("grpc-status", "12")]).await, Ok(Reply::NoCri));
-    let nobody = list_sandboxes(&place()).await.unwrap_err();
-    assert!(nobody.starts_with("ask the container runtime at /") && nobody.contains("No such file"), "{nobody}");
+    let refused = list_sandboxes(&place()).await.unwrap_err();
+    assert!(
+        refused.starts_with("list the pod sandboxes of the container runtime at /") && refused.contains("No such file"),
+        "{refused}"
+    );
 }

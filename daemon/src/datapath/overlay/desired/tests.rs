@@ -56,7 +56,7 @@ fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
 }
 
 #[test]
-fn a_peer_keeps_its_id_and_a_new_one_takes_none_that_is_taken() {
+fn a_peer_keeps_its_id_and_a_new_one_gets_a_free_one() {
     let view = view();
     let (second, first) = (view.peers["node-3"].link_local().into(), defaults::NEXTHOP_IDS.min().unwrap());
     let ids = NexthopIds { ours: [(second, first)].into(), taken: [first, first + 1].into() };
@@ -77,7 +77,7 @@ fn a_peer_for_which_no_id_is_left_is_named_and_the_others_have_theirs() {
 }
 
 #[test]
-fn a_neighbour_is_reached_by_plain_routes_where_they_carry_and_who_is_none_through_the_tunnel() {
+fn a_peer_on_the_link_has_plain_routes_where_possible_and_any_other_the_tunnel() {
     let (state, problems) = wanted(&view(), Overlay::Auto, &NexthopIds::default());
     assert_eq!(problems, []);
     let nexthops: Vec<_> = state.nexthops.values().map(ToString::to_string).collect();
@@ -101,7 +101,7 @@ fn a_neighbour_is_reached_by_plain_routes_where_they_carry_and_who_is_none_throu
 }
 
 #[test]
-fn without_an_overlay_who_is_not_reached_is_named() {
+fn without_an_overlay_unreachable_peers_are_named() {
     let (state, problems) = wanted(&view(), Overlay::Never, &NexthopIds::default());
     let expected = [
         "not on the link of eth0, so there is no plain route to their pods with overlay = \"never\": node-3; \
@@ -142,7 +142,7 @@ fn the_mtu_leaves_room_for_the_outer_headers_of_the_underlays_family() {
 }
 
 #[test]
-fn an_underlay_that_is_too_small_is_named_and_ipv4_does_with_less() {
+fn an_underlay_with_a_small_mtu_is_named_and_ipv4_needs_less() {
     let mut view = view();
     let too_small = |text: &str| Problem::new(ProblemKind::MtuTooSmall, "eth0", text);
     let said =
@@ -160,7 +160,7 @@ fn an_underlay_that_is_too_small_is_named_and_ipv4_does_with_less() {
 }
 
 #[test]
-fn a_node_whose_pod_cidr_is_the_whole_cluster_keeps_its_pods_reachable() {
+fn a_pod_cidr_that_is_the_cluster_cidr_stays_reachable() {
     let mut view = view();
     view.peers.clear();
     view.own.pod_cidrs = view.cluster_cidrs.clone();
