@@ -18,7 +18,7 @@ pub(super) struct Seen {
     pub(super) underlay: bool,
     /// Its overlay addresses.
     pub(super) overlay: BTreeMap<IpAddr, bool>,
-    /// Those of them that were asked with the largest packet of the overlay.
+    /// Those of them that were probed with the largest packet of the overlay.
     pub(super) large: BTreeMap<IpAddr, bool>,
     /// The largest packet that came through the underlay whole, in bytes; nothing where it was not tried.
     pub(super) path: Option<usize>,
@@ -96,7 +96,7 @@ fn names(peers: &[(&ExaminedPeer, &Seen)]) -> String {
     if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
 }
 
-/// Nobody answers at all.
+/// No peer answers at all.
 fn cut_off(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     let (interface, first) = (here.interface, all[0].0.address);
     let (kind, why) = if all.iter().all(|(_, seen)| seen.unrouted) {
@@ -108,7 +108,7 @@ fn cut_off(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     Finding::general(kind, cause, format!("ip address show dev {interface}; ip route get {first}; ping {first}"))
 }
 
-/// Nobody answers over the overlay, and some do on the underlay.
+/// No peer answers over the overlay, and some do on the underlay.
 fn blocked(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     let (port, answering) = (here.port, all.iter().filter(|(_, seen)| seen.underlay).count());
     let cause = format!(
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn the_cause_follows_from_what_gets_through_and_what_does_not() {
         assert_eq!(only(&seen(true, [true, true], &[true, true], Some(1500))), None);
-        // Whoever answers no ping on the underlay may still be reached by the overlay.
+        // A node that answers no ping on the underlay may still be reached by the overlay.
         assert_eq!(only(&seen(false, [true, true], &[true, true], None)), None);
         let down = seen(false, [false, false], &[], None);
         assert_eq!(only(&down).unwrap().0, FindingKind::PeerDown);
@@ -288,7 +288,7 @@ mod tests {
             narrow.cause.starts_with("the path to 5 nodes (node-2, node-3, node-4 and 2 more) takes"),
             "{narrow:?}"
         );
-        // Of one peer nobody can tell whose side it is.
+        // With one peer only there is no telling which side it is.
         let one = judge(&peers[..1], &[seen(true, [false, false], &[], Some(1500))], HERE);
         assert!(one[0].cause.starts_with("node-2 answers at 192.168.50.2, but not over the overlay"), "{one:?}");
     }

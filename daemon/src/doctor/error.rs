@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::cluster::membership::ParseError;
-use crate::sources::settings_file::FileError;
+use crate::sources::{file, settings_file};
 
 /// What keeps the doctor from looking.
 #[derive(Debug, Error)]
@@ -28,25 +27,12 @@ pub enum Error {
     /// No echoes can be sent or heard.
     #[error("probe the peers: {0}")]
     Probe(io::Error),
-    /// The membership file cannot be read.
-    #[error("membership file {}: {error}", path.display())]
-    Membership {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel says.
-        error: io::Error,
-    },
-    /// The membership file is not one.
-    #[error("membership file {}: {error}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where it is wrong.
-        error: ParseError,
-    },
-    /// The settings file cannot be read, or has a wrong value.
+    /// The membership file cannot be used.
     #[error(transparent)]
-    Settings(#[from] FileError),
+    Membership(#[from] file::FileError),
+    /// The settings file cannot be used.
+    #[error(transparent)]
+    Settings(#[from] settings_file::FileError),
 }
 
 /// A result of the doctor.

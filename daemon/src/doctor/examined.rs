@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults;
 
-use super::error::{Error, Result};
+use super::error::Result;
 use crate::args;
-use crate::cluster::membership::Membership;
 use crate::cluster::settings::Overlay;
 use crate::cluster::view::{self, View};
 use crate::observe::status::document::{PeerStatus, Status};
 use crate::report::problem::{Problem, ProblemKind};
-use crate::sources::settings_file;
+use crate::sources::{file, settings_file};
 
 /// This node, as far as anybody describes it.
 pub(super) struct Examined {
@@ -134,8 +133,7 @@ impl Examined {
     /// When they cannot be read.
     pub(super) fn of_files(arguments: &args::Doctor) -> Result<Option<Self>> {
         let (Some(path), Some(name)) = (&arguments.nodes, &arguments.node_name) else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map_err(|error| Error::Membership { path: path.clone(), error })?;
-        let membership = Membership::parse(&text).map_err(|error| Error::Syntax { path: path.clone(), error })?;
+        let membership = file::read(path)?;
         let settings = settings_file::read(arguments.settings.as_deref())?;
         let (cluster, rejected) = match View::new(&membership, name) {
             Ok(view) => {

@@ -20,15 +20,15 @@ use crate::observe::probe::icmp::{self, Echo, Echoer, Heard};
 const ATTEMPTS: usize = 3;
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// So many are asked, and then their answers are taken in: those of thousands at once would overrun a buffer. Who has not
-/// answered after a breath, which is longer than a way through a cluster, does not keep the others waiting.
-const CROWD: usize = 100;
+/// So many are probed, and then their replies are read: those of thousands at once would overrun a buffer. Whatever has not
+/// answered after a breath, which is longer than a round trip through a cluster, does not keep the others waiting.
+const BURST: usize = 100;
 const BREATH: Duration = Duration::from_millis(10);
 
-/// A port that nobody listens on, or nobody minds (RFC 863, "discard").
+/// A port on which nothing listens, or what listens discards (RFC 863, "discard").
 const PORT: u16 = 9;
 
-/// Sizes of packets that are asked at once.
+/// Sizes of packets that are tried at once.
 const SIZES_AT_ONCE: usize = 16;
 
 /// A question: from where, to whom, how large in bytes.
@@ -61,7 +61,7 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     let sizes =
         Sizes { overlay: size(device.mtu), underlay: size(underlay.as_ref().map_or(defaults::MTU, |link| link.mtu)) };
     let mut seen = ask(cluster, sizes).map_err(Error::Probe)?;
-    // Who answers takes a moment, who does not a second: of those a few are enough.
+    // A peer that answers takes a moment, one that does not a second: of those a few are enough.
     let mut deaf = 0;
     for seen in &mut seen {
         let answering = seen.large.iter().filter(|(_, answers)| **answers).map(|(address, _)| *address);
@@ -94,7 +94,7 @@ fn overlay_addresses(cluster: &Cluster, peer: &ExaminedPeer) -> Vec<(IpAddr, IpA
     [true, false].into_iter().filter_map(both).collect()
 }
 
-/// Asks all peers, each kind of question of all at once.
+/// Probes all peers, with each kind of probe all at once.
 fn ask(cluster: &Cluster, sizes: Sizes) -> std::io::Result<Vec<Seen>> {
     let mut asker = Asker::open()?;
     let own = cluster.address;
@@ -111,7 +111,7 @@ fn ask(cluster: &Cluster, sizes: Sizes) -> std::io::Result<Vec<Seen>> {
         seen.overlay = overlay_addresses(cluster, peer).into_iter().map(|(_, to)| to).zip(answers.by_ref()).collect();
     }
 
-    // What answers small packets is asked with the largest ones.
+    // What answers small packets is probed with the largest ones.
     let mut questions: Vec<(usize, Question)> = Vec::new();
     for (place, (peer, seen)) in cluster.peers.iter().zip(&seen).enumerate() {
         if seen.underlay {
@@ -179,7 +179,7 @@ fn small(address: IpAddr) -> usize {
     icmp::smallest(address) + 36
 }
 
-/// Whether TCP or UDP comes through to an address and back. Nobody has to listen there: a refusal is an answer. Unlike those
+/// Whether TCP or UDP comes through to an address and back. Nothing has to listen there: a refusal is an answer. Unlike those
 /// of an echo, their checksums are left to the device, and there are devices that write wrong ones into what is tunnelled.
 fn answers_transport(address: IpAddr) -> bool {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), PATIENCE);
@@ -222,8 +222,8 @@ impl Asker {
             if open.is_empty() {
                 break;
             }
-            for crowd in open.chunks(10_000) {
-                self.round(questions, crowd, &mut answered)?;
+            for burst in open.chunks(10_000) {
+                self.round(questions, burst, &mut answered)?;
             }
         }
         Ok(answered)
@@ -240,14 +240,14 @@ impl Asker {
             if echoer.is_some_and(|echoer| echoer.send(&echo).is_ok()) {
                 asked.insert(self.number, *place);
             }
-            if count % CROWD == 0 {
+            if count % BURST == 0 {
                 self.listen(&mut asked, answered, BREATH)?;
             }
         }
         self.listen(&mut asked, answered, PATIENCE)
     }
 
-    /// Takes answers in until nobody is left who was asked, or the time is over.
+    /// Reads replies until none is outstanding, or the time is over.
     fn listen(&self, asked: &mut BTreeMap<u16, usize>, answered: &mut [bool], within: Duration) -> std::io::Result<()> {
         let deadline = Instant::now() + within;
         while !asked.is_empty() {

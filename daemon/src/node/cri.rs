@@ -2,12 +2,14 @@
 //! other file speaks CRI. What follows from the list is decided in `garbage`.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
+use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -54,54 +56,88 @@ struct PodSandbox {
     id: String,
 }
 
+/// Why a runtime has not listed its sandboxes.
+#[derive(Debug, Error)]
+#[error("list the pod sandboxes of the container runtime at {}: {cause}", socket.display())]
+pub(crate) struct CriError {
+    socket: PathBuf,
+    cause: Cause,
+}
+
+/// What came instead of a list.
+#[derive(Debug, Error)]
+enum Cause {
+    #[error("no reply within {REPLY_TIMEOUT:?}")]
+    Timeout,
+    #[error(transparent)]
+    Connect(#[from] io::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it replies with HTTP {0}")]
+    Http(StatusCode),
+    #[error("its reply is longer than {LARGEST_REPLY} bytes")]
+    TooLong,
+    #[error("gRPC status {status}, {message}")]
+    Grpc { status: String, message: String },
+    #[error("a reply without a status: it does not speak gRPC")]
+    NoGrpc,
+    #[error("its reply is not one message")]
+    NotOneMessage,
+    #[error(transparent)]
+    Message(#[from] prost::DecodeError),
+}
+
 /// Lists the sandboxes of the runtime at a socket.
 ///
 /// # Errors
-/// Names the socket, and why there is no list.
-pub(crate) async fn list_sandboxes(socket: &Path) -> Result<Reply, String> {
-    let reply = match timeout(REPLY_TIMEOUT, exchange(socket)).await {
-        Ok(reply) => reply,
-        Err(_) => Err(format!("no reply within {REPLY_TIMEOUT:?}")),
-    };
-    reply.map_err(|why| format!("list the pod sandboxes of the container runtime at {}: {why}", socket.display()))
+/// What came instead of a list.
+pub(crate) async fn list_sandboxes(socket: &Path) -> Result<Reply, CriError> {
+    let reply = timeout(REPLY_TIMEOUT, exchange(socket)).await.unwrap_or(Err(Cause::Timeout));
+    reply.map_err(|cause| CriError { socket: socket.into(), cause })
 }
 
-async fn exchange(socket: &Path) -> Result<Reply, String> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
-    let (sender, connection) = h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
+async fn exchange(socket: &Path) -> Result<Reply, Cause> {
+    let stream = UnixStream::connect(socket).await?;
+    let (sender, connection) = h2::client::handshake(stream).await?;
     tokio::select! {
         reply = call(sender) => reply,
-        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".into(), |error| error.to_string())),
+        ended = connection => Err(ended.err().map_or(Cause::Closed, Cause::Http2)),
     }
 }
 
-async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Reply, String> {
-    let failed = |error: h2::Error| error.to_string();
+async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Reply, Cause> {
     let request = Request::post(CALL).header("content-type", "application/grpc").header("te", "trailers").body(());
-    let request = request.map_err(|error| error.to_string())?;
-    let mut sender = sender.ready().await.map_err(failed)?;
-    let (response, mut body) = sender.send_request(request, false).map_err(failed)?;
-    body.send_data(Bytes::from_static(&EMPTY_MESSAGE), true).map_err(failed)?;
-    let (head, mut body) = response.await.map_err(failed)?.into_parts();
+    let request = request?;
+    let mut sender = sender.ready().await?;
+    let (response, mut body) = sender.send_request(request, false)?;
+    body.send_data(Bytes::from_static(&EMPTY_MESSAGE), true)?;
+    let (head, mut body) = response.await?.into_parts();
     if !head.status.is_success() {
-        return Err(format!("it replies with HTTP {}", head.status));
+        return Err(Cause::Http(head.status));
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(failed)?;
-        body.flow_control().release_capacity(chunk.len()).map_err(failed)?;
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
         bytes.extend_from_slice(&chunk);
         if bytes.len() > LARGEST_REPLY {
-            return Err(format!("its reply is longer than {LARGEST_REPLY} bytes"));
+            return Err(Cause::TooLong);
         }
     }
     // A reply without content has its status among the headers.
-    let trailers = body.trailers().await.map_err(failed)?.unwrap_or(head.headers);
+    let trailers = body.trailers().await?.unwrap_or(head.headers);
     match text(&trailers, "grpc-status") {
         Some("0") => read(&bytes),
         Some(UNIMPLEMENTED) => Ok(Reply::NoCri),
-        Some(status) => Err(format!("gRPC status {status}, {}", text(&trailers, "grpc-message").unwrap_or_default())),
-        None => Err("a reply without a status: it does not speak gRPC".into()),
+        Some(status) => {
+            let message = text(&trailers, "grpc-message").unwrap_or_default().into();
+            Err(Cause::Grpc { status: status.into(), message })
+        }
+        None => Err(Cause::NoGrpc),
     }
 }
 
@@ -109,11 +145,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn read(mut bytes: &[u8]) -> Result<Reply, String> {
+fn read(mut bytes: &[u8]) -> Result<Reply, Cause> {
     if bytes.len() < PREFIX || bytes.get_u8() != 0 || bytes.get_u32() as usize != bytes.len() {
-        return Err("its reply is not one message".into());
+        return Err(Cause::NotOneMessage);
     }
-    let response = ListPodSandboxResponse::decode(bytes).map_err(|error| error.to_string())?;
+    let response = ListPodSandboxResponse::decode(bytes)?;
     Ok(Reply::Sandboxes(response.items.into_iter().map(|sandbox| sandbox.id).collect()))
 }
 

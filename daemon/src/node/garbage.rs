@@ -121,7 +121,7 @@ async fn query(socket: &Path, named: bool) -> Runtime {
         Ok(Reply::Sandboxes(sandboxes)) => Runtime::Knows(sandboxes),
         Ok(Reply::NoCri) if !named => Runtime::Absent,
         Ok(Reply::NoCri) => Runtime::Silent(format!("the container runtime at {} has no CRI", socket.display())),
-        Err(why) => Runtime::Silent(why),
+        Err(error) => Runtime::Silent(error.to_string()),
     }
 }
 

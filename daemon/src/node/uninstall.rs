@@ -4,6 +4,7 @@
 //!
 //! The kernel is changed only here, in `datapath` and in the plugin.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -183,12 +184,12 @@ impl Removal<'_> {
     }
 
     /// Reports the removal of something that may not exist.
-    fn done(&mut self, what: &str, outcome: Result<bool, String>) -> io::Result<()> {
+    fn done(&mut self, what: &str, outcome: Result<bool, impl Display>) -> io::Result<()> {
         match outcome {
             Ok(true) => self.removed(what),
             Ok(false) => Ok(()),
             Err(why) => {
-                self.failures.push(why);
+                self.failures.push(why.to_string());
                 Ok(())
             }
         }
@@ -227,7 +228,7 @@ impl Removal<'_> {
                 }
             }
             for name in &pods.unknown {
-                let removed = removal::acknowledged(&[name]).map(|()| true).map_err(|error| error.to_string());
+                let removed = removal::acknowledged(&[name]).map(|()| true);
                 self.done(&format!("device {name}"), removed)?;
             }
             match busy {
@@ -277,12 +278,12 @@ impl Removal<'_> {
             Ok(_) => Ok(false),
             Err(error) => Err(error),
         };
-        self.done(&format!("device {device}"), removed.map_err(|error| error.to_string()))?;
+        self.done(&format!("device {device}"), removed)?;
         let table = Table { name: defaults::TABLE.into(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
         let removed = match Socket::netfilter().and_then(|mut socket| socket.transact(table.delete())) {
             Ok(()) => Ok(true),
             Err(error) if error.is_gone() => Ok(false),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         self.done(&format!("table inet {}", defaults::TABLE), removed)
     }

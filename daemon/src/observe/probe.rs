@@ -21,9 +21,9 @@ use crate::cluster::view::{Peer, View};
 use crate::observe::probe::icmp::{Echo, Echoer, Heard};
 use crate::report::Report;
 use crate::report::outcome::Mtu;
-use schedule::{Addresses, Course, Probe};
+use schedule::{Addresses, Probe, Schedule};
 
-/// The time between two batches of probes: often enough that nobody waits for long, seldom enough that it costs nothing.
+/// The time between two batches of probes: often enough that no result is late, seldom enough that it costs nothing.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The most probes of a batch (but for a ladder of sizes, which is one measurement).
@@ -43,31 +43,31 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
     let [.., high, low] = std::process::id().to_be_bytes();
     let identifier = u16::from_be_bytes([high, low]);
     let mut heard = listen(identifier, [Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
-    let mut course = Course::new(Instant::now());
+    let mut schedule = Schedule::new(Instant::now());
     let mut asked: Option<(Arc<View>, Mtu)> = None;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             heard = heard.recv() => {
-                match heard.unwrap_or_else(|| Err(io::Error::other("nobody listens any more")))? {
-                    (at, number, true) => course.answered(at, number),
-                    (at, number, false) => course.lost(at, number),
+                match heard.unwrap_or_else(|| Err(io::Error::other("the listener has ended")))? {
+                    (at, number, true) => schedule.answered(at, number),
+                    (at, number, false) => schedule.lost(at, number),
                 }
                 continue;
             }
             _ = ticks.tick() => {}
         }
-        course.expire(Instant::now());
-        if let Some((view, mtu)) = believed(report) {
+        schedule.expire(Instant::now());
+        if let Some((view, mtu)) = accepted(report) {
             if asked.as_ref().is_none_or(|(before, size)| *before != view || *size != mtu) {
                 let peers = view.peers.iter().map(|(name, peer)| (name.as_str(), addresses(&view.own, peer)));
-                course.set(Instant::now(), addresses(&view.own, &view.own), mtu.underlay, peers);
+                schedule.set(Instant::now(), addresses(&view.own, &view.own), mtu.underlay, peers);
             }
-            // Every pass makes a view; of two that are equal the later one is kept, so that the other can go.
+            // Every sync makes a view; of two that are equal the later one is kept, so that the other can go.
             asked = Some((view, mtu));
         }
-        for Probe { number, source, destination, size } in course.due(Instant::now(), BATCH) {
+        for Probe { number, source, destination, size } in schedule.due(Instant::now(), BATCH) {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             let echo = Echo { source, destination, identifier, number, size };
             let sent = match (destination, &six) {
@@ -76,12 +76,12 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
                 (IpAddr::V6(_), None) => Err(io::Error::other("no IPv6")),
             };
             if sent.is_err() {
-                course.lost(Instant::now(), number);
+                schedule.lost(Instant::now(), number);
             }
         }
-        let news = course.news();
+        let news = schedule.news();
         if !news.is_empty() {
-            // Nobody is woken by it: whoever asks sees the latest.
+            // No waiter is woken by it: the next status has the latest.
             report.send_if_modified(|report| {
                 for (name, probed) in news {
                     match probed {
@@ -96,13 +96,13 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
 }
 
 /// The view, once the overlay has been made of one.
-fn believed(report: &watch::Sender<Report>) -> Option<(Arc<View>, Mtu)> {
+fn accepted(report: &watch::Sender<Report>) -> Option<(Arc<View>, Mtu)> {
     let report = report.borrow();
     let view = report.view.as_ref()?.as_ref().ok()?;
     Some((view.clone(), report.mtu?))
 }
 
-/// What a peer is asked at, or asks from: the overlay address of each family that both have, and its node's address.
+/// Where a peer is probed at, or probes from: the overlay address of each family that both have, and its node's address.
 fn addresses(own: &Peer, peer: &Peer) -> Addresses {
     let mut addresses = [None, None, Some(peer.address)];
     for (_, address) in own.overlay_addresses(peer) {
@@ -111,7 +111,7 @@ fn addresses(own: &Peer, peer: &Peer) -> Addresses {
     addresses
 }
 
-/// When it was heard that a probe of this number was answered, or else was too large for the way.
+/// When the probe of this number was answered, or else was found too large for the path.
 type News = io::Result<(Instant, u16, bool)>;
 
 /// Listens on a thread of its own, which waits for the sockets. Its news wait in the channel; what finds no room there
@@ -127,7 +127,7 @@ fn listen(own: u16, echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News
                         Heard::Answer { identifier, number } => (identifier, number, true),
                         Heard::TooLarge { identifier, number, .. } => (identifier, number, false),
                     };
-                    // Another program's is not for us.
+                    // An echo of another program.
                     if identifier == own
                         && let Err(TrySendError::Closed(_)) = sender.try_send(Ok((Instant::now(), number, answered)))
                     {
@@ -139,7 +139,7 @@ fn listen(own: u16, echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News
     };
     thread::Builder::new().name("probes".into()).spawn(move || {
         if let Err(error) = hear() {
-            // The channel ends with this thread, and that says as much.
+            // The channel ends with this thread.
             warn!("hear the answers to probes: {error}");
         }
     })?;
@@ -152,7 +152,7 @@ mod tests {
     use crate::cluster::membership::Membership;
 
     #[test]
-    fn every_peer_is_asked_in_each_family_that_both_have_and_on_the_underlay() {
+    fn every_peer_is_probed_in_each_family_that_both_have_and_on_the_underlay() {
         let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
         let mut view = View::new(&membership, "node-1").unwrap();
         let text = |addresses: Addresses| addresses.map(|address| address.map_or("-".into(), |it| it.to_string()));

@@ -32,11 +32,36 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// Why there is no membership to be had from the file.
 #[derive(Debug, thiserror::Error)]
-enum FileError {
+pub enum FileError {
+    /// It cannot be read.
     #[error("read the membership file {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// It is no membership.
     #[error("membership file {}: {source}", path.display())]
-    Invalid { path: PathBuf, source: ParseError },
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where, and how.
+        source: ParseError,
+    },
+}
+
+/// Reads the membership file once.
+///
+/// # Errors
+/// When it cannot be read, or is no membership.
+pub(crate) fn read(path: &Path) -> Result<Membership, FileError> {
+    let unreadable = |source| FileError::Unreadable { path: path.into(), source };
+    parse(path, &std::fs::read_to_string(path).map_err(unreadable)?)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Membership, FileError> {
+    Membership::parse(text).map_err(|source| FileError::Invalid { path: path.into(), source })
 }
 
 /// Reads the membership file, and goes on watching it.
@@ -138,8 +163,7 @@ impl Reader {
         if self.last == Some(hash) {
             return Ok(Content::Same);
         }
-        let parsed = Membership::parse(&text);
-        let membership = parsed.map_err(|source| FileError::Invalid { path: self.path.clone(), source })?;
+        let membership = parse(&self.path, &text)?;
         self.last = Some(hash);
         Ok(Content::New(membership))
     }

@@ -30,7 +30,7 @@ fn place() -> PathBuf {
     std::env::temp_dir().join(format!("podwired-cri-{}-{number}", std::process::id()))
 }
 
-async fn answered(script: Script) -> Result<Reply, String> {
+async fn answered(script: Script) -> Result<Reply, CriError> {
     let path = place();
     let listener = UnixListener::bind(&path).unwrap();
     let serve = async {
@@ -84,11 +84,13 @@ async fn an_error_is_never_an_empty_list() {
         assert!(answer.is_err(), "{cut:?}: {answer:?}");
     }
     let why = with(vec![], vec![("grpc-status", "2"), ("grpc-message", "server is not initialized yet")]).await;
-    assert!(why.clone().unwrap_err().ends_with("gRPC status 2, server is not initialized yet"), "{why:?}");
-    let why = with(vec![message(&[])], vec![("something", "else")]).await;
-    assert!(why.clone().unwrap_err().contains("does not speak gRPC"), "{why:?}");
-    assert_eq!(with(vec![], vec![("grpc-status", "12")]).await, Ok(Reply::NoCri));
-    let refused = list_sandboxes(&place()).await.unwrap_err();
+    let why = why.unwrap_err();
+    assert!(matches!(why.cause, Cause::Grpc { .. }), "{why:?}");
+    assert!(why.to_string().ends_with("gRPC status 2, server is not initialized yet"), "{why}");
+    let why = with(vec![message(&[])], vec![("something", "else")]).await.unwrap_err();
+    assert!(matches!(why.cause, Cause::NoGrpc), "{why:?}");
+    assert_eq!(with(vec![], vec![("grpc-status", "12")]).await.unwrap(), Reply::NoCri);
+    let refused = list_sandboxes(&place()).await.unwrap_err().to_string();
     assert!(
         refused.starts_with("list the pod sandboxes of the container runtime at /") && refused.contains("No such file"),
         "{refused}"

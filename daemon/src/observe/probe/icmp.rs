@@ -1,7 +1,7 @@
 //! ICMP echo, IPv4 and IPv6: the packets, and the raw sockets that send and hear them. The only file that knows ICMP.
 //!
-//! Whole packets are written, IP header included: so the source can be chosen, and nobody on the way may take a packet
-//! apart (DF; in IPv6 nobody may anyway).
+//! Whole packets are written, IP header included: so the source can be chosen, and no router may fragment a packet (DF; in
+//! IPv6 none may anyway).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
@@ -23,34 +23,34 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const TTL: u8 = 64;
 
-/// An echo that is asked for.
+/// An echo request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Echo {
-    /// Who asks.
+    /// The source.
     pub source: IpAddr,
-    /// Who is asked, of the same family.
+    /// The destination, of the same family.
     pub destination: IpAddr,
-    /// Who among the programs of this host asks.
+    /// Which program of this host sends it.
     pub identifier: u16,
-    /// Which of its questions it is.
+    /// Which of its requests it is.
     pub number: u16,
     /// The size of the IP packet in bytes, at least [`smallest`].
     pub size: usize,
 }
 
-/// What was heard of an echo.
+/// What was received for an echo request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// It was answered.
     Answer {
-        /// Whose question it was.
+        /// Which program's request it was.
         identifier: u16,
         /// Which one.
         number: u16,
     },
-    /// It was too large for a link on the way (RFC 1191, RFC 8201).
+    /// It was too large for a link on the path (RFC 1191, RFC 8201).
     TooLarge {
-        /// Whose question it was.
+        /// Which program's request it was.
         identifier: u16,
         /// Which one.
         number: u16,
@@ -183,7 +183,7 @@ impl Echoer {
     /// Opens the sockets of the family of `like`.
     ///
     /// # Errors
-    /// A sentence: who may not open raw sockets lacks `CAP_NET_RAW`.
+    /// Without `CAP_NET_RAW` there are no raw sockets.
     pub fn open(like: IpAddr) -> io::Result<Self> {
         let (family, protocol, name) = match like {
             IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, "ICMP"),
@@ -200,7 +200,7 @@ impl Echoer {
         Ok(Self { sender: open(SockProtocol::Raw)?, listener: open(protocol)?, ipv4: like.is_ipv4() })
     }
 
-    /// Asks. That it cannot be sent (no way, too large for the device) is an error like any other.
+    /// Sends a request. That it cannot be sent (no route, too large for the device) is an error like any other.
     ///
     /// # Errors
     /// The kernel's.

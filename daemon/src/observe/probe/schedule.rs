@@ -1,7 +1,7 @@
 //! Which probe is sent when, and what its answer or silence means. Pure: time is handed in.
 //!
-//! Every address is asked again and again at a gentle pace; one that has not answered is asked again soon, so that a lost
-//! packet and a lost peer are told apart within seconds. The way to a node is tried with the largest packet there is; if
+//! Every address is probed again and again at a low rate; one that has not answered is probed again soon, so that a lost
+//! packet and a lost peer are distinguished within seconds. The path to a node is tried with the largest packet there is; if
 //! that does not come through and a small one does, a ladder of sizes shows how large a packet may be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,10 +17,10 @@ use crate::report::probes::{Echoes, Path, Probed, SILENT_AFTER};
 /// The time between two probes of an address, in seconds.
 const INTERVAL: u32 = 30;
 
-/// The time between two looks at the size that a way takes, in seconds.
+/// The time between two measurements of a path, in seconds.
 const PATH_INTERVAL: u32 = 300;
 
-/// What has not answered in time is asked again at once, a few times.
+/// What has not answered in time is probed again at once, a few times.
 const AGAIN: u32 = 0;
 
 /// What has not come after so long is lost.
@@ -33,13 +33,13 @@ const LADDER: [u32; 20] = [
     100,
 ];
 
-/// What a peer is asked for: that the overlay address of each family answers, and how large a packet may be on the way to
-/// its node.
-const WAYS: usize = 3;
+/// What a peer is probed for: that the overlay address of each family answers, and how large a packet may be on the path
+/// to its node.
+const TARGETS: usize = 3;
 const UNDERLAY: usize = 2;
 
 /// The addresses of one node: overlay IPv4, overlay IPv6, underlay.
-pub(super) type Addresses = [Option<IpAddr>; WAYS];
+pub(super) type Addresses = [Option<IpAddr>; TARGETS];
 
 /// A probe to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +52,9 @@ pub(super) struct Probe {
 
 /// A peer. Ten thousand of them are to fit into a few megabytes, so names are shared and times are seconds.
 #[derive(Debug)]
-struct Peer {
+struct ProbedPeer {
     name: Arc<str>,
-    targets: [Option<Target>; WAYS],
+    targets: [Option<Target>; TARGETS],
     /// Which setting of the peers has named it last.
     setting: u32,
 }
@@ -64,7 +64,7 @@ struct Target {
     address: IpAddr,
     /// Seconds since the beginning.
     due: u32,
-    /// Probes of the present round that are on their way.
+    /// Probes of the present round that are neither answered nor lost yet.
     open: u16,
     state: State,
 }
@@ -91,16 +91,16 @@ struct Sent {
 
 /// All probes.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Schedule {
     beginning: Instant,
     sources: Addresses,
     /// The largest packet of the underlay, in bytes.
     mtu: u32,
     setting: u32,
-    peers: BTreeMap<u32, Peer>,
+    peers: BTreeMap<u32, ProbedPeer>,
     names: BTreeMap<Arc<str>, u32>,
     newest: u32,
-    /// When what is due: seconds, the peer, the way.
+    /// When which target is due: seconds, the peer, the target.
     queue: BTreeSet<(u32, u32, u8)>,
     sent: HashMap<u16, Sent>,
     next: u16,
@@ -108,11 +108,11 @@ pub(super) struct Course {
     gone: Vec<Arc<str>>,
 }
 
-impl Course {
+impl Schedule {
     pub(super) fn new(beginning: Instant) -> Self {
         Self {
             beginning,
-            sources: [None; WAYS],
+            sources: [None; TARGETS],
             mtu: 0,
             setting: 0,
             peers: BTreeMap::new(),
@@ -130,8 +130,8 @@ impl Course {
         u32::try_from(now.saturating_duration_since(self.beginning).as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Sets who is asked, from where, and the underlay's largest packet. What is new is asked first; what is asked otherwise
-    /// than before is asked anew.
+    /// Sets which peers are probed, from where, and the underlay's largest packet. New targets are probed first; those that
+    /// have changed start again.
     pub(super) fn set<'a>(
         &mut self,
         now: Instant,
@@ -139,34 +139,34 @@ impl Course {
         mtu: u32,
         peers: impl IntoIterator<Item = (&'a str, Addresses)>,
     ) {
-        let same: [bool; WAYS] =
-            std::array::from_fn(|way| sources[way] == self.sources[way] && (way != UNDERLAY || mtu == self.mtu));
+        let same: [bool; TARGETS] =
+            std::array::from_fn(|slot| sources[slot] == self.sources[slot] && (slot != UNDERLAY || mtu == self.mtu));
         (self.sources, self.mtu) = (sources, mtu);
         self.setting = self.setting.wrapping_add(1);
         for (name, addresses) in peers {
             let number = self.number(name);
-            for (way, address) in addresses.into_iter().enumerate() {
-                let address = address.filter(|_| sources[way].is_some());
-                let found = self.peers.get(&number).and_then(|peer| peer.targets[way].as_ref());
-                if found.map(|target| target.address) == address && same[way] {
+            for (slot, address) in addresses.into_iter().enumerate() {
+                let address = address.filter(|_| sources[slot].is_some());
+                let found = self.peers.get(&number).and_then(|peer| peer.targets[slot].as_ref());
+                if found.map(|target| target.address) == address && same[slot] {
                     continue;
                 }
-                self.forget(number, way);
+                self.forget(number, slot);
                 let due = self.seconds(now);
                 let Some((peer, address)) = self.peers.get_mut(&number).zip(address) else { continue };
-                let state = match way {
+                let state = match slot {
                     UNDERLAY => State::Underlay { largest: 0, through: 0, tried: 0 },
                     _ => State::Overlay(Echoes::default()),
                 };
-                peer.targets[way] = Some(Target { address, due, open: 0, state });
-                self.queue.insert((due, number, byte(way)));
+                peer.targets[slot] = Some(Target { address, due, open: 0, state });
+                self.queue.insert((due, number, byte(slot)));
             }
         }
         let setting = self.setting;
         let gone: Vec<_> =
             self.peers.iter().filter(|(_, peer)| peer.setting != setting).map(|(number, _)| *number).collect();
         for number in gone {
-            (0..WAYS).for_each(|way| self.forget(number, way));
+            (0..TARGETS).for_each(|slot| self.forget(number, slot));
             if let Some(peer) = self.peers.remove(&number) {
                 self.names.remove(&peer.name);
                 self.changed.remove(&number);
@@ -185,16 +185,16 @@ impl Course {
         self.newest += 1;
         let name: Arc<str> = name.into();
         self.names.insert(name.clone(), self.newest);
-        self.peers.insert(self.newest, Peer { name, targets: [None, None, None], setting });
+        self.peers.insert(self.newest, ProbedPeer { name, targets: [None, None, None], setting });
         self.newest
     }
 
-    /// Asks for this no more, and waits for no answer.
-    fn forget(&mut self, number: u32, way: usize) {
-        let target = self.peers.get_mut(&number).and_then(|peer| peer.targets[way].take());
+    /// Stops probing this target.
+    fn forget(&mut self, number: u32, slot: usize) {
+        let target = self.peers.get_mut(&number).and_then(|peer| peer.targets[slot].take());
         let Some(target) = target else { return };
-        self.queue.remove(&(target.due, number, byte(way)));
-        self.sent.retain(|_, sent| sent.place != (number, byte(way)));
+        self.queue.remove(&(target.due, number, byte(slot)));
+        self.sent.retain(|_, sent| sent.place != (number, byte(slot)));
         self.changed.insert(number);
     }
 
@@ -207,12 +207,12 @@ impl Course {
         let (second, mtu) = (self.seconds(now), self.mtu);
         let mut probes = Vec::new();
         while probes.len() < allowed {
-            let Some((due, number, way)) = self.queue.first().copied().filter(|(due, ..)| *due <= second) else {
+            let Some((due, number, slot)) = self.queue.first().copied().filter(|(due, ..)| *due <= second) else {
                 break;
             };
-            self.queue.remove(&(due, number, way));
-            let place = (number, way);
-            let Some(source) = self.sources[usize::from(way)] else { continue };
+            self.queue.remove(&(due, number, slot));
+            let place = (number, slot);
+            let Some(source) = self.sources[usize::from(slot)] else { continue };
             let Some(target) = self.target(place) else { continue };
             let destination = target.address;
             let small = u32::try_from(icmp::smallest(destination)).unwrap_or(u32::MAX) + 36;
@@ -222,7 +222,7 @@ impl Course {
             let sizes = match &target.state {
                 State::Overlay(_) => vec![small],
                 State::Underlay { tried: 0 | 1, .. } => vec![mtu, small],
-                // Each twice: a lost packet must not make a way smaller than it is.
+                // Each twice: a lost packet must not make a path look smaller than it is.
                 State::Underlay { .. } => {
                     LADDER.into_iter().filter(|size| *size < mtu).chain([mtu]).flat_map(|size| [size; 2]).collect()
                 }
@@ -282,7 +282,7 @@ impl Course {
                 (*largest, *tried) = (wanted, 0);
                 PATH_INTERVAL
             }
-            // Who does not answer at all may not want to: that says nothing about the size.
+            // A node that does not answer at all may drop echoes: that says nothing about the size.
             State::Underlay { largest, tried, through: 0 } => {
                 (*largest, *tried) = (0, 0);
                 PATH_INTERVAL
@@ -302,22 +302,22 @@ impl Course {
         self.changed.insert(place.0);
     }
 
-    /// The peers of which there is news, each with all that is known of it; `None` for one that is not asked any more.
+    /// The peers of which there is news, each with all that is known of it; `None` for one that is not probed any more.
     pub(super) fn news(&mut self) -> Vec<(Arc<str>, Option<Probed>)> {
         let gone = std::mem::take(&mut self.gone).into_iter().map(|name| (name, None));
         let changed = std::mem::take(&mut self.changed).into_iter();
         let known = changed
             .filter_map(|number| self.peers.get(&number))
             .map(|peer| (peer.name.clone(), Some(self.probed(peer))));
-        // Who has gone and come again is there.
+        // A peer that has gone and come again is there.
         gone.chain(known).collect()
     }
 
-    fn probed(&self, peer: &Peer) -> Probed {
+    fn probed(&self, peer: &ProbedPeer) -> Probed {
         let mut probed = Probed::default();
-        for (way, target) in peer.targets.iter().enumerate() {
+        for (slot, target) in peer.targets.iter().enumerate() {
             match target.as_ref().map(|target| &target.state) {
-                Some(State::Overlay(echoes)) => probed.overlay[way] = Some(*echoes),
+                Some(State::Overlay(echoes)) => probed.overlay[slot] = Some(*echoes),
                 Some(State::Underlay { largest: largest @ 1.., .. }) => {
                     probed.path = Some(Path { largest: *largest, wanted: self.mtu });
                 }
@@ -328,14 +328,14 @@ impl Course {
     }
 }
 
-fn byte(way: usize) -> u8 {
-    u8::try_from(way).unwrap_or(u8::MAX)
+fn byte(slot: usize) -> u8 {
+    u8::try_from(slot).unwrap_or(u8::MAX)
 }
 
-/// From three quarters of a pause to the whole of it, in seconds, by what is asked and when: what was begun together does
+/// From three quarters of a pause to the whole of it, in seconds, by the target and the time: what was begun together does
 /// not stay together.
-fn spread(pause: u32, (number, way): (u32, u8), second: u32) -> u32 {
-    let share = hash::stable(&[&number.to_string(), &way.to_string(), &second.to_string()]) % 256;
+fn spread(pause: u32, (number, slot): (u32, u8), second: u32) -> u32 {
+    let share = hash::stable(&[&number.to_string(), &slot.to_string(), &second.to_string()]) % 256;
     pause - pause / 4 * u32::try_from(share).unwrap_or(0) / 256
 }
 

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// A course of the peer "peer" with an IPv4 overlay address and an underlay of 1500 bytes, and the time.
+/// The schedule of the peer "peer" with an IPv4 overlay address and an underlay of 1500 bytes, and the time.
 struct Play {
-    course: Course,
+    schedule: Schedule,
     now: Instant,
 }
 
@@ -15,7 +15,7 @@ fn address(text: &str) -> Option<IpAddr> {
 impl Play {
     fn new() -> Self {
         let now = Instant::now();
-        let mut play = Self { course: Course::new(now), now };
+        let mut play = Self { schedule: Schedule::new(now), now };
         play.set(1500, &["peer"]);
         play
     }
@@ -23,20 +23,20 @@ impl Play {
     fn set(&mut self, mtu: u32, peers: &[&str]) {
         let own = [address("10.244.1.0"), None, address("192.168.50.1")];
         let theirs = [address("10.244.2.0"), address("fd00::2"), address("192.168.50.2")];
-        self.course.set(self.now, own, mtu, peers.iter().map(|name| (*name, theirs)));
+        self.schedule.set(self.now, own, mtu, peers.iter().map(|name| (*name, theirs)));
     }
 
-    /// Plays on for so many seconds, on a way that takes packets up to a size; how many were sent.
+    /// Plays on for so many seconds, on a path that takes packets up to a size; how many were sent.
     fn run(&mut self, seconds: u32, overlay: bool, underlay: u32) -> usize {
         let mut sent = 0;
         for _ in 0..seconds {
-            self.course.expire(self.now);
-            let due = self.course.due(self.now, 50);
+            self.schedule.expire(self.now);
+            let due = self.schedule.due(self.now, 50);
             sent += due.len();
             for probe in due {
                 let on_overlay = Some(probe.destination) == address("10.244.2.0");
                 if if on_overlay { overlay } else { probe.size <= underlay } {
-                    self.course.answered(self.now + Duration::from_micros(300), probe.number);
+                    self.schedule.answered(self.now + Duration::from_micros(300), probe.number);
                 }
             }
             self.now += Duration::from_secs(1);
@@ -45,7 +45,7 @@ impl Play {
     }
 
     fn probed(&self) -> Probed {
-        self.course.probed(&self.course.peers[&self.course.names["peer"]])
+        self.schedule.probed(&self.schedule.peers[&self.schedule.names["peer"]])
     }
 
     fn answers(&self) -> Option<bool> {
@@ -58,14 +58,14 @@ fn path(largest: u32, wanted: u32) -> Option<Path> {
 }
 
 #[test]
-fn a_peer_that_answers_is_asked_every_half_minute_and_its_way_every_five() {
+fn a_peer_that_answers_is_probed_every_half_minute_and_its_path_every_five() {
     let mut play = Play::new();
     let sent = play.run(3000, true, 1500);
     // 100 to 134 rounds of one probe, 10 to 14 of two.
     assert!((120..=165).contains(&sent), "{sent}");
     let probed = play.probed();
     assert_eq!(probed.path, path(1500, 1500));
-    // This node has no IPv6, so the peer is not asked either.
+    // This node has no IPv6, so the peer is not probed either.
     let [Some(four), None] = probed.overlay else { panic!("{probed:?}") };
     assert_eq!((four.loss_percent(), four.round_trip()), (0, Some(300)));
 }
@@ -97,15 +97,15 @@ fn the_mtu_of_a_path_is_measured_with_a_ladder_of_sizes() {
 }
 
 #[test]
-fn one_lost_packet_makes_no_way_smaller() {
+fn one_lost_packet_makes_no_path_smaller() {
     let mut play = Play::new();
     let lose = |play: &mut Play, sizes: &[u32]| {
-        let due = play.course.due(play.now, 50);
+        let due = play.schedule.due(play.now, 50);
         for probe in due.iter().filter(|probe| !sizes.contains(&probe.size)) {
-            play.course.answered(play.now, probe.number);
+            play.schedule.answered(play.now, probe.number);
         }
         play.now += Duration::from_secs(2);
-        play.course.expire(play.now);
+        play.schedule.expire(play.now);
     };
     lose(&mut play, &[1500]);
     assert_eq!(play.probed().path, None);
@@ -114,43 +114,43 @@ fn one_lost_packet_makes_no_way_smaller() {
 }
 
 #[test]
-fn five_thousand_peers_are_asked_at_no_more_than_the_pace_and_each_comes_to_its_turn() {
+fn five_thousand_peers_are_probed_at_a_limited_rate_and_none_is_left_out() {
     let mut now = Instant::now();
-    let mut course = Course::new(now);
+    let mut schedule = Schedule::new(now);
     let names: Vec<_> = (0..5_000_u32).map(|number| format!("node-{number}")).collect();
     let peers = names.iter().zip(0_u32..).map(|(name, number)| {
         let [.., high, low] = number.to_be_bytes();
         (name.as_str(), [Some(IpAddr::from([10, high, low, 0])), None, None])
     });
-    course.set(now, [address("10.244.1.0"), None, None], 1500, peers);
+    schedule.set(now, [address("10.244.1.0"), None, None], 1500, peers);
     let mut asked = BTreeSet::new();
     for _ in 0..100 {
-        course.expire(now);
-        let due = course.due(now, 50);
+        schedule.expire(now);
+        let due = schedule.due(now, 50);
         assert!(due.len() <= 50);
         for probe in due {
             asked.insert(probe.destination);
-            course.answered(now, probe.number);
+            schedule.answered(now, probe.number);
         }
         now += Duration::from_secs(1);
     }
-    // Nobody is asked twice before all have been asked once.
+    // None is probed twice before all have been probed once.
     assert_eq!(asked.len(), 5_000);
-    assert_eq!(course.news().len(), 5_000);
-    assert!(course.news().is_empty());
+    assert_eq!(schedule.news().len(), 5_000);
+    assert!(schedule.news().is_empty());
 }
 
 #[test]
-fn who_leaves_is_forgotten_and_answers_to_questions_of_before_count_for_nothing() {
+fn a_peer_that_leaves_is_forgotten_and_late_answers_count_for_nothing() {
     let mut play = Play::new();
-    let old = play.course.due(play.now, 50);
+    let old = play.schedule.due(play.now, 50);
     assert_eq!(old.len(), 3);
     play.set(1400, &["peer", "other"]);
-    old.iter().for_each(|probe| play.course.answered(play.now, probe.number));
+    old.iter().for_each(|probe| play.schedule.answered(play.now, probe.number));
     assert_eq!((play.answers(), play.probed().path), (Some(true), None), "the overlay is asked as before");
-    play.course.news();
+    play.schedule.news();
     play.set(1400, &["other"]);
-    assert_eq!(play.course.news(), [(Arc::from("peer"), None)]);
+    assert_eq!(play.schedule.news(), [(Arc::from("peer"), None)]);
     play.set(1400, &[]);
-    assert!(play.course.sent.is_empty() && play.course.queue.is_empty() && play.course.peers.is_empty());
+    assert!(play.schedule.sent.is_empty() && play.schedule.queue.is_empty() && play.schedule.peers.is_empty());
 }
