@@ -132,7 +132,7 @@ fn observe(socket: &mut Socket, pods: &[Pod]) -> Result<Observed> {
     Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, devices })
 }
 
-/// Takes the attachment lock, if nobody holds it and the pod is unchanged.
+/// Takes the attachment lock, if it is free and the pod is unchanged.
 fn lock_unchanged(
     socket: &mut Socket,
     pod: &Pod,

@@ -274,10 +274,10 @@ mod tests {
         fs::write(&source, executable(2 * CHUNK, &mark())).unwrap();
         let content = fs::read(&source).unwrap();
         let place = to.join("podwire");
-        let once = |said: &str| {
+        let once = |expected: &str| {
             let mut output = Vec::new();
             once(Some(&source), &to, &mut output).unwrap();
-            assert!(String::from_utf8(output).unwrap().starts_with(said), "{said}");
+            assert!(String::from_utf8(output).unwrap().starts_with(expected), "{expected}");
             assert!(fs::read(&place).unwrap() == content);
             let found = fs::symlink_metadata(&place).unwrap();
             assert_eq!((found.is_file(), found.mode() & 0o7777), (true, 0o755));

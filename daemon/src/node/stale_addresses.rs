@@ -93,10 +93,13 @@ mod tests {
             record("given-by-others", &[("192.0.2.7", false)]),
         ];
         let stale = of(&records, &cidrs);
-        let said: Vec<_> = stale.iter().map(StalePod::sentence).collect();
-        assert_eq!(said.len(), 2, "{said:#?}");
-        assert!(said[0].starts_with("pod 10.244.7.5 and fd00:7::5 (container old) has an address"), "{said:#?}");
-        assert!(said[1].starts_with("pod fd00:7::6 (container half) has an address"), "{said:#?}");
+        let sentences: Vec<_> = stale.iter().map(StalePod::sentence).collect();
+        assert_eq!(sentences.len(), 2, "{sentences:#?}");
+        assert!(
+            sentences[0].starts_with("pod 10.244.7.5 and fd00:7::5 (container old) has an address"),
+            "{sentences:#?}"
+        );
+        assert!(sentences[1].starts_with("pod fd00:7::6 (container half) has an address"), "{sentences:#?}");
         let (ipv4, ipv6) = ("192.168.50.1".parse().unwrap(), "fd50::1".parse().unwrap());
         assert!(stale[1].fix(ipv4, true).ends_with(" status.podIP=10.244.1.6"));
         assert!(stale[1].fix(ipv6, true).ends_with(" status.podIP=fd00:7::6"));

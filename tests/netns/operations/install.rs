@@ -255,9 +255,15 @@ fn uninstall_leaves_the_node_as_it_was_before() {
         same("the node after the daemon has stopped", &running, &whole(host)?)?;
 
         let said = uninstall(host, &[])?;
-        for part in
-            [CONFLIST, PLUGIN, "device podwire.1", "table inet podwire", "/run/podwire", "/run/state", "left as"]
-        {
+        for part in [
+            CONFLIST,
+            PLUGIN,
+            "device podwire.1",
+            "table inet podwire",
+            "/run/podwire",
+            "/run/state",
+            "not changed, since",
+        ] {
             check(said.contains(part), || format!("nothing is said of {part}: {said}"))?;
         }
         same("the node", before, &whole(host)?)?;

@@ -145,18 +145,18 @@ fn the_mtu_leaves_room_for_the_outer_headers_of_the_underlays_family() {
 fn an_underlay_with_a_small_mtu_is_named_and_ipv4_needs_less() {
     let mut view = view();
     let too_small = |text: &str| Problem::new(ProblemKind::MtuTooSmall, "eth0", text);
-    let said =
+    let text =
         "interface eth0 has MTU 1300, which leaves 1250 for pods, and IPv6 pods need 1280: set it to 1330 or more";
-    assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1280, Some(too_small(said))));
+    assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1280, Some(too_small(text))));
     let fixed = Settings { mtu: Some(1279), ..Settings::default() };
-    let said = "the settings have mtu = 1279, and IPv6 pods need 1280";
-    assert_eq!(mtu(&view, &fixed, &underlay(1500)), (1280, Some(Problem::general(ProblemKind::MtuTooSmall, said))));
+    let text = "the settings have mtu = 1279, and IPv6 pods need 1280";
+    assert_eq!(mtu(&view, &fixed, &underlay(1500)), (1280, Some(Problem::general(ProblemKind::MtuTooSmall, text))));
     view.own.pod_cidrs.retain(IpNetwork::is_ipv4);
     assert_eq!(mtu(&view, &Settings::default(), &underlay(1300)), (1250, None));
     // The gateways on the overlay are IPv6 addresses all the same.
     assert_eq!(device(&view, &Settings::default(), 1250).mtu, 1280);
-    let said = "interface eth0 has MTU 600, which leaves 550 for pods, and pods need 576: set it to 626 or more";
-    assert_eq!(mtu(&view, &Settings::default(), &underlay(600)), (576, Some(too_small(said))));
+    let text = "interface eth0 has MTU 600, which leaves 550 for pods, and pods need 576: set it to 626 or more";
+    assert_eq!(mtu(&view, &Settings::default(), &underlay(600)), (576, Some(too_small(text))));
 }
 
 #[test]
