@@ -266,7 +266,9 @@ fn failed(traced: &Traced) -> Outcome {
     match (answer.code, at) {
         (Some(0), _) => Ok(()),
         // Nothing may be done in the wrong namespace, and be it to say so.
-        (None, Some((libc::SYS_setns, _))) => check(answer.log.contains("come back"), || format!("{answer:?}")),
+        (None, Some((libc::SYS_setns, _))) => {
+            check(answer.log.contains("return from a pod's network namespace"), || format!("{answer:?}"))
+        }
         // Nobody reads the answer.
         (Some(1), Some((libc::SYS_write, _))) if answer.output.is_empty() => Ok(()),
         _ => world::error(answer).map(drop),
