@@ -1,4 +1,4 @@
-//! When to reconcile: woken by the membership, by the kernel's notices, by a file that somebody touched, or by the clock, it
+//! When to reconcile: woken by the membership, by the kernel's notifications, by a file that somebody touched, or by the clock, it
 //! has a full sync made and publishes what came of it. A change of a few peers is applied by an incremental sync, and a full
 //! sync that is under way makes room for it.
 //!
@@ -47,7 +47,7 @@ pub(crate) async fn run(
 ) -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut reconciler = Reconciler::new(settings, run, stop.clone())?;
-    let mut notices = listen(reconciler.ports())?;
+    let mut notifications = listen(reconciler.ports())?;
     let syncs = SyncThread::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = FileWatch::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
@@ -110,8 +110,8 @@ pub(crate) async fn run(
                     }
                 }
                 () = files.changed() => due = due.min(earliest.max(Instant::now() + GATHER)),
-                heard = notices.recv() => {
-                    heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notices ended")))?;
+                heard = notifications.recv() => {
+                    heard.unwrap_or_else(|| Err(io::Error::other("the kernel's notifications ended")))?;
                     due = due.min(earliest.max(Instant::now() + GATHER));
                 }
             }
@@ -155,7 +155,7 @@ impl SyncThread {
         thread::Builder::new().name("sync".into()).spawn(move || {
             for (mut reconciler, view, done) in asked {
                 let outcome = reconciler.sync(&view);
-                // Nobody waits any more when the daemon is told to stop.
+                // When the daemon stops, nothing waits for it any more.
                 let _ = done.send((reconciler, outcome));
             }
         })?;
@@ -169,23 +169,23 @@ impl SyncThread {
         view: Arc<View>,
     ) -> impl Future<Output = io::Result<(Reconciler, Outcome)>> + use<> {
         let (done, waits) = oneshot::channel();
-        // A thread that has ended drops what it is asked, which whoever waits is told.
+        // If the thread has ended, `waits` reports it.
         let _ = self.ask.send((reconciler, view, done));
         async { waits.await.map_err(|_| io::Error::other("the sync thread has ended")) }
     }
 }
 
-/// Listens on a thread of its own, to what others change: the socket of the notices is one that blocks. One notice in the
-/// channel stands for all that came before it was taken out.
+/// Listens, on a thread of its own since the socket blocks, to what other programs change. One notification in the channel
+/// stands for all that arrived before it was taken out.
 fn listen((routes, nftables): ([u32; 3], [u32; 1])) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let notices = Monitor::open(&routes, &nftables).map_err(io::Error::other)?;
+    let notifications = Monitor::open(&routes, &nftables).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
-    thread::Builder::new().name("notices".into()).spawn(move || {
+    thread::Builder::new().name("notifications".into()).spawn(move || {
         loop {
-            let heard = notices.wait();
+            let heard = notifications.wait();
             let last = heard.is_err();
             match if last { sender.blocking_send(heard).map_err(Into::into) } else { sender.try_send(heard) } {
-                // A full channel has a notice already.
+                // A full channel has a notification already.
                 Ok(()) | Err(TrySendError::Full(_)) if !last => {}
                 _ => return,
             }
@@ -209,17 +209,17 @@ mod tests {
         runtime.block_on(async {
             let (publisher, mut membership) = sources::channel::channel(Membership::default());
             let stop = Arc::new(AtomicBool::new(false));
-            let told = stop.clone();
-            // Ends only when it is told to.
+            let stopped = stop.clone();
+            // Ends only when it is stopped.
             let sync = spawn_blocking(move || {
-                while !told.load(Ordering::Relaxed) {
+                while !stopped.load(Ordering::Relaxed) {
                     thread::yield_now();
                 }
             });
             let sync = async { sync.await.map_err(io::Error::other) };
             publisher.publish(|_| Some(Update::member("node-2", None)));
             unless_overtaken(sync, Some(&stop), &mut membership).await.unwrap();
-            assert!(!stop.load(Ordering::Relaxed), "the next sync is not told to stop");
+            assert!(!stop.load(Ordering::Relaxed), "the next sync is not stopped");
             membership.changed().await.unwrap();
             assert_eq!(membership.take().1, Update::member("node-2", None));
             // Where nothing may stop it, it goes on to its end.

@@ -93,7 +93,7 @@ fn neighbour_tables_that_are_almost_full_are_found() {
             // The kernel goes by them as well.
             add(140, "reachable").and_then(|()| add(180, "reachable")).err().ok_or("the table is not full yet")?;
             only(host, "neighbours-full", Some(family))?;
-            check(number(host, &setting)? > 60, || "not mended".into())?;
+            check(number(host, &setting)? > 60, || "not fixed".into())?;
         }
         Ok(())
     });

@@ -14,8 +14,8 @@ const USUAL: [&str; 4] =
 
 /// The directory on this node.
 pub(super) fn of(status: Option<&Status>) -> PathBuf {
-    let told = status.and_then(|status| status.plugin_directory.clone());
-    told.unwrap_or_else(|| found(Path::new("/")))
+    let configured = status.and_then(|status| status.plugin_directory.clone());
+    configured.unwrap_or_else(|| found(Path::new("/")))
 }
 
 /// The first usual directory below `root` that has the plugin; the most usual one where none has.

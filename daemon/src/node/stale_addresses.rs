@@ -1,4 +1,4 @@
-//! Pods with stale addresses: the node has got other pod CIDRs while they ran, and no peer routes to the old ones. Pure.
+//! Pods with stale addresses: the node was given other pod CIDRs while they ran, and no peer routes to the old ones. Pure.
 
 use std::net::IpAddr;
 

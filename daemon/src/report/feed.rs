@@ -5,7 +5,7 @@ use std::time::SystemTime;
 /// Where the membership comes from, and how that goes.
 #[derive(Debug, Clone, Default)]
 pub struct Feed {
-    /// Where what is believed now comes from; `None` before the first membership.
+    /// Where the present membership comes from; `None` before the first one.
     pub source: Option<Source>,
     /// Whether the file can be read, or the API answers, at present.
     pub connected: bool,

@@ -14,7 +14,7 @@ pub(crate) struct Outcome {
     pub(crate) changes: usize,
     /// What could not be made as desired.
     pub(crate) problems: Vec<Problem>,
-    /// Whether it was told to stop before it had looked at all there is.
+    /// Whether it was stopped before it had compared everything.
     pub(crate) stopped: bool,
     /// Whether a file was written.
     pub(crate) wrote: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Devices {
     /// Index of the overlay's device, where there is one.
     pub(crate) overlay: Option<u32>,
-    /// Why the overlay's device, which has just been made, has got no hooks for the fast path.
+    /// Why the overlay's device, which has just been made, has no hooks for the fast path.
     pub(crate) hooks_refused: Option<podwire_kernel::Error>,
     /// Indexes of the devices of pods whose ADD has come to its end; `None` where they are not known.
     pub(crate) pods: Option<Vec<u32>>,

@@ -3,7 +3,7 @@
 //!
 //! An input is steps and the contents of files, separated by lines `--`: a queue, two records and a claim of attachment a,
 //! the file of a port, the boot. An empty one is not written. Steps are letters: `abcd` reserve, `ABCD` release, digits
-//! wish for an address and `p` for the port in the next reservation, `+` says that all are attached, `s` and `S` sweep, and
+//! request an address and `p` for the port in the next reservation, `+` says that all are attached, `s` and `S` sweep, and
 //! `!` writes the files.
 
 #![no_main]
@@ -58,12 +58,12 @@ fuzz_target!(|input: &[u8]| {
         let _ = fs::remove_dir_all(STATE.join(directory));
     }
     let mut play = Play { sections: &sections, record, held: BTreeMap::new(), foreign_boot: false };
-    let (mut wished, mut port) = (None, false);
+    let (mut requested, mut port) = (None, false);
     for step in sections[0].iter().take(40) {
         match char::from(*step) {
-            who @ 'a'..='d' => play.reserve(who, wished.take(), std::mem::take(&mut port)),
+            who @ 'a'..='d' => play.reserve(who, requested.take(), std::mem::take(&mut port)),
             who @ 'A'..='D' => play.release(who.to_ascii_lowercase()),
-            digit @ '0'..='9' => wished = format!("10.0.0.{digit}").parse().ok(),
+            digit @ '0'..='9' => requested = format!("10.0.0.{digit}").parse().ok(),
             'p' => port = true,
             '+' => ["a", "b", "c", "d"].iter().for_each(|who| drop(play.ledger().complete(&named(who)))),
             's' => play.sweep(&["a", "b", "c", "d"]),
@@ -95,25 +95,26 @@ impl Play<'_> {
         ledger
     }
 
-    fn reserve(&mut self, who: char, wished: Option<IpAddr>, with_port: bool) {
+    fn reserve(&mut self, who: char, requested: Option<IpAddr>, with_port: bool) {
         let ledger = self.ledger();
         let before = claimed();
         let port = Port { protocol: Protocol::Tcp, host_address: None, host_port: PORT, pod_port: 80 };
         let ports = if with_port { vec![port] } else { Vec::new() };
-        let wanted = Wanted { sets: &SETS, addresses: wished.as_slice(), ports: &ports, ..Wanted::default() };
+        let wanted = Wanted { sets: &SETS, addresses: requested.as_slice(), ports: &ports, ..Wanted::default() };
         match ledger.reserve(&whose(who), &wanted, &mut |_| Ok(false)) {
             Ok(record) => {
                 let address = record.addresses()[0];
                 assert!(given().contains(&address), "{address} is not of the set");
                 assert!(!before.contains(&address), "{address} is given twice");
-                assert!(wished.is_none_or(|wished| wished == address), "{address} in place of {wished:?}");
+                assert!(requested.is_none_or(|requested| requested == address), "{address} in place of {requested:?}");
                 self.held.insert(address, who);
             }
             // Whatever the files of a say is a's affair.
             Err(error) if who != 'a' => {
                 let holds = self.held.values().any(|holder| *holder == who);
-                let in_vain = wished.is_some_and(|wished| before.contains(&wished) || !given().contains(&wished));
-                let full = wished.is_none() && given().is_subset(&before);
+                let in_vain =
+                    requested.is_some_and(|requested| before.contains(&requested) || !given().contains(&requested));
+                let full = requested.is_none() && given().is_subset(&before);
                 let expected = [
                     (holds, Kind::AlreadyAttached),
                     (in_vain, Kind::AddressUnavailable),

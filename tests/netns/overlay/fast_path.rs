@@ -1,4 +1,4 @@
-//! The fast path: what takes it, what does not, and that nobody notices but by the time it takes.
+//! The fast path: what takes it, what does not, and that only the time it takes differs.
 //!
 //! Whether a packet took the normal forwarding path is shown by a foreign table on the node, which counts what is forwarded.
 

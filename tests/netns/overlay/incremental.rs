@@ -1,5 +1,5 @@
-//! A change of a few peers takes a short way through the daemon: it ends where the long one does, touches nothing that is
-//! somebody else's, and what others do meanwhile is not missed.
+//! Incremental syncs: a change of a few peers ends in the same state as a full sync, touches nothing foreign, and what other
+//! programs do meanwhile is not missed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn at_once(lab: &Lab, membership: &Membership) -> Outcome<Option<BTreeSet<String
     let whole = at_rest(host)?;
     let (short, _) = syncs(host)?;
     lab.write(membership)?;
-    eventually(SOON, || check(syncs(host)?.0 > short, || "no short pass is made".into()))?;
+    eventually(SOON, || check(syncs(host)?.0 > short, || "no incremental sync is made".into()))?;
     let found = ours(host)?;
     Ok((syncs(host)? == (short + 1, whole)).then_some(found))
 }
@@ -115,7 +115,7 @@ fn at_rest(host: &Host) -> Outcome<u64> {
     eventually(SOON, || {
         let status = json(host, &["status", "--json"])?;
         let age = status["daemon"]["last_pass_age_seconds"].as_f64();
-        check(age.is_some_and(|age| age > 1.5), || format!("the last pass was {age:?} s ago"))?;
+        check(age.is_some_and(|age| age > 1.5), || format!("the last sync was {age:?} s ago"))?;
         Ok(syncs(host)?.1)
     })
 }
@@ -151,7 +151,7 @@ fn neighbours_that_the_kernel_learns_and_forgets_do_not_wake_the_daemon() {
 fn a_change_of_a_few_peers_is_synced_incrementally_and_a_full_sync_follows() {
     cluster(1, |lab| {
         let host = lab.nodes[0].host.clone();
-        check(syncs(&host)?.0 == 0, || "the start was a short pass".into())?;
+        check(syncs(&host)?.0 == 0, || "the start was an incremental sync".into())?;
         let before = at_rest(&host)?;
         for count in 1..=10 {
             // Two come, one of the last two leaves.
@@ -169,7 +169,7 @@ fn a_change_of_a_few_peers_is_synced_incrementally_and_a_full_sync_follows() {
         // The peers came faster after one another than it comes after the last one. (One is the clock's.)
         let whole = syncs(&host)?.1;
         check(whole <= before + 1, || format!("{} full syncs among ten changes", whole - before))?;
-        eventually(SOON, || check(syncs(&host)?.1 > whole, || "no whole pass comes after it".into()))?;
+        eventually(SOON, || check(syncs(&host)?.1 > whole, || "no full sync follows".into()))?;
         as_a_fresh_start(lab, "after ten changes")
     });
 }
@@ -184,7 +184,7 @@ fn constant_churn_of_peers_ends_in_the_right_state() {
             lab.write(membership)?;
             eventually(SOON, || {
                 let now = syncs(&host)?;
-                check(now.0 + now.1 > short + whole, || "the daemon does not take notice".into())
+                check(now.0 + now.1 > short + whole, || "the daemon does not notice".into())
             })
         };
         let mut membership = Membership::of([1]);
@@ -312,9 +312,9 @@ fn a_socket_is_notified_of_the_changes_of_others_and_not_of_its_own() {
     let host = Host::new("kernel", std::path::Path::new("/run")).unwrap();
     host.enter(|| {
         let (mut own, mut other) = (Socket::route().unwrap(), Socket::route().unwrap());
-        let notices = Monitor::open(&[own.port()], &[]).unwrap();
+        let monitor = Monitor::open(&[own.port()], &[]).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || while notices.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
+        std::thread::spawn(move || while monitor.wait().is_ok_and(|()| sender.send(()).is_ok()) {});
         for number in 0..100 {
             own.execute(blackhole(number).replace()).unwrap();
         }
@@ -323,7 +323,7 @@ fn a_socket_is_notified_of_the_changes_of_others_and_not_of_its_own() {
         }
         other.execute(blackhole(200).replace()).unwrap();
         receiver.recv_timeout(SOON).unwrap();
-        // The one notice was the last change's: whatever came before it had come.
+        // The one notification was of the last change: all earlier ones had arrived.
         assert!(receiver.try_recv().is_err());
         own.execute(blackhole(201).replace()).unwrap();
         other.execute(blackhole(200).delete()).unwrap();

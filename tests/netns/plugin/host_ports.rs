@@ -262,7 +262,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
         check(is(&of_daemon)?, || "the daemon has made something else".into())?;
         ensure(node, &pod.host_ports())?;
         check(is(&of_daemon)? && is(&of_plugin)?, || "one has changed what is the other's".into())?;
-        // Each puts right what is its own, and that only.
+        // Each restores what is its own, and nothing else.
         node.run("nft", &["flush", "chain", "inet", "podwire", "postrouting"])?;
         eventually(SOON, || check(is(&of_daemon)?, || "the daemon does not repair".into()))?;
         let done = ensure(node, &pod.host_ports())?;

@@ -37,7 +37,7 @@ fn damage_is_repaired_even_if_its_notification_was_lost() {
             Ok(sockets.lines().filter_map(drops).sum())
         };
         let drops = lost()?;
-        check(drops > 0, || "no notice was lost".into())?;
+        check(drops > 0, || "no notification was lost".into())?;
         run(&host, &[&["ip", "route", "delete", "10.244.2.0/24"]])?;
         signal(Signal::SIGCONT)?;
         eventually(SOON, || {

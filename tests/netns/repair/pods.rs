@@ -188,7 +188,7 @@ fn any_damage_to_a_pod_is_repaired_and_traffic_flows() {
     });
 }
 
-/// How long the daemon may take from a notice to the repair.
+/// How long the daemon may take from a notification to the repair.
 const PROMPT: Duration = Duration::from_millis(50);
 
 /// That somebody's work on a host is undone in time, at best of some times: other programs run on the machine too.

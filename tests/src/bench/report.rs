@@ -91,7 +91,7 @@ pub(crate) struct Rate {
 }
 
 impl Report {
-    /// A contestant's times in a discipline; `None` where it takes no part.
+    /// A contestant's times in a discipline; `None` where it does not take part.
     pub(crate) fn latency(&self, contestant: Contestant, discipline: Discipline) -> Option<Summary> {
         let found = self.latencies.iter().find(|one| one.contestant == contestant && one.discipline == discipline);
         found.map(|one| one.summary)

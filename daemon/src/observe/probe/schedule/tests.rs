@@ -86,7 +86,7 @@ fn the_mtu_of_a_path_is_measured_with_a_ladder_of_sizes() {
     let mut play = Play::new();
     play.run(4, true, 1450);
     assert_eq!(play.probed().path, path(1450, 1500));
-    // Put right, it is known within half a minute.
+    // Once it answers again, that is known within half a minute.
     play.run(31, true, 1500);
     assert_eq!(play.probed().path, path(1500, 1500));
     // Another underlay is another question.
