@@ -100,6 +100,8 @@ impl FastPath {
         match &mut self.mode {
             Mode::On(loaded) => match loaded.attach_all(&mut self.socket, devices, pods, outcome) {
                 Ok(again) => self.again = again,
+                // A sync that makes room for another one: nothing is wrong with the fast path.
+                Err(error) if error.is_stopped() => outcome.problem(error),
                 Err(error) => self.give_up(&error),
             },
             Mode::Off { cleaned: true, .. } => {}

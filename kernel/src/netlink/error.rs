@@ -26,6 +26,8 @@ enum Reply {
     Unreadable(String),
     /// Something else is where the object was expected: what it is, and how to fix that.
     OtherObject(String),
+    /// Nothing was sent: the caller has been told to stop.
+    Stopped,
 }
 
 impl Error {
@@ -49,6 +51,11 @@ impl Error {
         Self { operation: operation.into(), reply: Reply::OtherObject(found.into()) }
     }
 
+    /// A dump that was not made, since the caller has been told to stop.
+    pub fn stopped(operation: impl Into<String>) -> Self {
+        Self { operation: operation.into(), reply: Reply::Stopped }
+    }
+
     /// What was attempted, as the request describes it.
     pub fn operation(&self) -> &str {
         &self.operation
@@ -64,7 +71,7 @@ impl Error {
         match &self.reply {
             Reply::Kernel { errno, .. } => Some(*errno),
             Reply::System(error) => error.raw_os_error().map(Errno::from_raw),
-            Reply::Unreadable(_) | Reply::OtherObject(_) => None,
+            Reply::Unreadable(_) | Reply::OtherObject(_) | Reply::Stopped => None,
         }
     }
 
@@ -80,6 +87,11 @@ impl Error {
         use Errno::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
         // A lookup that matches an unreachable, prohibit or blackhole route returns the error of that route.
         matches!(self.errno(), Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL))
+    }
+
+    /// The caller has been told to stop; the kernel was not asked.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.reply, Reply::Stopped)
     }
 
     /// The kernel does not support the operation.
@@ -127,6 +139,7 @@ impl fmt::Display for Error {
             },
             Reply::Unreadable(why) => write!(f, "no usable reply from the kernel: {why}"),
             Reply::OtherObject(found) => write!(f, "{found}"),
+            Reply::Stopped => f.write_str("not dumped: something more urgent comes first"),
         }
     }
 }
@@ -144,5 +157,8 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         assert!(error.already_there() && !error.is_gone());
         assert!(Error::kernel("x", 3, None).is_gone());
+        let stopped = Error::stopped("list links");
+        assert!(stopped.is_stopped() && !error.is_stopped());
+        assert_eq!(stopped.to_string(), "list links: not dumped: something more urgent comes first");
     }
 }

@@ -323,7 +323,7 @@ impl Socket {
     {
         let operation = &request.operation;
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::unreadable(operation, "not dumped: something more urgent comes first"));
+            return Err(Error::stopped(operation));
         }
         let mut bytes = Vec::new();
         self.frame(request.message.clone(), request.flags | NLM_F_DUMP, &mut bytes);

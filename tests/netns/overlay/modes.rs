@@ -142,10 +142,17 @@ fn without_an_overlay_a_peer_that_no_plain_route_reaches_is_reported() {
         settle(lab, "overlay = \"never\"\n")?;
         lab.nodes[0].start()?;
         let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
-        let away =
-            "no neighbour on the link of eth0, so that there is no way to its pods with overlay = \"never\": node-3";
-        daemon.wait_for(away, SOON)?;
-        daemon.wait_for("IPv6 pods are not reached over an IPv4 underlay with overlay = \"never\"", SOON)?;
+        // One of the peer that is not on the link, one of the IPv6 pods over an IPv4 underlay.
+        let reported = eventually(SOON, || {
+            let problems = json(&lab.nodes[0].host, &["status", "--json"])?["problems"].clone();
+            let reported = problems.as_array().map(Vec::len) == Some(2);
+            check(reported, || problems.to_string()).map(|()| problems)
+        })?;
+        let kinds_and_subjects = [("no-plain-route", Some("node-3")), ("no-plain-route", None)];
+        for (problem, (kind, subject)) in reported.as_array().into_iter().flatten().zip(kinds_and_subjects) {
+            let right = problem["kind"] == kind && problem["subject"].as_str() == subject;
+            check(right, || problem.to_string())?;
+        }
         // The others are reached all the same.
         let route = lab.nodes[0].host.run("ip", &["route", "show", "10.244.2.0/24"])?;
         check(route.contains("via 192.168.50.2 dev eth0"), || route)
