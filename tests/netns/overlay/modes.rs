@@ -141,7 +141,6 @@ fn without_an_overlay_a_peer_that_no_plain_route_reaches_is_reported() {
         lab.write(&membership)?;
         settle(lab, "overlay = \"never\"\n")?;
         lab.nodes[0].start()?;
-        let daemon = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?;
         // One of the peer that is not on the link, one of the IPv6 pods over an IPv4 underlay.
         let reported = eventually(SOON, || {
             let problems = json(&lab.nodes[0].host, &["status", "--json"])?["problems"].clone();
