@@ -164,11 +164,11 @@ impl Lab {
         lines.map(|(name, line)| (name, line.unwrap_or_else(|| "has no process to enter by".into()))).collect()
     }
 
-    /// What each daemon has said.
+    /// The log of each daemon.
     pub fn said(&self) -> String {
         let said = |node: &Node| {
             let lines = node.daemon.as_ref().map(process::Process::said).unwrap_or_default();
-            format!("--- podwired of {} has said\n{}\n", node.host.name, lines.join("\n"))
+            format!("--- log of podwired on {}\n{}\n", node.host.name, lines.join("\n"))
         };
         self.nodes.iter().map(said).collect()
     }
