@@ -1,4 +1,4 @@
-//! Probes: whether every peer answers over the overlay, and how large a packet may be on the way to its node. `schedule`
+//! Probes: whether every peer answers over the overlay, and how large a packet may be on the path to its node. `schedule`
 //! says which probe is due when; here it is sent, received, and entered into the report.
 //!
 //! What may not live here: what a lost probe means (`status::build`, the doctor).
