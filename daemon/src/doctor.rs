@@ -154,15 +154,18 @@ mod tests {
             causes(given.iter().map(finding).collect()).into_iter().map(|finding| finding.kind).collect::<Vec<_>>()
         };
         let own = |kind| (kind, None);
-        let told = |problem| (DaemonProblem, Some(problem));
+        let reported = |problem| (DaemonProblem, Some(problem));
         assert_eq!(left(&[own(DaemonSilent), own(ForwardingOff), own(OverlayBypassed)]), [DaemonSilent]);
-        assert_eq!(left(&[told(ProblemKind::PortInUse), own(ForeignVxlanPort)]), [ForeignVxlanPort]);
-        assert_eq!(left(&[told(ProblemKind::ForeignObject), own(ForeignRoute), own(OverlayBypassed)]), [ForeignRoute]);
-        let conflist = told(ProblemKind::ConflistNotWritten);
+        assert_eq!(left(&[reported(ProblemKind::PortInUse), own(ForeignVxlanPort)]), [ForeignVxlanPort]);
+        assert_eq!(
+            left(&[reported(ProblemKind::ForeignObject), own(ForeignRoute), own(OverlayBypassed)]),
+            [ForeignRoute]
+        );
+        let conflist = reported(ProblemKind::ConflistNotWritten);
         assert_eq!(left(&[conflist, own(ConflistNoDirectory)]), [ConflistNoDirectory]);
         assert_eq!(left(&[conflist, own(ConflistOutranked)]), [DaemonProblem, ConflistOutranked]);
         // Another problem is none of these.
-        let other = told(ProblemKind::KernelRefused);
+        let other = reported(ProblemKind::KernelRefused);
         assert_eq!(left(&[other, own(ForeignRoute)]), [DaemonProblem, ForeignRoute]);
         let independent = [ForwardingOff, OverlayBypassed, PeerDown];
         assert_eq!(left(&independent.map(own)), independent);

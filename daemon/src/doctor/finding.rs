@@ -28,7 +28,7 @@ pub struct Finding {
 }
 
 named! {
-    /// The kinds of causes. Each has its symptom and its cause; the way out is the finding's own command.
+    /// The kinds of causes. Each has its symptom and its cause; the fix is the finding's own command.
     pub enum FindingKind {
         /// The doctor itself could not look at something. Cause: mostly a missing right.
         ExaminationFailed = "examination-failed",
@@ -69,9 +69,9 @@ named! {
         DeadAttachment = "dead-attachment",
         /// A device has a name as pods' devices have, and no ledger knows its pod.
         OrphanedDevice = "orphaned-device",
-        /// A route of podwire's leads to nobody in the membership.
+        /// A route of podwire's leads to no node of the membership.
         LeftoverRoute = "leftover-route",
-        /// A nexthop of podwire's leads to nobody in the membership.
+        /// A nexthop of podwire's leads to no node of the membership.
         LeftoverNexthop = "leftover-nexthop",
         /// The table of tracked connections is all but full.
         ConntrackFull = "conntrack-full",

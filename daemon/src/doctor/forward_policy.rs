@@ -41,13 +41,13 @@ fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
         // Tables of these names are those that the program iptables writes to, and rewrites.
         match (*family, table.as_str(), name.as_str(), version) {
             ("ip", "filter", "FORWARD", _) => {
-                ["-s", "-d"].map(|way| format!("iptables -I FORWARD {way} {cidr} -j ACCEPT"))
+                ["-s", "-d"].map(|side| format!("iptables -I FORWARD {side} {cidr} -j ACCEPT"))
             }
             ("ip6", "filter", "FORWARD", _) => {
-                ["-s", "-d"].map(|way| format!("ip6tables -I FORWARD {way} {cidr} -j ACCEPT"))
+                ["-s", "-d"].map(|side| format!("ip6tables -I FORWARD {side} {cidr} -j ACCEPT"))
             }
             _ => ["saddr", "daddr"]
-                .map(|way| format!("nft insert rule {family} {table} {name} {version} {way} {cidr} accept")),
+                .map(|side| format!("nft insert rule {family} {table} {name} {version} {side} {cidr} accept")),
         }
     };
     let fix: Vec<_> = dropped.iter().flat_map(lets).collect();

@@ -100,7 +100,7 @@ fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) 
     dead.chain(orphaned).collect()
 }
 
-/// Routes and nexthops with podwire's mark that lead to nobody in the membership.
+/// Routes and nexthops with podwire's mark that lead to no node of the membership.
 fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Finding> {
     let wanted: BTreeSet<IpNetwork> = cluster
         .peers
@@ -147,7 +147,7 @@ mod tests {
         let (alive, dead) = (attachment("alive"), attachment("dead"));
         let names = [
             names::host_device(&alive),
-            names::host_device(&attachment("nobody")),
+            names::host_device(&attachment("orphan")),
             "pwnd".into(),
             "pw0123456789xyz".into(),
         ];

@@ -71,7 +71,7 @@ fn judge(read: &impl Fn(&str) -> Option<String>, neighbours: Neighbours) -> Vec<
         };
         let cause = format!(
             "the kernel's table of {family} neighbours has room for {most} entries, and {taken}: when it is full, \
-             nobody new on a link is reached"
+             no new neighbour on a link is reached"
         );
         let room = (entries.max(peers) * 4).next_power_of_two();
         let table = format!("{family}/neigh/default");
@@ -122,8 +122,8 @@ mod tests {
         // The permanent ones take no room: those of the overlay's peers are such.
         assert!(of("0\n", &format!("{head}00002710 01 02\n"), 9_500, 100).is_empty());
         // Peers that have not been spoken to yet count as well.
-        let crowd = of("0\n", head, 0, 2_500);
-        assert!(crowd[0].cause.contains("and 2500 nodes on this node's link need one each"), "{}", crowd[0].cause);
+        let many = of("0\n", head, 0, 2_500);
+        assert!(many[0].cause.contains("and 2500 nodes on this node's link need one each"), "{}", many[0].cause);
         // A namespace without these files.
         assert!(judge(&kernel(&[]), Neighbours { uncounted: [0; 2], peers: [10_000; 2] }).is_empty());
     }

@@ -79,8 +79,8 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
         if !seen.underlay {
             seen.unrouted = route::lookup(socket, peer.address)?.is_none();
         }
-        let way = route::lookup(socket, address)?;
-        seen.astray = (way.and_then(|way| way.device) != Some(device.index)).then_some(address);
+        let route = route::lookup(socket, address)?;
+        seen.astray = (route.and_then(|route| route.device) != Some(device.index)).then_some(address);
     }
     Ok(diagnosis::judge(&cluster.peers, &seen, Here { sizes, port, interface }))
 }

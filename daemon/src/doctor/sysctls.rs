@@ -104,7 +104,7 @@ fn asymmetry(
         return Ok(findings);
     }
     for peer in &cluster.peers {
-        let Some(device) = route::lookup(socket, peer.address)?.and_then(|way| way.device) else { continue };
+        let Some(device) = route::lookup(socket, peer.address)?.and_then(|route| route.device) else { continue };
         let Some(leaves) = name(device).filter(|_| device != own.device) else { continue };
         let cause = format!(
             "packets to {} ({}) leave by {leaves}, but this node's address is on {arrives}, whose rp_filter drops what \

@@ -37,7 +37,7 @@ impl Feed {
         self.answers();
     }
 
-    /// Enters that whoever it comes from can be asked.
+    /// Enters that the source answers.
     pub(crate) fn answers(&mut self) {
         if !self.connected {
             self.since = Some(SystemTime::now());
@@ -45,7 +45,7 @@ impl Feed {
         (self.connected, self.error) = (true, None);
     }
 
-    /// Enters that nobody can be asked.
+    /// Enters that the source does not answer.
     pub(crate) fn fails(&mut self, why: String) {
         if self.connected || self.since.is_none() {
             self.since = Some(SystemTime::now());

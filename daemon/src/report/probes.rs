@@ -11,7 +11,7 @@ pub const SILENT_AFTER: u32 = 3;
 pub struct Probed {
     /// What its overlay addresses have answered: that of IPv4, that of IPv6.
     pub overlay: [Option<Echoes>; 2],
-    /// The way to its node's address.
+    /// The path to its node's address.
     pub path: Option<Path>,
 }
 
@@ -26,7 +26,7 @@ pub struct Echoes {
     round_trip: u32,
 }
 
-/// How large a packet may be on the way to a node's address, both in bytes.
+/// How large a packet may be on the path to a node's address, both in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
     /// The largest that came through whole.
@@ -72,7 +72,7 @@ impl Echoes {
             _ if self.known == 0 => None,
             0 => Some(true),
             silent if silent >= SILENT_AFTER => Some(false),
-            // One lost packet makes nobody silent who has answered before.
+            // One lost packet does not make a peer silent that has answered before.
             silent => (silent < self.known.into()).then_some(true),
         }
     }

@@ -22,80 +22,79 @@ pub struct Problem {
 }
 
 named! {
-    /// The kinds of problems. Each has its symptom, its cause and the way out.
+    /// The kinds of problems. Each has its symptom, its cause and its fix.
     pub enum ProblemKind {
         /// The membership cannot be read, and the last one that could be read is still used. Cause: the file is gone or is
-        /// not valid TOML, or the Kubernetes API does not answer. Way out: correct the file, or see why the API does not
+        /// not valid TOML, or the Kubernetes API does not answer. Fix: correct the file, or see why the API does not
         /// answer; podwired reads again by itself.
         MembershipUnreadable = "membership-unreadable",
         /// There is no membership yet, so there is no overlay. Cause: the API has not answered since the start, or this
-        /// node's object has no InternalIP or pod CIDR yet. Way out: what the sentence names.
+        /// node's object has no InternalIP or pod CIDR yet. Fix: what the sentence names.
         MembershipPending = "membership-pending",
         /// The membership has no entry for this node, so this node is not joined. Cause: the entry is missing, or podwired
-        /// runs under another name. Way out: add the entry, or correct `--node-name`.
+        /// runs under another name. Fix: add the entry, or correct `--node-name`.
         NotInMembership = "not-in-membership",
         /// An entry of the membership cannot be right and is left out: that node is not reached. If it is this node's own,
-        /// this node is not joined. Way out: correct the address or the pod CIDRs of the entry.
+        /// this node is not joined. Fix: correct the address or the pod CIDRs of the entry.
         EntryRejected = "entry-rejected",
-        /// A cluster CIDR cannot be right and is left out, and with it every node whose pods are in it. Way out: correct
+        /// A cluster CIDR cannot be right and is left out, and with it every node whose pods are in it. Fix: correct
         /// `cluster_cidrs` on every node.
         ClusterRangeRejected = "cluster-range-rejected",
         /// A peer has not answered three probes in a row over the overlay: its pods are not reached. Cause: podwired does
-        /// not run there, or the UDP port of the overlay is dropped on the path. Way out: `podwired doctor` finds out which.
+        /// not run there, or the UDP port of the overlay is dropped on the path. Fix: `podwired doctor` finds out which.
         PeerSilent = "peer-silent",
-        /// The path to a peer takes smaller packets than the underlay's MTU here: large packets are lost or fragmented. Way
-        /// out: set the MTU of the underlay's interface to what the path takes, or repair the path.
+        /// The path to a peer takes smaller packets than the underlay's MTU here: large packets are lost or fragmented. Fix: set the MTU of the underlay's interface to what the path takes, or repair the path.
         PathMtuTooSmall = "path-mtu-too-small",
-        /// A pod has an address from pod CIDRs that this node no longer has: no other node reaches it. Way out: restart the
+        /// A pod has an address from pod CIDRs that this node no longer has: no other node reaches it. Fix: restart the
         /// pod.
         StaleAddress = "stale-address",
-        /// Repairs keep being undone by another program: packets are lost in between. Way out: find the program
+        /// Repairs keep being undone by another program: packets are lost in between. Fix: find the program
         /// (`ip monitor all`) and keep it from podwire's devices and routes.
         Conflict = "conflict",
-        /// This node's address is on none of its interfaces: there is no overlay. Way out: correct the address in the
+        /// This node's address is on none of its interfaces: there is no overlay. Fix: correct the address in the
         /// membership, or give it to an interface.
         NodeAddressMissing = "node-address-missing",
-        /// There is no interface of the name that `--interface` gives: there is no overlay. Way out: correct the name.
+        /// There is no interface of the name that `--interface` gives: there is no overlay. Fix: correct the name.
         InterfaceMissing = "interface-missing",
-        /// The MTU that is left for pods is smaller than their protocols need. Way out: raise the MTU of the underlay, or the
+        /// The MTU that is left for pods is smaller than their protocols need. Fix: raise the MTU of the underlay, or the
         /// `mtu` of the settings.
         MtuTooSmall = "mtu-too-small",
-        /// The kernel lacks something that the overlay needs. Way out: a newer kernel.
+        /// The kernel lacks something that the overlay needs. Fix: a newer kernel.
         KernelUnsupported = "kernel-unsupported",
-        /// A foreign device has the name of podwire's VXLAN device: there is no overlay. Way out: rename or remove it.
+        /// A foreign device has the name of podwire's VXLAN device: there is no overlay. Fix: rename or remove it.
         ForeignDevice = "foreign-device",
         /// A foreign route or nexthop stands where podwire needs its own; it is not replaced, and the pods behind it are not
-        /// reached. Way out: remove it.
+        /// reached. Fix: remove it.
         ForeignObject = "foreign-object",
-        /// Another device or program has the UDP port of the overlay: there is no overlay. Way out: remove it, or set another
+        /// Another device or program has the UDP port of the overlay: there is no overlay. Fix: remove it, or set another
         /// `port` on every node.
         PortInUse = "port-in-use",
-        /// The VXLAN device is changed by another program faster than podwired sets it. Way out: find that program
+        /// The VXLAN device is changed by another program faster than podwired sets it. Fix: find that program
         /// (`ip monitor link`).
         DeviceUnstable = "device-unstable",
-        /// The kernel has not taken an address into use in time. Way out: podwired tries again by itself; if it persists, see
+        /// The kernel has not taken an address into use in time. Fix: podwired tries again by itself; if it persists, see
         /// the kernel's log.
         AddressNotInUse = "address-not-in-use",
         /// With `overlay = "never"` there is no plain route to some pods: their node is not on the link, or they have IPv6
-        /// addresses over an IPv4 underlay. Way out: `overlay = "auto"`.
+        /// addresses over an IPv4 underlay. Fix: `overlay = "auto"`.
         NoPlainRoute = "no-plain-route",
-        /// Other programs have taken all nexthop ids that podwire uses: some peers have no route. Way out: see `ip nexthop`.
+        /// Other programs have taken all nexthop ids that podwire uses: some peers have no route. Fix: see `ip nexthop`.
         NexthopIdsExhausted = "nexthop-ids-exhausted",
-        /// The kernel has no sysctl that podwire has to set. Way out: load the module it belongs to, or boot with IPv6 where
+        /// The kernel has no sysctl that podwire has to set. Fix: load the module it belongs to, or boot with IPv6 where
         /// pods have IPv6 addresses.
         SysctlMissing = "sysctl-missing",
-        /// A sysctl cannot be read or set. Cause: /proc/sys is read-only, or the right is missing. Way out: what the sentence
+        /// A sysctl cannot be read or set. Cause: /proc/sys is read-only, or the right is missing. Fix: what the sentence
         /// names.
         SysctlRefused = "sysctl-refused",
-        /// The kernel has refused a change or a list. Way out: what the sentence names; podwired tries again by itself.
+        /// The kernel has refused a change or a list. Fix: what the sentence names; podwired tries again by itself.
         KernelRefused = "kernel-refused",
-        /// The plugin's ledger cannot be read: pods are not repaired, and their addresses are not counted. Way out: what the
+        /// The plugin's ledger cannot be read: pods are not repaired, and their addresses are not counted. Fix: what the
         /// sentence names.
         LedgerUnreadable = "ledger-unreadable",
-        /// The conflist cannot be written: the container runtime finds no network, and the node stays NotReady. Way out: make
+        /// The conflist cannot be written: the container runtime finds no network, and the node stays NotReady. Fix: make
         /// its directory writable.
         ConflistNotWritten = "conflist-not-written",
-        /// The plugin cannot be put in its place: pods cannot be started. Way out: make its directory writable.
+        /// The plugin cannot be put in its place: pods cannot be started. Fix: make its directory writable.
         PluginNotInstalled = "plugin-not-installed",
     }
 }

@@ -294,8 +294,8 @@ mod tests {
         let mut complaint = vec![0x46; 24];
         complaint.extend([3, 4, 0, 0, 0, 0, 0x05, 0x78]);
         complaint.extend(&packet[..28]);
-        let told = Heard::TooLarge { identifier: 0x1234, number: 7, mtu: 1400 };
-        assert_eq!(parse4(&complaint), Some(told));
+        let too_large = Heard::TooLarge { identifier: 0x1234, number: 7, mtu: 1400 };
+        assert_eq!(parse4(&complaint), Some(too_large));
         for cut in 0..complaint.len() {
             assert_eq!(parse4(&complaint[..cut]), None, "{cut}");
         }
@@ -305,7 +305,7 @@ mod tests {
         answered[0] = 129;
         assert_eq!(parse6(&answered), Some(Heard::Answer { identifier: 0x1234, number: 7 }));
         let complaint = [&[2, 0, 0, 0, 0, 0, 0x05, 0x78], &packet[..48]].concat();
-        assert_eq!(parse6(&complaint), Some(told));
+        assert_eq!(parse6(&complaint), Some(too_large));
         for cut in 0..complaint.len() {
             assert_eq!(parse6(&complaint[..cut]), None, "{cut}");
         }

@@ -51,7 +51,7 @@ fn way_out(error: &io::Error) -> &'static str {
 /// Asks the daemon.
 ///
 /// # Errors
-/// Why it does not answer, with the way out.
+/// Why it does not answer, with the fix.
 pub fn ask() -> Result<Status, AskError> {
     from(&socket::path())
 }

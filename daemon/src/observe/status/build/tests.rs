@@ -52,7 +52,7 @@ fn a_healthy_node_says_who_it_is_and_that_all_is_ok() {
     let states: Vec<_> = status.peers.iter().map(|peer| (peer.name.as_str(), peer.state)).collect();
     assert_eq!(states, [("node-2", PeerState::Answers), ("node-3", PeerState::Unknown)]);
     let ranges: Vec<_> = status.ranges.iter().map(|range| (range.used, range.free)).collect();
-    // The network address, the gateway and the broadcast address are nobody's.
+    // The network address, the gateway and the broadcast address are given to no pod.
     assert_eq!(ranges, [(2, 251), (1, (1 << 53) - 1)]);
     let text = render(&status, Paint(false));
     for line in [
