@@ -1,7 +1,16 @@
 //! `podwired doctor`: what keeps pods from talking, each finding with its cause and the command that fixes it.
 //!
-//! It looks at the node itself and probes the peers; the daemon is asked for nothing but its status. Each group of causes is
-//! a file, whose findings come from pure functions. What may not live here: any change of the node.
+//! It looks at the node itself and probes the peers; the daemon is asked for nothing but its status. Each file in `doctor/`
+//! examines one subject: `look` reads the node, `judge` is pure. A finding's group (`check`) is independent of its file.
+//! What may not live here: any change of the node.
+//!
+//! To add a finding: a variant of `FindingKind` with its public name, and its arm in `check()` (`doctor/finding.rs`); `look`,
+//! `judge` and unit tests in the file of its subject, or in a new one beside it; for a new file `mod` and the call in
+//! [`examine`], below; where it follows from another finding, `causes`; where it explains a problem of the daemon,
+//! `explains` (`doctor/daemon.rs`). A scene in `tests/netns/operations/doctor.rs` (when that is full, in a file beside it,
+//! named in `tests/netns/operations.rs`); limits of the whole machine: `tests/stock_kernel/limits.rs`. A row below its check in
+//! `docs/troubleshooting.md`; for a new check also the row of "Findings of the doctor" and a section with a symptom
+//! (`tests/packaging/documentation.rs` fails otherwise). A line in `CHANGELOG.md`.
 
 pub mod error;
 pub mod finding;
