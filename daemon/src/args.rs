@@ -23,7 +23,7 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run on this node until SIGTERM; stopping takes nothing away, so pods keep their network
+    /// Run on this node until SIGTERM or SIGINT; stopping takes nothing away, so pods keep their network
     #[command(after_help = RUN_EXAMPLE)]
     Run(Run),
 
@@ -38,10 +38,10 @@ pub enum Command {
     /// The exit code is 0 when all is OK, 1 when something is wrong, 2 when the daemon does not answer.
     Status(Status),
 
-    /// Find what keeps pods from talking, and suggest a fix
+    /// Diagnose the connectivity of pods, and suggest a fix for each finding
     ///
-    /// Asks the daemon who the nodes are; with --nodes and --node-name it needs no daemon. The exit code is 0 when
-    /// nothing is found, 1 when something is.
+    /// Asks the daemon for its status, which names the nodes; with --nodes and --node-name it needs no daemon. The exit
+    /// code is 0 when nothing is found, 1 when something is, 2 when the node could not be examined.
     Doctor(Doctor),
 
     /// Print a script that completes this command line in a shell
@@ -102,7 +102,7 @@ pub struct Run {
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::CONFLIST_DIRECTORY)]
     pub conflist_directory: PathBuf,
 
-    /// Directory that the container runtime has plugins in, usually /opt/cni/bin: the podwire beside this program is
+    /// The container runtime's directory of CNI plugins, usually /opt/cni/bin: the podwire beside this program is
     /// installed there, and restored when it is changed or removed
     #[arg(long, value_name = "DIRECTORY")]
     pub plugin_directory: Option<PathBuf>,
@@ -139,7 +139,7 @@ pub struct Install {
     #[arg(long, value_name = "FILE")]
     pub plugin: Option<PathBuf>,
 
-    /// Directory that the container runtime has plugins in
+    /// The container runtime's directory of CNI plugins
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::PLUGIN_DIRECTORY)]
     pub to: PathBuf,
 }
@@ -151,7 +151,7 @@ pub struct Uninstall {
     #[arg(long)]
     pub pods: bool,
 
-    /// Where it is refused or fails, retry until everything is gone
+    /// Retry until everything is removed, where the removal is refused or fails
     #[arg(long)]
     pub wait: bool,
 
@@ -175,7 +175,7 @@ pub struct Uninstall {
 /// How to show node status.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Status {
-    /// As JSON, with stable keys (see docs/daemon.md)
+    /// Print JSON with stable keys (see docs/daemon.md)
     #[arg(long)]
     pub json: bool,
 }
@@ -183,7 +183,7 @@ pub struct Status {
 /// How to look for causes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Doctor {
-    /// As JSON: a list of findings
+    /// Print JSON: a list of findings
     #[arg(long)]
     pub json: bool,
 
