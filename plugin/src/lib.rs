@@ -71,7 +71,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(Failure::new(Code::Internal, format!("podwire has a defect: {text}"), "stderr says where"))
+        Err(Failure::new(Code::Internal, format!("internal error, a defect of podwire: {text}"), "stderr says where"))
     })
 }
 
@@ -119,6 +119,9 @@ mod tests {
         let (mut output, mut log) = (Vec::new(), Vec::new());
         run(&environment, &mut Defect, &mut output, &mut log);
         let answer: serde_json::Value = serde_json::from_slice(&output).unwrap();
-        assert_eq!((&answer["code"], &answer["msg"]), (&999.into(), &"podwire has a defect: of 2 kinds".into()));
+        assert_eq!(
+            (&answer["code"], &answer["msg"]),
+            (&999.into(), &"internal error, a defect of podwire: of 2 kinds".into())
+        );
     }
 }

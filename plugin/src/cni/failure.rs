@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_error_of_the_attachment_has_its_code_and_keeps_its_words() {
+    fn every_kind_of_attachment_error_maps_to_a_cni_code_and_keeps_its_message() {
         let codes = [
             (Kind::Io, 5),
             (Kind::Busy, 11),

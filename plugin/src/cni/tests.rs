@@ -354,7 +354,7 @@ fn q2_check_needs_the_result() {
 }
 
 #[test]
-fn g2_g3_g11_g12_gc_takes_a_list_that_is_empty_for_one_and_a_list_that_is_missing_for_an_error() {
+fn g2_g3_g11_g12_gc_accepts_an_empty_list_and_rejects_a_missing_one() {
     let gc = |key: &str| {
         let input = CONFIGURATION.replace("1.0.0", "1.1.0").replace("\"type\": \"podwire\"", key);
         request(&[("CNI_COMMAND", "GC"), ("CNI_CONTAINERID", ""), ("CNI_IFNAME", "")], &input)
