@@ -105,7 +105,7 @@ fn full_status() -> Status {
         peers: vec![peer],
         refused: vec![RejectedEntry { node: String::new(), why: String::new(), kind: ProblemKind::EntryRejected }],
         ranges: vec![Range { range: network(), used: 0, free: 1 }],
-        guards: [("spoofed".to_owned(), 0)].into(),
+        guards: [("pod-spoofing".to_owned(), 0)].into(),
         adds: Some(Adds { count: 1, seconds: 0.1, within_microseconds: [(500, 1)].into() }),
     }
 }
@@ -414,7 +414,7 @@ fn every_command_of_podwired_in_a_document_is_understood() {
 }
 
 #[test]
-fn every_file_that_a_documents_command_names_is_there_and_so_will_be_the_image() {
+fn every_file_and_image_that_a_documents_command_names_exists() {
     let mut seen = 0;
     for document in documents() {
         for line in commands(&document) {

@@ -171,7 +171,7 @@ mod tests {
             Status { node: "a\"b\\c\nd".into(), converged: true, underlay_mtu: Some(1500), ..Status::default() };
         status.peers = vec![peer("node-2", PeerState::Answers)];
         status.ranges = vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 2, free: 251 }];
-        status.guards.insert("spoofed".into(), 7);
+        status.guards.insert("pod-spoofing".into(), 7);
         status.problems.push(Problem::new(ProblemKind::PeerSilent, "node-2", "peer node-2 does not answer"));
         status.fast_path_state = FastPathState::On { devices_left_out: 1 };
         status.daemon.repairs.insert("route".into(), 3);
@@ -191,7 +191,7 @@ mod tests {
             "podwire_path_mtu_bytes{peer=\"node-2\"} 1400",
             "podwire_repairs_total{kind=\"route\"} 3",
             "podwire_addresses_free{range=\"10.244.1.0/24\"} 251",
-            "podwire_guard_refused_packets_total{guard=\"spoofed\"} 7",
+            "podwire_guard_refused_packets_total{guard=\"pod-spoofing\"} 7",
             "podwire_add_duration_seconds_bucket{le=\"0.0005\"} 1",
             "podwire_add_duration_seconds_bucket{le=\"+Inf\"} 5",
             "podwire_add_duration_seconds_sum 0.0125",

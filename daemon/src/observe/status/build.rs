@@ -92,7 +92,7 @@ fn fast_path(state: &FastPathState) -> String {
         FastPathState::Unknown => String::new(),
         FastPathState::On { devices_left_out: 0 } => "on".into(),
         FastPathState::On { devices_left_out } => {
-            format!("on; not at {devices_left_out} devices that were made without hooks, until they are made again")
+            format!("on, except at {devices_left_out} devices without a clsact qdisc, until they are made again")
         }
         FastPathState::Off { why } => format!("off: {why}"),
     }

@@ -154,10 +154,7 @@ fn the_fast_path_is_a_sentence_for_people_and_a_state_for_programs() {
         assert_eq!((&written["fast_path"], &written["fast_path_state"]), (&text.into(), &json));
     }
     report.fast_path = FastPathState::On { devices_left_out: 2 };
-    assert_eq!(
-        status(&report).fast_path,
-        "on; not at 2 devices that were made without hooks, until they are made again"
-    );
+    assert_eq!(status(&report).fast_path, "on, except at 2 devices without a clsact qdisc, until they are made again");
 }
 
 #[test]
@@ -166,7 +163,7 @@ fn a_status_is_read_as_it_was_written() {
     report.probes.insert("node-2".into(), probed([true, false], 1400));
     let mut status = status(&report);
     status.adds = Some(Adds { count: 1, seconds: 0.5, within_microseconds: [(1000, 1)].into() });
-    status.guards.insert("spoofed".into(), 3);
+    status.guards.insert("pod-spoofing".into(), 3);
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     // So is that of an older version, which has fewer keys.
