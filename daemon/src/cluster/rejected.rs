@@ -33,7 +33,7 @@ pub enum Reason {
         /// This node's.
         own: IpAddr,
     },
-    /// Its address is none that a node can have.
+    /// Its address is not one that a node can have.
     #[error("address {0} is no address of a node")]
     ReservedAddress(IpAddr),
     /// Its address is one that pods may have.
@@ -88,7 +88,7 @@ pub enum Reason {
         other: String,
     },
     /// Its VXLAN device would have the link-layer address of another one.
-    #[error("its place on the overlay, {mac}, is that of node {other}")]
+    #[error("its VTEP MAC address {mac} is that of node {other}")]
     SameMac {
         /// The address of both.
         mac: Mac,

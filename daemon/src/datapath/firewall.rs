@@ -140,7 +140,7 @@ impl Firewall {
             }
         }
         for (set, more, fewer) in changed {
-            info!("set the elements of set {set} of table inet {}: {more} more, {fewer} fewer", table.name);
+            info!("set the elements of set {set} of table inet {}: +{more} -{fewer}", table.name);
         }
         // The kernel numbers transactions consecutively, skipping 0.
         let ours = generation.checked_add(1).unwrap_or(1);

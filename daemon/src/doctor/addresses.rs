@@ -1,4 +1,4 @@
-//! Whose addresses are whose: this node's own address, the entries of the membership, and foreign addresses and routes in
+//! Conflicts of addresses: this node's own address, the entries of the membership, and foreign addresses and routes in
 //! the pods' ranges.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ fn membership(rejected: &Rejected, source: &Source) -> Finding {
     let Rejected { kind, node, why } = rejected;
     let (kind, cause) = match kind {
         ProblemKind::ClusterRangeRejected => {
-            (FindingKind::ClusterRangeRejected, format!("the membership says of the cluster: {why}"))
+            (FindingKind::ClusterRangeRejected, format!("the cluster's ranges are rejected: {why}"))
         }
         ProblemKind::NotInMembership => (FindingKind::NotInMembership, format!("this node, {node}, {why}")),
         _ => (FindingKind::EntryRejected, format!("node {node} is rejected: {why}")),
@@ -41,7 +41,7 @@ fn membership(rejected: &Rejected, source: &Source) -> Finding {
             let what = match kind {
                 FindingKind::ClusterRangeRejected => "correct the cluster's ranges".to_owned(),
                 FindingKind::NotInMembership => {
-                    format!("write an entry for {node}; or start podwired by the name that is there (--node-name)")
+                    format!("add an entry for {node}; or start podwired with the name that is listed (--node-name)")
                 }
                 _ => format!("correct the entry of node {node}"),
             };
@@ -202,7 +202,7 @@ mod tests {
         let found = membership(&missing, &file);
         assert_eq!(found.kind, FindingKind::NotInMembership);
         assert_eq!(found.cause, "this node, a, is not in the membership, which lists b");
-        assert!(found.fix.contains("write an entry for a"), "{}", found.fix);
+        assert!(found.fix.contains("add an entry for a"), "{}", found.fix);
         let range = Rejected { kind: ProblemKind::ClusterRangeRejected, node: String::new(), why: "no".into() };
         let found = membership(&range, &kubernetes);
         assert_eq!((found.kind, found.subject), (FindingKind::ClusterRangeRejected, None));

@@ -104,7 +104,7 @@ fn cut_off(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     } else {
         (FindingKind::NodeCutOff, "this node is cut off, or they all are")
     };
-    let cause = format!("none of the {} other nodes answers ({}): {why}", all.len(), names(all));
+    let cause = format!("no peer answers ({} tried: {}): {why}", all.len(), names(all));
     Finding::general(kind, cause, format!("ip address show dev {interface}; ip route get {first}; ping {first}"))
 }
 
@@ -271,7 +271,7 @@ mod tests {
         let peers: Vec<_> = (2..=6).map(peer).collect();
         let all = |seen: Seen| judge(&peers, &vec![seen; 5], HERE);
         let [cut] = all(seen(false, [false, false], &[], None)).try_into().unwrap();
-        let start = "none of the 5 other nodes answers (node-2, node-3, node-4 and 2 more): this node is cut off";
+        let start = "no peer answers (5 tried: node-2, node-3, node-4 and 2 more): this node is cut off";
         assert!(cut.kind == FindingKind::NodeCutOff && cut.cause.starts_with(start), "{cut:?}");
         let unrouted = all(Seen { unrouted: true, ..seen(false, [false, false], &[], None) });
         assert_eq!(unrouted[0].kind, FindingKind::NoRouteToPeer);

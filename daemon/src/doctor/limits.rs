@@ -71,7 +71,7 @@ fn judge(read: &impl Fn(&str) -> Option<String>, neighbours: Neighbours) -> Vec<
         };
         let cause = format!(
             "the kernel's table of {family} neighbours has room for {most} entries, and {taken}: when it is full, \
-             no new neighbour on a link is reached"
+             new neighbours on a link cannot be resolved"
         );
         let room = (entries.max(peers) * 4).next_power_of_two();
         let table = format!("{family}/neigh/default");

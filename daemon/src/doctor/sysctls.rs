@@ -1,5 +1,5 @@
-//! Settings of the kernel without which packets of pods are dropped, or with which they may lie about who sent them; and
-//! the files that set them again at the next boot.
+//! Sysctls that drop the packets of pods or let pods spoof their source, and the files of sysctl.d that set them again at
+//! the next boot.
 
 use std::path::Path;
 

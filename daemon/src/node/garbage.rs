@@ -105,7 +105,7 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
             warn!("{problem}");
         }
         if result.problems.is_empty() && !logged.is_empty() {
-            info!("what dead pods hold is being released again");
+            info!("garbage collection resumed");
         }
         logged = result.problems;
         report.send_if_modified(|report| {
@@ -129,7 +129,7 @@ async fn query(socket: &Path, named: bool) -> Runtime {
 fn check(suspects: &Suspects, runtime: &Runtime, after: Duration) -> CheckResult {
     let mut result = CheckResult::default();
     if let Runtime::Silent(why) = runtime {
-        result.problems.push(format!("{why}; what dead pods hold is not released meanwhile"));
+        result.problems.push(format!("{why}; garbage collection is paused"));
         return result;
     }
     let state = Path::new(defaults::RUN_DIRECTORY);

@@ -140,7 +140,7 @@ fn listen(own: u16, echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News
     thread::Builder::new().name("probes".into()).spawn(move || {
         if let Err(error) = hear() {
             // The channel ends with this thread.
-            warn!("hear the answers to probes: {error}");
+            warn!("receive probe replies: {error}");
         }
     })?;
     Ok(receiver)

@@ -36,7 +36,7 @@ pub(crate) fn read(directory: &Path) -> Option<Membership> {
     match parsed {
         Ok(membership) => Some(membership),
         Err(error) => {
-            warn!("cached nodes {}: {error}; they are ignored, and written anew", path.display());
+            warn!("cached nodes {}: {error}; they are ignored, and the file will be rewritten", path.display());
             None
         }
     }
@@ -61,7 +61,7 @@ pub(crate) async fn write(directory: PathBuf, own: String, mut membership: watch
             }
             Err(error) if error.to_string() != logged => {
                 logged = error.to_string();
-                warn!("{logged}: a start without the Kubernetes API would use an older one");
+                warn!("{logged}: a start without the Kubernetes API would use stale nodes");
             }
             Err(_) => {}
         }

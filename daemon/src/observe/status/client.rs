@@ -24,12 +24,12 @@ pub enum AskError {
         /// What the kernel says.
         error: io::Error,
     },
-    /// What it answers is no status.
-    #[error("podwired at {} answers otherwise than this podwired expects: {error}: restart it, it may be of another version", place.display())]
+    /// The reply is not a status.
+    #[error("podwired at {} sent a reply that this podwired cannot parse: {error}: the daemon may be of another version, restart it", place.display())]
     Unexpected {
         /// The socket.
         place: PathBuf,
-        /// What is not as expected.
+        /// What could not be parsed.
         error: serde_json::Error,
     },
 }

@@ -86,7 +86,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
     text.push('\n');
     match (status.is_ok(), status.wrong.as_slice()) {
         (true, _) => line(&mut text, &paint.good("OK"), "  nothing is wrong".into()),
-        (false, []) => line(&mut text, &paint.bad("wrong"), "  the first full sync is not over".into()),
+        (false, []) => line(&mut text, &paint.bad("wrong"), "  waiting for the first full sync".into()),
         (false, wrong) => {
             for sentence in wrong {
                 let _ = writeln!(text, "{}  {sentence}", paint.bad("wrong"));
