@@ -44,8 +44,8 @@ use finding::{Finding, FindingKind, LISTED};
 /// When the files that the command line names cannot be read.
 pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let node = introduce(arguments, &mut findings)?;
-    let mut enter = |found: Result<Vec<Finding>>| match found {
+    let node = examined_node(arguments, &mut findings)?;
+    let mut record = |found: Result<Vec<Finding>>| match found {
         Ok(found) => findings.extend(found),
         Err(why) => {
             let fix = "run `podwired doctor` as root, with CAP_NET_ADMIN and CAP_NET_RAW";
@@ -53,27 +53,27 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
         }
     };
     match Socket::route() {
-        Err(error) => enter(Err(error.into())),
+        Err(error) => record(Err(error.into())),
         Ok(mut socket) => {
-            enter(addresses::look(&node, &mut socket).map_err(Error::from));
-            enter(devices::look(&node, &mut socket).map_err(Error::from));
-            enter(sysctls::look(&node, &mut socket).map_err(Error::from));
-            enter(leftovers::look(&node, &mut socket));
-            enter(limits::look(&node, &mut socket).map_err(Error::from));
+            record(addresses::look(&node, &mut socket).map_err(Error::from));
+            record(devices::look(&node, &mut socket).map_err(Error::from));
+            record(sysctls::look(&node, &mut socket).map_err(Error::from));
+            record(leftovers::look(&node, &mut socket));
+            record(limits::look(&node, &mut socket).map_err(Error::from));
             if let Some(cluster) = &node.cluster {
-                enter(reachability::look(cluster, node.port, &mut socket));
+                record(reachability::look(cluster, node.port, &mut socket));
             }
         }
     }
     let policies = Socket::netfilter().and_then(|mut socket| forward_policy::look(&node, &mut socket));
-    enter(policies.map_err(Error::from));
-    enter(conflists::look(&node));
-    enter(Ok(node.status.as_ref().and_then(conflict::look).into_iter().collect()));
-    Ok(shortened(causes(findings)))
+    record(policies.map_err(Error::from));
+    record(conflists::look(&node));
+    record(Ok(node.status.as_ref().and_then(conflict::look).into_iter().collect()));
+    Ok(limit_per_kind(drop_consequences(findings)))
 }
 
 /// The node, as the files of the command line describe it, or the daemon, with what the daemon says is wrong.
-fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<Examined> {
+fn examined_node(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<Examined> {
     if let Some(examined) = Examined::of_files(arguments)? {
         return Ok(examined);
     }
@@ -93,7 +93,7 @@ fn introduce(arguments: &args::Doctor, findings: &mut Vec<Finding>) -> Result<Ex
 }
 
 /// Without the findings that follow from another one: what fixes that fixes them.
-fn causes(mut findings: Vec<Finding>) -> Vec<Finding> {
+fn drop_consequences(mut findings: Vec<Finding>) -> Vec<Finding> {
     let kinds: Vec<_> = findings.iter().map(|finding| finding.kind).collect();
     let has = |wanted: &[FindingKind]| kinds.iter().any(|kind| wanted.contains(kind));
     // What the daemon has not made yet, or is kept from making.
@@ -113,7 +113,7 @@ fn causes(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// The first findings of each kind, and how many more there were.
-fn shortened(findings: Vec<Finding>) -> Vec<Finding> {
+fn limit_per_kind(findings: Vec<Finding>) -> Vec<Finding> {
     let mut short: Vec<Finding> = Vec::new();
     let mut more: Vec<(FindingKind, usize)> = Vec::new();
     for finding in findings {
@@ -160,7 +160,10 @@ mod tests {
                 problem: *problem,
                 ..Finding::general(*kind, "", "")
             };
-            causes(given.iter().map(finding).collect()).into_iter().map(|finding| finding.kind).collect::<Vec<_>>()
+            drop_consequences(given.iter().map(finding).collect())
+                .into_iter()
+                .map(|finding| finding.kind)
+                .collect::<Vec<_>>()
         };
         let own = |kind| (kind, None);
         let reported = |problem| (DaemonProblem, Some(problem));
@@ -184,7 +187,7 @@ mod tests {
     fn of_many_findings_of_a_kind_the_first_are_listed_and_the_others_counted() {
         let peer = |number: u32| Finding::new(FindingKind::PeerDown, number.to_string(), number.to_string(), "x");
         let other = Finding::general(FindingKind::UnderlayDown, "o", "y");
-        let short = shortened([(0..25).map(peer).collect(), vec![other]].concat());
+        let short = limit_per_kind([(0..25).map(peer).collect(), vec![other]].concat());
         assert_eq!(short.len(), 12);
         assert_eq!((short[9].subject.as_deref(), short[10].kind), (Some("9"), FindingKind::UnderlayDown));
         assert_eq!(

@@ -15,7 +15,7 @@ use crate::observe::status::document::{PeerStatus, Status};
 use crate::report::problem::{Problem, ProblemKind};
 use crate::sources::{file, settings_file};
 
-/// This node, as far as anybody describes it.
+/// This node, as far as it is described.
 pub(super) struct Examined {
     /// The cluster, where it is known.
     pub(super) cluster: Option<Cluster>,
@@ -34,7 +34,7 @@ pub(super) struct Examined {
 /// Where the membership comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Nobody says.
+    /// Neither the daemon nor the command line says.
     Unknown,
     /// A file.
     File(PathBuf),

@@ -1,5 +1,5 @@
-//! What `podwired doctor` reports: findings, and their kinds. Values only; who looks for them is in the files beside this
-//! one.
+//! What `podwired doctor` reports: findings, and their kinds. Values only; the files beside this one look for
+//! them.
 
 use serde::{Deserialize, Serialize};
 

@@ -14,8 +14,8 @@ pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>>
     Ok(nft::drop_chains(socket)?.iter().filter_map(|chain| judge(chain, cidrs)).collect())
 }
 
-/// A chain that drops is no harm where a rule of its table speaks of the pods: of their ranges or of their devices. Whether
-/// it says the right thing, the probes of the peers show.
+/// A chain that drops is no finding where a rule of its table matches the pods: their ranges or their devices. Whether that
+/// rule accepts them, the probes of the peers show.
 fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
     let DropChain { family, table, chain: name, rules } = chain;
     if *family == "inet" && table == defaults::TABLE {
@@ -26,17 +26,18 @@ fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
         "ip6" => cidr.is_ipv6(),
         _ => true,
     };
-    let unheeded = |cidr: &&IpNetwork| {
+    let unmatched = |cidr: &&IpNetwork| {
         let range = meaningful(**cidr);
         let devices = [defaults::OVERLAY_DEVICE, defaults::HOST_VETH_PREFIX].map(str::as_bytes);
-        let speaks = |rule: &Vec<u8>| [&range[..], devices[0], devices[1]].iter().any(|wanted| contains(rule, wanted));
-        !rules.iter().any(speaks)
+        let mentions_pods =
+            |rule: &Vec<u8>| [&range[..], devices[0], devices[1]].iter().any(|wanted| contains(rule, wanted));
+        !rules.iter().any(mentions_pods)
     };
-    let dropped: Vec<_> = cidrs.iter().filter(seen).filter(unheeded).collect();
+    let dropped: Vec<_> = cidrs.iter().filter(seen).filter(unmatched).collect();
     if dropped.is_empty() && !cidrs.is_empty() {
         return None;
     }
-    let lets = |cidr: &&IpNetwork| {
+    let accept_rules = |cidr: &&IpNetwork| {
         let version = if cidr.is_ipv4() { "ip" } else { "ip6" };
         // Tables of these names are those that the program iptables writes to, and rewrites.
         match (*family, table.as_str(), name.as_str(), version) {
@@ -50,7 +51,7 @@ fn judge(chain: &DropChain, cidrs: &[IpNetwork]) -> Option<Finding> {
                 .map(|side| format!("nft insert rule {family} {table} {name} {version} {side} {cidr} accept")),
         }
     };
-    let fix: Vec<_> = dropped.iter().flat_map(lets).collect();
+    let fix: Vec<_> = dropped.iter().flat_map(accept_rules).collect();
     let fix = if fix.is_empty() {
         format!("nft add chain {family} {table} {name} '{{ policy accept; }}'")
     } else {
@@ -98,13 +99,13 @@ mod tests {
             "{}",
             both.fix
         );
-        // Nobody knows the ranges: the policy itself is what can be changed.
+        // The ranges are unknown: the policy itself is what can be changed.
         let unknown = judge(&chain("inet", "firewall", "fwd", &[]), &[]).unwrap();
         assert_eq!(unknown.fix, "nft add chain inet firewall fwd '{ policy accept; }'");
     }
 
     #[test]
-    fn a_chain_that_heeds_the_pods_is_none_and_neither_is_our_own_table() {
+    fn a_drop_chain_with_a_rule_for_the_pods_is_no_finding_and_neither_is_our_own_table() {
         let range: &[u8] = &[1, 2, 10, 244, 9];
         assert_eq!(judge(&chain("ip", "filter", "FORWARD", &[range]), &cidrs()), None);
         assert_eq!(judge(&chain("ip", "filter", "FORWARD", &[b"xpw\0"]), &cidrs()), None);
