@@ -1,7 +1,8 @@
 //! The node's own files and its runtime: the conflist, the plugin's binary, the instance lock, garbage collection, pods
 //! with stale addresses, and uninstalling.
 //!
-//! What may not live here: the overlay, the firewall, and anything about other nodes.
+//! What may not live here: how the overlay and the firewall are made and repaired (uninstalling only removes them), and
+//! anything about other nodes.
 
 pub mod conflist;
 

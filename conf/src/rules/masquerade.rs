@@ -9,7 +9,8 @@ use podwire_kernel::nft::{Chain, Data, Element, Field, Rule};
 
 use crate::hash;
 
-/// The longest network name that is part of a chain's name in full. The kernel allows 255 bytes, networks may have 253.
+/// The longest network name that is part of a chain's name in full. The kernel allows 255 bytes, and a network's name alone
+/// may have as many.
 const NAME: usize = 200;
 
 /// The chain of a network: packets to its own prefixes and multicast are not translated, all others are masqueraded.

@@ -1,4 +1,5 @@
-//! The conflist on disk. It is written last: its presence is what makes the node Ready.
+//! The conflist on disk, whose presence makes the node Ready. It is written once the overlay is up and no step up to there
+//! has a problem; what is wrong with the pods and the fast path, which come after it, does not hold it back.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

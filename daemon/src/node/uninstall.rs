@@ -2,7 +2,7 @@
 //! necessary: first the conflist, so that no pod is added, then the pods, last the overlay. It continues after a
 //! failure and reports all of them; only a pod that cannot be removed keeps what it needs.
 //!
-//! The kernel is changed only here, in `datapath` and in the plugin.
+//! Besides this, `datapath`, garbage collection and the plugin change the kernel's network state.
 
 use std::fmt::Display;
 use std::fs::{self, File};

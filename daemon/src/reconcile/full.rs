@@ -103,7 +103,7 @@ impl Reconciler {
         if outcome.overlay_is_up && outcome.problems.is_empty() {
             self.write_conflist(view, outcome);
         }
-        // Last: a pod that cannot be repaired is no reason to accept no others.
+        // After the conflist: a pod that cannot be repaired is no reason to accept no others.
         self.step_pods(view, outcome);
     }
 
@@ -127,7 +127,7 @@ impl Reconciler {
         outcome
     }
 
-    /// The conflist, last of all: whoever finds it may attach pods.
+    /// The conflist, once the overlay is up: a runtime that finds it may attach pods.
     fn write_conflist(&mut self, view: &View, outcome: &mut Outcome) {
         let Some(Mtu { overlay: mtu, .. }) = outcome.mtu else { return };
         match conflist::write(&self.conflist_directory, &desired::network(view, mtu, self.fast_path.is_on())) {

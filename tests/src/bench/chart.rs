@@ -1,4 +1,4 @@
-//! The chart for the README: plain bars, in colours that can be read on white and on black, with no font of its own.
+//! The chart of docs/benchmarks.md: plain bars, in colours that can be read on white and on black, with no font of its own.
 
 use std::fmt::Write;
 
