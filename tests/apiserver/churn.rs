@@ -64,8 +64,8 @@ impl Chance {
     }
 }
 
-/// Does things to the nodes with several hands, each of which has nodes of its own: all are made first, and then whatever
-/// happens happens as long as it lasts. Who is there at the end, and how much has happened.
+/// Changes Node objects from several threads, each of which owns a disjoint set of them: all are created first, and then
+/// changed for the given time. Returns the peers that remain at the end, and the number of changes.
 fn turmoil(api: &Api, lasts: Duration) -> Outcome<(BTreeMap<u16, Peer>, usize)> {
     let done = std::thread::scope(|scope| {
         let hands: Vec<_> = (0..HANDS).map(|hand| scope.spawn(move || Hand::new(api, hand).work(lasts))).collect();

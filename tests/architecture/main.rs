@@ -88,7 +88,7 @@ fn a_folder_of_the_daemon_imports_only_what_stands_below_it() {
 }
 
 #[test]
-fn what_is_pure_asks_nobody() {
+fn pure_modules_use_no_io() {
     let mut complaints = Vec::new();
     for read in crates() {
         for (folder, forbidden, why) in layers::PURE.iter().filter(|(folder, ..)| folder.starts_with(read.name)) {

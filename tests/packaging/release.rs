@@ -110,7 +110,7 @@ fn a_dry_run_names_the_files_and_makes_none() {
 }
 
 #[test]
-fn every_place_that_names_another_version_is_told_at_once() {
+fn all_version_mismatches_are_reported_together() {
     let checkout = Checkout::new();
     let other = "9.9.9";
     checkout.change("Cargo.toml", &format!("\nversion = \"{VERSION}\"\n"), &format!("\nversion = \"{other}\"\n"));
@@ -175,7 +175,7 @@ fn a_platform_that_cannot_be_built_is_an_error_unless_it_is_left_out() {
 }
 
 #[test]
-fn wrong_arguments_are_told_before_anything_is_looked_at() {
+fn arguments_are_validated_first() {
     let checkout = Checkout::new();
     let cases: [(&[&str], &str); 7] = [
         (&[], "which version? scripts/release VERSION"),

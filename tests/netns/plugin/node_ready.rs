@@ -7,7 +7,7 @@ use podwire_tests::lab::scene::cluster;
 use super::attachment::fails;
 
 #[test]
-fn after_a_reboot_no_pod_is_attached_before_podwired_has_prepared_its_node() {
+fn after_a_reboot_no_pod_is_attached_before_the_node_is_ready() {
     cluster(1, |lab| {
         let node = &mut lab.nodes[0];
         node.add_pod("before")?;

@@ -1,5 +1,5 @@
-//! What is there: pictures of a host and of a world that can be compared, so that "nothing left behind" is looked at, not
-//! trusted. They read /proc and directories only, since the demo needs no other program.
+//! Snapshots of a host's network and of the lab around it, taken before and after, so that leaks are detected. They
+//! read /proc and directories only, since the demo needs no other program.
 
 use std::collections::BTreeSet;
 use std::fs;

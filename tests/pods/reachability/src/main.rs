@@ -1,5 +1,5 @@
-//! `reachability`: a pod on each node that asks all its fellows, and shows who reaches whom. Here lives the order of the
-//! start; no HTTP and no table.
+//! `reachability`: a pod on each node that asks all its fellows, and shows who reaches whom. Startup and
+//! shutdown only: HTTP is in `server`, the table in `matrix`.
 
 mod arguments;
 mod ask;

@@ -1,5 +1,5 @@
 //! `weather-service`: a small HTTP host "outside of the cluster" that answers like `current.json` of weatherapi.com.
-//! Here lives the order of the start; no HTTP and no weather.
+//! Startup and shutdown only: HTTP is in `server`, the replies are in `answer`, the weather is in `place`.
 
 mod answer;
 mod arguments;

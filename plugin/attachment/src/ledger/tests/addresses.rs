@@ -1,4 +1,4 @@
-//! Addresses: who gets which one, and in which order.
+//! Addresses: which one an attachment gets, and in which order.
 
 use std::fs;
 use std::net::IpAddr;
