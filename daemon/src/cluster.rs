@@ -1,4 +1,4 @@
-//! The cluster as values: who is a member, what is set, what of it this node accepts (`view`), what two memberships differ in
+//! The cluster as values: its members, its settings, what of it this node accepts (`view`), what two memberships differ in
 //! (`update`), and two views (`delta`).
 //!
 //! What may not live here: a socket of the kernel's, a file, a clock, a log, the API; all of it is pure. `sources` reads a

@@ -1,4 +1,4 @@
-//! When to reconcile: woken by the membership, by the kernel's notifications, by a file that somebody touched, or by the clock, it
+//! When to reconcile: woken by the membership, by the kernel's notifications, by a changed file, or by the clock, it
 //! has a full sync made and publishes what came of it. A change of a few peers is applied by an incremental sync, and a full
 //! sync that is under way makes room for it.
 //!
@@ -146,7 +146,7 @@ struct SyncThread {
     ask: Sender<Ask>,
 }
 
-/// A full sync that is asked for: with what, of which view, and who waits for its outcome.
+/// A full sync that is asked for: the reconciler, the view, and where its outcome goes.
 type Ask = (Reconciler, Arc<View>, oneshot::Sender<(Reconciler, Outcome)>);
 
 impl SyncThread {

@@ -53,7 +53,7 @@ pub struct Connection {
     pub destination: IpAddr,
     /// The destination port of the first packet.
     pub destination_port: u16,
-    /// Who replies.
+    /// The source of the replies.
     pub reply_source: IpAddr,
     version: IpVersion,
     /// What identifies it in the kernel.

@@ -55,7 +55,7 @@ pub struct Nexthop {
     pub gateway: IpAddr,
     /// The tunnel attributes, with a tunnel.
     pub encap: Option<Encap>,
-    /// Who installed it (`RTPROT_*`): the mark of ownership.
+    /// Its origin (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 

@@ -1,7 +1,7 @@
 //! One nftables table of the `inet` family: its sets, chains and rules as values, read back and replaced whole.
 //!
 //! The program `nft` is never executed: a change is one transaction of a netlink socket, so a packet sees either the
-//! old rules or the new ones. The elements of sets belong to whoever added them: they are values of their own
+//! old rules or the new ones. The elements of sets belong to the program that added them: they are values of their own
 //! ([`Element`]), and they survive the replacement of the table.
 //!
 //! What may not live here: which rules are desired (`podwire_conf::rules` has them).

@@ -32,7 +32,7 @@ pub struct Route {
     pub metric: u32,
     /// Its target.
     pub target: Target,
-    /// Who installed it (`RTPROT_*`): the mark of ownership.
+    /// Its origin (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 

@@ -20,7 +20,7 @@ pub struct Rule {
     pub table: u32,
     /// Its priority: the lowest is evaluated first.
     pub priority: u32,
-    /// Who made it (`RTPROT_*`): the mark of ownership.
+    /// Its origin (`RTPROT_*`): the mark of ownership.
     pub protocol: u8,
 }
 

@@ -32,7 +32,7 @@ use podwire_conf::defaults;
 use crate::cni::{Code, Del, Failure, Request};
 
 /// Executes the verb in the environment and writes its answer. Returns 0 on success. An ADD whose answer cannot be written is
-/// undone, because nobody would know of it.
+/// undone, because the runtime would not know of it.
 pub fn run(
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn Read,

@@ -1,8 +1,8 @@
 //! The plugin's part of table `inet podwire`: translation for host ports and for networks with `ipMasq`.
 //!
-//! It does not depend on any configuration, so that every process that finds it missing or different writes the same; a
-//! pod has elements in its sets ([`crate::rules::host_ports`], [`crate::rules::masquerade`]). The daemon owns other
-//! chains of the table.
+//! It does not depend on any configuration, so the plugin and the daemon, which write it concurrently, always write the
+//! same; a pod has elements in its sets ([`crate::rules::host_ports`], [`crate::rules::masquerade`]). The daemon owns
+//! other chains of the table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -57,7 +57,7 @@ impl Delta {
         Some(delta)
     }
 
-    /// A peer that is nobody's rival among those that stay.
+    /// A peer that conflicts with none of those that stay.
     fn accept(&self, view: &View, member: &Member, peer: Peer) -> Option<Peer> {
         if member.address.is_ipv4() != view.own.address.is_ipv4() {
             return None;

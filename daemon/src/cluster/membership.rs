@@ -1,4 +1,4 @@
-//! What the cluster says: its ranges and its nodes, as written by whoever runs it or listed by the Kubernetes API. Not
+//! What the cluster says: its ranges and its nodes, as written by the operator or listed by the Kubernetes API. Not
 //! validated: `view` does that.
 
 use std::net::IpAddr;

@@ -139,10 +139,10 @@ pub enum SettingsError {
     /// It is not TOML, or has a key that is unknown or of another type.
     #[error(transparent)]
     Toml(#[from] toml::de::Error),
-    /// The VNI is none.
+    /// The VNI is out of range.
     #[error("vni = {0}: a VXLAN network identifier is 1 to 16777215")]
     Vni(u32),
-    /// The port is none.
+    /// The port is 0.
     #[error("port = 0: a UDP port is 1 to 65535")]
     Port,
     /// The MTU is too small or too large.

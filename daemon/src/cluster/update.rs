@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_few_other_ranges_and_a_member_that_is_listed_twice_are_everything() {
+    fn a_large_change_other_ranges_and_a_duplicate_member_fall_back_to_a_full_sync() {
         let before = membership([1, 2, 3]);
         let mut ranges = before.clone();
         ranges.cluster_cidrs.clear();

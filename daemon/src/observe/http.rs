@@ -1,5 +1,5 @@
 //! A small web server for three pages: `/metrics`, `/healthz`, `/readyz`. One request a connection, bounded in size and
-//! time; of HTTP it implements what RFC 9112 asks of a server that answers GET and HEAD and closes.
+//! time; of HTTP/1.1 it has what RFC 9112 requires of a server of GET and HEAD that closes each connection.
 
 use std::io;
 use std::net::SocketAddr;

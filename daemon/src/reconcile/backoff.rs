@@ -45,8 +45,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long notifications have to wait after a full sync, and how long the clock does. The sync took `took`, and ended
-    /// `since` after the one before it.
+    /// The least delay until the next sync that notifications cause, and until the next periodic one. The sync
+    /// took `took`, and ended `since` after the one before it.
     pub(crate) fn after(&mut self, outcome: &Outcome, took: Duration, since: Duration) -> (Duration, Duration) {
         let failed = !outcome.problems.is_empty();
         let changed = outcome.changes > 0;

@@ -1,4 +1,4 @@
-//! Where the membership comes from, and whether it can be read there. Values only; who reads it is in `sources`.
+//! Where the membership comes from, and whether it can be read there. Values only; `sources` reads it.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! Kinds that have a public name each: one list gives the enum, its names and the list of all, so that none is forgotten in
-//! a metric or in a document.
+//! Kinds that have a public name each: one macro defines the enum, its public names and `ALL`, so that none is forgotten in a
+//! metric or in a document.
 
 /// Makes an enum of kinds. Each variant is written with its documentation and its name, which is also its name in JSON.
 macro_rules! named {

@@ -1,5 +1,5 @@
-//! What the probes of a peer have found, in as few bytes as will do: there may be ten thousand peers. Values only; who
-//! probes is in `observe`.
+//! The results of a peer's probes, compact, since there may be ten thousand peers. Values only; the probes are sent by
+//! `observe`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Something that is wrong with this node, as the daemon sees it: its kind, what it is about, and a sentence. Programs
 //! decide by the kind; only people read the sentence.
 //!
-//! Values only. What may not live here: who looks for problems, and where they are shown.
+//! Values only. What may not live here: how problems are found, and where they are shown.
 
 use std::fmt;
 

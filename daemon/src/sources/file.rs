@@ -3,7 +3,8 @@
 //! The file's metadata is read a few times a second. That sees a rename, an edit in place, a swapped symbolic link (a mounted
 //! ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only. A change counts
 //! when it was seen twice in a row: a file that is being written is not read half. At the start once is enough for a file that
-//! has been as it is for a while. A file that was written again as it was is read and not parsed.
+//! has been as it is for a while. A file that was rewritten with identical content is not
+//! parsed again.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -23,7 +24,7 @@ use crate::sources::channel::{Publisher, Subscriber, channel};
 /// The time between two reads of the metadata: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Nobody is in the middle of writing a file that was last changed so long ago.
+/// A file that was last changed so long ago is not being written.
 const AT_REST: Duration = Duration::from_secs(1);
 
 /// What tells one state of a file from another: device, inode, size, and times of modification and change in seconds

@@ -14,7 +14,7 @@ pub struct Error {
     details: String,
 }
 
-/// The kinds of errors. Whoever decides by an error decides by its kind, never by its words.
+/// The kinds of errors. Callers decide by the kind, never by the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A file of the ledger could not be read, written, removed or locked.

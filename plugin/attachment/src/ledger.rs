@@ -1,4 +1,4 @@
-//! Who holds what on this node: the only module that knows the state directory.
+//! The addresses and host ports that attachments hold on this node: the only module that knows the state directory.
 //!
 //! ```text
 //! /run/podwire/<network>/lock                  held while anything below is read or written
@@ -8,7 +8,7 @@
 //!                       /claims/<address>      a link to the record of its holder
 //!                       /free/<hash>           the free addresses of a set of ranges, in the order they are given
 //!                       /turns/<hash>          the attachment's lock, held during its ADD or DEL
-//! /run/podwire/.ports/tcp-8080                 who holds a host port, for all networks
+//! /run/podwire/.ports/tcp-8080                 the holder of a host port, for all networks
 //! ```
 //! Records and claims are the truth. A free list only makes the choice cheap, and is rebuilt from the claims when in doubt.
 //! A record is written before its claims and removed after them, so the record leads to whatever a killed process left

@@ -4,12 +4,12 @@
 //! ```text
 //! names      device names and link-layer addresses, derived from the attachment
 //! ipam       which addresses a set of ranges has (pure)
-//! ledger     who holds what: records, claims, host ports and free lists below the state directory
+//! ledger     what is held, and by which attachment: records, claims, host ports and free lists below the state directory
 //! host_side  the veth end on the host, its routes, neighbours and settings (pure)
 //! pod_rules  host ports and masquerade in table inet podwire
 //! detach     remove what an attachment has in the kernel, then release what it holds
 //! reclaim    detach dead attachments when an ADD needs what they hold
-//! release    detach on behalf of somebody other than the runtime
+//! release    detach on behalf of a caller other than the runtime
 //! ```
 //! No CNI code or version, no stdin or stdout, nothing of the pod's side, and nothing of the daemon belongs here.
 //! Errors are of [`error::Error`]: the plugin turns their kind into a code of CNI, the daemon into a problem.

@@ -57,8 +57,8 @@ pub fn apply(record: &Record, state: &Path) -> Result<()> {
 
 /// Removes the rules of a pod. Elements that have gone or that belong to another pod by now are left alone.
 ///
-/// Returns the socket, if one was needed. Whoever closes it last waits some 15 ms, until no processor uses what was removed
-/// (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+/// Returns the socket, if one was needed. The process that closes it last waits some 15 ms, until no processor uses
+/// what was removed (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
 ///
 /// # Errors
 /// What the kernel refused.

@@ -1,4 +1,4 @@
-//! Releasing attachments on behalf of somebody other than their runtime: the daemon does so for pods that have gone without
+//! Releasing attachments on behalf of a caller other than their runtime: the daemon does so for pods that have gone without
 //! a DEL, and for all pods of a node that is uninstalled. Which attachment to release is decided by the caller.
 
 use std::path::Path;

@@ -72,7 +72,7 @@ pub struct NexthopIds {
 }
 
 impl NexthopIds {
-    /// Takes note that the nexthops of one state were made those of another.
+    /// Replaces the ids of one state's nexthops by those of another, once the difference has been applied.
     pub fn replace(&mut self, before: &State, after: &State) {
         for nexthop in before.nexthops.values() {
             self.ours.remove(&nexthop.gateway);

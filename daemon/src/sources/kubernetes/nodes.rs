@@ -2,7 +2,7 @@
 //! where the API is away, and what is published of a change.
 //!
 //! What may not live here: how objects are listed and watched (`reflector`), and how a membership follows from Nodes
-//! (`node_cache`). The API is only read: get, list and watch of nodes is all that this needs to be allowed.
+//! (`node_cache`). The API is only read: RBAC has to allow get, list and watch of nodes, and nothing else.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! A dump of which a part was interrupted is none.
+//! A dump of which a part was interrupted is discarded.
 
 use netlink_packet_route::RouteNetlinkMessage;
 use proptest::prelude::*;

@@ -59,7 +59,8 @@ impl Ledger {
         }
     }
 
-    /// Waits until nobody else reclaims what dead pods of this network hold, and locks reclaiming until the lock is dropped.
+    /// Waits until no other process reclaims what dead pods of this network hold, and locks reclaiming until the
+    /// lock is dropped.
     ///
     /// # Errors
     /// As [`Ledger::lock_attachment`].

@@ -1,4 +1,4 @@
-//! The free list of a set of ranges: the addresses that nobody holds, in the order in which they are given, as a queue of
+//! The free list of a set of ranges: the addresses that are free, in the order in which they are given, as a queue of
 //! intervals in a file.
 //!
 //! An address is taken from the front and put back at the end, so one that was just released is given again only after

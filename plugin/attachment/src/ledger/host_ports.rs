@@ -22,7 +22,7 @@ pub(super) struct HostPorts<'a> {
     state: &'a Path,
 }
 
-/// Who holds a port.
+/// The holder of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// The network.

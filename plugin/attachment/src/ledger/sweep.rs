@@ -12,7 +12,7 @@ use crate::names::Attachment;
 
 impl Ledger {
     /// Removes what has no record and belongs to no valid attachment: damaged records with their claims, claims without a
-    /// record, locks that nobody holds, and what a killed process was writing.
+    /// record, locks that no process holds, and what a killed process was writing.
     ///
     /// # Errors
     /// When a file cannot be read or removed.
