@@ -41,7 +41,7 @@ use sources::{checkpoint, file, settings_file};
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
-    // Whatever umask this was started with: others may read what is written here, and nobody else may write it.
+    // Whatever umask this was started with: other users may read what is written here, and not write it.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match args.command {
         Command::Run(run) => daemon(run),

@@ -55,7 +55,7 @@ pub fn run(
         Err(failure) => (failure.render(), ExitCode::FAILURE),
     };
     let Err(error) = output.write_all(answer.as_bytes()).and_then(|()| output.flush()) else { return code };
-    // Only the log is left. If it cannot be written either, nobody reads it.
+    // Only the log is left. If it cannot be written either, there is no reader.
     let _ = writeln!(log, "podwire: write the answer: {error}");
     if let Some((attachment, netns, delegate)) = attached {
         let undone = del::del(&Del { attachment, netns: Some(netns), version: cni::VERSIONS[0], delegate }, state);

@@ -43,10 +43,7 @@ const SPOOFING: &str = "pod-spoofing";
 /// The counters of the guards: the name of each, and what it counts.
 pub const GUARDS: [(&str, &str); 4] = [
     (NOT_PEERS, "packets to the VXLAN port from an address that is not a peer's"),
-    (
-        SOURCES,
-        "packets of a peer whose inner source is not its own, or with an inner packet that no peer sends",
-    ),
+    (SOURCES, "packets of a peer whose inner source is not its own, or with an inner packet that no peer sends"),
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
     (SPOOFING, "IPv6 packets of a pod from an address that is not its own"),
 ];

@@ -69,7 +69,7 @@ impl View {
         };
         let node = membership.nodes.iter().find(|node| node.name == name).ok_or_else(missing)?;
         let (cluster_cidrs, mut rejected) = cluster(&membership.cluster_cidrs);
-        // In the order of the file, this node's entry too: whoever looks at it comes to the same verdict.
+        // In the order of the file, this node's entry too: every node comes to the same verdict.
         let (mut claims, mut own, mut peers) = (Claims::default(), None, BTreeMap::new());
         for entry in &membership.nodes {
             let twice = peers.contains_key(&entry.name) || (own.is_some() && entry.name == name);

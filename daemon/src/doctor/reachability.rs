@@ -72,7 +72,7 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
             }
         }
     }
-    // Where a packet to those who are silent leaves, if it does. Some of them are enough.
+    // Where a packet to the silent peers leaves, if it does. Some of them are enough.
     let unanswered = |seen: &Seen| seen.overlay.iter().find(|(_, answers)| !**answers).map(|(address, _)| *address);
     let silent = cluster.peers.iter().zip(&mut seen).filter_map(|(peer, seen)| Some((peer, unanswered(seen)?, seen)));
     for (peer, address, seen) in silent.take(LISTED) {

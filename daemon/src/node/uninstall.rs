@@ -294,7 +294,7 @@ impl Removal<'_> {
         let removed = match clear(path, ours) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            // Empty by now, and a mount point: it is unmounted by who mounted it.
+            // Empty by now, and a mount point: the program that mounted it unmounts it.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 return writeln!(self.out, "kept, not podwire's: what is in {name}");

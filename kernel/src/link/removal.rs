@@ -93,14 +93,14 @@ fn ask(name: &str) -> Result<File> {
     match unsafe { fork() }.map_err(|errno| Error::system(operation(), errno))? {
         ForkResult::Parent { .. } => Ok(reply),
         ForkResult::Child => {
-            // Who reads this process's output must not wait for the child (a runtime reads to end of file).
+            // A reader of this process's output must not wait for the child (a runtime reads to end of file).
             for stream in 0..3 {
                 // Closed already is fine.
                 let _ = nix::unistd::close(stream);
             }
             drop(reply);
             if let Err(error) = socket.execute(change::delete(name)) {
-                // The parent may have exited; there is nobody else to report to.
+                // The parent may have exited; there is no other process to report to.
                 let number = error.errno().map_or(0, |errno| errno as i32);
                 let _ = report.write_all(&number.to_ne_bytes());
             }

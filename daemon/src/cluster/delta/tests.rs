@@ -46,7 +46,7 @@ fn who_came_left_or_changed_is_the_delta() {
     moved.nodes[2].address = [192, 168, 50, 33].into();
     let delta = between(&plain([1, 2, 3]), &moved).unwrap();
     assert_eq!((names(&delta.before), names(&delta.after)), (vec!["node-3"], vec!["node-3"]));
-    // Another order is no change, and neither is one that was undone before anybody looked.
+    // Another order is no change, and neither is one that was undone before it was read.
     assert!(between(&plain([1, 2, 3]), &plain([3, 1, 2])).unwrap().is_empty());
     let mut undone = Update::between(&plain([1, 2, 3]), &moved);
     undone.merge(Update::between(&moved, &plain([1, 2, 3])));
@@ -86,7 +86,7 @@ proptest! {
             membership(nodes)
         };
         let (before, after) = (whole(before), whole(after));
-        // What happened on the way there, before anybody looked.
+        // What happened on the way there, before it was read.
         let update = match between.map(whole) {
             None => Update::between(&before, &after),
             Some(between) => {

@@ -62,7 +62,7 @@ pub(crate) async fn start(run: &Run, settings: &Settings, report: watch::Sender<
     let Some(cached) = cached else { return Ok(subscriber) };
     // The checkpoint may be some seconds older than what the kernel has: where the API answers, it is not needed.
     let mut reports = report.subscribe();
-    // Without pods, as after a reboot, nobody waits for the overlay; and a Node that was recreated has other pod CIDRs.
+    // Without pods, as after a reboot, none needs the overlay yet; and a Node that was recreated has other pod CIDRs.
     let has_pods = has_pods();
     tokio::select! {
         _ = subscriber.wait_for(|membership| !membership.nodes.is_empty()) => {}

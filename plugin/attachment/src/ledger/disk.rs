@@ -102,7 +102,7 @@ fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>> {
                 other => break other.map_err(|(_, errno)| errno),
             }
         };
-        // Nobody receives it after the limit.
+        // The receiver has gone after the limit.
         let _ = sender.send(locked);
     });
     match receiver.recv_timeout(limit) {

@@ -90,7 +90,7 @@ impl<'a> HostPorts<'a> {
             return Ok(());
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
-        // Left by a process that was killed while writing. Nobody else writes now: the lock is held here.
+        // Left by a process that was killed while writing. No other process writes now: the lock is held here.
         disk::remove(&self.temporary())?;
         self.drop_claims(holder, ports)
     }

@@ -15,7 +15,7 @@ impl Ledger {
     /// When a file cannot be removed; the record is then still there.
     pub fn release(&self, attachment: &Attachment) -> Result<()> {
         let _lock = self.lock()?;
-        // Left by a process that was killed while writing. Nobody else writes now: the lock is held here.
+        // Left by a process that was killed while writing. No other process writes now: the lock is held here.
         disk::remove(&self.temporary())?;
         let record = match self.find(attachment) {
             Ok(None) => return Ok(()),

@@ -54,7 +54,7 @@ impl Body for Text {
         match self.text.take() {
             Some(text) => Poll::Ready(Some(Ok(Frame::data(text)))),
             None if self.ends => Poll::Ready(None),
-            // Nobody is woken, as on a connection whose other end is gone.
+            // No reader is woken, as on a connection whose other end is gone.
             None => Poll::Pending,
         }
     }
