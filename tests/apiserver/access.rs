@@ -64,7 +64,7 @@ fn a_pod_reaches_the_api_by_its_service_account() {
         lab.nodes[0].daemon.take().ok_or("no daemon")?.kill()?;
         let elsewhere = [("KUBERNETES_SERVICE_HOST", "192.0.2.1".into()), ("KUBERNETES_SERVICE_PORT", "1".into())];
         start_with(&mut lab.nodes[0], &["--kubeconfig", &format!("{SHARED}/kubeconfig")], &elsewhere)?;
-        says(&lab.nodes[0], "the nodes of Kubernetes are known").map(drop)
+        says(&lab.nodes[0], "node list synced from the Kubernetes API").map(drop)
     });
 }
 

@@ -41,7 +41,7 @@ fn nodes_of_the_api_become_routes_and_their_pods_reach_one_another() {
         let older = json!({"cluster_cidrs": ["10.244.0.0/16"], "node": [alone]});
         lab.nodes[0].host.run("sh", &["-c", &format!("printf %s '{older}' > {STATE}/membership.json")])?;
         start(&mut lab.nodes[0])?;
-        lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for("the nodes of Kubernetes are known", SOON)?;
+        lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for("node list synced from the Kubernetes API", SOON)?;
         same("the node after a start", &before, &state(&lab.nodes[0].host)?)?;
         let said = lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.said();
         let changes: Vec<_> =

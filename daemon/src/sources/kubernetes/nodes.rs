@@ -160,7 +160,7 @@ impl Nodes {
         }
         let change = if self.published { change } else { &NodeChange::All };
         if !self.published {
-            info!(nodes, incomplete = unready, "the nodes of Kubernetes are known");
+            info!(nodes, incomplete = unready, "node list synced from the Kubernetes API");
         }
         self.published = true;
         let changed = self.publisher.publish(|membership| self.cache.apply(change, membership));
