@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_namespace_is_named() {
+    fn a_path_that_is_not_a_namespace_is_named() {
         for (path, what) in
             [("/proc/self/status", "a plain file"), ("/proc", "a directory"), ("/dev/null", "a special file")]
         {

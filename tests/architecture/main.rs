@@ -148,7 +148,7 @@ fn reached_from<'a>(file: &'a str, imports: &'a BTreeMap<String, BTreeSet<String
 }
 
 #[test]
-fn a_circle_is_found_and_a_chain_is_none() {
+fn a_circle_is_found_and_a_chain_is_no_circle() {
     let graph = |edges: &[(&str, &str)]| {
         let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in edges {

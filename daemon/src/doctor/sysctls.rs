@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_sets_it_again_is_told_from_one_that_mentions_it() {
+    fn the_file_that_sets_it_again_differs_from_one_that_mentions_it() {
         assert!(sets("net.ipv4.conf.*.rp_filter = 2\n", "rp_filter"));
         assert!(sets(" -net/ipv4/conf/all/rp_filter=2", "rp_filter"));
         assert!(!sets("# net.ipv4.conf.all.rp_filter = 2\nnet.ipv4.ip_forward=1\nrp_filter", "rp_filter"));

@@ -226,7 +226,7 @@ fn another_vni_and_another_port_leave_nothing_of_the_previous_ones() {
 }
 
 #[test]
-fn without_an_overlay_nobody_complains_that_it_is_missing() {
+fn without_an_overlay_its_absence_is_not_reported() {
     scene(2, |lab| {
         lab.write(&membership_on(FAMILIES[1], 1..=2))?;
         settle(lab, "overlay = \"never\"\n")?;

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_complaints_are_told_from_all_else() {
+    fn replies_and_icmp_errors_are_distinguished_from_all_else() {
         let packet = echo("10.0.0.1", "10.0.0.2", 60).packet();
         assert_eq!(parse4(&packet), None, "a question is no answer");
         let mut answered = packet.clone();

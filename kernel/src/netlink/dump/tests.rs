@@ -27,7 +27,7 @@ fn dump(replies: &[(u16, u16, Vec<u8>)]) -> Result<Option<Option<usize>>> {
 }
 
 #[test]
-fn l13_an_interrupted_list_is_none_whichever_message_says_so() {
+fn l13_an_interrupted_dump_is_discarded_whichever_message_says_so() {
     // An RTM_NEWROUTE with nothing but its header.
     let route = |flags| reply(24, flags, &[2, 0, 0, 0, 254, 112, 0, 1, 0, 0, 0, 0]);
     let done = |flags| reply(NLMSG_DONE, flags, &0_i32.to_ne_bytes());

@@ -208,7 +208,7 @@ fn a_list_that_breaks_off_changes_nothing() {
 }
 
 #[test]
-fn a_list_that_nobody_answers_fails_after_90_seconds() {
+fn an_unanswered_list_fails_after_90_seconds() {
     let (calls, asked) = play(95, [Answer::never()]);
     assert_eq!(calls[0], "failed: list namespaces: the Kubernetes API was silent for 90s");
     assert_eq!(asked.len(), 1);
