@@ -140,7 +140,7 @@ Examples:
   scripts/bench plugin              the whole run: some minutes on two cores
   scripts/bench plugin --quick      does the bench work?
   scripts/bench plugin --check      does podwire still reach what it must?
-  scripts/bench plugin --publish    the chart in the README, made anew";
+  scripts/bench plugin --publish    write the chart of docs/benchmarks.md again";
 
 /// A run, ready to be shown and kept.
 struct Shown<'a> {
