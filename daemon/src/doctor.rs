@@ -6,8 +6,8 @@
 //!
 //! To add a finding: a variant of `FindingKind` with its public name, and its arm in `check()` (`doctor/finding.rs`); `look`,
 //! `judge` and unit tests in the file of its subject, or in a new one beside it; for a new file `mod` and the call in
-//! [`examine`], below; where it follows from another finding, `causes`; where it explains a problem of the daemon,
-//! `explains` (`doctor/daemon.rs`). A scene in `tests/netns/operations/doctor.rs` (when that is full, in a file beside it,
+//! [`examine`], below; where it follows from another finding, `drop_consequences`, below; where it explains a problem of the
+//! daemon, `explains` (`doctor/daemon.rs`). A scene in `tests/netns/operations/doctor.rs` (when that is full, in a file beside it,
 //! named in `tests/netns/operations.rs`); limits of the whole machine: `tests/stock_kernel/limits.rs`. A row below its check in
 //! `docs/troubleshooting.md`; for a new check also the row of "Findings of the doctor" and a section with a symptom
 //! (`tests/packaging/documentation.rs` fails otherwise). A line in `CHANGELOG.md`.

@@ -1,10 +1,10 @@
-//! What whoever runs the cluster has decided about the network: the same on every node, read once at start, validated as a
-//! whole. Who the nodes are is `membership`'s.
+//! The settings of the network: the same on every node, read once at start, validated as a whole. Who the nodes are is in
+//! `membership`.
 //!
 //! To add a setting: here the field, its value in `Default`, its check in `parse` with a `SettingsError`, and tests; the code
 //! that uses it; `conf/podwired.toml` (the default, commented out); the table in `docs/daemon.md`, "Settings";
 //! `conf/kubernetes/chart/values.schema.json`; the list of keys in `docs/kubernetes.md`, "Values of the chart" (no test holds
-//! it); the values in `tests/packaging/chart.rs`; a line in `CHANGELOG.md`. Where the plugin needs it also
+//! it); the values in `tests/packaging/chart.rs`; a scene of what it changes, in `tests/netns/`; a line in `CHANGELOG.md`. Where the plugin needs it also
 //! `conf/src/network.rs` and `docs/plugin.md`; where status shows it `daemon/src/observe/status/`. Not `values.yaml`: the
 //! chart takes every key of the schema.
 
