@@ -1,0 +1,26 @@
+//! What the node's rules follow from, beside the peers.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+/// The input of the firewall, beside the peers.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeConfig<'a> {
+    /// The node's own address on the underlay.
+    pub own: IpAddr,
+    /// The pod CIDRs of this node.
+    pub own_pod_cidrs: &'a [IpNetwork],
+    /// The cluster CIDRs.
+    pub cluster_cidrs: &'a [IpNetwork],
+    /// The VXLAN network identifier.
+    pub vni: u32,
+    /// The UDP port of the overlay.
+    pub port: u16,
+    /// Whether packets of pods that leave the cluster are masqueraded.
+    pub masquerade: bool,
+    /// Destinations that are not masqueraded, beside the cluster.
+    pub not_masqueraded: &'a [IpNetwork],
+    /// Whether the fast path is on.
+    pub fast_path: bool,
+}

@@ -1,0 +1,14 @@
+//! The named counters of the node's guards. What is counted stands beside each guard.
+
+pub(super) const NOT_PEERS: &str = "overlay-strangers";
+pub(super) const SOURCES: &str = "overlay-sources";
+pub(super) const ENCAPSULATION: &str = "pod-encapsulation";
+pub(super) const SPOOFING: &str = "pod-spoofing";
+
+/// The counters of the guards: the name of each, and what it counts.
+pub const GUARDS: [(&str, &str); 4] = [
+    (NOT_PEERS, "packets to the VXLAN port from an address that is not a peer's"),
+    (SOURCES, "packets of a peer whose inner source is not its own, or with an inner packet that no peer sends"),
+    (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
+    (SPOOFING, "IPv6 packets of a pod from an address that is not its own"),
+];
