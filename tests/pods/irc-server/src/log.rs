@@ -62,15 +62,32 @@ impl Log {
 fn write_lines(mut output: impl Write, waiting: &Receiver<String>) {
     for sentence in waiting {
         // Nowhere is left to report that the log cannot be written; the server goes on without one.
-        if writeln!(output, "irc-server: {sentence}").is_err() {
+        if writeln!(output, "irc-server: {}", printable(&sentence)).is_err() {
             return;
         }
     }
 }
 
+/// The sentence with everything escaped that would act on a terminal, begin another line, or turn the direction of the
+/// text. What clients are called has none of it; this does not depend on that.
+fn printable(sentence: &str) -> String {
+    let acts = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    sentence.chars().fold(String::with_capacity(sentence.len()), |mut text, character| {
+        if acts(character) {
+            text.extend(character.escape_default())
+        } else {
+            text.push(character)
+        }
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Log, WAITING_LINES};
+    use super::{Log, WAITING_LINES, printable};
     use std::{
         io::{self, Read, Write},
         sync::mpsc::channel,
@@ -87,6 +104,12 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "irc-server: one\nirc-server: two\n");
+    }
+
+    #[test]
+    fn what_would_act_on_a_terminal_is_escaped() {
+        assert_eq!(printable("a\nb\x1b[2J\u{9b}é\u{202e}\u{2028}"), "a\\nb\\u{1b}[2J\\u{9b}é\\u{202e}\\u{2028}");
+        assert_eq!(printable("alice!a@::1 left: quit"), "alice!a@::1 left: quit");
     }
 
     #[test]
