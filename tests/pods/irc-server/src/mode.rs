@@ -30,7 +30,7 @@ pub(crate) enum Request {
 /// [`MODES_PER_COMMAND`] parameters the rest is ignored, so that the answer to one line stays bounded.
 pub(crate) fn requests(modes: &str, parameters: &[String]) -> Vec<Request> {
     let mut set = true;
-    let mut parameters = parameters.iter().filter(|text| !text.is_empty()).take(MODES_PER_COMMAND).cloned();
+    let mut parameters = parameters.iter().take(MODES_PER_COMMAND).cloned();
     let mut found = Vec::new();
     for letter in modes.chars() {
         let request = match letter {
@@ -39,7 +39,7 @@ pub(crate) fn requests(modes: &str, parameters: &[String]) -> Vec<Request> {
                 continue;
             }
             'i' | 'm' | 'n' | 't' => Request::Flag { set, letter },
-            'o' | 'v' => parameters.next().map_or(Request::Missing, |nick| Request::Rank { set, letter, nick }),
+            'o' | 'v' => given(parameters.next()).map_or(Request::Missing, |nick| Request::Rank { set, letter, nick }),
             'k' if set => parameters.next().map_or(Request::Missing, |key| Request::Key(Some(key))),
             'k' => {
                 parameters.next();
@@ -47,7 +47,7 @@ pub(crate) fn requests(modes: &str, parameters: &[String]) -> Vec<Request> {
             }
             'l' if set => parameters.next().map_or(Request::Missing, limit),
             'l' => Request::Limit(None),
-            'b' => parameters.next().map_or(Request::BanList, |mask| Request::Ban { set, mask }),
+            'b' => given(parameters.next()).map_or(Request::BanList, |mask| Request::Ban { set, mask }),
             unknown => Request::Unknown(unknown),
         };
         let once = matches!(request, Request::Missing | Request::BanList | Request::Unknown(_));
@@ -56,6 +56,12 @@ pub(crate) fn requests(modes: &str, parameters: &[String]) -> Vec<Request> {
         }
     }
     found
+}
+
+/// A nick or mask that is not empty. An empty mask would be completed to one that bans everybody. An empty key or limit
+/// is there, and wrong.
+fn given(parameter: Option<String>) -> Option<String> {
+    parameter.filter(|text| !text.is_empty())
 }
 
 fn limit(parameter: String) -> Request {
@@ -165,10 +171,17 @@ mod tests {
 
     #[test]
     fn limits_that_are_no_positive_number_are_invalid() {
-        for bad in ["0", "-1", "many", "99999999999999999999999"] {
+        for bad in ["0", "-1", "many", "99999999999999999999999", ""] {
             let request = Request::Invalid { letter: 'l', parameter: bad.to_owned() };
             assert_eq!(read(&format!("+l {bad}")), [request], "{bad}");
         }
+    }
+
+    #[test]
+    fn an_empty_parameter_is_an_empty_key_and_no_nick_and_no_mask() {
+        assert_eq!(read("+k "), [Request::Key(Some(String::new()))]);
+        assert_eq!(read("+ob  "), [Request::Missing, Request::BanList]);
+        assert_eq!(read("-k+t "), [Request::Key(None), Request::Flag { set: true, letter: 't' }]);
     }
 
     #[test]

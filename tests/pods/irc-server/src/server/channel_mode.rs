@@ -313,6 +313,17 @@ mod tests {
         }
         world.says("alice", &format!("MODE #a +b {}", "x".repeat(147)));
         assert_eq!(world.codes("alice"), ["696"]);
+        for (line, answer) in [
+            ("MODE #a +l :", "696 alice #a l * :The parameter of this mode is not valid"),
+            ("MODE #a +k :", "525 alice #a :The key is not well formed"),
+            ("MODE #a +o :", "461 alice MODE :Not enough parameters"),
+            ("MODE #a +b :", "368 alice #a :End of channel ban list"),
+        ] {
+            world.says("alice", line);
+            assert_eq!(world.heard("alice"), [format!(":irc.podwire.test {answer}")], "{line}");
+        }
+        world.says("alice", "MODE #a");
+        assert!(world.heard("alice")[0].ends_with(" #a +nt"));
         world.says("alice", "MODE #a +X");
         assert_eq!(world.heard("alice"), [":irc.podwire.test 472 alice X :is unknown mode char to me for #a"]);
     }

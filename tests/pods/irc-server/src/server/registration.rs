@@ -29,13 +29,14 @@ impl Server {
         self.depart(id, "Password incorrect or missing", "wrong or missing password");
     }
 
-    /// `USER user 0 * :real name`.
+    /// `USER user 0 * :real name`, neither name empty.
     pub(super) fn user(&mut self, id: ClientId, message: &Message) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.is_registered() {
             return self.refuse(id, refusal::ALREADY_REGISTERED, &[]);
         }
-        let (Some(given), Some(real_name)) = (message.parameter(0), message.parameters.get(3)) else {
+        let real_name = message.parameter(3).map(|real_name| real_name.trim_matches(' ')).unwrap_or_default();
+        let Some(given) = message.parameter(0).filter(|_| !real_name.is_empty()) else {
             return self.refuse(id, refusal::NEED_MORE_PARAMETERS, &["USER"]);
         };
         let user = name::user(given);
@@ -213,10 +214,10 @@ mod tests {
     fn missing_parameters_at_registration_are_461_and_431() {
         let mut world = World::default();
         world.connects("x");
-        for line in ["PASS", "USER a 0 *", "CAP", "NICK", "NICK :"] {
+        for line in ["PASS", "USER a 0 *", "USER a 0 * :", "USER a 0 * :  ", "USER : 0 * :A", "CAP", "NICK", "NICK :"] {
             world.says("x", line);
         }
-        assert_eq!(world.codes("x"), ["461", "461", "461", "431", "431"]);
+        assert_eq!(world.codes("x"), ["461", "461", "461", "461", "461", "461", "431", "431"]);
     }
 
     #[test]
