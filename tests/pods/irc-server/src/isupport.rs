@@ -42,7 +42,7 @@ pub(crate) fn lines() -> Vec<String> {
         "CASEMAPPING=ascii".to_owned(),
         "CHANTYPES=#".to_owned(),
         "PREFIX=(ov)@+".to_owned(),
-        "CHANMODES=b,k,l,imnt".to_owned(),
+        "CHANMODES=b,k,l,imnst".to_owned(),
         format!("MODES={MODES_PER_COMMAND}"),
         format!("MAXLIST=b:{BANS_PER_CHANNEL}"),
         format!("CHANLIMIT=#:{CHANNELS_PER_CLIENT}"),
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_tokens_a_client_needs_are_advertised() {
         let all = lines().join(" ");
-        for token in ["CASEMAPPING=ascii", "CHANTYPES=#", "PREFIX=(ov)@+", "CHANMODES=b,k,l,imnt", "NICKLEN=30"] {
+        for token in ["CASEMAPPING=ascii", "CHANTYPES=#", "PREFIX=(ov)@+", "CHANMODES=b,k,l,imnst", "NICKLEN=30"] {
             assert!(all.split(' ').any(|found| found == token), "{token} in {all}");
         }
     }

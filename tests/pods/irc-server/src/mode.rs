@@ -6,7 +6,7 @@ use crate::isupport::MODES_PER_COMMAND;
 /// One thing that a mode string asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// A flag without parameter: `i`, `m`, `n` or `t`.
+    /// A flag without parameter: `i`, `m`, `n`, `s` or `t`.
     Flag { set: bool, letter: char },
     /// `o` or `v` for a nick.
     Rank { set: bool, letter: char, nick: String },
@@ -38,7 +38,7 @@ pub(crate) fn requests(modes: &str, parameters: &[String]) -> Vec<Request> {
                 set = letter == '+';
                 continue;
             }
-            'i' | 'm' | 'n' | 't' => Request::Flag { set, letter },
+            'i' | 'm' | 'n' | 's' | 't' => Request::Flag { set, letter },
             'o' | 'v' => given(parameters.next()).map_or(Request::Missing, |nick| Request::Rank { set, letter, nick }),
             'k' if set => parameters.next().map_or(Request::Missing, |key| Request::Key(Some(key))),
             'k' => {

@@ -75,8 +75,6 @@ refusals! {
     BANNED = "474", "Cannot join channel (+b)";
     /// ERR_BADCHANNELKEY.
     BAD_KEY = "475", "Cannot join channel (+k)";
-    /// ERR_BADCHANMASK.
-    BAD_CHANNEL_NAME = "476", "This channel name is not well formed";
     /// ERR_BANLISTFULL.
     BAN_LIST_FULL = "478", "The ban list of the channel is full";
     /// ERR_CHANOPRIVSNEEDED.

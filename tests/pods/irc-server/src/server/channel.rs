@@ -63,7 +63,7 @@ pub(super) struct Channel {
     pub(super) topic: Option<Topic>,
     /// Mode `b`.
     pub(super) bans: Vec<Ban>,
-    /// The modes without parameter that are set: letters of `imnt` in this order.
+    /// The modes without parameter that are set: letters of `imnst` in this order.
     flags: Vec<char>,
     /// Mode `k`.
     pub(super) key: Option<String>,
@@ -108,6 +108,11 @@ impl Channel {
         true
     }
 
+    /// Whether queries of the client are answered as if there were no such channel: mode `s` (RFC 2811 section 4.2.6).
+    pub(super) fn is_hidden_from(&self, id: ClientId) -> bool {
+        self.has('s') && !self.members.contains_key(&id)
+    }
+
     /// Whether the client is a channel operator here.
     pub(super) fn is_operator(&self, id: ClientId) -> bool {
         self.members.get(&id).is_some_and(|rank| rank.operator)
@@ -127,19 +132,20 @@ impl Channel {
         }
     }
 
-    /// Admits a client whose mask is `subject` and who brings `key`, or says why not. An invitation opens mode `i` and
-    /// nothing else, and is used up by a success.
+    /// Admits a client whose mask is `subject` and who brings `key`, or says why not. An invitation opens the modes `i`
+    /// and `l` and nothing else, and is used up by a success.
     pub(super) fn admit(&mut self, id: ClientId, subject: &str, key: Option<&str>) -> Result<(), Refusal> {
         if self.bans(subject) {
             return Err(refusal::BANNED);
         }
-        if self.has('i') && !self.invited.contains(&id) {
+        let invited = self.invited.contains(&id);
+        if self.has('i') && !invited {
             return Err(refusal::INVITE_ONLY);
         }
         if self.key.is_some() && self.key.as_deref() != key {
             return Err(refusal::BAD_KEY);
         }
-        if self.limit.is_some_and(|limit| self.members.len() >= limit) {
+        if !invited && self.limit.is_some_and(|limit| self.members.len() >= limit) {
             return Err(refusal::CHANNEL_IS_FULL);
         }
         self.invited.retain(|&invited| invited != id);

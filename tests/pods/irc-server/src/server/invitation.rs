@@ -56,6 +56,19 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_opens_a_channel_that_is_full() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("alice", "JOIN #a");
+        world.says("alice", "MODE #a +l 1");
+        world.says("bob", "JOIN #a");
+        assert_eq!(world.codes("bob"), ["471"]);
+        world.says("alice", "INVITE bob #a");
+        world.forget();
+        world.says("bob", "JOIN #a");
+        assert_eq!(world.codes("bob")[0], "JOIN");
+    }
+
+    #[test]
     fn an_invitation_opens_no_ban_and_no_key() {
         for (modes, code) in [("+b bob", "474"), ("+k key", "475")] {
             let mut world = World::with(&["alice", "bob"]);

@@ -102,7 +102,7 @@ impl Server {
         self.reply(id, reply::YOURHOST, &format!(":Your host is {SERVER_NAME}, running version {VERSION}"));
         let started = self.settings.started;
         self.reply(id, reply::CREATED, &format!(":This server was started at Unix time {started}"));
-        self.reply(id, reply::MYINFO, &format!("{SERVER_NAME} {VERSION} i biklmnotv bklov"));
+        self.reply(id, reply::MYINFO, &format!("{SERVER_NAME} {VERSION} i biklmnostv bklov"));
         self.send_isupport(id);
         self.send_lusers(id);
         self.send_motd(id);

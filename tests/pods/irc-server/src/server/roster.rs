@@ -20,18 +20,21 @@ impl Server {
         }
     }
 
-    /// Tells the client who is on a channel (`353`, `366`). A channel that does not exist has an end and no names.
+    /// Tells the client who is on a channel (`353`, `366`). A channel that does not exist, or whose existence is kept
+    /// from the client, has an end and no names.
     pub(super) fn send_names(&mut self, id: ClientId, channel_name: &str) {
         let mut written = text::cut(channel_name, ROOM).to_owned();
-        if let Some((_, channel)) = self.find_channel(channel_name) {
+        let channel = self.find_channel(channel_name).filter(|(_, channel)| !channel.is_hidden_from(id));
+        if let Some((_, channel)) = channel {
             written.clone_from(&channel.name);
             let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, id));
             let signed =
                 visible.filter_map(|(member, rank)| Some(format!("{}{}", rank.sign(), self.clients.get(member)?.nick)));
             let names: Vec<String> = signed.collect();
+            // RFC 2812 section 5.1, RPL_NAMREPLY: `@` marks a secret channel, `=` a public one; there are no private ones.
+            let mark = if channel.has('s') { '@' } else { '=' };
             for names in text::fill(&names, ROOM) {
-                // `=` marks a public channel; there are no others.
-                self.reply(id, reply::NAMREPLY, &format!("= {written} :{names}"));
+                self.reply(id, reply::NAMREPLY, &format!("{mark} {written} :{names}"));
             }
         }
         self.reply(id, reply::ENDOFNAMES, &format!("{written} :End of /NAMES list"));
@@ -43,7 +46,7 @@ impl Server {
         !seen.invisible || other == viewer || !seen.channels.is_disjoint(&seeing.channels)
     }
 
-    /// `LIST [channel,…]`.
+    /// `LIST [channel,…]`. Secret channels are listed to their members only.
     pub(super) fn list(&mut self, id: ClientId, message: &Message) {
         let wanted: Option<Vec<&str>> = message.parameter(0).map(|names| names.split(',').collect());
         let entry = |channel: &super::Channel| {
@@ -51,10 +54,11 @@ impl Server {
             format!("{} {} :{topic}", channel.name, channel.members.len())
         };
         let entries: Vec<String> = match wanted {
-            None => self.channels.values().map(entry).collect(),
+            None => self.channels.values().filter(|channel| !channel.is_hidden_from(id)).map(entry).collect(),
             Some(names) => names
                 .into_iter()
                 .filter_map(|name| self.find_channel(name))
+                .filter(|(_, channel)| !channel.is_hidden_from(id))
                 .map(|(_, channel)| entry(channel))
                 .collect(),
         };
@@ -86,6 +90,38 @@ mod tests {
         world.forget();
         world.says("alice", "NAMES #a,#b");
         assert_eq!(world.codes("alice"), ["353", "366", "353", "366"]);
+    }
+
+    #[test]
+    fn a_secret_channel_is_named_and_listed_to_its_members_only() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("alice", "JOIN #a");
+        world.says("alice", "MODE #a +s");
+        world.forget();
+        world.says("alice", "NAMES #a");
+        assert_eq!(world.heard("alice")[0], ":irc.podwire.test 353 alice @ #a :@alice");
+        for (line, codes) in [("NAMES #A", vec!["366"]), ("LIST", vec!["321", "323"]), ("LIST #a", vec!["321", "323"])]
+        {
+            world.says("bob", line);
+            let heard = world.heard("bob");
+            let found: Vec<&str> = heard.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+            assert_eq!(found, codes, "{line}");
+            // Not even the case in which the members write the name is told.
+            assert!(!heard.iter().any(|line| line.contains("#a ")), "{heard:?}");
+        }
+        for line in ["LIST", "LIST #a"] {
+            world.says("alice", line);
+            assert_eq!(world.codes("alice"), ["321", "322", "323"], "{line}");
+        }
+        world.says("bob", "JOIN #a");
+        assert!(world.heard("bob")[1].contains(" 353 bob @ #a "));
+        world.says("bob", "LIST");
+        assert_eq!(world.codes("bob"), ["321", "322", "323"]);
+        world.says("alice", "MODE #a -s");
+        world.says("bob", "PART #a");
+        world.forget();
+        world.says("bob", "NAMES #a");
+        assert_eq!(world.codes("bob"), ["353", "366"]);
     }
 
     #[test]

@@ -4,10 +4,12 @@ use super::{ClientId, Server, channel::Topic};
 use crate::{casemap::Folded, isupport::TOPIC_LENGTH, message::Message, refusal, reply, text};
 
 impl Server {
-    /// `TOPIC channel [text]`: without text a question, with an empty one the end of the topic.
+    /// `TOPIC channel [text]`: without text a question, with an empty one the end of the topic. A secret channel has no
+    /// topic for those who are not on it.
     pub(super) fn topic(&mut self, id: ClientId, message: &Message) {
         let Some(channel_name) = self.first_parameter(id, message) else { return };
-        let Some((key, channel)) = self.find_channel(channel_name) else {
+        let found = self.find_channel(channel_name).filter(|(_, channel)| !channel.is_hidden_from(id));
+        let Some((key, channel)) = found else {
             return self.refuse(id, refusal::NO_SUCH_CHANNEL, &[channel_name]);
         };
         let Some(wanted) = message.parameters.get(1) else { return self.send_topic(id, &key) };
@@ -96,6 +98,21 @@ mod tests {
             world.says("bob", line);
             assert_eq!(world.codes("bob"), [code], "{line}");
         }
+    }
+
+    #[test]
+    fn the_topic_of_a_secret_channel_is_told_to_its_members_only() {
+        let mut world = World::with(&["alice", "bob"]);
+        for line in ["JOIN #a", "TOPIC #a :plans", "MODE #a +s"] {
+            world.says("alice", line);
+        }
+        for line in ["TOPIC #a", "TOPIC #a :mine"] {
+            world.says("bob", line);
+            assert_eq!(world.codes("bob"), ["403"], "{line}");
+        }
+        world.forget();
+        world.says("alice", "TOPIC #a");
+        assert_eq!(world.codes("alice"), ["332", "333"]);
     }
 
     #[test]

@@ -19,7 +19,8 @@ impl Server {
     }
 
     fn who_tails(&self, wanted: &str, viewer: ClientId) -> Vec<String> {
-        if let Some((_, channel)) = self.find_channel(wanted) {
+        let channel = self.find_channel(wanted).filter(|(_, channel)| !channel.is_hidden_from(viewer));
+        if let Some((_, channel)) = channel {
             let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, viewer));
             return visible
                 .filter_map(|(member, rank)| Some(who_tail(self.clients.get(member)?, &channel.name, rank.sign())))
@@ -63,6 +64,7 @@ impl Server {
                 .channels
                 .iter()
                 .filter_map(|key| self.channels.get(key))
+                .filter(|channel| !channel.is_hidden_from(viewer))
                 .filter_map(|channel| Some(format!("{}{}", channel.members.get(&found)?.sign(), channel.name)))
                 .collect();
             tails.extend(text::fill(&channels, ROOM).iter().map(|line| (reply::WHOISCHANNELS, format!(":{line}"))));
@@ -131,6 +133,25 @@ mod tests {
             world.says("bob", line);
             assert_eq!(world.codes("bob").len() - 1, found, "{line}");
         }
+    }
+
+    #[test]
+    fn a_secret_channel_is_shown_to_its_members_only() {
+        let mut world = World::with(&["alice", "bob", "carol"]);
+        for line in ["JOIN #a", "JOIN #b", "MODE #a +s"] {
+            world.says("alice", line);
+        }
+        world.says("carol", "JOIN #a");
+        world.forget();
+        world.says("bob", "WHO #a");
+        assert_eq!(world.codes("bob"), ["315"]);
+        for (nick, channels) in [("bob", ":@#b"), ("carol", ":@#a @#b"), ("alice", ":@#a @#b")] {
+            world.says(nick, "WHOIS alice");
+            let heard = world.heard(nick);
+            assert!(heard[1].ends_with(channels), "{nick}: {heard:?}");
+        }
+        world.says("carol", "WHO #a");
+        assert_eq!(world.codes("carol"), ["352", "352", "315"]);
     }
 
     #[test]
