@@ -20,6 +20,8 @@ pub(crate) const CHANNEL_LENGTH: usize = 50;
 pub(crate) const TOPIC_LENGTH: usize = 300;
 /// The longest reason of a KICK, in bytes; a longer one is cut.
 pub(crate) const KICK_LENGTH: usize = 200;
+/// The longest comment of a KILL, in bytes; a longer one is cut.
+pub(crate) const KILL_LENGTH: usize = 200;
 /// The longest away message, in bytes; a longer one is cut.
 pub(crate) const AWAY_LENGTH: usize = 200;
 /// The longest channel key, in bytes.
@@ -32,11 +34,13 @@ pub(crate) const CHANNELS_PER_CLIENT: usize = 20;
 pub(crate) const BANS_PER_CHANNEL: usize = 64;
 /// How many mode changes with a parameter one MODE command makes.
 pub(crate) const MODES_PER_COMMAND: usize = 12;
-/// How many targets one PRIVMSG, NOTICE or KICK reaches.
+/// How many targets one PRIVMSG, NOTICE, KICK, NAMES or WHOWAS has.
 pub(crate) const TARGETS_PER_COMMAND: usize = 4;
 
 /// The parameters of the `005` lines, at most thirteen tokens each (modern IRC documents, "RPL_ISUPPORT").
 pub(crate) fn lines() -> Vec<String> {
+    let limited =
+        ["PRIVMSG", "NOTICE", "KICK", "NAMES", "WHOWAS"].map(|command| format!("{command}:{TARGETS_PER_COMMAND}"));
     let tokens = [
         format!("NETWORK={NETWORK}"),
         "CASEMAPPING=ascii".to_owned(),
@@ -46,9 +50,7 @@ pub(crate) fn lines() -> Vec<String> {
         format!("MODES={MODES_PER_COMMAND}"),
         format!("MAXLIST=b:{BANS_PER_CHANNEL}"),
         format!("CHANLIMIT=#:{CHANNELS_PER_CLIENT}"),
-        format!(
-            "TARGMAX=PRIVMSG:{TARGETS_PER_COMMAND},NOTICE:{TARGETS_PER_COMMAND},KICK:{TARGETS_PER_COMMAND},JOIN:,PART:"
-        ),
+        format!("TARGMAX={},JOIN:,PART:", limited.join(",")),
         format!("NICKLEN={NICK_LENGTH}"),
         format!("USERLEN={USER_LENGTH}"),
         format!("CHANNELLEN={CHANNEL_LENGTH}"),

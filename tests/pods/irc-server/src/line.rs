@@ -1,4 +1,4 @@
-//! One line to a client: at most 512 bytes with its CR LF, and never two lines in one.
+//! One line to a client: at most 512 bytes with its CR LF beside its tags, and never two lines in one.
 
 use std::sync::Arc;
 
@@ -16,6 +16,12 @@ impl Line {
         line.truncate(text::cut(&line, LONGEST_CONTENT).len());
         line.push_str("\r\n");
         Self(line.into())
+    }
+
+    /// The same line with the tag `time` before it (IRCv3 `server-time`), which the 512 bytes do not count (IRCv3
+    /// message tags, "Size limit"). `time` is a moment as `timestamp::utc` writes it.
+    pub(crate) fn at(&self, time: &str) -> Self {
+        Self(format!("@time={time} {}", self.0).into())
     }
 
     /// The bytes for the wire, CR LF included.
@@ -45,6 +51,12 @@ mod tests {
         assert_eq!(line.as_bytes().len(), 512);
         assert_eq!(line.content(), "é".repeat(255));
         assert_eq!(Line::new(&format!("x{}", "é".repeat(400))).as_bytes().len(), 511);
+    }
+
+    #[test]
+    fn a_tag_stands_before_the_whole_line() {
+        let line = Line::new(&"x".repeat(600)).at("2011-10-19T16:40:51.620Z");
+        assert_eq!(line.content(), format!("@time=2011-10-19T16:40:51.620Z {}", "x".repeat(510)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `irc-server <port> <password>`: the process around the IRC server, from its command line to its exit status.
 
+mod capability;
 mod casemap;
 mod connection;
 mod descriptors;
@@ -17,8 +18,10 @@ mod options;
 mod queue;
 mod refusal;
 mod reply;
+mod secret;
 mod server;
 mod text;
+mod timestamp;
 
 use std::{
     io::{self, Write},
@@ -31,7 +34,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use hub::Hub;
 use log::Log;
 use options::Options;
-use server::Settings;
+use secret::Secret;
+use server::{Credentials, Settings};
 
 fn main() -> ExitCode {
     match Options::read(std::env::args_os()) {
@@ -67,8 +71,14 @@ fn complain(text: &str) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(options: Options) -> Result<(), String> {
-    let Options { port, password, ping_interval, ping_timeout, registration_timeout, weather_timeout, send_queue } =
-        options;
+    let operator = options.operator().map(|(name, password)| Credentials {
+        name: Secret::new(name.to_owned()),
+        password: Secret::new(password.to_owned()),
+    });
+    let Options {
+        port, password, ping_interval, ping_timeout, registration_timeout, weather_timeout, send_queue, ..
+    } = options;
+    let password = Secret::new(password);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot wait for SIGTERM: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot wait for SIGINT: {error}"))?;
     let listener = listener::listen(port).map_err(|error| {
@@ -81,10 +91,10 @@ async fn serve(options: Options) -> Result<(), String> {
     }
     let started = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_err(|error| format!("the clock of the system is before 1970: {error}"))?
-        .as_secs();
+        .map_err(|error| format!("the clock of the system is before 1970: {error}"))?;
     log.say(&format!("listening on {address}"));
-    let settings = Settings { password, ping_interval, ping_timeout, registration_timeout, weather_timeout, started };
+    let settings =
+        Settings { password, operator, ping_interval, ping_timeout, registration_timeout, weather_timeout, started };
     let end = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

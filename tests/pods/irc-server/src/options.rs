@@ -6,6 +6,9 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 /// The longest password, in bytes: `PASS :` and the password have to fit one line of 512 bytes.
 const LONGEST_PASSWORD: usize = 500;
+/// The longest name and the longest password of the server operator, in bytes: `OPER`, both and the spaces between have
+/// to fit one line of 512 bytes.
+const LONGEST_CREDENTIAL: usize = 200;
 /// The smallest send queue, in bytes: the greeting of a client has to fit.
 const SMALLEST_QUEUE: usize = 8192;
 
@@ -17,7 +20,7 @@ const SMALLEST_QUEUE: usize = 8192;
     about = "An IRC server for the test pods of the podwire project",
     long_about = "An IRC server for the test pods of the podwire project.\n\n\
         It serves one network of one server on IPv4 and IPv6: RFC 1459 and RFC 2812 with the numerics that present \
-        clients expect, without services, server operators and TLS. Every client has to send the password (PASS) \
+        clients expect, without services and TLS. Every client has to send the password (PASS) \
         before it registers. It needs no privileges, reads no file and writes none.",
     after_long_help = "\
 The weather:
@@ -26,13 +29,19 @@ The weather:
   and answers with PRIVMSG or NOTICE to that nick. The asker is told in a NOTICE when
   no city was given, no bot is connected, or the bot does not answer in time.
 
+The server operator:
+  With --oper-name and --oper-password, OPER <name> <password> makes a client server
+  operator, who may KILL and WALLOPS; without them OPER is refused. Both are better
+  given in the environment, where other users do not see them.
+
 Text:
   Lines are UTF-8. Bytes that are not are replaced by U+FFFD, and control characters
-  other than formatting and CTCP are removed, before anybody else sees them.
+  other than formatting and CTCP are removed, before anybody else sees them; the sender
+  of the bytes gets a WARN.
 
 Messages:
   Standard error has one line when the server listens, one for every client that
-  joins and one for every client that leaves; no passwords and no messages.
+  joins and one for every client that leaves, one for every OPER; no passwords and no messages.
 
 Exit status:
   0  ended by SIGTERM or SIGINT, or help or version was asked for
@@ -50,6 +59,12 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// The password that every client has to send with PASS: 1 to 500 bytes, no control characters
     pub(crate) password: String,
+    /// The name of the server operator, 1 to 200 bytes without spaces
+    #[arg(long, value_name = "NAME", env = "IRC_OPER_NAME", hide_env_values = true, requires = "oper_password")]
+    pub(crate) oper_name: Option<String>,
+    /// The password of the server operator, 1 to 200 bytes
+    #[arg(long, value_name = "PASSWORD", env = "IRC_OPER_PASSWORD", hide_env_values = true, requires = "oper_name")]
+    pub(crate) oper_password: Option<String>,
     /// Send a PING to a client that was silent for this long; may be a fraction
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub(crate) ping_interval: Duration,
@@ -77,10 +92,16 @@ impl Options {
     {
         let options = Self::try_parse_from(arguments)?;
         // Not a parser of the argument: its error would repeat what was given.
-        if let Some(fault) = fault_of(&options.password) {
+        let credentials = options.operator().and_then(|(name, password)| fault_of_operator(name, password));
+        if let Some(fault) = fault_of(&options.password).or(credentials) {
             return Err(Self::command().error(ErrorKind::ValueValidation, fault));
         }
         Ok(options)
+    }
+
+    /// Name and password of the server operator, when there is one.
+    pub(crate) fn operator(&self) -> Option<(&str, &str)> {
+        Some((self.oper_name.as_deref()?, self.oper_password.as_deref()?))
     }
 }
 
@@ -94,6 +115,28 @@ fn fault_of(password: &str) -> Option<String> {
     }
     if password.contains(char::is_control) {
         return Some("the password has a control character, which no client can send".to_owned());
+    }
+    None
+}
+
+fn fault_of_operator(name: &str, password: &str) -> Option<String> {
+    for (what, text) in [("name", name), ("password", password)] {
+        if text.is_empty() || text.len() > LONGEST_CREDENTIAL {
+            let length = text.len();
+            return Some(format!(
+                "the {what} of the server operator has {length} bytes; give 1 to {LONGEST_CREDENTIAL}"
+            ));
+        }
+        if text.contains(char::is_control) {
+            return Some(format!(
+                "the {what} of the server operator has a control character, which no client can send"
+            ));
+        }
+    }
+    if name.contains(' ') || name.starts_with(':') {
+        return Some(
+            "the name of the server operator has a space or a colon before, so that OPER cannot give it".to_owned(),
+        );
     }
     None
 }
@@ -150,6 +193,36 @@ mod tests {
         for bad in ["", "s3cret\r", "s3cret\u{9b}", &long] {
             let error = read(&["6667", bad]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_operator_has_a_name_and_a_password() {
+        let options = read(&["--oper-name", "root", "--oper-password", "open sesame", "1", "x"]).unwrap();
+        assert_eq!(options.operator(), Some(("root", "open sesame")));
+        assert_eq!(read(&["1", "x"]).unwrap().operator(), None);
+        for alone in [["--oper-name", "root"], ["--oper-password", "s3cret"]] {
+            let error = read(&[alone[0], alone[1], "1", "x"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_no_client_can_send_are_refused_and_not_repeated() {
+        let long = "s3cret".repeat(40);
+        for (name, password) in [
+            ("", "s3cret"),
+            ("root", ""),
+            ("ro ot", "s3cret"),
+            (":root", "s3cret"),
+            ("root", "s3cret\n"),
+            (&long, "s3cret"),
+            ("root", &long),
+        ] {
+            let error = read(&["--oper-name", name, "--oper-password", password, "1", "x"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{name:?}");
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }
     }

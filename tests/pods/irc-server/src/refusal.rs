@@ -77,8 +77,14 @@ refusals! {
     BAD_KEY = "475", "Cannot join channel (+k)";
     /// ERR_BANLISTFULL.
     BAN_LIST_FULL = "478", "The ban list of the channel is full";
+    /// ERR_NOPRIVILEGES.
+    NO_PRIVILEGES = "481", "Permission denied: you are not server operator";
     /// ERR_CHANOPRIVSNEEDED.
     NOT_OPERATOR = "482", "You are not channel operator";
+    /// ERR_CANTKILLSERVER.
+    CANNOT_KILL_SERVER = "483", "You cannot kill a server";
+    /// ERR_NOOPERHOST.
+    NO_OPERATOR_HOST = "491", "No operators here, or none from your host";
     /// ERR_UMODEUNKNOWNFLAG.
     UNKNOWN_USER_MODE = "501", "Unknown MODE flag";
     /// ERR_USERSDONTMATCH.

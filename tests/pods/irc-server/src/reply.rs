@@ -13,9 +13,14 @@ replies! {
     ISUPPORT = "005";
     UMODEIS = "221";
     LUSERCLIENT = "251";
+    LUSEROP = "252";
     LUSERUNKNOWN = "253";
     LUSERCHANNELS = "254";
     LUSERME = "255";
+    ADMINME = "256";
+    ADMINLOC1 = "257";
+    ADMINLOC2 = "258";
+    ADMINEMAIL = "259";
     LOCALUSERS = "265";
     GLOBALUSERS = "266";
     AWAY = "301";
@@ -25,6 +30,8 @@ replies! {
     NOWAWAY = "306";
     WHOISUSER = "311";
     WHOISSERVER = "312";
+    WHOISOPERATOR = "313";
+    WHOWASUSER = "314";
     ENDOFWHO = "315";
     WHOISIDLE = "317";
     ENDOFWHOIS = "318";
@@ -41,12 +48,17 @@ replies! {
     VERSION = "351";
     WHOREPLY = "352";
     NAMREPLY = "353";
+    LINKS = "364";
+    ENDOFLINKS = "365";
     ENDOFNAMES = "366";
     BANLIST = "367";
     ENDOFBANLIST = "368";
     ENDOFWHOWAS = "369";
+    INFO = "371";
     MOTD = "372";
+    ENDOFINFO = "374";
     MOTDSTART = "375";
     ENDOFMOTD = "376";
+    YOUREOPER = "381";
     TIME = "391";
 }

@@ -15,7 +15,9 @@ mod information;
 mod invitation;
 mod kick;
 mod liveness;
+mod negotiation;
 mod nick;
+mod operator;
 mod outbox;
 mod presence;
 mod registration;
@@ -25,16 +27,19 @@ mod topic;
 mod user_mode;
 mod weather;
 mod who;
+mod whowas;
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use crate::{casemap::Folded, line::Line, message::Message, refusal};
+use crate::{casemap::Folded, line::Line, message::Message, refusal, secret::Secret, text::Cleaned};
 use channel::Channel;
 use client::Client;
+pub(crate) use operator::Credentials;
 use weather::Question;
+use whowas::History;
 
 /// The number of a connection, never used twice in the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +49,9 @@ pub(crate) struct ClientId(pub(crate) u64);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The password that PASS has to bring.
-    pub(crate) password: String,
+    pub(crate) password: Secret,
+    /// What OPER has to bring; without it nobody becomes server operator.
+    pub(crate) operator: Option<Credentials>,
     /// After this silence a client is sent a PING.
     pub(crate) ping_interval: Duration,
     /// After this silence following a PING a client is dropped.
@@ -53,8 +60,8 @@ pub(crate) struct Settings {
     pub(crate) registration_timeout: Duration,
     /// A WEATHER question that has no answer after this time is given up.
     pub(crate) weather_timeout: Duration,
-    /// The Unix time, in seconds, at which the clock of the events began.
-    pub(crate) started: u64,
+    /// The time since 1970 at which the clock of the events began.
+    pub(crate) started: Duration,
 }
 
 /// What happens to the server.
@@ -63,7 +70,7 @@ pub(crate) enum Event {
     /// A connection was accepted from `host`, an address as text.
     Connected { client: ClientId, host: String },
     /// A client sent a line; the text is cleaned (`text::clean`) and without its terminator.
-    Line { client: ClientId, text: String },
+    Line { client: ClientId, text: Cleaned },
     /// A client sent an over-long line, which was skipped.
     LineTooLong { client: ClientId },
     /// A connection ended, or was ended by its owner for `reason`.
@@ -95,6 +102,7 @@ pub(crate) struct Server {
     nicks: HashMap<Folded, ClientId>,
     channels: BTreeMap<Folded, Channel>,
     questions: Vec<Question>,
+    history: History,
     effects: Vec<Effect>,
     /// The time since the clock began.
     now: Duration,
@@ -111,6 +119,7 @@ impl Server {
             nicks: HashMap::new(),
             channels: BTreeMap::new(),
             questions: Vec::new(),
+            history: History::default(),
             effects: Vec::new(),
             now: Duration::ZERO,
             most_registered: 0,
@@ -140,11 +149,14 @@ impl Server {
         std::mem::take(&mut self.effects)
     }
 
-    fn line(&mut self, id: ClientId, text: &str) {
+    fn line(&mut self, id: ClientId, text: &Cleaned) {
         let Some(client) = self.clients.get(&id) else { return };
         let registered = client.is_registered();
         self.note_activity(id);
-        let Some(message) = Message::parse(text) else { return };
+        let Some(message) = Message::parse(text.as_str()) else { return };
+        if !text.was_utf8() {
+            self.warn_of_bytes(id, &message);
+        }
         match message.command.as_str() {
             "PASS" => self.pass(id, &message),
             "NICK" => self.nick(id, &message),
@@ -166,6 +178,9 @@ impl Server {
             "JOIN" => self.join(id, message),
             "PART" => self.part(id, message),
             "KICK" => self.kick(id, message),
+            "KILL" => self.kill(id, message),
+            "OPER" => self.oper(id, message),
+            "WALLOPS" => self.wallops(id, message),
             "INVITE" => self.invite(id, message),
             "TOPIC" => self.topic(id, message),
             "MODE" => self.mode(id, message),
@@ -183,6 +198,9 @@ impl Server {
             "MOTD" => self.motd(id, message),
             "VERSION" => self.version(id, message),
             "LUSERS" => self.lusers(id, message),
+            "LINKS" => self.links(id, message),
+            "ADMIN" => self.admin(id, message),
+            "INFO" => self.info(id, message),
             "TIME" => self.time(id, message),
             unknown => self.refuse(id, refusal::UNKNOWN_COMMAND, &[unknown]),
         }
@@ -199,13 +217,19 @@ impl Server {
 
     /// The present Unix time in seconds.
     fn unix_time(&self) -> u64 {
-        self.settings.started + self.now.as_secs()
+        self.time_of_day().as_secs()
+    }
+
+    /// The present time since 1970.
+    fn time_of_day(&self) -> Duration {
+        self.settings.started + self.now
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{ClientId, Event, fixture::World};
+    use crate::text;
 
     #[test]
     fn an_unknown_command_is_421_with_its_name() {
@@ -242,10 +266,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_not_utf8_is_warned_of_and_a_notice_is_not() {
+        let mut world = World::with(&["alice", "bob"]);
+        let client = world.id("alice");
+        world.happens(Event::Line { client, text: text::clean(b"privmsg bob :caf\xe9") });
+        assert_eq!(
+            world.heard("alice"),
+            [":irc.podwire.test WARN PRIVMSG INVALID_UTF8 :Bytes that are not UTF-8 were replaced"]
+        );
+        assert_eq!(world.heard("bob"), [":alice!alice@127.0.0.1 PRIVMSG bob :caf\u{fffd}"]);
+        world.happens(Event::Line { client, text: text::clean(b"NOTICE bob :caf\xe9") });
+        assert_eq!(world.heard("alice"), [""; 0]);
+    }
+
+    #[test]
     fn events_of_a_client_that_is_gone_have_no_effect() {
         let mut world = World::with(&["alice"]);
         let client = ClientId(999);
-        assert!(world.happens(Event::Line { client, text: "PRIVMSG alice :boo".to_owned() }).is_empty());
+        assert!(world.happens(Event::Line { client, text: text::clean(b"PRIVMSG alice :boo") }).is_empty());
         assert!(world.happens(Event::LineTooLong { client }).is_empty());
         assert!(world.happens(Event::Gone { client, reason: "Connection closed" }).is_empty());
     }

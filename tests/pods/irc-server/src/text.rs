@@ -1,10 +1,31 @@
 //! Text from the wire: how bytes become a string that is safe to relay, and how a string is cut at a length in bytes.
 //! Where a line ends is the business of `frame.rs`.
 
+use std::borrow::Cow;
+
 /// The control characters that carry formatting or CTCP and are relayed; every other one is removed.
 ///
 /// 01 CTCP, 02 bold, 03 and 04 colour, 09 tab, 0F reset, 11 monospace, 16 reverse, 1D italic, 1E struck, 1F underline.
 const FORMATTING: [char; 11] = ['\x01', '\x02', '\x03', '\x04', '\x09', '\x0f', '\x11', '\x16', '\x1d', '\x1e', '\x1f'];
+
+/// Text that may be relayed.
+#[derive(Clone, Debug)]
+pub(crate) struct Cleaned {
+    text: String,
+    was_utf8: bool,
+}
+
+impl Cleaned {
+    /// The text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether all bytes were UTF-8.
+    pub(crate) fn was_utf8(&self) -> bool {
+        self.was_utf8
+    }
+}
 
 /// Turns the bytes of one line into text that may be relayed.
 ///
@@ -12,11 +33,11 @@ const FORMATTING: [char; 11] = ['\x01', '\x02', '\x03', '\x04', '\x09', '\x0f', 
 /// its connection over the line of somebody else. Control characters that neither format nor carry CTCP (NUL, a lone
 /// CR, ESC, DEL, the C1 set) are removed: they are forbidden by RFC 2812 section 2.3.1 or would act on the reader's
 /// terminal.
-pub(crate) fn clean(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
-        .chars()
-        .filter(|character| !character.is_control() || FORMATTING.contains(character))
-        .collect()
+pub(crate) fn clean(line: &[u8]) -> Cleaned {
+    let lossy = String::from_utf8_lossy(line);
+    let text = lossy.chars().filter(|character| !character.is_control() || FORMATTING.contains(character)).collect();
+    // What was no UTF-8 has been copied with the replacements; what was is borrowed.
+    Cleaned { text, was_utf8: matches!(lossy, Cow::Borrowed(_)) }
 }
 
 /// The longest beginning of `text` that has at most `limit` bytes and ends at a character.
@@ -53,18 +74,21 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf8_become_replacement_characters() {
-        assert_eq!(clean(b"caf\xe9 \xff!"), "caf\u{fffd} \u{fffd}!");
+        let cleaned = clean(b"caf\xe9 \xff!");
+        assert_eq!((cleaned.as_str(), cleaned.was_utf8()), ("caf\u{fffd} \u{fffd}!", false));
+        let replacement = clean("caf\u{fffd}".as_bytes());
+        assert_eq!((replacement.as_str(), replacement.was_utf8()), ("caf\u{fffd}", true));
     }
 
     #[test]
     fn nul_carriage_return_and_escape_are_removed() {
-        assert_eq!(clean(b"a\0b\rc\x1b[2Jd\x7fe\xc2\x9bf"), "abc[2Jdef");
+        assert_eq!(clean(b"a\0b\rc\x1b[2Jd\x7fe\xc2\x9bf").as_str(), "abc[2Jdef");
     }
 
     #[test]
     fn formatting_and_ctcp_marks_are_kept() {
         let text = "\x01ACTION \x02waves\x02\x01\t\x0304red\x0f";
-        assert_eq!(clean(text.as_bytes()), text);
+        assert_eq!(clean(text.as_bytes()).as_str(), text);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Who is on a channel: JOIN and PART (RFC 2812 sections 3.2.1 and 3.2.2).
 
 use super::{Channel, ClientId, Server};
-use crate::{casemap::Folded, isupport::CHANNELS_PER_CLIENT, message::Message, name, refusal, text};
+use crate::{
+    capability::Capability, casemap::Folded, isupport::CHANNELS_PER_CLIENT, message::Message, name, refusal, text,
+};
 
 /// The longest PART message that is passed on, in bytes.
 const LONGEST_FAREWELL: usize = 250;
@@ -42,11 +44,31 @@ impl Server {
         }
         client.channels.insert(folded.clone());
         let (written, has_topic) = (channel.name.clone(), channel.topic.is_some());
-        self.send_to_channel(&folded, None, &format!(":{mask} JOIN {written}"));
+        self.announce(id, &folded, &format!(":{mask} JOIN {written}"));
         if has_topic {
             self.send_topic(id, &folded);
         }
         self.send_names(id, &written);
+    }
+
+    /// Tells the members, the newcomer among them, that the client has joined: with the real name where it is wanted
+    /// (IRCv3 `extended-join`; there are no accounts), and that it is away (IRCv3 `away-notify`).
+    fn announce(&mut self, id: ClientId, key: &Folded, join: &str) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let extended = format!("{join} * :{}", client.real_name);
+        let away = client.away.as_ref().map(|away| format!(":{} AWAY :{away}", client.mask()));
+        let members = self.members_but(key, None);
+        let (with_name, plain): (Vec<_>, Vec<_>) =
+            members.iter().copied().partition(|&member| self.wants(member, Capability::ExtendedJoin));
+        self.send_to_all(plain, join);
+        self.send_to_all(with_name, &extended);
+        if let Some(away) = away {
+            let told: Vec<ClientId> = members
+                .into_iter()
+                .filter(|&member| member != id && self.wants(member, Capability::AwayNotify))
+                .collect();
+            self.send_to_all(told, &away);
+        }
     }
 
     fn leave_all(&mut self, id: ClientId) {
@@ -119,6 +141,37 @@ mod tests {
         world.says("bob", "JOIN #podWIRE");
         assert_eq!(world.heard("alice"), [":bob!bob@127.0.0.1 JOIN #Podwire"]);
         assert_eq!(world.heard("bob")[1], ":irc.podwire.test 353 bob = #Podwire :@alice bob");
+    }
+
+    #[test]
+    fn with_extended_join_a_join_has_the_real_name_and_no_account() {
+        let mut world = World::with(&["alice", "bob", "carol"]);
+        for nick in ["alice", "carol"] {
+            world.says(nick, "JOIN #a");
+        }
+        world.says("alice", "CAP REQ :extended-join");
+        world.forget();
+        world.says("bob", "JOIN #a");
+        assert_eq!(world.heard("alice"), [":bob!bob@127.0.0.1 JOIN #a * :bob of the test"]);
+        assert_eq!(world.heard("carol"), [":bob!bob@127.0.0.1 JOIN #a"]);
+        assert_eq!(world.heard("bob")[0], ":bob!bob@127.0.0.1 JOIN #a");
+    }
+
+    #[test]
+    fn with_away_notify_somebody_away_who_joins_is_told_to_be_away() {
+        let mut world = World::with(&["alice", "bob", "carol"]);
+        for nick in ["alice", "carol"] {
+            world.says(nick, "JOIN #a");
+        }
+        for nick in ["alice", "bob"] {
+            world.says(nick, "CAP REQ :away-notify");
+        }
+        world.says("bob", "AWAY :at tea");
+        world.forget();
+        world.says("bob", "JOIN #a");
+        assert_eq!(world.heard("alice"), [":bob!bob@127.0.0.1 JOIN #a", ":bob!bob@127.0.0.1 AWAY :at tea"]);
+        assert_eq!(world.codes("carol"), ["JOIN"]);
+        assert_eq!(world.codes("bob"), ["JOIN", "353", "366"]);
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Rank {
             (false, false) => "",
         }
     }
+
+    /// The signs of all ranks before a nick, the highest first (IRCv3 `multi-prefix`).
+    pub(super) fn signs(self) -> &'static str {
+        if self.operator && self.voice { "@+" } else { self.sign() }
+    }
 }
 
 /// A topic, who set it, and when.

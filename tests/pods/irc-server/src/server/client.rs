@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::casemap::Folded;
+use crate::{capability::Capabilities, casemap::Folded};
 
 /// How far an unregistered client has come.
 #[derive(Debug, Default)]
@@ -26,12 +26,20 @@ pub(super) struct Client {
     pub(super) host: String,
     /// The state of the registration; `None` once registered.
     pub(super) handshake: Option<Handshake>,
+    /// The capabilities that CAP switched on.
+    pub(super) capabilities: Capabilities,
     /// The channels the client is on.
     pub(super) channels: BTreeSet<Folded>,
     /// The away message, when away.
     pub(super) away: Option<String>,
     /// User mode `i`.
     pub(super) invisible: bool,
+    /// User mode `w`: WALLOPS is wanted.
+    pub(super) wallops: bool,
+    /// User mode `o`: server operator.
+    pub(super) operator: bool,
+    /// How often OPER was wrong.
+    pub(super) failed_opers: u8,
     /// When the connection was accepted.
     pub(super) connected_at: Duration,
     /// When the last line came, of any kind.
@@ -51,9 +59,13 @@ impl Client {
             real_name: String::new(),
             host,
             handshake: Some(Handshake::default()),
+            capabilities: Capabilities::default(),
             channels: BTreeSet::new(),
             away: None,
             invisible: false,
+            wallops: false,
+            operator: false,
+            failed_opers: 0,
             connected_at: now,
             last_line_at: now,
             last_spoke_at: now,

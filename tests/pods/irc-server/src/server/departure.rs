@@ -23,10 +23,8 @@ impl Server {
         let Some(client) = self.clients.remove(&id) else { return };
         if client.is_registered() {
             self.unlink(id, &client);
-            let line = Line::new(&format!(":{} QUIT :{reason}", client.mask()));
-            for neighbour in neighbours {
-                self.send(neighbour, line.clone());
-            }
+            self.history.remember(&client, self.time_of_day());
+            self.send_to_all(neighbours, &format!(":{} QUIT :{reason}", client.mask()));
             self.drop_questions_of(id);
             self.effects.push(Effect::Log(format!("{} left: {cause}", client.mask())));
         } else {

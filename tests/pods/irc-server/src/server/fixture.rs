@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{ClientId, Effect, Event, Server, Settings};
+use super::{ClientId, Credentials, Effect, Event, Server, Settings};
+use crate::{secret::Secret, text};
 
 /// The password of every test server.
 pub(super) const PASSWORD: &str = "secret";
+/// Name and password with which OPER succeeds where [`World::with_operator`] has made the server.
+pub(super) const OPERATOR: &str = "root operator-secret";
 
 /// A server and its clients. Pings go out after 120 s, time-outs are 60 s (ping), 30 s (registration), 10 s (weather).
 pub(super) struct World {
@@ -24,13 +27,20 @@ pub(super) struct World {
 
 impl Default for World {
     fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl World {
+    fn new(operator: Option<Credentials>) -> Self {
         let settings = Settings {
-            password: PASSWORD.to_owned(),
+            password: Secret::new(PASSWORD.to_owned()),
+            operator,
             ping_interval: Duration::from_secs(120),
             ping_timeout: Duration::from_secs(60),
             registration_timeout: Duration::from_secs(30),
             weather_timeout: Duration::from_secs(10),
-            started: 1_700_000_000,
+            started: Duration::from_secs(1_700_000_000),
         };
         Self {
             server: Server::new(settings),
@@ -41,16 +51,24 @@ impl Default for World {
             log: Vec::new(),
         }
     }
-}
 
-impl World {
     /// A world in which these clients are registered and have heard nothing yet.
     pub(super) fn with(nicks: &[&str]) -> Self {
-        let mut world = Self::default();
+        Self::default().and(nicks)
+    }
+
+    /// The same with a server that knows an operator.
+    pub(super) fn with_operator(nicks: &[&str]) -> Self {
+        let (name, password) = OPERATOR.split_once(' ').unwrap();
+        let [name, password] = [name, password].map(|text| Secret::new(text.to_owned()));
+        Self::new(Some(Credentials { name, password })).and(nicks)
+    }
+
+    fn and(mut self, nicks: &[&str]) -> Self {
         for nick in nicks {
-            world.enters(nick);
+            self.enters(nick);
         }
-        world
+        self
     }
 
     /// Connects a client; `name` is how the test calls it from now on, whatever its nick is.
@@ -75,7 +93,7 @@ impl World {
 
     pub(super) fn says(&mut self, name: &str, line: &str) {
         let client = self.id(name);
-        self.happens(Event::Line { client, text: line.to_owned() });
+        self.happens(Event::Line { client, text: text::clean(line.as_bytes()) });
     }
 
     /// The state itself.

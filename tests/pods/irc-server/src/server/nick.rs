@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ClientId, Server};
-use crate::{casemap::Folded, line::Line, message::Message, name, refusal};
+use crate::{casemap::Folded, message::Message, name, refusal};
 
 impl Server {
     /// `NICK nick`, at registration and later.
@@ -26,15 +26,22 @@ impl Server {
         if client.nick == wanted {
             return;
         }
-        let line = Line::new(&format!(":{} NICK :{wanted}", client.mask()));
-        self.nicks.remove(&Folded::new(&client.nick));
-        wanted.clone_into(&mut client.nick);
+        let content = format!(":{} NICK :{wanted}", client.mask());
+        let before = Folded::new(&client.nick);
+        if before != folded
+            && let Some(client) = self.clients.get(&id)
+        {
+            let until = self.time_of_day();
+            self.history.remember(client, until);
+        }
+        self.nicks.remove(&before);
         self.nicks.insert(folded, id);
+        if let Some(client) = self.clients.get_mut(&id) {
+            wanted.clone_into(&mut client.nick);
+        }
         let mut receivers = self.neighbours(id);
         receivers.insert(id);
-        for receiver in receivers {
-            self.send(receiver, line.clone());
-        }
+        self.send_to_all(receivers, &content);
     }
 
     /// Everybody who shares a channel with the client, without the client.

@@ -1,7 +1,10 @@
 //! How handlers speak: lines to one client, numerics, lines to a channel, and the look-ups that sending needs.
 
 use super::{Channel, Client, ClientId, Effect, Server};
-use crate::{casemap::Folded, isupport::SERVER_NAME, line::Line, message::Message, refusal, refusal::Refusal, text};
+use crate::{
+    capability::Capability, casemap::Folded, isupport::SERVER_NAME, line::Line, message::Message, refusal,
+    refusal::Refusal, text, timestamp,
+};
 
 /// The longest word of a client that is repeated to it in a refusal, in bytes: the sentence has to fit as well.
 const LONGEST_ECHO: usize = 200;
@@ -9,7 +12,32 @@ const LONGEST_ECHO: usize = 200;
 impl Server {
     /// Queues a line for one client.
     pub(super) fn send(&mut self, client: ClientId, line: Line) {
+        let line = if self.wants(client, Capability::ServerTime) { line.at(&self.timestamp()) } else { line };
         self.effects.push(Effect::Send { client, line });
+    }
+
+    /// Queues one line for many clients. Whoever gets the same line shares its bytes.
+    pub(super) fn send_to_all(&mut self, receivers: impl IntoIterator<Item = ClientId>, content: &str) {
+        let plain = Line::new(content);
+        let mut timed = None;
+        for client in receivers {
+            let line = if self.wants(client, Capability::ServerTime) {
+                timed.get_or_insert_with(|| plain.at(&self.timestamp())).clone()
+            } else {
+                plain.clone()
+            };
+            self.effects.push(Effect::Send { client, line });
+        }
+    }
+
+    /// Whether the client has switched on a capability.
+    pub(super) fn wants(&self, id: ClientId, capability: Capability) -> bool {
+        self.clients.get(&id).is_some_and(|client| client.capabilities.has(capability))
+    }
+
+    /// The present time as the tag `time` has it.
+    fn timestamp(&self) -> String {
+        timestamp::utc(self.time_of_day())
     }
 
     /// Sends an informing numeric; `tail` is everything after the nick.
@@ -28,6 +56,16 @@ impl Server {
         self.reply(id, refusal.code, &tail);
     }
 
+    /// Warns a client that bytes of its line were replaced (IRCv3 `UTF8ONLY` and standard replies). A notice is never
+    /// answered (RFC 2812 section 3.3.2).
+    pub(super) fn warn_of_bytes(&mut self, id: ClientId, message: &Message) {
+        if message.command != "NOTICE" {
+            let command = as_middle(&message.command);
+            let sentence = "Bytes that are not UTF-8 were replaced";
+            self.send(id, Line::new(&format!(":{SERVER_NAME} WARN {command} INVALID_UTF8 :{sentence}")));
+        }
+    }
+
     /// Tells the client a sentence from the server.
     pub(super) fn tell(&mut self, id: ClientId, sentence: &str) {
         if let Some(client) = self.clients.get(&id) {
@@ -38,10 +76,14 @@ impl Server {
 
     /// Sends one line to every member of a channel but `except`.
     pub(super) fn send_to_channel(&mut self, key: &Folded, except: Option<ClientId>, content: &str) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let line = Line::new(content);
-        let receivers = channel.members.keys().copied().filter(|&member| Some(member) != except);
-        self.effects.extend(receivers.map(|client| Effect::Send { client, line: line.clone() }));
+        let receivers = self.members_but(key, except);
+        self.send_to_all(receivers, content);
+    }
+
+    /// The members of a channel but `except`.
+    pub(super) fn members_but(&self, key: &Folded, except: Option<ClientId>) -> Vec<ClientId> {
+        let Some(channel) = self.channels.get(key) else { return Vec::new() };
+        channel.members.keys().copied().filter(|&member| Some(member) != except).collect()
     }
 
     /// The first parameter, or `461` and `None` when it is missing or empty.
@@ -111,7 +153,7 @@ mod tests {
     #[test]
     fn another_server_is_402() {
         let mut world = World::with(&["alice"]);
-        for command in ["MOTD", "VERSION", "TIME", "LUSERS *"] {
+        for command in ["MOTD", "VERSION", "TIME", "ADMIN", "INFO", "LUSERS *"] {
             world.says("alice", &format!("{command} irc.elsewhere.test"));
             assert_eq!(world.codes("alice"), ["402"], "{command}");
         }

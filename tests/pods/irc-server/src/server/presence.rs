@@ -1,7 +1,7 @@
-//! Who is there and who is away: AWAY, USERHOST, ISON (RFC 2812 section 4).
+//! Who is there and who is away: AWAY, USERHOST, ISON (RFC 2812 section 4; IRCv3 `away-notify`).
 
 use super::{ClientId, Server};
-use crate::{isupport::AWAY_LENGTH, message::Message, reply, text};
+use crate::{capability::Capability, isupport::AWAY_LENGTH, message::Message, reply, text};
 
 /// Room for the words of a `302` or `303`, in bytes: 510 without the server and the longest nick.
 const ROOM: usize = 440;
@@ -10,8 +10,16 @@ impl Server {
     /// `AWAY [message]`; without one the client is back.
     pub(super) fn away(&mut self, id: ClientId, message: &Message) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        client.away = message.parameter(0).map(|away| text::cut(away, AWAY_LENGTH).to_owned());
-        if client.away.is_some() {
+        let away = message.parameter(0).map(|away| text::cut(away, AWAY_LENGTH).to_owned());
+        let before = std::mem::replace(&mut client.away, away.clone());
+        if before != away {
+            let tail = away.as_ref().map(|away| format!(" :{away}")).unwrap_or_default();
+            let content = format!(":{} AWAY{tail}", client.mask());
+            let mut told = self.neighbours(id);
+            told.retain(|&neighbour| self.wants(neighbour, Capability::AwayNotify));
+            self.send_to_all(told, &content);
+        }
+        if away.is_some() {
             self.reply(id, reply::NOWAWAY, ":You have been marked as being away");
         } else {
             self.reply(id, reply::UNAWAY, ":You are no longer marked as being away");
@@ -30,7 +38,8 @@ impl Server {
             .filter_map(|nick| self.find(nick))
             .map(|(_, client)| {
                 let presence = if client.away.is_some() { '-' } else { '+' };
-                format!("{}={presence}{}@{}", client.nick, client.user, client.host)
+                let star = if client.operator { "*" } else { "" };
+                format!("{}{star}={presence}{}@{}", client.nick, client.user, client.host)
             })
             .collect();
         self.reply_words(id, reply::USERHOST, &words);
@@ -59,7 +68,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::World;
+    use super::super::fixture::{OPERATOR, World};
 
     #[test]
     fn a_message_to_somebody_away_arrives_and_is_answered_with_the_away_message() {
@@ -73,6 +82,35 @@ mod tests {
         assert_eq!(world.codes("bob"), ["305"]);
         world.says("alice", "PRIVMSG bob :hi");
         assert_eq!(world.heard("alice"), [""; 0]);
+    }
+
+    #[test]
+    fn with_away_notify_neighbours_are_told_of_each_change_once() {
+        let mut world = World::with(&["alice", "bob", "carol", "dave"]);
+        for nick in ["alice", "bob", "carol"] {
+            world.says(nick, "JOIN #a");
+            world.says(nick, "JOIN #b");
+        }
+        for nick in ["alice", "bob", "dave"] {
+            world.says(nick, "CAP REQ :away-notify");
+        }
+        world.forget();
+        for line in ["AWAY", "AWAY :at tea", "AWAY :at tea", "AWAY"] {
+            world.says("bob", line);
+        }
+        assert_eq!(world.heard("alice"), [":bob!bob@127.0.0.1 AWAY :at tea", ":bob!bob@127.0.0.1 AWAY"]);
+        assert_eq!(world.codes("bob"), ["305", "306", "306", "305"]);
+        assert_eq!(world.heard("carol"), [""; 0]);
+        assert_eq!(world.heard("dave"), [""; 0]);
+    }
+
+    #[test]
+    fn userhost_marks_server_operators() {
+        let mut world = World::with_operator(&["alice"]);
+        world.says("alice", &format!("OPER {OPERATOR}"));
+        world.forget();
+        world.says("alice", "USERHOST alice");
+        assert_eq!(world.heard("alice"), [":irc.podwire.test 302 alice :alice*=+alice@127.0.0.1"]);
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! Registration: PASS, CAP, USER, and the moment at which all is complete (RFC 2812 section 3.1; IRCv3 capability
-//! negotiation). NICK, which is a command of registered clients as well, stands in `nick.rs`.
+//! Registration: PASS, USER, and the moment at which all is complete (RFC 2812 section 3.1). NICK and CAP, which are
+//! commands of registered clients as well, stand in `nick.rs` and `negotiation.rs`.
 
 use super::{ClientId, Effect, Server};
 use crate::{
     casemap::Folded,
     isupport::{self, NETWORK, REAL_NAME_LENGTH, SERVER_NAME, VERSION},
-    line::Line,
     message::Message,
     name, refusal, reply, text,
 };
@@ -19,7 +18,7 @@ impl Server {
         };
         match message.parameters.first() {
             None => self.refuse(id, refusal::NEED_MORE_PARAMETERS, &["PASS"]),
-            Some(given) if is_same_secret(given, &self.settings.password) => handshake.password_accepted = true,
+            Some(given) if self.settings.password.is(given) => handshake.password_accepted = true,
             Some(_) => self.turn_away(id),
         }
     }
@@ -46,30 +45,6 @@ impl Server {
         client.user = user;
         client.real_name = text::cut(real_name, REAL_NAME_LENGTH).to_owned();
         self.complete(id);
-    }
-
-    /// `CAP subcommand …`. No capability is offered; the answers let modern clients go on.
-    pub(super) fn cap(&mut self, id: ClientId, message: &Message) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        let subcommand = message.parameter(0).unwrap_or_default().to_ascii_uppercase();
-        if let Some(handshake) = &mut client.handshake {
-            match subcommand.as_str() {
-                "LS" | "REQ" => handshake.negotiating = true,
-                "END" => handshake.negotiating = false,
-                _ => {}
-            }
-        }
-        let nick = client.nick.clone();
-        match subcommand.as_str() {
-            "LS" | "LIST" => self.send(id, Line::new(&format!(":{SERVER_NAME} CAP {nick} {subcommand} :"))),
-            "REQ" => {
-                let wanted = message.parameter(1).unwrap_or_default();
-                self.send(id, Line::new(&format!(":{SERVER_NAME} CAP {nick} NAK :{wanted}")));
-            }
-            "END" => self.complete(id),
-            "" => self.refuse(id, refusal::NEED_MORE_PARAMETERS, &["CAP"]),
-            unknown => self.refuse(id, refusal::INVALID_CAP_COMMAND, &[unknown]),
-        }
     }
 
     /// Registers the client if nothing is missing.
@@ -100,9 +75,9 @@ impl Server {
     fn welcome(&mut self, id: ClientId, mask: &str) {
         self.reply(id, reply::WELCOME, &format!(":Welcome to the {NETWORK} network, {mask}"));
         self.reply(id, reply::YOURHOST, &format!(":Your host is {SERVER_NAME}, running version {VERSION}"));
-        let started = self.settings.started;
+        let started = self.settings.started.as_secs();
         self.reply(id, reply::CREATED, &format!(":This server was started at Unix time {started}"));
-        self.reply(id, reply::MYINFO, &format!("{SERVER_NAME} {VERSION} i biklmnostv bklov"));
+        self.reply(id, reply::MYINFO, &format!("{SERVER_NAME} {VERSION} iow biklmnostv bklov"));
         self.send_isupport(id);
         self.send_lusers(id);
         self.send_motd(id);
@@ -116,30 +91,9 @@ impl Server {
     }
 }
 
-/// Compares in a time that depends on the length of what was given and not on how much of it is right.
-fn is_same_secret(given: &str, wanted: &str) -> bool {
-    let wanted = wanted.as_bytes();
-    let mut difference = usize::from(given.len() != wanted.len());
-    for (index, byte) in given.bytes().enumerate() {
-        let counterpart = wanted.get(index % wanted.len().max(1)).copied().unwrap_or_default();
-        difference |= usize::from(byte ^ counterpart);
-    }
-    difference == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{PASSWORD, World};
-    use super::is_same_secret;
-
-    #[test]
-    fn secrets_are_the_same_only_when_every_byte_is() {
-        assert!(is_same_secret("secret", "secret"));
-        for wrong in ["", "s", "secre", "secret!", "Secret", "secretsecret", "xxxxxx"] {
-            assert!(!is_same_secret(wrong, "secret"), "{wrong}");
-        }
-        assert!(!is_same_secret("x", ""));
-    }
 
     #[test]
     fn registration_sends_001_to_005_counts_and_motd_in_order() {
@@ -226,38 +180,6 @@ mod tests {
         world.connects("x");
         world.says("x", "USER @!@ 0 * :X");
         assert_eq!(world.codes("x"), ["468"]);
-    }
-
-    #[test]
-    fn registration_waits_for_cap_end() {
-        for opening in ["CAP LS 302", "CAP REQ :sasl"] {
-            let mut world = World::default();
-            world.connects("alice");
-            for line in [opening, &format!("PASS {PASSWORD}"), "NICK alice", "USER a 0 * :A"] {
-                world.says("alice", line);
-            }
-            assert_eq!(world.heard("alice").len(), 1, "{opening}");
-            world.says("alice", "CAP END");
-            assert_eq!(world.codes("alice")[0], "001", "{opening}");
-        }
-    }
-
-    #[test]
-    fn no_capability_is_offered_and_every_request_is_refused() {
-        let mut world = World::default();
-        world.connects("x");
-        for line in ["CAP LS 302", "CAP LIST", "CAP REQ :sasl away-notify", "CAP FROB"] {
-            world.says("x", line);
-        }
-        assert_eq!(
-            world.heard("x"),
-            [
-                ":irc.podwire.test CAP * LS :",
-                ":irc.podwire.test CAP * LIST :",
-                ":irc.podwire.test CAP * NAK :sasl away-notify",
-                ":irc.podwire.test 410 * FROB :Unknown CAP subcommand",
-            ]
-        );
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! NAMES and LIST (RFC 2812 sections 3.2.5 and 3.2.6).
 
 use super::{ClientId, Server};
-use crate::{message::Message, reply, text};
+use crate::{capability::Capability, isupport::TARGETS_PER_COMMAND, message::Message, reply, text};
 
 /// Room for names in a `353`, in bytes: 510 without the server, the longest nick and the longest channel name.
 const ROOM: usize = 380;
 
 impl Server {
-    /// `NAMES [channel,…]`. Without a channel nothing is listed but the end: `LIST` and `NAMES` of one channel do that
+    /// `NAMES [channel,…]`; the answer about several ends once, with their names as they were asked for. Without a channel nothing is listed but the end: `LIST` and `NAMES` of one channel do that
     /// without a line for every member of every channel.
     pub(super) fn names(&mut self, id: ClientId, message: &Message) {
         match message.parameter(0) {
             None => self.reply(id, reply::ENDOFNAMES, "* :End of /NAMES list"),
             Some(names) => {
-                for channel_name in names.split(',').filter(|channel_name| !channel_name.is_empty()) {
-                    self.send_names(id, channel_name);
+                let asked: Vec<&str> =
+                    names.split(',').filter(|name| !name.is_empty()).take(TARGETS_PER_COMMAND).collect();
+                if let &[channel_name] = asked.as_slice() {
+                    return self.send_names(id, channel_name);
                 }
+                for channel_name in asked {
+                    self.send_members(id, channel_name);
+                }
+                self.end_names(id, names);
             }
         }
     }
@@ -23,21 +29,30 @@ impl Server {
     /// Tells the client who is on a channel (`353`, `366`). A channel that does not exist, or whose existence is kept
     /// from the client, has an end and no names.
     pub(super) fn send_names(&mut self, id: ClientId, channel_name: &str) {
-        let mut written = text::cut(channel_name, ROOM).to_owned();
-        let channel = self.find_channel(channel_name).filter(|(_, channel)| !channel.is_hidden_from(id));
-        if let Some((_, channel)) = channel {
-            written.clone_from(&channel.name);
-            let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, id));
-            let signed =
-                visible.filter_map(|(member, rank)| Some(format!("{}{}", rank.sign(), self.clients.get(member)?.nick)));
-            let names: Vec<String> = signed.collect();
-            // RFC 2812 section 5.1, RPL_NAMREPLY: `@` marks a secret channel, `=` a public one; there are no private ones.
-            let mark = if channel.has('s') { '@' } else { '=' };
-            for names in text::fill(&names, ROOM) {
-                self.reply(id, reply::NAMREPLY, &format!("{mark} {written} :{names}"));
-            }
+        let written = self.send_members(id, channel_name).unwrap_or_else(|| channel_name.to_owned());
+        self.end_names(id, &written);
+    }
+
+    /// Sends the names alone, and gives the name of the channel as its first member wrote it.
+    fn send_members(&mut self, id: ClientId, channel_name: &str) -> Option<String> {
+        let all_signs = self.wants(id, Capability::MultiPrefix);
+        let (_, channel) = self.find_channel(channel_name).filter(|(_, channel)| !channel.is_hidden_from(id))?;
+        let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, id));
+        let signed = visible.filter_map(|(member, rank)| {
+            let signs = if all_signs { rank.signs() } else { rank.sign() };
+            Some(format!("{signs}{}", self.clients.get(member)?.nick))
+        });
+        let names: Vec<String> = signed.collect();
+        // RFC 2812 section 5.1, RPL_NAMREPLY: `@` marks a secret channel, `=` a public one; there are no private ones.
+        let (mark, written) = (if channel.has('s') { '@' } else { '=' }, channel.name.clone());
+        for names in text::fill(&names, ROOM) {
+            self.reply(id, reply::NAMREPLY, &format!("{mark} {written} :{names}"));
         }
-        self.reply(id, reply::ENDOFNAMES, &format!("{written} :End of /NAMES list"));
+        Some(written)
+    }
+
+    fn end_names(&mut self, id: ClientId, subject: &str) {
+        self.reply(id, reply::ENDOFNAMES, &format!("{} :End of /NAMES list", text::cut(subject, ROOM)));
     }
 
     /// Whether `viewer` may see `other` in NAMES and WHO: user mode `i` hides from those without a common channel.
@@ -88,8 +103,24 @@ mod tests {
         let mut world = World::with(&["alice"]);
         world.says("alice", "JOIN #a,#b");
         world.forget();
-        world.says("alice", "NAMES #a,#b");
-        assert_eq!(world.codes("alice"), ["353", "366", "353", "366"]);
+        world.says("alice", "NAMES #a,#none,#b");
+        assert_eq!(
+            world.heard("alice"),
+            [
+                ":irc.podwire.test 353 alice = #a :@alice",
+                ":irc.podwire.test 353 alice = #b :@alice",
+                ":irc.podwire.test 366 alice #a,#none,#b :End of /NAMES list",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_command_names_four_channels_at_most() {
+        let mut world = World::with(&["alice"]);
+        world.says("alice", "JOIN #a");
+        world.forget();
+        world.says("alice", &format!("NAMES {}", ["#a"; 100].join(",")));
+        assert_eq!(world.codes("alice"), ["353", "353", "353", "353", "366"]);
     }
 
     #[test]
@@ -122,6 +153,20 @@ mod tests {
         world.forget();
         world.says("bob", "NAMES #a");
         assert_eq!(world.codes("bob"), ["353", "366"]);
+    }
+
+    #[test]
+    fn with_multi_prefix_every_sign_stands_before_a_nick() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("alice", "JOIN #a");
+        world.says("alice", "MODE #a +v alice");
+        world.says("bob", "JOIN #a");
+        world.says("bob", "CAP REQ :multi-prefix");
+        world.forget();
+        for (nick, names) in [("alice", ":@alice bob"), ("bob", ":@+alice bob")] {
+            world.says(nick, "NAMES #a");
+            assert!(world.heard(nick)[0].ends_with(names), "{nick}");
+        }
     }
 
     #[test]

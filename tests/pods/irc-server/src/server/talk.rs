@@ -1,7 +1,10 @@
-//! PRIVMSG and NOTICE (RFC 2812 section 3.3).
+//! PRIVMSG and NOTICE (RFC 2812 section 3.3; IRCv3 `echo-message`).
 
 use super::{ClientId, Server};
-use crate::{isupport::TARGETS_PER_COMMAND, line::Line, message::Message, name, refusal, refusal::Refusal, reply};
+use crate::{
+    capability::Capability, isupport::TARGETS_PER_COMMAND, line::Line, message::Message, name, refusal,
+    refusal::Refusal, reply,
+};
 
 impl Server {
     /// `PRIVMSG target,… :text`.
@@ -40,17 +43,25 @@ impl Server {
 
     fn deliver(&mut self, id: ClientId, command: &str, target: &str, text: &str) -> Result<(), Refusal> {
         let source = self.mask_of(id);
+        let except = (!self.wants(id, Capability::EchoMessage)).then_some(id);
         if name::is_channel_like(target) {
             let (key, channel) = self.find_channel(target).ok_or(refusal::NO_SUCH_CHANNEL)?;
             if !channel.lets_speak(id, &source) {
                 return Err(refusal::CANNOT_SEND);
             }
             let content = format!(":{source} {command} {} :{text}", channel.name);
-            self.send_to_channel(&key, Some(id), &content);
+            self.send_to_channel(&key, except, &content);
+            // Who speaks to a channel without being on it is not among those whom the channel tells.
+            if except.is_none() && !self.members_but(&key, None).contains(&id) {
+                self.send(id, Line::new(&content));
+            }
         } else {
             let (receiver, client) = self.find(target).ok_or(refusal::NO_SUCH_NICK)?;
             let line = Line::new(&format!(":{source} {command} {} :{text}", client.nick));
-            self.send(receiver, line);
+            self.send(receiver, line.clone());
+            if except.is_none() {
+                self.send(id, line);
+            }
             self.note_answer(id, receiver);
         }
         Ok(())
@@ -84,6 +95,35 @@ mod tests {
         for nick in ["alice", "dave"] {
             assert_eq!(world.heard(nick), [""; 0]);
         }
+    }
+
+    #[test]
+    fn with_echo_message_a_client_hears_what_of_its_own_was_sent_on() {
+        let mut world = World::with(&["alice", "bob"]);
+        world.says("bob", "JOIN #B");
+        world.says("alice", "CAP REQ :echo-message");
+        world.forget();
+        for (line, echo) in [
+            ("PRIVMSG BOB :hi", ":alice!alice@127.0.0.1 PRIVMSG bob :hi"),
+            ("NOTICE bob :hi", ":alice!alice@127.0.0.1 NOTICE bob :hi"),
+            ("NOTICE #b :hi", ""),
+            ("PRIVMSG nobody :hi", ":irc.podwire.test 401 alice nobody :No such nick or channel"),
+        ] {
+            world.says("alice", line);
+            assert_eq!(world.heard("alice").join("\n"), echo, "{line}");
+        }
+        world.says("bob", "MODE #b -n");
+        world.says("alice", "PRIVMSG #b :from outside");
+        assert_eq!(world.heard("alice"), [":alice!alice@127.0.0.1 PRIVMSG #B :from outside"]);
+        world.says("alice", "JOIN #b");
+        world.forget();
+        world.says("alice", "PRIVMSG #b :from inside");
+        for nick in ["alice", "bob"] {
+            assert_eq!(world.heard(nick), [":alice!alice@127.0.0.1 PRIVMSG #B :from inside"]);
+        }
+        // The message and its echo (IRCv3 `echo-message`).
+        world.says("alice", "PRIVMSG alice :note");
+        assert_eq!(world.codes("alice"), ["PRIVMSG", "PRIVMSG"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! WHO, WHOIS and WHOWAS (RFC 2812 section 3.6).
+//! WHO and WHOIS (RFC 2812 section 3.6). WHOWAS stands in `whowas.rs`.
 
 use super::{Client, ClientId, Server};
-use crate::{isupport::SERVER_NAME, mask, message::Message, refusal, reply, text};
+use crate::{capability::Capability, isupport::SERVER_NAME, mask, message::Message, refusal, reply, text};
 
 /// Room for channels in a `319`, in bytes: 510 without the server and two nicks.
 const ROOM: usize = 400;
@@ -10,26 +10,33 @@ impl Server {
     /// `WHO [channel | mask] [o]`.
     pub(super) fn who(&mut self, id: ClientId, message: &Message) {
         let wanted = message.parameter(0).unwrap_or("*");
-        // There are no server operators, so the question for them finds nobody.
-        let tails = if message.parameter(1) == Some("o") { Vec::new() } else { self.who_tails(wanted, id) };
-        for tail in tails {
+        let operators_only = message.parameter(1) == Some("o");
+        for tail in self.who_tails(wanted, id, operators_only) {
             self.reply(id, reply::WHOREPLY, &tail);
         }
         self.reply(id, reply::ENDOFWHO, &format!("{} :End of WHO list", text::cut(wanted, ROOM)));
     }
 
-    fn who_tails(&self, wanted: &str, viewer: ClientId) -> Vec<String> {
+    fn who_tails(&self, wanted: &str, viewer: ClientId, operators_only: bool) -> Vec<String> {
+        let all_signs = self.wants(viewer, Capability::MultiPrefix);
+        let matters = |client: &Client| client.operator || !operators_only;
         let channel = self.find_channel(wanted).filter(|(_, channel)| !channel.is_hidden_from(viewer));
         if let Some((_, channel)) = channel {
             let visible = channel.members.iter().filter(|&(&member, _)| self.is_visible_to(member, viewer));
             return visible
-                .filter_map(|(member, rank)| Some(who_tail(self.clients.get(member)?, &channel.name, rank.sign())))
+                .filter_map(|(member, rank)| Some((self.clients.get(member)?, rank)))
+                .filter(|(client, _)| matters(client))
+                .map(|(client, rank)| {
+                    who_tail(client, &channel.name, if all_signs { rank.signs() } else { rank.sign() })
+                })
                 .collect();
         }
         // A nick spelled out finds an invisible client too; only searching does not.
         let found = self.clients.iter().filter(|&(&other, client)| {
             let is_named = client.nick.eq_ignore_ascii_case(wanted);
-            client.is_registered() && (is_named || (fits(client, wanted) && self.is_visible_to(other, viewer)))
+            client.is_registered()
+                && matters(client)
+                && (is_named || (fits(client, wanted) && self.is_visible_to(other, viewer)))
         });
         found.map(|(_, client)| who_tail(client, "*", "")).collect()
     }
@@ -70,22 +77,16 @@ impl Server {
             tails.extend(text::fill(&channels, ROOM).iter().map(|line| (reply::WHOISCHANNELS, format!(":{line}"))));
         }
         tails.push((reply::WHOISSERVER, format!("{SERVER_NAME} :A test pod of the podwire project")));
+        if client.operator {
+            tails.push((reply::WHOISOPERATOR, ":is a server operator".to_owned()));
+        }
         if let Some(away) = &client.away {
             tails.push((reply::AWAY, format!(":{away}")));
         }
         let idle = self.now.saturating_sub(client.last_spoke_at).as_secs();
-        let signed_on = self.settings.started + client.connected_at.as_secs();
+        let signed_on = (self.settings.started + client.connected_at).as_secs();
         tails.push((reply::WHOISIDLE, format!("{idle} {signed_on} :seconds idle, signon time")));
         tails
-    }
-
-    /// `WHOWAS nick`: no history is kept.
-    pub(super) fn whowas(&mut self, id: ClientId, message: &Message) {
-        let Some(nick) = message.parameter(0) else {
-            return self.refuse(id, refusal::NO_NICK_GIVEN, &[]);
-        };
-        self.refuse(id, refusal::WAS_NO_SUCH_NICK, &[nick]);
-        self.reply(id, reply::ENDOFWHOWAS, &format!("{} :End of WHOWAS", text::cut(nick, ROOM)));
     }
 }
 
@@ -95,15 +96,16 @@ fn fits(client: &Client, wanted: &str) -> bool {
     wanted == "0" || mask::matches(wanted, SERVER_NAME) || subjects.iter().any(|subject| mask::matches(wanted, subject))
 }
 
-fn who_tail(client: &Client, channel: &str, sign: &str) -> String {
+fn who_tail(client: &Client, channel: &str, signs: &str) -> String {
     let Client { user, host, nick, real_name, .. } = client;
     let presence = if client.away.is_some() { 'G' } else { 'H' };
-    format!("{channel} {user} {host} {SERVER_NAME} {nick} {presence}{sign} :0 {real_name}")
+    let star = if client.operator { "*" } else { "" };
+    format!("{channel} {user} {host} {SERVER_NAME} {nick} {presence}{star}{signs} :0 {real_name}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::World;
+    use super::super::fixture::{OPERATOR, World};
 
     #[test]
     fn who_of_a_channel_lists_its_members_with_presence_and_rank() {
@@ -136,6 +138,27 @@ mod tests {
     }
 
     #[test]
+    fn who_and_whois_mark_server_operators() {
+        let mut world = World::with_operator(&["alice", "bob"]);
+        for nick in ["alice", "bob"] {
+            world.says(nick, "JOIN #a");
+        }
+        world.says("alice", &format!("OPER {OPERATOR}"));
+        world.says("alice", "AWAY :tea");
+        world.forget();
+        for (line, flags) in [("WHO alice", "G*"), ("WHO #a", "G*@"), ("WHO * o", "G*"), ("WHO #a o", "G*@")] {
+            world.says("bob", line);
+            let heard = world.heard("bob");
+            assert!(heard[0].contains(&format!(" alice {flags} :0 ")), "{line}: {heard:?}");
+            assert_eq!(heard.len(), if line == "WHO #a" { 3 } else { 2 }, "{line}");
+        }
+        world.says("bob", "WHOIS alice");
+        assert!(world.heard("bob").contains(&":irc.podwire.test 313 bob alice :is a server operator".to_owned()));
+        world.says("alice", "WHOIS bob");
+        assert!(!world.codes("alice").contains(&"313".to_owned()));
+    }
+
+    #[test]
     fn a_secret_channel_is_shown_to_its_members_only() {
         let mut world = World::with(&["alice", "bob", "carol"]);
         for line in ["JOIN #a", "JOIN #b", "MODE #a +s"] {
@@ -152,6 +175,17 @@ mod tests {
         }
         world.says("carol", "WHO #a");
         assert_eq!(world.codes("carol"), ["352", "352", "315"]);
+    }
+
+    #[test]
+    fn with_multi_prefix_who_has_every_sign() {
+        let mut world = World::with(&["alice"]);
+        for line in ["JOIN #a", "MODE #a +v alice", "CAP REQ :multi-prefix"] {
+            world.says("alice", line);
+        }
+        world.forget();
+        world.says("alice", "WHO #a");
+        assert!(world.heard("alice")[0].contains(" alice H@+ :0 "));
     }
 
     #[test]
@@ -208,14 +242,5 @@ mod tests {
             world.says("alice", line);
             assert_eq!(world.codes("alice"), codes, "{line}");
         }
-    }
-
-    #[test]
-    fn whowas_knows_nobody() {
-        let mut world = World::with(&["alice"]);
-        world.says("alice", "WHOWAS bob");
-        assert_eq!(world.codes("alice"), ["406", "369"]);
-        world.says("alice", "WHOWAS");
-        assert_eq!(world.codes("alice"), ["431"]);
     }
 }
