@@ -37,6 +37,12 @@ fn bytes_that_are_not_utf8_reach_others_as_replacement_characters() {
     let mut bob = Wire::enter(&program, "bob");
     alice.send(b"PRIVMSG bob :caf\xe9 \xf0\x28\r\n");
     assert_eq!(bob.line().unwrap(), ":alice!alice@127.0.0.1 PRIVMSG bob :caf\u{fffd} \u{fffd}(");
+    assert!(alice.line().unwrap().contains(" WARN PRIVMSG INVALID_UTF8 :"));
+    // A character that comes in two pieces is whole.
+    alice.send(b"PRIVMSG bob :gr\xc3");
+    alice.send(b"\xbcn\r\n");
+    assert_eq!(bob.line().unwrap(), ":alice!alice@127.0.0.1 PRIVMSG bob :gr\u{fc}n");
+    alice.hears_nothing();
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod families;
 mod framing;
 mod irc_crate;
 mod irssi;
+mod operator;
 mod program;
 mod registration;
 mod signals;
