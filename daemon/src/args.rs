@@ -107,8 +107,8 @@ pub struct Run {
     #[arg(long, value_name = "DIRECTORY")]
     pub plugin_directory: Option<PathBuf>,
 
-    /// Socket of the container runtime's CRI, which knows which pods are alive [default: the first that exists of
-    /// /run/containerd/containerd.sock and /run/crio/crio.sock]
+    /// Socket of the container runtime's CRI, which knows which pods are alive [default: what kubelet's configuration
+    /// below /var/lib/kubelet says, else the first with a CRI of containerd's, CRI-O's, k3s' and cri-dockerd's]
     #[arg(long, value_name = "FILE")]
     pub cri_socket: Option<PathBuf>,
 

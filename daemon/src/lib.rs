@@ -17,6 +17,7 @@ pub mod observe;
 pub mod report;
 pub mod sources;
 
+mod bounded_file;
 mod commands;
 mod logging;
 mod reconcile;

@@ -7,9 +7,11 @@
 pub mod conflist;
 
 pub(crate) mod cri;
+pub(crate) mod cri_socket;
 pub(crate) mod file_watch;
 pub(crate) mod garbage;
 pub(crate) mod instance_lock;
+pub(crate) mod listed_sandboxes;
 pub(crate) mod plugin_binary;
 pub(crate) mod stale_addresses;
 pub(crate) mod uninstall;

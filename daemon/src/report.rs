@@ -3,6 +3,7 @@
 //! What may not live here: anything but values. No socket, no file, no rendering (`observe`).
 
 pub mod change_kind;
+pub mod container_runtime;
 pub mod feed;
 pub mod outcome;
 pub mod probes;
@@ -19,6 +20,7 @@ use crate::cluster::rejected::Rejected;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::report::change_kind::Counts;
+use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Feed;
 use crate::report::outcome::{FastPathState, Mtu, Outcome};
 use crate::report::probes::Probed;
@@ -63,6 +65,8 @@ pub struct Report {
     pub incremental_syncs: u64,
     /// Changes asked for since the start.
     pub changes: u64,
+    /// The container runtime that is asked which pods are alive.
+    pub runtime: ContainerRuntime,
     /// Attachments of dead pods that were released since the start.
     pub released: u64,
     /// Changes made since the start, by kind.

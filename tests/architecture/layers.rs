@@ -26,7 +26,7 @@ pub(crate) const DAEMON: [&[&str]; 9] = [
     &["datapath", "sources", "node"],
     &["report"],
     &["cluster"],
-    &["args", "logging"],
+    &["args", "bounded_file", "logging"],
 ];
 
 /// What is pure, what it may therefore not name, and why.

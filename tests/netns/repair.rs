@@ -8,3 +8,4 @@ mod links;
 mod notifications;
 mod overlay;
 mod pods;
+mod sandboxes;

@@ -107,6 +107,13 @@ fn full_status() -> Status {
         ranges: vec![Range { range: network(), used: 0, free: 1 }],
         guards: [("pod-spoofing".to_owned(), 0)].into(),
         adds: Some(Adds { count: 1, seconds: 0.1, within_microseconds: [(500, 1)].into() }),
+        runtime: document::Runtime {
+            socket: Some("/".into()),
+            why: String::new(),
+            name: String::new(),
+            sandboxes: Some(1),
+            failure: Some(String::new()),
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod chain;
 pub mod containerd;
+pub mod cri;
 pub mod daemon;
 pub mod exchange;
 pub mod host;

@@ -19,6 +19,11 @@ fn of_problem(problem: &Problem, converged: bool, source: &Source) -> Option<Fin
             };
             (FindingKind::MembershipUnreadable, fix)
         }
+        ProblemKind::SandboxesUnlisted => {
+            let fix = "grep -s ndpoint /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env   # give podwired this \
+                       socket as --cri-socket. Release a dead pod by `ip link delete DEVICE`";
+            (FindingKind::SandboxesUnlisted, fix.into())
+        }
         // Looked at by `addresses`, `reachability`, `leftovers` and `conflict`.
         ProblemKind::NotInMembership
         | ProblemKind::EntryRejected

@@ -73,6 +73,8 @@ named! {
         LeftoverRoute = "leftover-route",
         /// A nexthop of podwire's leads to no node of the membership.
         LeftoverNexthop = "leftover-nexthop",
+        /// The container runtime that the daemon asks does not list pods of this node.
+        SandboxesUnlisted = "sandboxes-unlisted",
         /// The table of tracked connections is all but full.
         ConntrackFull = "conntrack-full",
         /// A table of neighbours is all but full.
@@ -133,6 +135,7 @@ impl FindingKind {
             | Self::OrphanedDevice
             | Self::LeftoverRoute
             | Self::LeftoverNexthop => "stale",
+            Self::SandboxesUnlisted => "runtime",
             Self::ConntrackFull => "conntrack",
             Self::NeighboursFull => "neighbours",
             Self::OverlayMissing | Self::OverlayDown | Self::OverlayBypassed => "overlay",

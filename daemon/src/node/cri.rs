@@ -1,5 +1,6 @@
-//! The pod sandboxes of the container runtime, listed by its CRI: one unary gRPC call over HTTP/2, on a Unix socket. No
-//! other file speaks CRI. What follows from the list is decided in `garbage`.
+//! The pod sandboxes of the container runtime, listed by its CRI, and the runtime's name: two unary gRPC calls over one
+//! HTTP/2 connection, on a Unix socket, so that the same process answers both. No other file speaks CRI. Which socket is asked
+//! is decided in `cri_socket`, what follows from the list in `garbage`.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,20 +14,21 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The sockets of runtimes: containerd, CRI-O.
-pub(crate) const SOCKETS: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
-
 /// How long a reply may take. Nothing else waits for it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest accepted reply, in bytes: kubelet's limit.
 const LARGEST_REPLY: usize = 16 * 1024 * 1024;
 
-/// The name of the call (cri-api, runtime/v1/api.proto); the authority means nothing on a Unix socket.
-const CALL: &str = "http://localhost/runtime.v1.RuntimeService/ListPodSandbox";
+/// The most characters of a runtime's name that are kept: `containerd`, `cri-o`.
+const LONGEST_NAME: usize = 64;
+
+/// The names of the calls (cri-api, runtime/v1/api.proto); the authority means nothing on a Unix socket.
+const LIST: &str = "http://localhost/runtime.v1.RuntimeService/ListPodSandbox";
+const VERSION: &str = "http://localhost/runtime.v1.RuntimeService/Version";
 
 /// Before a gRPC message: one byte, whether it is compressed, and its length in four (gRPC over HTTP/2,
-/// "Length-Prefixed-Message"). The request is an empty message: no filter.
+/// "Length-Prefixed-Message"). The requests are empty messages: no filter.
 const EMPTY_MESSAGE: [u8; PREFIX] = [0; PREFIX];
 const PREFIX: usize = 5;
 
@@ -36,10 +38,26 @@ const UNIMPLEMENTED: &str = "12";
 /// The reply of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// The ids of its sandboxes, stopped ones too.
-    Sandboxes(HashSet<String>),
+    /// What it has.
+    Listing(Listing),
     /// It has no CRI, as Docker's containerd.
     NoCri,
+}
+
+/// What a runtime has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// Its name; empty where it does not say one.
+    pub(crate) name: String,
+    /// The ids of its sandboxes, stopped ones too.
+    pub(crate) sandboxes: HashSet<String>,
+}
+
+/// `runtime.v1.VersionResponse`, as far as it is read.
+#[derive(Clone, PartialEq, Message)]
+struct VersionResponse {
+    #[prost(string, tag = "2")]
+    runtime_name: String,
 }
 
 /// `runtime.v1.ListPodSandboxResponse`, the fields that are used.
@@ -103,16 +121,25 @@ pub(crate) async fn list_sandboxes(socket: &Path) -> Result<Reply, CriError> {
 async fn exchange(socket: &Path) -> Result<Reply, Cause> {
     let stream = UnixStream::connect(socket).await?;
     let (sender, connection) = h2::client::handshake(stream).await?;
+    let calls = async {
+        let Some(version) = call::<VersionResponse>(&sender, VERSION).await? else { return Ok(Reply::NoCri) };
+        let Some(list) = call::<ListPodSandboxResponse>(&sender, LIST).await? else { return Ok(Reply::NoCri) };
+        Ok(Reply::Listing(Listing {
+            name: version.runtime_name.chars().take(LONGEST_NAME).collect(),
+            sandboxes: list.items.into_iter().map(|sandbox| sandbox.id).collect(),
+        }))
+    };
     tokio::select! {
-        reply = call(sender) => reply,
+        reply = calls => reply,
         ended = connection => Err(ended.err().map_or(Cause::Closed, Cause::Http2)),
     }
 }
 
-async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Reply, Cause> {
-    let request = Request::post(CALL).header("content-type", "application/grpc").header("te", "trailers").body(());
+/// Calls; nothing where the runtime has no such call.
+async fn call<T: Message + Default>(sender: &h2::client::SendRequest<Bytes>, name: &str) -> Result<Option<T>, Cause> {
+    let request = Request::post(name).header("content-type", "application/grpc").header("te", "trailers").body(());
     let request = request?;
-    let mut sender = sender.ready().await?;
+    let mut sender = sender.clone().ready().await?;
     let (response, mut body) = sender.send_request(request, false)?;
     body.send_data(Bytes::from_static(&EMPTY_MESSAGE), true)?;
     let (head, mut body) = response.await?.into_parts();
@@ -131,8 +158,8 @@ async fn call(sender: h2::client::SendRequest<Bytes>) -> Result<Reply, Cause> {
     // A reply without content has its status among the headers.
     let trailers = body.trailers().await?.unwrap_or(head.headers);
     match text(&trailers, "grpc-status") {
-        Some("0") => read(&bytes),
-        Some(UNIMPLEMENTED) => Ok(Reply::NoCri),
+        Some("0") => read(&bytes).map(Some),
+        Some(UNIMPLEMENTED) => Ok(None),
         Some(status) => {
             let message = text(&trailers, "grpc-message").unwrap_or_default().into();
             Err(Cause::Grpc { status: status.into(), message })
@@ -145,12 +172,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn read(mut bytes: &[u8]) -> Result<Reply, Cause> {
+fn read<T: Message + Default>(mut bytes: &[u8]) -> Result<T, Cause> {
     if bytes.len() < PREFIX || bytes.get_u8() != 0 || bytes.get_u32() as usize != bytes.len() {
         return Err(Cause::NotOneMessage);
     }
-    let response = ListPodSandboxResponse::decode(bytes)?;
-    Ok(Reply::Sandboxes(response.items.into_iter().map(|sandbox| sandbox.id).collect()))
+    Ok(T::decode(bytes)?)
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Garbage collection: releases what pods hold that have gone without a DEL, because a runtime was killed or has
 //! forgotten a sandbox. containerd does not call GC yet.
 //!
-//! `judge` is pure. Nothing is released that looks dead for the first time, or whose state is not known.
+//! Whether an attachment is dead is judged in `verdict`, which is pure. Nothing is released that looks dead for the first time.
+//! What may not live here: how the runtime is asked (`cri`, `cri_socket`), and how what an attachment holds is released.
+
+mod verdict;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podwire_attachment::error::Error;
-use podwire_attachment::names::Attachment;
+use podwire_attachment::names::{self, Attachment};
 use podwire_attachment::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::Socket;
@@ -16,61 +19,39 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::node::cri::{self, Reply};
+use crate::node::cri::{self, Listing, Reply};
+use crate::node::cri_socket::{self, CriSocket, Why};
+use crate::node::garbage::verdict::{Pods, Runtime, Verdict, judge};
+use crate::node::listed_sandboxes::ListedSandboxes;
 use crate::report::Report;
-
-/// A pod with a device may be one that the runtime is still starting: it is on the runtime's list only when its sandbox
-/// runs. kubelet gives up on that after four minutes, so such a pod has to look dead this many times longer: five
-/// minutes by default.
-const LONGER_WITH_DEVICE: u32 = 5;
+use crate::report::container_runtime::ContainerRuntime;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// Checks in the time that a pod has to look dead, and the limits of the interval between two.
 const CHECKS: u32 = 4;
 const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
-/// The sandboxes of the container runtime.
-#[derive(Debug, PartialEq, Eq)]
-enum Runtime {
-    /// There is no runtime with a CRI: the pod's device decides.
-    Absent,
-    /// The runtime does not reply.
-    Silent(String),
-    /// The ids of its sandboxes.
-    Knows(HashSet<String>),
-}
+/// Pods that are named in one problem; the others are counted.
+const NAMED: usize = 3;
 
-/// Why an attachment looks dead, and for how long it has to.
-#[derive(Debug, PartialEq, Eq)]
-struct Dead {
-    why: &'static str,
-    for_at_least: Duration,
-}
-
-/// Whether an attachment looks dead; `None` as well when that is not known.
-fn judge(attached: &Attached, runtime: &Runtime, after: Duration) -> Option<Dead> {
-    let Attached { record, has_device } = attached;
-    match runtime {
-        Runtime::Silent(_) => None,
-        // Stopped or running, the runtime will call DEL when it removes it.
-        Runtime::Knows(sandboxes) if sandboxes.contains(&record.attachment.container) => None,
-        _ if !has_device => Some(Dead { why: "its device is gone", for_at_least: after }),
-        Runtime::Knows(_) if record.sandbox => {
-            Some(Dead { why: "the container runtime does not know it", for_at_least: after * LONGER_WITH_DEVICE })
-        }
-        // Podman's, or of a manual call of the plugin: it lives as long as its device.
-        _ => None,
-    }
-}
-
-/// The attachments that look dead, and since when.
+/// The attachments that look dead or that the runtime does not list, and since when.
 type Suspects = HashMap<Attachment, Instant>;
+
+/// What is kept from one check to the next.
+struct State {
+    suspects: Suspects,
+    listed: ListedSandboxes,
+    /// Whether `listed` has changed since it was written.
+    unwritten: bool,
+}
 
 /// The result of one check.
 #[derive(Default)]
 struct CheckResult {
-    suspects: Suspects,
     released: u64,
     problems: Vec<String>,
+    /// That pods are not listed, where that has lasted.
+    unlisted: Option<Problem>,
 }
 
 /// Periodically releases what dead pods hold once they have looked dead for `after`; never when that is zero.
@@ -80,27 +61,23 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
     }
     let mut ticks = interval((after / CHECKS).clamp(CHECK_INTERVAL.0, CHECK_INTERVAL.1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut found = None;
-    let (mut suspects, mut logged) = (Suspects::new(), Vec::new());
+    let mut state = State { suspects: Suspects::new(), listed: read_listed(), unwritten: false };
+    let (mut kept, mut logged, mut unlisted, mut asked) = (None, Vec::new(), None, None);
     loop {
         ticks.tick().await;
-        let runtime = match socket {
-            Some(named) => query(named, true).await,
-            None => {
-                // A socket that was found once is kept: it vanishes while the runtime restarts.
-                found = found.or_else(|| cri::SOCKETS.into_iter().map(Path::new).find(|socket| socket.exists()));
-                match found {
-                    Some(found) => query(found, false).await,
-                    None => Runtime::Absent,
-                }
-            }
-        };
-        let check = tokio::task::spawn_blocking(move || check(&suspects, &runtime, after));
+        let runtime = query(socket, &mut kept).await;
+        log_socket(&runtime, &mut asked);
+        let known = known(&runtime);
+        let check = tokio::task::spawn_blocking(move || {
+            let result = check(&mut state, &runtime, after);
+            (state, result)
+        });
         // A panic is a defect, and is reported as one; the next check starts anew.
-        let result = check
-            .await
-            .unwrap_or_else(|error| CheckResult { problems: vec![error.to_string()], ..CheckResult::default() });
-        suspects = result.suspects;
+        let result;
+        (state, result) = check.await.unwrap_or_else(|error| {
+            let state = State { suspects: Suspects::new(), listed: read_listed(), unwritten: false };
+            (state, CheckResult { problems: vec![error.to_string()], ..CheckResult::default() })
+        });
         for problem in result.problems.iter().filter(|problem| !logged.contains(*problem)) {
             warn!("{problem}");
         }
@@ -108,62 +85,192 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
             info!("garbage collection resumed");
         }
         logged = result.problems;
+        log_unlisted(result.unlisted.as_ref(), &mut unlisted);
+        let runtime = ContainerRuntime { unlisted: result.unlisted, ..known };
         report.send_if_modified(|report| {
             report.released += result.released;
-            result.released > 0
+            let changed = result.released > 0 || report.runtime != runtime;
+            report.runtime = runtime;
+            changed
         });
     }
 }
 
-/// Queries the runtime. One that was configured must have a CRI; one that was found may have none.
-async fn query(socket: &Path, named: bool) -> Runtime {
-    match cri::list_sandboxes(socket).await {
-        Ok(Reply::Sandboxes(sandboxes)) => Runtime::Knows(sandboxes),
-        Ok(Reply::NoCri) if !named => Runtime::Absent,
-        Ok(Reply::NoCri) => Runtime::Silent(format!("the container runtime at {} has no CRI", socket.display())),
-        Err(error) => Runtime::Silent(error.to_string()),
+/// What an earlier daemon has remembered of this boot. Without it pods are kept that could be released.
+fn read_listed() -> ListedSandboxes {
+    ListedSandboxes::read(Path::new(defaults::RUN_DIRECTORY)).unwrap_or_else(|error| {
+        warn!("{error}; which sandboxes the container runtime has listed before is learned anew");
+        ListedSandboxes::default()
+    })
+}
+
+/// Logs which socket is asked, and why, whenever that is another one.
+fn log_socket(runtime: &Runtime, asked: &mut Option<CriSocket>) {
+    let (Runtime::Silent(socket, _) | Runtime::Lists(socket, _)) = runtime else { return };
+    if asked.as_ref() != Some(socket) {
+        info!("the container runtime at {socket} is asked which pods are alive");
+        *asked = Some(socket.clone());
     }
 }
 
+/// Logs that pods are not listed, when that begins, concerns another socket, and ends.
+fn log_unlisted(problem: Option<&Problem>, logged: &mut Option<Problem>) {
+    let subject = |problem: &Problem| problem.subject.clone();
+    match problem {
+        Some(problem) if logged.as_ref().map(subject) != Some(subject(problem)) => {
+            warn!(kind = problem.kind.name(), "{problem}");
+        }
+        None if logged.is_some() => info!("resolved: the container runtime lists this node's pods"),
+        _ => {}
+    }
+    *logged = problem.cloned();
+}
+
+/// What status says of a runtime.
+fn known(runtime: &Runtime) -> ContainerRuntime {
+    let of = |socket: &CriSocket| ContainerRuntime {
+        socket: Some(socket.path.clone()),
+        why: socket.why.to_string(),
+        ..ContainerRuntime::default()
+    };
+    match runtime {
+        Runtime::Absent => ContainerRuntime::default(),
+        Runtime::Silent(socket, failure) => ContainerRuntime { failure: Some(failure.clone()), ..of(socket) },
+        Runtime::Lists(socket, Listing { name, sandboxes }) => {
+            ContainerRuntime { name: name.clone(), sandboxes: Some(sandboxes.len()), ..of(socket) }
+        }
+    }
+}
+
+/// Queries the runtime. One that is named must have a CRI; of those that are found the first is taken that has one. It is
+/// kept, since its socket vanishes while it restarts.
+async fn query(set: Option<&Path>, kept: &mut Option<PathBuf>) -> Runtime {
+    let mut candidates = cri_socket::candidates(set);
+    if candidates.iter().all(|socket| socket.why == Why::Found)
+        && let Some(path) = kept.clone()
+    {
+        candidates = vec![CriSocket { path, why: Why::Found }];
+    }
+    for socket in candidates {
+        let runtime = match cri::list_sandboxes(&socket.path).await {
+            Ok(Reply::Listing(listing)) => Runtime::Lists(socket, listing),
+            Ok(Reply::NoCri) if socket.why == Why::Found => continue,
+            Ok(Reply::NoCri) => {
+                let why = format!("the container runtime at {socket} has no CRI");
+                Runtime::Silent(socket, why)
+            }
+            Err(error) => Runtime::Silent(socket, error.to_string()),
+        };
+        if let Runtime::Silent(socket, _) | Runtime::Lists(socket, _) = &runtime
+            && socket.why == Why::Found
+        {
+            *kept = Some(socket.path.clone());
+        }
+        return runtime;
+    }
+    Runtime::Absent
+}
+
 /// Judges every attachment, and releases those that have looked dead for long enough.
-fn check(suspects: &Suspects, runtime: &Runtime, after: Duration) -> CheckResult {
+fn check(state: &mut State, runtime: &Runtime, after: Duration) -> CheckResult {
     let mut result = CheckResult::default();
-    if let Runtime::Silent(why) = runtime {
+    let suspects = std::mem::take(&mut state.suspects);
+    if let Runtime::Silent(_, why) = runtime {
         result.problems.push(format!("{why}; garbage collection is paused"));
         return result;
     }
-    let state = Path::new(defaults::RUN_DIRECTORY);
+    let directory = Path::new(defaults::RUN_DIRECTORY);
     let listed = Socket::route().map_err(Error::from).and_then(|mut host| {
-        let attached = release::attachments(state, &mut host)?;
+        let attached = release::attachments(directory, &mut host)?;
         Ok((attached, host))
     });
-    let (attached, mut host) = match listed {
+    let (all, mut host) = match listed {
         Ok(listed) => listed,
         Err(failure) => {
             result.problems.push(format!("check for what dead pods hold: {failure}"));
             return result;
         }
     };
-    let now = Instant::now();
-    for attached in attached {
-        let Some(dead) = judge(&attached, runtime, after) else { continue };
+    let mut pods = Pods { listed: 0, all: 0 };
+    if let Runtime::Lists(socket, listing) = runtime {
+        pods = Pods::count(&all, listing);
+        result.problems.extend(remember(state, &all, socket, listing, directory));
+    }
+    let (now, mut unlisted) = (Instant::now(), Vec::new());
+    for attached in &all {
         let attachment = &attached.record.attachment;
         let since = suspects.get(attachment).copied().unwrap_or(now);
-        if now.duration_since(since) >= dead.for_at_least {
-            match release::release(state, &attached, &mut host) {
-                Ok(true) => {
-                    result.released += 1;
-                    info!("released {}: {}", describe(&attached), dead.why);
-                    continue;
-                }
-                // It is being attached or detached, or has changed: it is judged anew.
-                Ok(false) => continue,
-                Err(failure) => result.problems.push(format!("release {}: {failure}", describe(&attached))),
+        match judge(attached, runtime, &state.listed, pods, after) {
+            Verdict::Alive => continue,
+            Verdict::Unlisted { for_at_least } => {
+                unlisted.extend((now.duration_since(since) >= for_at_least).then_some(attachment));
             }
+            Verdict::Dead { why, for_at_least } if now.duration_since(since) >= for_at_least => {
+                match release::release(directory, attached, &mut host) {
+                    Ok(true) => {
+                        result.released += 1;
+                        info!("released {}: {why}", describe(attached));
+                        continue;
+                    }
+                    // It is being attached or detached, or has changed: it is judged anew.
+                    Ok(false) => continue,
+                    Err(failure) => result.problems.push(format!("release {}: {failure}", describe(attached))),
+                }
+            }
+            Verdict::Dead { .. } => {}
         }
-        result.suspects.insert(attachment.clone(), since);
+        state.suspects.insert(attachment.clone(), since);
+    }
+    if let Runtime::Lists(socket, listing) = runtime {
+        // In an order of their own: the ledger's changes.
+        unlisted.sort_by_key(|attachment| &attachment.container);
+        result.unlisted = unlisted_problem(&unlisted, pods, socket, listing);
     }
     result
+}
+
+/// Remembers what a runtime lists, on disk too where that has changed.
+fn remember(
+    state: &mut State,
+    all: &[Attached],
+    socket: &CriSocket,
+    listing: &Listing,
+    directory: &Path,
+) -> Option<String> {
+    let attached: HashSet<_> = all.iter().map(|attached| attached.record.attachment.container.as_str()).collect();
+    let before = state.listed.clone();
+    state.listed.enter(&socket.path, listing, &attached);
+    state.unwritten |= state.listed != before;
+    if !state.unwritten {
+        return None;
+    }
+    let written = state.listed.write(directory);
+    state.unwritten = written.is_err();
+    written.err().map(|error| format!("{error}; after a restart podwired knows less of which pods are dead"))
+}
+
+/// That a runtime does not list pods of this node, and has not for long.
+fn unlisted_problem(unlisted: &[&Attachment], pods: Pods, socket: &CriSocket, listing: &Listing) -> Option<Problem> {
+    if unlisted.is_empty() {
+        return None;
+    }
+    let name = |attachment: &&Attachment| format!("{} ({})", attachment.container, names::host_device(attachment));
+    let mut named: Vec<_> = unlisted.iter().take(NAMED).map(name).collect();
+    if unlisted.len() > NAMED {
+        named.push(format!("{} more", unlisted.len() - NAMED));
+    }
+    let runtime = if listing.name.is_empty() { "the container runtime" } else { listing.name.as_str() };
+    let count = listing.sandboxes.len();
+    let what = match pods.are_unknown() {
+        true => format!("none of this node's {} pods", pods.all),
+        false => format!("not these of this node's {} pods", pods.all),
+    };
+    let text = format!(
+        "{runtime} at {socket} lists {count} sandboxes, and {what}: {}. They are kept, whether they are alive or not: set \
+         --cri-socket to the socket of the runtime that runs them",
+        named.join(", ")
+    );
+    Some(Problem::new(ProblemKind::SandboxesUnlisted, socket.path.display().to_string(), text))
 }
 
 /// An attachment and what it holds, for people.
@@ -179,36 +286,34 @@ mod tests {
 
     use super::*;
 
-    fn attached(container: &str, sandbox: bool, has_device: bool) -> Attached {
-        let record = serde_json::json!({
-            "attachment": {"network": "podwire", "container": container, "interface": "eth0"},
-            "addresses": [{"address": "10.244.1.2", "set": "0"}, {"address": "fd00::2", "set": "1"}],
-            "sandbox": sandbox,
-        });
-        Attached { record: serde_json::from_value::<Record>(record).unwrap(), has_device }
-    }
-
-    #[test]
-    fn a_pod_that_the_runtime_may_know_is_alive_and_a_forgotten_one_is_given_time() {
-        let after = Duration::from_secs(60);
-        let (knows, silent) = (Runtime::Knows(HashSet::from(["known".to_owned()])), Runtime::Silent("why".into()));
-        let seconds = |container, sandbox, device, runtime: &Runtime| {
-            judge(&attached(container, sandbox, device), runtime, after).map(|dead| dead.for_at_least.as_secs())
-        };
-        for (sandbox, device) in [(true, true), (true, false), (false, true), (false, false)] {
-            assert_eq!(seconds("known", sandbox, device, &knows), None);
-            assert_eq!(seconds("gone", sandbox, device, &silent), None);
-            assert_eq!(seconds("gone", sandbox, device, &Runtime::Absent), (!device).then_some(60));
-        }
-        assert_eq!(seconds("gone", true, true, &knows), Some(300));
-        assert_eq!(seconds("gone", true, false, &knows), Some(60));
-        assert_eq!(seconds("podmans", false, true, &knows), None);
-        assert_eq!(seconds("podmans", false, false, &knows), Some(60));
+    fn attachment(container: &str) -> Attachment {
+        Attachment { network: "podwire".into(), container: container.into(), interface: "eth0".into() }
     }
 
     #[test]
     fn an_attachment_is_described_by_what_it_holds() {
-        let described = describe(&attached("abc", true, false));
-        assert_eq!(described, "10.244.1.2 and fd00::2 of container abc (eth0, network podwire)");
+        let record = serde_json::json!({
+            "attachment": {"network": "podwire", "container": "abc", "interface": "eth0"},
+            "addresses": [{"address": "10.244.1.2", "set": "0"}, {"address": "fd00::2", "set": "1"}],
+        });
+        let attached = Attached { record: serde_json::from_value::<Record>(record).unwrap(), has_device: false };
+        assert_eq!(describe(&attached), "10.244.1.2 and fd00::2 of container abc (eth0, network podwire)");
+    }
+
+    #[test]
+    fn pods_that_are_not_listed_are_a_problem_that_names_socket_reason_and_pods() {
+        let socket = CriSocket { path: "/run/a.sock".into(), why: Why::Set };
+        let listing = Listing { name: "containerd".into(), sandboxes: HashSet::from(["x".to_owned()]) };
+        let pods = Pods { listed: 0, all: 5 };
+        assert_eq!(unlisted_problem(&[], pods, &socket, &listing), None);
+        let all: Vec<_> = ["a", "b", "c", "d", "e"].map(attachment).into();
+        let problem = unlisted_problem(&all.iter().collect::<Vec<_>>(), pods, &socket, &listing).unwrap();
+        let start =
+            "containerd at /run/a.sock (as --cri-socket says) lists 1 sandboxes, and none of this node's 5 pods: a (pw";
+        assert!(problem.text.starts_with(start) && problem.text.contains("), 2 more. They are kept"), "{problem}");
+        assert_eq!(problem.subject.as_deref(), Some("/run/a.sock"));
+        let some = unlisted_problem(&[&all[0]], Pods { listed: 4, all: 5 }, &socket, &Listing::default()).unwrap();
+        assert!(some.text.starts_with("the container runtime at "), "{some}");
+        assert!(some.text.contains("and not these of this node's 5 pods: a (pw"), "{some}");
     }
 }

@@ -48,6 +48,10 @@ named! {
         /// A pod has an address from pod CIDRs that this node no longer has: no other node reaches it. Fix: restart the
         /// pod.
         StaleAddress = "stale-address",
+        /// The container runtime that is asked does not list pods of this node: they are kept, and what they hold is not
+        /// released when they are dead. Cause: `--cri-socket` is another runtime's, or the runtime has lost its state. Fix:
+        /// name the socket of the runtime that kubelet uses.
+        SandboxesUnlisted = "sandboxes-unlisted",
         /// Repairs keep being undone by another program: packets are lost in between. Fix: find the program
         /// (`ip monitor all`) and keep it from podwire's devices and routes.
         Conflict = "conflict",

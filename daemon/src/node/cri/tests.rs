@@ -9,7 +9,9 @@ use tokio::net::UnixListener;
 use super::*;
 
 /// What the runtime sends: chunks of a body, and the status behind it.
+#[derive(Default)]
 struct Script {
+    name: &'static str,
     chunks: Vec<Vec<u8>>,
     trailers: Vec<(&'static str, &'static str)>,
 }
@@ -22,6 +24,10 @@ fn message(bytes: &[u8]) -> Vec<u8> {
 fn response(ids: &[String]) -> Vec<u8> {
     let items = ids.iter().map(|id| PodSandbox { id: id.clone() }).collect();
     message(&ListPodSandboxResponse { items }.encode_to_vec())
+}
+
+fn version(name: &str) -> Vec<u8> {
+    message(&VersionResponse { runtime_name: name.into() }.encode_to_vec())
 }
 
 fn place() -> PathBuf {
@@ -38,8 +44,11 @@ async fn answered(script: Script) -> Result<Reply, CriError> {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         while let Some(request) = connection.accept().await {
             let Ok((request, mut respond)) = request else { return };
-            assert_eq!(request.uri().path(), "/runtime.v1.RuntimeService/ListPodSandbox");
-            let (chunks, trailers) = (script.chunks.clone(), script.trailers.clone());
+            let (chunks, trailers) = match request.uri().path() {
+                "/runtime.v1.RuntimeService/Version" => (vec![version(script.name)], vec![("grpc-status", "0")]),
+                "/runtime.v1.RuntimeService/ListPodSandbox" => (script.chunks.clone(), script.trailers.clone()),
+                other => panic!("{other} is asked for"),
+            };
             tokio::spawn(async move {
                 let mut stream = respond.send_response(Response::new(()), false).unwrap();
                 for chunk in chunks {
@@ -69,15 +78,18 @@ async fn a_long_list_with_unknown_fields_is_read_whole() {
     let length = u32::try_from(whole.len() - PREFIX).unwrap().to_be_bytes();
     whole[1..PREFIX].copy_from_slice(&length);
     let chunks = whole.chunks(10_000).map(<[u8]>::to_vec).collect();
-    let answer = answered(Script { chunks, trailers: vec![("grpc-status", "0")] }).await;
-    assert_eq!(answer.unwrap(), Reply::Sandboxes(ids.into_iter().collect()));
-    let none = answered(Script { chunks: vec![message(&[])], trailers: vec![("grpc-status", "0")] }).await;
-    assert_eq!(none.unwrap(), Reply::Sandboxes(HashSet::new()));
+    let answer = answered(Script { name: "containerd", chunks, trailers: vec![("grpc-status", "0")] }).await;
+    let expected = Listing { name: "containerd".into(), sandboxes: ids.into_iter().collect() };
+    assert_eq!(answer.unwrap(), Reply::Listing(expected));
+    let none =
+        answered(Script { chunks: vec![message(&[])], trailers: vec![("grpc-status", "0")], ..Script::default() })
+            .await;
+    assert_eq!(none.unwrap(), Reply::Listing(Listing::default()));
 }
 
 #[tokio::test]
 async fn an_error_is_never_an_empty_list() {
-    let with = |chunks: Vec<Vec<u8>>, trailers| answered(Script { chunks, trailers });
+    let with = |chunks: Vec<Vec<u8>>, trailers| answered(Script { chunks, trailers, name: "" });
     let ok = || vec![("grpc-status", "0")];
     for cut in [vec![], vec![0, 0], message(&[0x0a, 0x7f]), response(&["a".into()])[..6].to_vec()] {
         let answer = with(vec![cut.clone()], ok()).await;

@@ -10,10 +10,11 @@ use crate::cluster::view::{self, View};
 use crate::node::stale_addresses::{self, StalePod};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::{
-    Daemon, Membership, PeerState, PeerStatus, Probe, Range as RangeStatus, RejectedEntry, Status,
+    Daemon, Membership, PeerState, PeerStatus, Probe, Range as RangeStatus, RejectedEntry, Runtime, Status,
 };
 use crate::report::Report;
 use crate::report::change_kind::Counts;
+use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Source;
 use crate::report::outcome::FastPathState;
 use crate::report::probes::{Echoes, Path, Probed};
@@ -82,8 +83,14 @@ impl Status {
             ranges: view.map(|view| ranges(view, &snapshot.held)).unwrap_or_default(),
             guards: snapshot.guards,
             adds: snapshot.adds,
+            runtime: runtime(&report.runtime),
         }
     }
+}
+
+fn runtime(ContainerRuntime { socket, why, name, sandboxes, failure, unlisted: _ }: &ContainerRuntime) -> Runtime {
+    let (socket, why, name, failure) = (socket.clone(), why.clone(), name.clone(), failure.clone());
+    Runtime { socket, why, name, sandboxes: *sandboxes, failure }
 }
 
 /// The state of the fast path, for people.
@@ -155,6 +162,7 @@ fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Ins
         let stale = stale.iter().map(StalePod::problem);
         listed(&mut problems, stale, "more pods have addresses that no other node reaches");
     }
+    problems.extend(report.runtime.unlisted.clone());
     problems.extend_from_slice(&snapshot.unread);
     problems
 }

@@ -67,6 +67,9 @@ pub struct Status {
     pub guards: BTreeMap<String, u64>,
     /// How long the ADDs of this boot took; nothing where there were none.
     pub adds: Option<Adds>,
+    /// The container runtime that is asked which pods are alive.
+    #[serde(default)]
+    pub runtime: Runtime,
 }
 
 /// Where the membership comes from.
@@ -179,6 +182,21 @@ pub struct Range {
     pub used: u64,
     /// Addresses that could be given. Of large ranges of IPv6 no more than 2^53 are counted.
     pub free: u64,
+}
+
+/// The container runtime that is asked which pods are alive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// The socket of its CRI; nothing where no runtime with one is known, or none is asked.
+    pub socket: Option<PathBuf>,
+    /// Why this one is asked, for people.
+    pub why: String,
+    /// The runtime's name, as it says it.
+    pub name: String,
+    /// How many sandboxes it lists; nothing while it does not answer.
+    pub sandboxes: Option<usize>,
+    /// Why it does not answer; nothing where it does.
+    pub failure: Option<String>,
 }
 
 /// How long ADDs took.

@@ -1,8 +1,9 @@
 //! The status as a table for people. Pure.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use crate::observe::status::document::{PeerState, PeerStatus, Status};
+use crate::observe::status::document::{PeerState, PeerStatus, Runtime, Status};
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
     line(&mut text, "overlay", overlay);
     if !status.fast_path.is_empty() {
         line(&mut text, "fast path", status.fast_path.clone());
+    }
+    if let Some(socket) = &status.runtime.socket {
+        line(&mut text, "runtime", runtime(socket, &status.runtime));
     }
     let membership = &status.membership;
     let since = duration(membership.age_seconds);
@@ -94,6 +98,15 @@ pub fn render(status: &Status, paint: Paint) -> String {
         }
     }
     text
+}
+
+fn runtime(socket: &Path, runtime: &Runtime) -> String {
+    let name = if runtime.name.is_empty() { String::new() } else { format!("{} at ", runtime.name) };
+    let answer = match (&runtime.failure, runtime.sandboxes) {
+        (Some(failure), _) => failure.clone(),
+        (None, sandboxes) => format!("{} sandboxes", sandboxes.unwrap_or_default()),
+    };
+    format!("{name}{} ({}): {answer}", socket.display(), runtime.why)
 }
 
 /// A word, and how it looks where there are colours.

@@ -1,0 +1,163 @@
+//! What a container runtime lists, and what the daemon makes of it: a pod that has a device is released only when the very
+//! runtime that has listed it has forgotten it. The runtimes here list what a scene says; real ones are in `tests/runtimes`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use podwire_tests::lab::cri::Cri;
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::node::Node;
+use podwire_tests::lab::process::Process;
+use podwire_tests::lab::runtime::Call;
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, reaches, scene};
+use podwire_tests::lab::{SOON, daemon, eventually};
+
+const SOCKET: &str = "/run/cri.sock";
+const SETTINGS: &str = "garbage_after_seconds = 1\n";
+
+/// Longer than a pod with a device has to look dead with these settings, five seconds.
+const LONG_ENOUGH: Duration = Duration::from_secs(8);
+
+/// Attaches a sandbox, as a runtime of Kubernetes does.
+fn sandbox(node: &Node, id: &str) -> Outcome<(Host, PathBuf)> {
+    let (pod, path) = node.host.pod(id)?;
+    let arguments = format!("IgnoreUnknown=1;K8S_POD_NAME={id};K8S_POD_INFRA_CONTAINER_ID={id}");
+    let call = Call::new("ADD", id, &path, &node.configuration()?).with("CNI_ARGS", &arguments);
+    call.execute(&node.host)?.result()?;
+    Ok((pod, path))
+}
+
+/// The containers that have attachments.
+fn attached(host: &Host) -> Outcome<Vec<String>> {
+    let line =
+        "cd /run/podwire/podwire/attachments && sed -n 's/.*\"container\":\"\\([^\"]*\\)\".*/\\1/p' * </dev/null";
+    let mut names: Vec<_> = host.run("sh", &["-c", line])?.lines().map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The problem that the runtime's list is, where the daemon has it.
+fn problem(host: &Host) -> Outcome<Option<String>> {
+    let status = daemon::json(host, &["status", "--json"])?;
+    let problems = status["problems"].as_array().ok_or("no problems")?;
+    let of_runtime = problems.iter().find(|problem| problem["kind"] == "sandboxes-unlisted");
+    Ok(of_runtime.map(|problem| problem["text"].to_string()))
+}
+
+/// That these stay attached for longer than a dead pod would, and that the daemon then says what is wrong.
+fn are_kept(host: &Host, containers: &[&str], named: &[&str]) -> Outcome {
+    let since = Instant::now();
+    while since.elapsed() < LONG_ENOUGH {
+        let found = attached(host)?;
+        check(found == containers, || format!("after {:?} of {containers:?} are left {found:?}", since.elapsed()))?;
+    }
+    let text = eventually(SOON, || problem(host)?.ok_or_else(|| "status says that all is OK".into()))?;
+    check(named.iter().all(|name| text.contains(name)), || format!("{named:?} are not in {text}"))
+}
+
+fn start(node: &mut Node) -> Outcome {
+    daemon::start_with_settings(node, SETTINGS, &["--cri-socket", SOCKET, "--metrics", "127.0.0.1:9472"])
+}
+
+fn process(node: &Node) -> Outcome<&Process> {
+    daemon::of(node)
+}
+
+#[test]
+fn a_runtime_that_lists_none_of_the_nodes_pods_costs_none_of_them_its_network() {
+    scene(2, |lab| {
+        let runtime = Cri::start(&lab.nodes[0].host.clone(), SOCKET, "containerd", &[])?;
+        start(&mut lab.nodes[0])?;
+        daemon::start(&mut lab.nodes[1], &[])?;
+        lab.nodes[1].wait_ready()?;
+        let _far = podwire_tests::lab::exchange::Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+        let host = lab.nodes[0].host.clone();
+        let pods = ["a", "b", "c"].map(|id| sandbox(&lab.nodes[0], id));
+        let pods = pods.into_iter().collect::<Outcome<Vec<_>>>()?;
+        let reached = || {
+            pods.iter().try_for_each(|(pod, _)| {
+                FAMILIES.into_iter().try_for_each(|like| {
+                    let own = podwire_tests::lab::scene::json(pod, "ip", &["-json", "address", "show", "eth0"])?;
+                    let infos = own[0]["addr_info"].as_array().ok_or("no addresses")?;
+                    let of_family = |info: &&serde_json::Value| {
+                        info["scope"] == "global" && (info["family"] == "inet") == like.is_ipv4()
+                    };
+                    let own = infos.iter().find(of_family).and_then(|info| info["local"].as_str());
+                    let own = own.and_then(|text| text.parse().ok()).ok_or("no address")?;
+                    eventually(SOON, || reaches(pod, own, lab.nodes[1].pod("far").address(like)))
+                })
+            })
+        };
+        reached()?;
+        let named = ["containerd at /run/cri.sock (as --cri-socket says)", "none of this node's 3 pods"];
+        are_kept(&host, &["a", "b", "c"], &named)?;
+        reached()?;
+        // Nor does one that has pods of its own: those of another runtime on this node, or of the host's network.
+        runtime.lists(&["of-another", "of-the-host"]);
+        are_kept(&host, &["a", "b", "c"], &["lists 2 sandboxes"])?;
+        let said = process(&lab.nodes[0])?.said();
+        let warnings: Vec<_> = said.iter().filter(|line| line.contains("WARN")).collect();
+        check(warnings.len() == 1 && warnings[0].contains("none of this node's 3 pods"), || format!("{warnings:?}"))?;
+        let findings = daemon::json(&host, &["doctor", "--json"])?;
+        let finding = findings.as_array().and_then(|all| all.iter().find(|one| one["kind"] == "sandboxes-unlisted"));
+        check(finding.is_some_and(|one| one["subject"] == SOCKET), || findings.to_string())?;
+        let status = daemon::json(&host, &["status", "--json"])?;
+        let runtime_is = &status["runtime"];
+        let right =
+            runtime_is["socket"] == SOCKET && runtime_is["name"] == "containerd" && runtime_is["sandboxes"] == 2;
+        check(right && runtime_is["why"] == "as --cri-socket says", || runtime_is.to_string())?;
+        // Half of them: the others are neither released nor forgotten to be named.
+        runtime.lists(&["a"]);
+        are_kept(&host, &["a", "b", "c"], &["not these of this node's 3 pods: b (pw", "c (pw"])?;
+        runtime.lists(&["a", "b", "c"]);
+        eventually(SOON, || {
+            let problem = problem(&host)?;
+            check(problem.is_none(), || format!("{problem:?}"))
+        })?;
+        reached()
+    });
+}
+
+#[test]
+fn a_pod_is_released_when_its_own_runtime_has_forgotten_it_and_what_was_listed_outlives_the_daemon() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let first = Cri::start(&host, SOCKET, "containerd", &["a", "b", "c"])?;
+        start(&mut lab.nodes[0])?;
+        for id in ["a", "b", "c"] {
+            sandbox(&lab.nodes[0], id)?;
+        }
+        let remembers = |ids: &[&str]| {
+            let file = host.run("cat", &["/run/podwire/listed-sandboxes.json"])?;
+            check(ids.iter().all(|id| file.contains(&format!("\"{id}\""))), || file)
+        };
+        eventually(SOON, || remembers(&["a", "b", "c"]))?;
+        lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
+        first.lists(&["b", "c"]);
+        start(&mut lab.nodes[0])?;
+        let released = |id: &str| {
+            let said = process(&lab.nodes[0])?.said();
+            let text = format!("of container {id} (eth0, network podwire): the container runtime has forgotten it");
+            check(said.iter().any(|line| line.contains(&text)), || format!("{text} is not in {}", said.join("\n")))
+        };
+        eventually(SOON, || released("a"))?;
+        check(attached(&host)? == ["b", "c"], || format!("{:?}", attached(&host)))?;
+        eventually(SOON, || {
+            let file = host.run("cat", &["/run/podwire/listed-sandboxes.json"])?;
+            check(!file.contains("\"a\"") && file.contains("\"b\""), || file)
+        })?;
+        // Another runtime in the place of the first: it lists one that is new to it, and has not had the other.
+        drop(first);
+        let second = Cri::start(&host, SOCKET, "cri-o", &["b"])?;
+        are_kept(&host, &["b", "c"], &["cri-o at ", "not these of this node's 2 pods: c (pw"])?;
+        // And one that has lost its state.
+        second.lists(&[]);
+        are_kept(&host, &["b", "c"], &["none of this node's 2 pods"])?;
+        // What has no device any more is released, whatever was listed.
+        host.run("ip", &["-n", "c", "link", "delete", "eth0"])?;
+        eventually(SOON, || {
+            let left = attached(&host)?;
+            check(left == ["b"], || format!("{left:?}"))
+        })
+    });
+}
