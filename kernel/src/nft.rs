@@ -7,10 +7,12 @@
 //! What may not live here: which rules are desired (`podwire_conf::rules` has them).
 
 mod chain;
+mod connection;
 mod counter;
 mod element;
 mod encode;
 mod ensure;
+mod fib;
 mod field;
 mod forward_policy;
 mod generation;

@@ -90,9 +90,13 @@ pub(super) fn bitwise(register: Register, keep: Vec<u8>, turn: Vec<u8>) -> Expre
 }
 
 pub(super) fn compare(value: Vec<u8>) -> Expressions {
+    compare_by(Operator::Equal, value)
+}
+
+pub(super) fn compare_by(operator: Operator, value: Vec<u8>) -> Expressions {
     Expressions::Cmp(vec![
         Cmp::SourceRegister(Register::Reg1),
-        Cmp::Op(Operator::Equal),
+        Cmp::Op(operator),
         Cmp::Data(DataAttribute::Value(value)),
     ])
 }

@@ -6,15 +6,15 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator,
+    DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator,
     Register, Verdict, VerdictAttribute,
 };
 
 use crate::family::{self, IpVersion};
 use crate::nft::counter::COUNTER;
 use crate::nft::encode::{
-    ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, mask, number, other, payload, protocol,
-    register,
+    ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, compare_by, mask, number, other, payload,
+    protocol, register,
 };
 use crate::nft::field::{self, PacketField};
 use crate::nft::reply;
@@ -25,32 +25,13 @@ pub(super) const RULE_EXPRESSIONS: u16 = 4;
 /// `NFTA_EXPR_*` (uapi/linux/netfilter/nf_tables.h).
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
-/// `NFTA_FIB_*`, `NFT_FIB_RESULT_OIF`, `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_*` (uapi/linux/netfilter/nf_tables.h).
-const FIB_REGISTER: u16 = 1;
-const FIB_RESULT: u16 = 2;
-const FIB_FLAGS: u16 = 3;
-const FIB_DEVICE: u32 = 1;
-const FIB_ADDRESS_TYPE: u32 = 3;
-const FIB_OF_DESTINATION: u32 = 2;
-/// Of the source, through the incoming device, and only whether there is one.
-const FIB_BACK_AGAIN: u32 = 1 | 8 | 32;
+/// `LOOPBACK_IFINDEX` (net/flow.h).
+const LOOPBACK_INDEX: u32 = 1;
 /// `NFTA_OBJREF_*`.
 const OBJECT_TYPE: u16 = 1;
 const OBJECT_NAME: u16 = 2;
 /// `ETH_P_IP`, `ETH_P_IPV6` (uapi/linux/if_ether.h).
 const ETHERTYPES: [u16; 2] = [0x0800, 0x86dd];
-/// `RTN_UNICAST`, `RTN_LOCAL` (uapi/linux/rtnetlink.h).
-const UNICAST: u32 = 1;
-const LOCAL: u32 = 2;
-/// `NFTA_CT_*`, `NFT_CT_STATUS` (uapi/linux/netfilter/nf_tables.h).
-const CONNECTION_REGISTER: u16 = 1;
-const CONNECTION_KEY: u16 = 2;
-const CONNECTION_STATUS: u32 = 2;
-/// `IPS_*` (uapi/linux/netfilter/nf_conntrack_common.h): assured; source NAT, destination NAT, adjusted sequence
-/// numbers; dying; with a helper.
-const ASSURED: u32 = 1 << 2;
-const DESTINATION_TRANSLATED: u32 = 1 << 5;
-const NOT_PLAIN: u32 = 1 << 4 | DESTINATION_TRANSLATED | 1 << 6 | 1 << 9 | 1 << 13;
 /// `NFTA_NAT_*`, `NFT_NAT_DNAT` (uapi/linux/netfilter/nf_tables.h).
 const NAT_TYPE: u16 = 1;
 const NAT_FAMILY: u16 = 2;
@@ -110,56 +91,19 @@ impl Rule {
         self.meta(MetaKey::Iifname, prefix.into())
     }
 
+    /// … that comes in by any other device than the loopback device.
+    pub fn not_by_loopback(self) -> Self {
+        self.meta_is(MetaKey::Iif, Operator::NotEqual, LOOPBACK_INDEX.to_ne_bytes().into())
+    }
+
+    /// … that comes in by the loopback device.
+    pub fn by_loopback(self) -> Self {
+        self.meta(MetaKey::Iif, LOOPBACK_INDEX.to_ne_bytes().into())
+    }
+
     /// … that goes out by a device whose name begins so.
     pub fn oifname(self, prefix: &str) -> Self {
         self.meta(MetaKey::Oifname, prefix.into())
-    }
-
-    /// … whose destination is a local address of this host.
-    pub fn to_local(self) -> Self {
-        self.destination(LOCAL)
-    }
-
-    /// … whose destination is a unicast address of another host, by the routing tables.
-    pub fn to_remote_unicast(self) -> Self {
-        self.destination(UNICAST)
-    }
-
-    fn destination(mut self, kind: u32) -> Self {
-        let attributes = vec![
-            number(FIB_REGISTER, Register::Reg1.into()),
-            number(FIB_RESULT, FIB_ADDRESS_TYPE),
-            number(FIB_FLAGS, FIB_OF_DESTINATION),
-        ];
-        self.extend([other("fib", attributes), compare(kind.to_ne_bytes().to_vec())]);
-        self
-    }
-
-    /// … whose destination was translated, by podwire or by others.
-    pub fn dnatted(mut self) -> Self {
-        let attributes =
-            vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
-        let bit = DESTINATION_TRANSLATED.to_ne_bytes().to_vec();
-        let none = vec![0; bit.len()];
-        self.extend([
-            other("ct", attributes),
-            mask(Register::Reg1, bit),
-            Expressions::Cmp(vec![
-                Cmp::SourceRegister(Register::Reg1),
-                Cmp::Op(Operator::NotEqual),
-                Cmp::Data(DataAttribute::Value(none)),
-            ]),
-        ]);
-        self
-    }
-
-    /// … that belongs to an assured connection without NAT and without a helper.
-    pub fn established(mut self) -> Self {
-        let attributes =
-            vec![number(CONNECTION_REGISTER, Register::Reg1.into()), number(CONNECTION_KEY, CONNECTION_STATUS)];
-        let bits = (ASSURED | NOT_PLAIN).to_ne_bytes().to_vec();
-        self.extend([other("ct", attributes), mask(Register::Reg1, bits), compare(ASSURED.to_ne_bytes().to_vec())]);
-        self
     }
 
     /// … gets additional bits in its priority.
@@ -177,17 +121,6 @@ impl Rule {
     pub fn to_port(self, protocol: u8, port: u16) -> Self {
         let rule = self.meta(MetaKey::L4Proto, vec![protocol]);
         rule.part(payload(Register::Reg1, TRANSPORT_HEADER, 2, 2), port.to_be_bytes().to_vec())
-    }
-
-    /// … whose source is not routed to its incoming device.
-    pub fn without_reverse_route(mut self) -> Self {
-        let attributes = vec![
-            number(FIB_REGISTER, Register::Reg1.into()),
-            number(FIB_RESULT, FIB_DEVICE),
-            number(FIB_FLAGS, FIB_BACK_AGAIN),
-        ];
-        self.extend([other("fib", attributes), compare(vec![0; 4])]);
-        self
     }
 
     /// … that carries, in VXLAN, a packet of this VNI and of this version of IP. UDP and the port have been matched
@@ -284,11 +217,13 @@ impl Rule {
         self
     }
 
-    fn meta(mut self, key: MetaKey, value: Vec<u8>) -> Self {
-        self.extend([
-            Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]),
-            compare(value),
-        ]);
+    fn meta(self, key: MetaKey, value: Vec<u8>) -> Self {
+        self.meta_is(key, Operator::Equal, value)
+    }
+
+    fn meta_is(mut self, key: MetaKey, operator: Operator, value: Vec<u8>) -> Self {
+        let load = Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]);
+        self.extend([load, compare_by(operator, value)]);
         self
     }
 
@@ -313,7 +248,7 @@ impl Rule {
         self
     }
 
-    fn extend<const N: usize>(&mut self, expressions: [Expressions; N]) {
+    pub(super) fn extend<const N: usize>(&mut self, expressions: [Expressions; N]) {
         expressions.into_iter().for_each(|expression| self.push(expression));
     }
 
