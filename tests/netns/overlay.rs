@@ -8,6 +8,7 @@ pub(crate) mod firewall;
 mod forged;
 mod guards;
 mod incremental;
+mod local_sources;
 mod membership;
 mod modes;
 mod mtu;

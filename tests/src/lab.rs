@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod cri;
 pub mod daemon;
 pub mod exchange;
+pub mod frame;
 pub mod host;
 pub mod image;
 pub mod kube;

@@ -5,6 +5,8 @@
 //! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; UDP to the VXLAN port →
 //!                    guard-overlay: from peers with a source of their own accepted and not tracked, all else for this
 //!                    node dropped
+//! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
+//!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
 //! guard-input        UDP translated to the VXLAN port is dropped
 //! guard-forward      UDP to the VXLAN port of other hosts → guard-relayed: a pod's may go to pods only; to a peer only
@@ -23,6 +25,7 @@
 
 mod config;
 mod counters;
+mod local;
 mod overlay;
 mod pod_sources;
 mod sources;
@@ -36,6 +39,7 @@ use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Keys, Rule, Table};
 
 pub use self::config::NodeConfig;
 pub use self::counters::GUARDS;
+use self::local::{FROM_POD, LOCAL, ON_LINK};
 use self::overlay::{OVERLAY, RELAYED};
 use self::pod_sources::SPOOFED;
 use self::sources::{PrefixLength, SETS};
@@ -46,7 +50,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 const FILTER: i32 = 0;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 9] = [
+const CHAINS: [&str; 12] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -54,6 +58,9 @@ const CHAINS: [&str; 9] = [
     OVERLAY,
     RELAYED,
     SPOOFED,
+    LOCAL,
+    FROM_POD,
+    ON_LINK,
     FAST_PATH,
     "postrouting",
 ];
@@ -122,6 +129,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     ];
     chains.extend(overlay::chains(config, lengths));
     chains.push(pod_sources::chain());
+    chains.extend(local::chains());
     if config.fast_path {
         let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
         let rules = to.map(|rule| rule.established().raise_priority(PASSED.unsigned_abs()));

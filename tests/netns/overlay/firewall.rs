@@ -108,7 +108,7 @@ pub(crate) fn by_chain(state: &Value) -> Value {
 }
 
 /// What breaks the firewall: scripts of `nft`.
-const BREAKS: [&str; 22] = [
+const BREAKS: [&str; 23] = [
     "flush ruleset",
     "delete table inet podwire",
     "flush table inet podwire",
@@ -126,12 +126,14 @@ const BREAKS: [&str; 22] = [
      add chain inet podwire guard-input { type filter hook input priority 5; }",
     "flush chain inet podwire guard-forward",
     "flush chain inet podwire guard-relayed",
+    "flush chain inet podwire guard-local; delete chain inet podwire guard-local",
     "insert rule inet podwire guard-overlay accept",
     "insert rule inet podwire guard-spoofed accept",
     "add chain inet podwire guard-forward { policy drop; }",
     "add set inet podwire overlay-sources4-4-22 { type ipv4_addr . ipv4_addr; }; \
      add element inet podwire overlay-sources4-4-22 { 192.168.50.2 . 10.244.0.0 }",
-    "flush chain inet podwire guard-spoofed; delete counter inet podwire pod-spoofing",
+    "flush chain inet podwire guard-spoofed; flush chain inet podwire guard-from-pod; \
+     flush chain inet podwire guard-on-link; delete counter inet podwire pod-spoofing",
     "add table inet podwire { flags dormant; }",
 ];
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use podwire_tests::lab::frame::Datagram;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::scene::Outcome;
 
@@ -36,27 +37,7 @@ impl Forged {
     }
 
     fn packet(&self) -> Vec<u8> {
-        let length = u16::try_from(8 + self.text.len()).unwrap();
-        let port = CARRIED_PORT.to_be_bytes();
-        let mut datagram = [&port[..], &port, &length.to_be_bytes(), &[0, 0], self.text.as_bytes()].concat();
-        match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut header = [&[0x45, 0][..], &(20 + length).to_be_bytes(), &[0, 0, 0, 0, 64, 17, 0, 0]].concat();
-                header.extend([source.octets(), destination.octets()].concat());
-                let sum = checksum(&header);
-                header[10..12].copy_from_slice(&sum);
-                // Without a checksum of its own, which UDP over IPv4 allows.
-                [header, datagram].concat()
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let addresses = [source.octets(), destination.octets()].concat();
-                let pseudo = [&addresses[..], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 17], &datagram].concat();
-                let sum = checksum(&pseudo);
-                datagram[6..8].copy_from_slice(&sum);
-                [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[17, 64], &addresses, &datagram].concat()
-            }
-            _ => panic!("two families"),
-        }
+        Datagram::new((self.source, CARRIED_PORT), (self.destination, CARRIED_PORT), &self.text).packet()
     }
 
     /// Sends it from a host to a port of an address.
@@ -74,16 +55,6 @@ pub(crate) fn send(from: &Host, own: Option<IpAddr>, to: SocketAddr, bytes: &[u8
         socket.send_to(bytes, to)
     };
     from.enter(send).map(drop).map_err(|error| format!("send from {} to {to}: {error}", from.name))
-}
-
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
-    let mut sum: u32 = bytes.chunks(2).map(word).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!u16::try_from(sum).unwrap()).to_be_bytes()
 }
 
 /// Takes in what is carried, on every address of a host.

@@ -17,7 +17,7 @@ use super::forged::{CARRIED_PORT, Ear, Forged, send};
 const PORT: u16 = 8472;
 
 /// How many packets a guard of a node has refused.
-fn refused(node: &Host, guard: &str) -> Outcome<u64> {
+pub(super) fn refused(node: &Host, guard: &str) -> Outcome<u64> {
     let list = json(node, "nft", &["-j", "list", "counter", "inet", "podwire", guard])?;
     let counters = list["nftables"].as_array().into_iter().flatten();
     let mut packets = counters.filter_map(|entry| entry["counter"]["packets"].as_u64());
@@ -25,21 +25,21 @@ fn refused(node: &Host, guard: &str) -> Outcome<u64> {
 }
 
 /// Waits until a guard has refused so many packets.
-fn has_refused(node: &Host, guard: &str, packets: u64) -> Outcome {
+pub(super) fn has_refused(node: &Host, guard: &str, packets: u64) -> Outcome {
     eventually(SOON, || {
         let found = refused(node, guard)?;
         check(found == packets, || format!("{guard} of {} has refused {found} packets, not {packets}", node.name))
     })
 }
 
-fn mac(host: &Host, device: &str) -> Outcome<[u8; 6]> {
+pub(super) fn mac(host: &Host, device: &str) -> Outcome<[u8; 6]> {
     let link = json(host, "ip", &["-j", "link", "show", device])?;
     let text = link[0]["address"].as_str().unwrap_or_default().to_owned();
     Mac::parse(&text).map(|mac| mac.0).ok_or(format!("{device} has no address: {link}"))
 }
 
 /// Starts the daemon of a node with settings, and waits until it is ready.
-fn start_with(node: &mut Node, settings: &str) -> Outcome {
+pub(super) fn start_with(node: &mut Node, settings: &str) -> Outcome {
     let (file, nodes) = ("/etc/podwired.toml", format!("{SHARED}/nodes.toml"));
     node.host.enter(|| std::fs::write(file, settings)).map_err(|error| format!("write {file}: {error}"))?;
     let mut command = Command::new(program("podwired").map_err(|error| error.to_string())?);
@@ -64,7 +64,7 @@ fn forged(node: &Host, source: IpAddr, destination: IpAddr, text: &str) -> Outco
 }
 
 /// An address in a node's pod CIDR that no pod has.
-fn unused(number: u16, like: IpAddr) -> IpAddr {
+pub(super) fn unused(number: u16, like: IpAddr) -> IpAddr {
     let prefix = membership::pod_cidrs(number)[usize::from(like.is_ipv6())];
     // The last byte of the prefix's own address is 0.
     let text = format!("{}77", prefix.network().to_string().trim_end_matches('0'));

@@ -10,5 +10,5 @@ pub const GUARDS: [(&str, &str); 4] = [
     (NOT_PEERS, "packets to the VXLAN port from an address that is not a peer's"),
     (SOURCES, "packets of a peer whose inner source is not its own, or with an inner packet that no peer sends"),
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
-    (SPOOFING, "IPv6 packets of a pod from an address that is not its own"),
+    (SPOOFING, "packets of a pod from an address that is not its own: IPv6, and IPv4 to the node itself"),
 ];

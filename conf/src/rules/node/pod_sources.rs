@@ -1,13 +1,11 @@
 //! The guard against pods that send from an address that is not their own.
 
-use std::net::Ipv6Addr;
-
-use podwire_kernel::family::{self, IpVersion};
+use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Chain, Rule};
 
 use crate::defaults::HOST_VETH_PREFIX;
-use crate::rules::masquerade::prefix;
 use crate::rules::node::counters::SPOOFING;
+use crate::rules::node::local::{link_local, unspecified};
 
 /// The chain for packets of pods whose source is not routed to them.
 pub(super) const SPOOFED: &str = "guard-spoofed";
@@ -21,9 +19,9 @@ pub(super) fn spoofed() -> Rule {
 /// The chain that [`spoofed`] jumps to.
 pub(super) fn chain() -> Chain {
     let rules = vec![
-        // Link-local packets of a pod are not forwarded.
-        Rule::new().from(prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10)).return_(),
-        Rule::new().from(family::host(Ipv6Addr::UNSPECIFIED.into())).return_(),
+        // They are not forwarded; where they may go on the node says `local`.
+        Rule::new().from(link_local()).return_(),
+        Rule::new().from(unspecified()).return_(),
         Rule::new().count(SPOOFING).drop(),
     ];
     Chain { name: SPOOFED.into(), base: None, rules }
