@@ -9,6 +9,7 @@ mod forged;
 mod guards;
 mod incremental;
 mod local_sources;
+mod loopback;
 mod membership;
 mod modes;
 mod mtu;

@@ -3,7 +3,7 @@
 
 mod garbage;
 mod glance;
-mod host_ports;
+pub(crate) mod host_ports;
 mod links;
 mod notifications;
 mod overlay;

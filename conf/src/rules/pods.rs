@@ -51,14 +51,14 @@ fn loopback() -> IpNetwork {
     masquerade::prefix(Ipv4Addr::new(127, 0, 0, 0).into(), 8)
 }
 
-/// A pod's veth accepts 127.0.0.1 (`route_localnet`), so that the node reaches host ports at 127.0.0.1. A pod must not
-/// reach what listens on the node's 127.0.0.1 that way. Every packet is compared here; few get past the first
-/// comparison.
+/// 127.0.0.0/8 is the node's own. A host port's translation would lead there whoever sends to 127.0.0.1, be it a
+/// neighbour on the link or a peer; and a pod's veth accepts 127.0.0.1 (`route_localnet`), so that the node reaches host
+/// ports at it. Every packet is compared here; few get past the first comparison.
 fn loopback_guard() -> Chain {
     Chain {
         name: "loopback-guard".into(),
         base: Some(Base { chain_type: ChainType::Filter, hook: ChainHook::Prerouting, priority: RAW }),
-        rules: vec![Rule::new().to(loopback()).iifname(defaults::HOST_VETH_PREFIX).drop()],
+        rules: vec![Rule::new().to(loopback()).not_by_loopback().drop()],
     }
 }
 

@@ -5,20 +5,18 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use podwire_tests::lab::frame::Datagram;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::underlay_address;
-use podwire_tests::lab::scene::{FAMILIES, Outcome, check, scene};
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, json, scene};
 use podwire_tests::lab::{Lab, SOON, outside_address};
 
 use super::forged::{CARRIED_PORT, Ear, send};
-use super::guards::{has_refused, mac, refused, start_with};
+use super::guards::{has_refused, refused, start_with};
 
 /// The settings under which the guards have other chains.
 const SETTINGS: [&str; 3] = ["", "fast_path = false", "masquerade = false"];
 
 /// The link-layer address of a pod's gateway: the host's end.
-fn gateway(pod: &Host) -> Outcome<[u8; 6]> {
-    let device = pod.run("cat", &["/sys/class/net/eth0/iflink"])?;
-    check(!device.is_empty(), || "no host end".into())?;
-    let neighbours = podwire_tests::lab::scene::json(pod, "ip", &["-j", "neighbour", "show", "169.254.1.1"])?;
+pub(super) fn gateway(pod: &Host) -> Outcome<[u8; 6]> {
+    let neighbours = json(pod, "ip", &["-j", "neighbour", "show", "169.254.1.1"])?;
     let text = neighbours[0]["lladdr"].as_str().unwrap_or_default().to_owned();
     podwire_kernel::Mac::parse(&text).map(|mac| mac.0).ok_or(format!("no gateway: {neighbours}"))
 }

@@ -19,10 +19,10 @@ use crate::overlay::firewall::by_chain;
 use crate::plugin::attachment::host_device;
 
 /// The port of the node.
-pub(super) const HOST_PORT: u16 = 8080;
+pub(crate) const HOST_PORT: u16 = 8080;
 
 /// A pod with a host port, made by hand: the call that makes it, and the name of its device on the host.
-pub(super) fn with_port(node: &Node, name: &str, port: u16) -> Outcome<(Host, Call, String)> {
+pub(crate) fn with_port(node: &Node, name: &str, port: u16) -> Outcome<(Host, Call, String)> {
     let mut configuration = node.configuration()?;
     let mappings = ["tcp", "udp"].map(|protocol| json!({"hostPort": port, "containerPort": 80, "protocol": protocol}));
     configuration["runtimeConfig"] = json!({"portMappings": mappings});
