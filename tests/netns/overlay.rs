@@ -14,4 +14,5 @@ mod membership;
 mod modes;
 mod mtu;
 mod node_changes;
+mod plain;
 mod reachability;

@@ -2,9 +2,10 @@
 //! and the masquerade. A pure function of the cluster's view. The plugin's part is in [`crate::rules::pods`].
 //!
 //! ```text
-//! guard-prerouting   raw: IPv6 of a pod whose source is not routed to it → guard-spoofed; UDP to the VXLAN port →
-//!                    guard-overlay: from peers with a source of their own accepted and not tracked, all else for this
-//!                    node dropped
+//! guard-prerouting   raw: UDP to the VXLAN port → guard-overlay: from peers with a source of their own accepted and not
+//!                    tracked, all else for this node dropped; IPv6 of a pod whose source is not routed to it →
+//!                    guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
+//!                    guard-plain: dropped unless a plain route leads back by that device
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
 //!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
@@ -27,6 +28,7 @@ mod config;
 mod counters;
 mod local;
 mod overlay;
+mod plain;
 mod pod_sources;
 mod sources;
 
@@ -41,6 +43,7 @@ pub use self::config::NodeConfig;
 pub use self::counters::GUARDS;
 use self::local::{FROM_POD, LOCAL, ON_LINK};
 use self::overlay::{OVERLAY, RELAYED};
+use self::plain::BESIDE;
 use self::pod_sources::SPOOFED;
 use self::sources::{PrefixLength, SETS};
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
@@ -50,7 +53,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 const FILTER: i32 = 0;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 12] = [
+const CHAINS: [&str; 13] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -58,6 +61,7 @@ const CHAINS: [&str; 12] = [
     OVERLAY,
     RELAYED,
     SPOOFED,
+    BESIDE,
     LOCAL,
     FROM_POD,
     ON_LINK,
@@ -110,7 +114,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     let at = |chain_type, hook, priority| Some(Base { chain_type, hook, priority });
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
     let overlay = || overlay::encapsulated(config);
-    let mut prerouting = vec![pod_sources::spoofed()];
+    let mut prerouting = Vec::new();
     let (input, input_base, forward_base) = if config.masquerade {
         prerouting.push(overlay().jump(OVERLAY));
         // What guard-overlay accepts is not tracked, and never comes here.
@@ -121,6 +125,8 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
         let guard = vec![overlay().jump(OVERLAY)];
         (guard, at(ChainType::Filter, ChainHook::Input, FILTER), at(ChainType::Filter, ChainHook::Forward, FILTER))
     };
+    prerouting.push(pod_sources::spoofed());
+    prerouting.extend(plain::rules(config));
     let mut chains = vec![
         chain("guard-prerouting", at(ChainType::Filter, ChainHook::Prerouting, RAW), prerouting),
         chain("guard-output", at(ChainType::Filter, ChainHook::Output, RAW), vec![overlay::untracked(config)]),
@@ -129,6 +135,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     ];
     chains.extend(overlay::chains(config, lengths));
     chains.push(pod_sources::chain());
+    chains.push(plain::chain(config));
     chains.extend(local::chains());
     if config.fast_path {
         let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
@@ -161,6 +168,8 @@ mod tests {
             cluster_cidrs: cluster,
             vni: 1,
             port: 8472,
+            plain_routes: false,
+            accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],
             fast_path: true,

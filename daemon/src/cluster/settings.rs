@@ -26,6 +26,9 @@ pub struct Settings {
     pub port: u16,
     /// Which peers' pods are reached through the overlay.
     pub overlay: Overlay,
+    /// Whether packets of peers' pods that are not encapsulated are accepted from whoever sends them: while nodes change
+    /// `overlay` one after another.
+    pub accept_plain: bool,
     /// The MTU of pods in bytes, instead of what the underlay leaves for them.
     pub mtu: Option<u32>,
     /// Whether what pods send to the outside of the cluster leaves under their node's address.
@@ -85,6 +88,7 @@ impl Default for Settings {
             vni: defaults::VNI,
             port: defaults::OVERLAY_PORT,
             overlay: Overlay::default(),
+            accept_plain: false,
             mtu: None,
             masquerade: true,
             not_masqueraded: Vec::new(),
@@ -188,6 +192,7 @@ mod tests {
         assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().to_string().contains("-1"));
         assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
         assert!(Settings::parse("probes = 1").is_err());
+        assert!(!Settings::default().accept_plain && Settings::parse("accept_plain = true").unwrap().accept_plain);
         assert!(Settings::default().fast_path && !Settings::parse("fast_path = false").unwrap().fast_path);
         for (text, said) in [
             ("vni = 0", "vni = 0"),

@@ -15,7 +15,7 @@ use podwire_kernel::nft::{self, Keys, Listed, Names};
 use podwire_kernel::{Result, Socket};
 use tracing::info;
 
-use crate::cluster::settings::Settings;
+use crate::cluster::settings::{Overlay, Settings};
 use crate::cluster::view::View;
 use crate::datapath::inputs::Inputs;
 use crate::report::change_kind::ChangeKind;
@@ -45,6 +45,8 @@ fn desired(view: &View, settings: &Settings, fast_path: bool) -> Desired {
         cluster_cidrs: &view.cluster_cidrs,
         vni: settings.vni,
         port: settings.port,
+        plain_routes: settings.overlay != Overlay::Always,
+        accept_plain: settings.accept_plain,
         masquerade: settings.masquerade,
         not_masqueraded: &settings.not_masqueraded,
         fast_path,

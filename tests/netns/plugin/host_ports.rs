@@ -251,6 +251,8 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             cluster_cidrs: &clusters,
             vni: 1,
             port: 8472,
+            plain_routes: false,
+            accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],
             // Where the kernel lets it.

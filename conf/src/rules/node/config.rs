@@ -17,6 +17,10 @@ pub struct NodeConfig<'a> {
     pub vni: u32,
     /// The UDP port of the overlay.
     pub port: u16,
+    /// Whether peers' pods may be reached by plain routes.
+    pub plain_routes: bool,
+    /// Whether packets of peers' pods are accepted that are not encapsulated, whatever route leads back to them.
+    pub accept_plain: bool,
     /// Whether packets of pods that leave the cluster are masqueraded.
     pub masquerade: bool,
     /// Destinations that are not masqueraded, beside the cluster.

@@ -2,13 +2,15 @@
 
 pub(super) const NOT_PEERS: &str = "overlay-strangers";
 pub(super) const SOURCES: &str = "overlay-sources";
+pub(super) const PLAIN: &str = "plain-sources";
 pub(super) const ENCAPSULATION: &str = "pod-encapsulation";
 pub(super) const SPOOFING: &str = "pod-spoofing";
 
 /// The counters of the guards: the name of each, and what it counts.
-pub const GUARDS: [(&str, &str); 4] = [
+pub const GUARDS: [(&str, &str); 5] = [
     (NOT_PEERS, "packets to the VXLAN port from an address that is not a peer's"),
     (SOURCES, "packets of a peer whose inner source is not its own, or with an inner packet that no peer sends"),
+    (PLAIN, "packets from an address of the cluster that came neither from a pod nor by the way that leads to it"),
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
     (SPOOFING, "packets of a pod from an address that is not its own: IPv6, and IPv4 to the node itself"),
 ];
