@@ -8,5 +8,6 @@ mod installer;
 mod metrics;
 mod restart;
 mod restart_streams;
+mod starved;
 mod status;
 mod uninstall;

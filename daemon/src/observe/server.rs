@@ -1,27 +1,110 @@
-//! The server loop of the status socket and of the metrics: so many clients at once, each for so long, and none of them can
-//! hold up a reconcile. What they ask is not known here.
+//! The server loop of the status socket and of the metrics. A new client is always accepted; places are limited, and the
+//! newest client takes the place of the one that has had its own for longest. So clients that say nothing, or read nothing,
+//! keep nobody from being answered, and none of them can hold up a reconcile. What they ask is not known here.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::warn;
 
-/// The limits of clients.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// So many of them at once; more wait.
-    pub(crate) at_once: usize,
-    /// How long each may take to send its request, and to read the reply.
-    pub(crate) timeout: Duration,
+/// How long to wait after an accept that failed, mostly for want of file descriptors.
+const RECOVERY: Duration = Duration::from_millis(10);
+
+/// The log says so no more often than this.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// Limited places for what clients do: send a request, be answered, go away. Each kind of work has its own, so that one
+/// cannot take the places of another.
+#[derive(Debug, Clone)]
+pub(crate) struct Places(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    at_once: usize,
+    within: Duration,
+    /// The oldest first.
+    taken: Mutex<VecDeque<Arc<Notify>>>,
 }
 
-/// How long to wait after an accept that failed, mostly for want of file descriptors.
-const RECOVERY: Duration = Duration::from_secs(1);
+impl Places {
+    /// So many places, each for so long.
+    pub(crate) fn new(at_once: usize, within: Duration) -> Self {
+        Self(Arc::new(Inner { at_once, within, taken: Mutex::default() }))
+    }
+
+    /// A place. Where all are taken, the one that has been taken for longest is given up for it.
+    pub(crate) fn take(&self) -> Place {
+        let evicted = Arc::new(Notify::new());
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.len() >= self.0.at_once
+            && let Some(oldest) = taken.pop_front()
+        {
+            oldest.notify_one();
+        }
+        taken.push_back(evicted.clone());
+        Place { places: self.clone(), evicted }
+    }
+
+    /// Gives all of them up.
+    fn evict_all(&self) {
+        let taken = std::mem::take(&mut *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.iter().for_each(|place| place.notify_one());
+    }
+}
+
+/// A place that is taken for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    evicted: Arc<Notify>,
+}
+
+impl Place {
+    /// Does work of no length in this place, and gives it up afterwards. What a client has sent already is answered, however
+    /// many newer ones there are.
+    ///
+    /// # Errors
+    /// Those of the work; and when the time is over, or a newer client needs the place.
+    pub(crate) async fn hold<T>(self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            outcome = work => outcome,
+            () = self.evicted.notified() => Err(evicted()),
+            () = tokio::time::sleep(self.places.0.within) => Err(ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Does work that takes long in this place, and does not go on with it once a newer client needs the place.
+    ///
+    /// # Errors
+    /// As [`Place::hold`].
+    pub(crate) async fn hold_while_free<T>(self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.evicted.notified() => Err(evicted()),
+            outcome = work => outcome,
+            () = tokio::time::sleep(self.places.0.within) => Err(ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+fn evicted() -> io::Error {
+    io::Error::new(ErrorKind::ConnectionAborted, "a newer client has its place")
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|place| !Arc::ptr_eq(place, &self.evicted));
+    }
+}
 
 /// A socket that listens.
 pub(crate) trait Listener {
@@ -48,25 +131,31 @@ impl Listener for UnixListener {
     }
 }
 
-/// Serves for ever. `what` is served is for the log.
-pub(crate) async fn serve<L: Listener, A>(what: &str, bounds: Bounds, mut listener: L, answer: impl Fn(L::Client) -> A)
-where
+/// Serves for ever: each client begins in one of the places of those who have not sent their request. `what` is served is for
+/// the log.
+pub(crate) async fn serve<L: Listener, A>(
+    what: &str,
+    requests: &Places,
+    mut listener: L,
+    answer: impl Fn(L::Client, Place) -> A,
+) where
     A: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(bounds.at_once));
+    let mut logged: Option<Instant> = None;
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.next().await {
             Ok(client) => {
-                let answer = answer(client);
-                tokio::spawn(async move {
-                    // A client that goes away or takes too long is dropped.
-                    let _ = tokio::time::timeout(bounds.timeout, answer).await;
-                    drop(place);
-                });
+                let answer = answer(client, requests.take());
+                // A client that goes away or takes too long is dropped.
+                tokio::spawn(async move { answer.await.ok() });
             }
             Err(error) => {
-                warn!("accept a client of {what}: {error}");
+                if logged.is_none_or(|last| last.elapsed() >= LOGGED_EVERY) {
+                    logged = Some(Instant::now());
+                    warn!("accept a client of {what}: {error}; trying again");
+                }
+                // Their descriptors are needed for the next client.
+                requests.evict_all();
                 tokio::time::sleep(RECOVERY).await;
             }
         }
@@ -83,73 +172,95 @@ pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(test);
+    }
+
     #[test]
-    fn clients_are_limited_in_number_and_a_silent_one_is_dropped() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (present, most, answered) = (count(), count(), count());
-            let (now, many, done) = (present.clone(), most.clone(), answered.clone());
-            let answer = move |number: u32| {
-                let (here, done) = (Here::come(&now, &many), done.clone());
-                async move {
-                    let _here = here;
-                    tokio::task::yield_now().await;
-                    if number.is_multiple_of(5) {
-                        std::future::pending::<()>().await;
-                    }
-                    done.fetch_add(1, Ordering::Relaxed);
-                    Ok(())
-                }
-            };
-            let serving = tokio::spawn(async move {
-                let bounds = Bounds { at_once: 3, timeout: Duration::from_millis(5) };
-                serve("a test", bounds, Numbers(0..50), answer).await;
-            });
-            let all_gone = async {
-                while answered.load(Ordering::Relaxed) < 40 || present.load(Ordering::Relaxed) > 0 {
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(10), all_gone).await.unwrap();
-            serving.abort();
-            assert_eq!((most.load(Ordering::Relaxed), answered.load(Ordering::Relaxed)), (3, 40));
+    fn the_newest_client_takes_the_place_of_the_oldest_and_time_ends_a_silent_one() {
+        run(async {
+            let places = Places::new(2, Duration::from_secs(1));
+            let hold = |place: Place| tokio::spawn(place.hold(pending::<io::Result<()>>()));
+            let first = hold(places.take());
+            let second = hold(places.take());
+            tokio::task::yield_now().await;
+            let third = hold(places.take());
+            let ended = |outcome: Result<io::Result<()>, _>| outcome.unwrap().unwrap_err().kind();
+            assert_eq!(ended(first.await), ErrorKind::ConnectionAborted);
+            assert!(!second.is_finished() && !third.is_finished());
+            let start = tokio::time::Instant::now();
+            assert_eq!(ended(second.await), ErrorKind::TimedOut);
+            assert_eq!(ended(third.await), ErrorKind::TimedOut);
+            assert_eq!(start.elapsed(), Duration::from_secs(1));
+            assert_eq!(places.0.taken.lock().unwrap().len(), 0);
         });
     }
 
-    struct Numbers(std::ops::Range<u32>);
+    #[test]
+    fn what_has_arrived_is_answered_though_newer_clients_have_the_place() {
+        run(async {
+            let places = Places::new(1, Duration::from_secs(1));
+            let first = places.take();
+            let second = places.take();
+            assert_eq!(first.hold(async { Ok(1) }).await.unwrap(), 1);
+            assert_eq!(second.hold(async { Ok(2) }).await.unwrap(), 2);
+            // Long work is not begun.
+            let (first, second) = (places.take(), places.take());
+            first.hold_while_free(async { Ok(1) }).await.unwrap_err();
+            assert_eq!(second.hold_while_free(async { Ok(2) }).await.unwrap(), 2);
+            // One that was given up already takes nothing from another when it goes.
+            let (first, second) = (places.take(), places.take());
+            drop(first);
+            assert_eq!(places.0.taken.lock().unwrap().len(), 1);
+            drop(second);
+        });
+    }
 
-    impl Listener for Numbers {
-        type Client = u32;
+    #[test]
+    fn an_accept_that_fails_frees_descriptors_and_the_next_client_is_served() {
+        struct Clients(u32);
 
-        async fn next(&mut self) -> io::Result<u32> {
-            match self.0.next() {
-                Some(number) => Ok(number),
-                None => std::future::pending().await,
+        impl Listener for Clients {
+            type Client = u32;
+
+            async fn next(&mut self) -> io::Result<u32> {
+                self.0 += 1;
+                match self.0 {
+                    1..=3 | 6 => Ok(self.0),
+                    // EMFILE
+                    4 | 5 => Err(io::Error::from_raw_os_error(24)),
+                    _ => pending().await,
+                }
             }
         }
-    }
 
-    fn count() -> Arc<AtomicUsize> {
-        Arc::default()
-    }
-
-    /// A client that is connected.
-    struct Here(Arc<AtomicUsize>);
-
-    impl Here {
-        fn come(now: &Arc<AtomicUsize>, most: &AtomicUsize) -> Self {
-            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            Self(now.clone())
-        }
-    }
-
-    impl Drop for Here {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::Relaxed);
-        }
+        run(async {
+            let places = Places::new(8, Duration::from_secs(60));
+            let (answered, evicted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let (done, gone) = (answered.clone(), evicted.clone());
+            let answer = move |number: u32, place: Place| {
+                let (done, gone) = (done.clone(), gone.clone());
+                async move {
+                    if number == 6 {
+                        return place
+                            .hold(async { Ok(()) })
+                            .await
+                            .inspect(|()| _ = done.fetch_add(1, Ordering::Relaxed));
+                    }
+                    place.hold(pending()).await.inspect_err(|_| _ = gone.fetch_add(1, Ordering::Relaxed))
+                }
+            };
+            let requests = places.clone();
+            let serving = tokio::spawn(async move { serve("a test", &requests, Clients(0), answer).await });
+            tokio::time::sleep(RECOVERY * 3).await;
+            assert_eq!((answered.load(Ordering::Relaxed), evicted.load(Ordering::Relaxed)), (1, 3));
+            serving.abort();
+        });
     }
 }

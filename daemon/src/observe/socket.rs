@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::observe::server::{self, Bounds, Listener};
+use crate::observe::server::{self, Listener, Place, Places};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::Status;
 use crate::report::Report;
@@ -33,8 +33,11 @@ pub(crate) const QUESTION: &str = "status";
 /// The longest question, in bytes.
 const LONGEST: u64 = 64;
 
-/// The limits of clients.
-const CLIENTS: Bounds = Bounds { at_once: 8, timeout: Duration::from_secs(10) };
+/// How many clients may be asking, and how long one may take.
+const QUESTIONS: (usize, Duration) = (16, Duration::from_secs(1));
+
+/// How many may be reading the reply or closing, and for how long.
+const REPLIES: (usize, Duration) = (8, Duration::from_secs(10));
 
 /// How often it is checked whether the socket is still in its place.
 const LOOK: Duration = Duration::from_secs(1);
@@ -130,14 +133,29 @@ fn open(place: &Path) -> io::Result<(UnixListener, File)> {
 /// Serves the status socket at [`path`] for ever.
 pub(crate) async fn serve(report: watch::Receiver<Report>) {
     let socket = StatusSocket::new(&path());
-    server::serve("the status socket", CLIENTS, socket, |stream| answer(stream, report.clone())).await;
+    let places = |(at_once, within)| Places::new(at_once, within);
+    let replies = places(REPLIES);
+    let answer = |stream, place| answer(stream, place, replies.clone(), report.clone());
+    server::serve("the status socket", &places(QUESTIONS), socket, answer).await;
 }
 
-async fn answer(mut stream: UnixStream, report: watch::Receiver<Report>) -> io::Result<()> {
-    let mut question = String::new();
-    BufReader::new((&mut stream).take(LONGEST)).read_line(&mut question).await?;
+async fn answer(
+    mut stream: UnixStream,
+    place: Place,
+    replies: Places,
+    report: watch::Receiver<Report>,
+) -> io::Result<()> {
+    let question = async {
+        let mut question = String::new();
+        BufReader::new((&mut stream).take(LONGEST)).read_line(&mut question).await.map(|_| question)
+    };
+    let question = place.hold(question).await?;
+    replies.take().hold(reply(stream, &question, &report)).await
+}
+
+async fn reply(mut stream: UnixStream, question: &str, report: &watch::Receiver<Report>) -> io::Result<()> {
     let answer = match question.trim_end() {
-        QUESTION => serde_json::to_vec(&now(&report).await?)?,
+        QUESTION => serde_json::to_vec(&now(report).await?)?,
         other => {
             serde_json::to_vec(&serde_json::json!({ "error": format!("{other:?} is no question: ask {QUESTION:?}") }))?
         }
