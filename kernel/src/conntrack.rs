@@ -3,16 +3,24 @@
 //! A UDP flow keeps the translation of its first packet: after a change of the rules it goes to the old destination for
 //! as long as packets keep coming. Such entries are deleted here; the next packet creates a new one.
 
+mod connection;
+mod to_ports;
+
 use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
-use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::conntrack::{ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use crate::family::IpVersion;
 use crate::netlink::error::{Error, Result};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
+
+pub use connection::Connection;
+pub use to_ports::list_to_ports;
+
+use connection::Listed;
 
 /// `IPCTNL_MSG_CT_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
 const GET: u8 = 1;
@@ -20,8 +28,6 @@ const DELETE: u8 = 2;
 /// `CTA_*` and the fields of `CTA_FILTER` (same file).
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
-const ID: u16 = 12;
-const ZONE: u16 = 18;
 const FILTER: u16 = 25;
 const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
@@ -44,20 +50,6 @@ pub struct Filter {
     pub destination_port: Option<u16>,
     /// The source of replies: the destination after translation.
     pub reply_source: Option<IpAddr>,
-}
-
-/// A conntrack entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// The destination of the first packet, as its sender wrote it.
-    pub destination: IpAddr,
-    /// The destination port of the first packet.
-    pub destination_port: u16,
-    /// The source of the replies.
-    pub reply_source: IpAddr,
-    version: IpVersion,
-    /// What identifies it in the kernel.
-    identity: Vec<ConntrackAttribute>,
 }
 
 impl std::fmt::Display for Filter {
@@ -106,9 +98,10 @@ impl Filter {
     }
 
     fn matches(&self, connection: &Connection) -> bool {
-        self.destination.is_none_or(|address| address == connection.destination)
-            && self.destination_port.is_none_or(|port| port == connection.destination_port)
-            && self.reply_source.is_none_or(|address| address == connection.reply_source)
+        self.protocol == connection.protocol
+            && self.destination.is_none_or(|address| address == connection.destination.ip())
+            && self.destination_port.is_none_or(|port| port == connection.destination.port())
+            && self.reply_source.is_none_or(|address| address == connection.reply_source.ip())
     }
 }
 
@@ -139,7 +132,15 @@ fn takes_no_filter(error: &Error) -> bool {
 /// The first error.
 pub fn forget_one_by_one(socket: &mut Socket, filter: &Filter) -> Result<()> {
     let connections = list(socket, filter)?;
-    let refused = socket.execute_all(connections.iter().map(Connection::delete).collect());
+    forget_each(socket, &connections)
+}
+
+/// Deletes these connections. One that has gone is fine.
+///
+/// # Errors
+/// The first error.
+pub fn forget_each(socket: &mut Socket, connections: &[Connection]) -> Result<()> {
+    let refused = socket.execute_each(connections.iter().map(Connection::delete), drop);
     refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
@@ -148,53 +149,9 @@ pub fn forget_one_by_one(socket: &mut Socket, filter: &Filter) -> Result<()> {
 /// # Errors
 /// What the kernel refused.
 pub fn list(socket: &mut Socket, filter: &Filter) -> Result<Vec<Connection>> {
-    let connection = |reply: NetfilterMessage| match reply.inner {
-        NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
-            let connection = Connection::parse(filter.version, filter.protocol, attributes);
-            // Linux before 5.8 ignores the filter.
-            connection.filter(|connection| filter.matches(connection))
-        }
-        _ => None,
-    };
-    socket.dump_some(Request::new(format!("list {filter}"), filter.message(GET), 0), connection)
-}
-
-impl Connection {
-    /// A connection of this protocol; `None` for another protocol, or without ports.
-    fn parse(version: IpVersion, protocol: u8, attributes: Vec<ConntrackAttribute>) -> Option<Self> {
-        use ConntrackAttribute::{CtaTupleOrig, CtaTupleReply, Other};
-        let tuple = |pick: fn(&ConntrackAttribute) -> Option<&Vec<Tuple>>| attributes.iter().find_map(pick);
-        let original = tuple(|attribute| if let CtaTupleOrig(tuple) = attribute { Some(tuple) } else { None })?;
-        let reply = tuple(|attribute| if let CtaTupleReply(tuple) = attribute { Some(tuple) } else { None })?;
-        if !protocols(original).any(|field| *field == ProtoTuple::Protocol(protocol.into())) {
-            return None;
-        }
-        let destination = addresses(original).find_map(|field| match field {
-            IPTuple::DestinationAddress(address) => Some(*address),
-            _ => None,
-        })?;
-        let destination_port = protocols(original).find_map(|field| match field {
-            ProtoTuple::DestinationPort(port) => Some(*port),
-            _ => None,
-        })?;
-        let reply_source = addresses(reply).find_map(|field| match field {
-            IPTuple::SourceAddress(address) => Some(*address),
-            _ => None,
-        })?;
-        let identifies = |attribute: &ConntrackAttribute| match attribute {
-            CtaTupleOrig(_) => true,
-            Other(other) => matches!(other.kind(), ID | ZONE),
-            _ => false,
-        };
-        let identity = attributes.into_iter().filter(identifies).collect();
-        Some(Self { destination, destination_port, reply_source, version, identity })
-    }
-
-    /// Deletes it, and no connection that was created since.
-    pub fn delete(&self) -> Request<NetfilterMessage> {
-        let operation = format!("forget the connection to {} port {}", self.destination, self.destination_port);
-        Request::removal(operation, message(self.version, ConntrackMessage::Delete(self.identity.clone())))
-    }
+    // Linux before 5.8 ignores the filter.
+    let pick = |Listed(connection): Listed| connection.filter(|connection| filter.matches(connection));
+    socket.dump_some(Request::new(format!("list {filter}"), filter.message(GET), 0), pick)
 }
 
 /// A nested attribute with the flag that says so, which the kernel requires for a filter.
@@ -202,16 +159,6 @@ fn nested<T: Nla>(kind: u16, attributes: &[T]) -> DefaultNla {
     let mut bytes = vec![0; attributes.buffer_len()];
     attributes.emit(&mut bytes);
     DefaultNla::new(kind | NLA_F_NESTED, bytes)
-}
-
-fn addresses(tuple: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
-    let fields = tuple.iter().map(|part| if let Tuple::Ip(fields) = part { fields.as_slice() } else { &[] });
-    fields.flatten()
-}
-
-fn protocols(tuple: &[Tuple]) -> impl Iterator<Item = &ProtoTuple> {
-    let fields = tuple.iter().map(|part| if let Tuple::Proto(fields) = part { fields.as_slice() } else { &[] });
-    fields.flatten()
 }
 
 fn message(version: IpVersion, inner: ConntrackMessage) -> NetfilterMessage {

@@ -7,6 +7,7 @@ mod fast_path;
 pub(crate) mod firewall;
 mod forged;
 mod guards;
+mod host_port_flows;
 mod incremental;
 mod local_sources;
 mod loopback;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use podwire_kernel::conntrack::Filter;
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Data, Element, Field};
 use serde::{Deserialize, Serialize};
@@ -72,20 +71,9 @@ impl fmt::Display for Protocol {
 }
 
 impl Mapping {
-    /// The flows that keep an old translation: their conntrack entries are to be deleted after the elements of this
-    /// mapping are added or removed. Only UDP has such flows. For IPv6 these are all flows to the port: to select them
-    /// by address the kernel would have to list them, which takes 11 ms even with an empty table, against 0.2 ms.
-    pub fn flows(&self) -> Option<Filter> {
-        let version = IpVersion::of(self.pod);
-        let specific = self.host_address.filter(|address| !address.is_unspecified());
-        let meant = self.protocol == Protocol::Udp && self.host_address.is_none_or(|it| IpVersion::of(it) == version);
-        meant.then_some(Filter {
-            version,
-            protocol: self.protocol.number(),
-            destination: specific.filter(|_| version == IpVersion::V4),
-            destination_port: Some(self.host_port),
-            reply_source: None,
-        })
+    /// The address of the node that the port is of; `None` when it is of every local address.
+    pub fn specific_address(&self) -> Option<IpAddr> {
+        self.host_address.filter(|address| !address.is_unspecified())
     }
 
     /// The elements of the mapping, owned by `owner`: the name of the pod's host device, which distinguishes the pod
@@ -159,30 +147,6 @@ mod tests {
         mapping.protocol = Protocol::Sctp;
         let specific = "hostports-by-address6 sctp . 2001:db8::1 . 8080 : fd00::5 . 80";
         assert_eq!(lines(&mapping), [specific, "hairpin6 fd00::5 . fd00::5"]);
-    }
-
-    #[test]
-    fn udp_flows_are_deleted_by_port_and_by_address_where_that_is_cheap() {
-        let mapping = |protocol, host: Option<&str>, pod: &str| Mapping {
-            protocol,
-            host_address: host.map(|address| address.parse().unwrap()),
-            host_port: 53,
-            pod: pod.parse().unwrap(),
-            pod_port: 53,
-        };
-        let line = |mapping: Mapping| mapping.flows().map(|flows| flows.to_string());
-        let (four, six) = ("10.244.1.5", "fd00::5");
-        let wild = "connections of IPv4 and protocol 17 to port 53";
-        assert_eq!(line(mapping(Protocol::Udp, None, four)).as_deref(), Some(wild));
-        assert_eq!(line(mapping(Protocol::Udp, Some("0.0.0.0"), four)).as_deref(), Some(wild));
-        let specific = "connections of IPv4 and protocol 17 to 192.0.2.1 to port 53";
-        assert_eq!(line(mapping(Protocol::Udp, Some("192.0.2.1"), four)).as_deref(), Some(specific));
-        let wild = "connections of IPv6 and protocol 17 to port 53";
-        assert_eq!(line(mapping(Protocol::Udp, None, six)).as_deref(), Some(wild));
-        assert_eq!(line(mapping(Protocol::Udp, Some("2001:db8::1"), six)).as_deref(), Some(wild));
-        assert_eq!(line(mapping(Protocol::Udp, Some("2001:db8::1"), four)), None);
-        assert_eq!(line(mapping(Protocol::Tcp, None, four)), None);
-        assert_eq!(line(mapping(Protocol::Sctp, None, six)), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ledger     what is held, and by which attachment: records, claims, host ports and free lists below the state directory
 //! host_side  the veth end on the host, its routes, neighbours and settings (pure)
 //! pod_rules  host ports and masquerade in table inet podwire
+//! host_port_flows  tracked UDP flows that do not follow a change of host ports
 //! detach     remove what an attachment has in the kernel, then release what it holds
 //! reclaim    detach dead attachments when an ADD needs what they hold
 //! release    detach on behalf of a caller other than the runtime
@@ -24,3 +25,5 @@ pub mod names;
 pub mod pod_rules;
 pub mod reclaim;
 pub mod release;
+
+mod host_port_flows;

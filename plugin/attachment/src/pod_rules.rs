@@ -7,10 +7,11 @@ use std::path::Path;
 use podwire_conf::defaults;
 use podwire_conf::rules::host_ports::Mapping;
 use podwire_conf::rules::{masquerade, pods};
+use podwire_kernel::Socket;
 use podwire_kernel::nft::{self, Chain, Element, Table};
-use podwire_kernel::{Socket, conntrack};
 
 use crate::error::Result;
+use crate::host_port_flows::{self, Change};
 use crate::ledger::{Ledger, Record};
 use crate::names;
 
@@ -51,7 +52,7 @@ pub fn apply(record: &Record, state: &Path) -> Result<()> {
     if done.table {
         restore_all(&mut socket, state)?;
     }
-    forget_flows(record, &mut socket);
+    forget_flows(record, Change::Added, &mut socket);
     Ok(())
 }
 
@@ -69,7 +70,7 @@ pub fn remove(record: &Record) -> Result<Option<Socket>> {
     }
     let mut socket = Socket::netfilter()?;
     nft::remove_elements(&mut socket, &pods::table(rules.chains), &rules.elements)?;
-    forget_flows(record, &mut socket);
+    forget_flows(record, Change::Removed, &mut socket);
     Ok(Some(socket))
 }
 
@@ -150,7 +151,7 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored> {
             continue;
         }
         let done = nft::ensure(socket, &table, &rules.elements)?;
-        forget_flows(record, socket);
+        forget_flows(record, Change::Added, socket);
         let owner = names::host_device(attachment);
         restored.changes.push(format!("set {} elements of {owner} in table inet {name}", done.elements));
     }
@@ -231,14 +232,9 @@ fn records(state: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Deletes the conntrack entries of these host ports. UDP has no end of a connection, so the kernel would keep the old
-/// translation for as long as packets come. An error here is only logged.
-fn forget_flows(record: &Record, socket: &mut Socket) {
-    let flows: Vec<_> = mappings(record).filter_map(|mapping| mapping.flows()).collect();
-    if flows.is_empty() {
-        return;
-    }
-    if let Err(error) = flows.iter().try_for_each(|flows| conntrack::forget(socket, flows)) {
+/// Deletes the flows that do not follow a change of a pod's host ports. An error here is only logged.
+fn forget_flows(record: &Record, change: Change, socket: &mut Socket) {
+    if let Err(error) = host_port_flows::forget(mappings(record), change, socket) {
         eprintln!("podwire: UDP packets to the host ports may be sent to the wrong pod for a while: {error}");
     }
 }

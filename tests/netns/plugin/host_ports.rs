@@ -80,8 +80,13 @@ fn an_older_flow_follows_the_host_port_once_its_conntrack_entry_is_deleted() {
         for family in FAMILIES {
             let to = node_address(family);
             let (old, new) = (before.host_port(family, None), after.host_port(family, None));
-            let mappings = before.mappings(family, None);
-            let filter = mappings.iter().find_map(Mapping::flows).ok_or("UDP has no flows")?;
+            let filter = conntrack::Filter {
+                version: IpVersion::of(family),
+                protocol: Protocol::Udp.number(),
+                destination: None,
+                destination_port: Some(HOST_PORT),
+                reply_source: None,
+            };
             let by_pod =
                 conntrack::Filter { destination_port: None, reply_source: Some(before.address(family)), ..filter };
             let by_address = conntrack::Filter { destination: Some(to), ..filter };

@@ -13,7 +13,7 @@ use podwire_tests::lab::node::Node;
 use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, same, state};
 use podwire_tests::lab::{SOON, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::overlay::firewall::by_chain;
 use crate::plugin::attachment::host_device;
@@ -23,8 +23,13 @@ pub(crate) const HOST_PORT: u16 = 8080;
 
 /// A pod with a host port, made by hand: the call that makes it, and the name of its device on the host.
 pub(crate) fn with_port(node: &Node, name: &str, port: u16) -> Outcome<(Host, Call, String)> {
-    let mut configuration = node.configuration()?;
     let mappings = ["tcp", "udp"].map(|protocol| json!({"hostPort": port, "containerPort": 80, "protocol": protocol}));
+    with_mappings(node, name, &mappings)
+}
+
+/// A pod with these host ports, as a runtime writes them.
+pub(crate) fn with_mappings(node: &Node, name: &str, mappings: &[Value]) -> Outcome<(Host, Call, String)> {
+    let mut configuration = node.configuration()?;
     configuration["runtimeConfig"] = json!({"portMappings": mappings});
     let (host, netns) = node.host.pod(name)?;
     host.run("ip", &["link", "set", "lo", "up"])?;
