@@ -7,3 +7,4 @@ pub mod host_ports;
 pub mod masquerade;
 pub mod node;
 pub mod pods;
+mod services;

@@ -11,3 +11,4 @@ pub(crate) mod fast_path;
 pub(crate) mod inputs;
 pub(crate) mod kernel_support;
 pub(crate) mod pods;
+pub(crate) mod service_addresses;

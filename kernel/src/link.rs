@@ -14,7 +14,7 @@ pub mod vni_filter;
 mod vxlan;
 
 pub use self::change::{delete, release, rename, set_ipv4, set_mac, set_mtu, set_router_port, set_up, set_up_with};
-pub use self::device::{Link, by_index, by_name, list};
+pub use self::device::{Link, by_index, by_name, list, list_of_kind};
 pub use self::ifb::Ifb;
 pub use self::settings::Ipv4Setting;
 pub use self::veth::{End, Veth};

@@ -17,3 +17,4 @@ mod mtu;
 mod node_changes;
 mod plain;
 mod reachability;
+mod services;

@@ -12,7 +12,7 @@ mod conformance;
 mod del;
 mod delegate;
 mod gc;
-mod hand_made;
+pub(crate) mod hand_made;
 mod host;
 mod host_ports;
 mod lifecycle;

@@ -48,6 +48,7 @@ use self::pod_sources::SPOOFED;
 use self::sources::{PrefixLength, SETS};
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
 use crate::rules::pods::{RAW, SOURCE_NAT};
+use crate::rules::services;
 
 /// `NF_IP_PRI_FILTER` (uapi/linux/netfilter_ipv4.h).
 const FILTER: i32 = 0;
@@ -91,7 +92,7 @@ pub fn is_chain(name: &str) -> bool {
 
 /// Whether a set of the table is the daemon's, of this version or an earlier one.
 pub fn is_set(name: &str) -> bool {
-    name.starts_with(SETS)
+    name.starts_with(SETS) || name.starts_with(services::SETS)
 }
 
 /// The firewall of a node with these peers: each with its underlay address and its pod CIDRs.
@@ -100,7 +101,8 @@ pub fn firewall<'a>(
     peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])> + Clone,
 ) -> Firewall {
     let lengths = sources::prefix_lengths(config, peers.clone());
-    let keys = sources::keys(IpVersion::of(config.own), &lengths, peers);
+    let mut keys = sources::keys(IpVersion::of(config.own), &lengths, peers);
+    keys.extend(services::keys(config.service_addresses));
     let table = Table {
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),
@@ -173,6 +175,7 @@ mod tests {
             masquerade: true,
             not_masqueraded: &[],
             fast_path: true,
+            service_addresses: &[],
         }
     }
 
@@ -196,7 +199,7 @@ mod tests {
             name("overlay-sources4-6-64", 1),
             name("overlay-sources4-4-32", 1),
         ];
-        assert_eq!(sets(&with(1)), one);
+        assert_eq!(sets(&with(1))[..4], one);
         assert_eq!(sets(&with(2))[1..3], [name("overlay-sources4-4-22", 1), name("overlay-sources4-4-24", 1)]);
         assert!(with(2).table.sets.iter().all(|set| is_set(&set.name)));
         assert!(with(2).table.chains.iter().all(|chain| is_chain(&chain.name)));

@@ -11,12 +11,13 @@ use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Content, PacketField, Rule, Set, Table, Type};
 
 use crate::defaults;
-use crate::rules::{host_ports, masquerade};
+use crate::rules::{host_ports, masquerade, services};
 
 /// `NF_IP_PRI_RAW` (uapi/linux/netfilter_ipv4.h): before conntrack.
 pub(crate) const RAW: i32 = -300;
-/// `NF_IP_PRI_NAT_DST`.
-const DESTINATION_NAT: i32 = -100;
+/// Behind everybody's `NF_IP_PRI_NAT_DST` (-100): the first translation of a connection counts, so that Services come
+/// before host ports whoever was there first (kube-proxy with iptables and nftables, docker, by hand).
+const BEHIND_SERVICES: i32 = -90;
 /// `NF_IP_PRI_NAT_SRC`.
 pub(crate) const SOURCE_NAT: i32 = 100;
 
@@ -34,7 +35,7 @@ pub fn table(networks: Vec<Chain>) -> Table {
     }
 }
 
-fn sets(version: IpVersion) -> [Set; 4] {
+fn sets(version: IpVersion) -> [Set; 5] {
     use Type::{Address, Port, Protocol};
     let address = Address(version);
     let to_pod = || Content::Values(vec![address, Port]);
@@ -43,6 +44,7 @@ fn sets(version: IpVersion) -> [Set; 4] {
         Set { name: host_ports::any_address(version), key: vec![Protocol, Port], content: to_pod() },
         Set { name: host_ports::hairpin(version), key: vec![address, address], content: Content::Nothing },
         Set { name: masquerade::map(version), key: vec![address], content: Content::Verdicts },
+        services::set(version),
     ]
 }
 
@@ -65,7 +67,7 @@ fn loopback_guard() -> Chain {
 fn prerouting() -> Chain {
     Chain {
         name: "hostport-prerouting".into(),
-        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Prerouting, priority: DESTINATION_NAT }),
+        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Prerouting, priority: BEHIND_SERVICES }),
         rules: vec![Rule::new().to_local().jump(HOST_PORTS)],
     }
 }
@@ -74,7 +76,7 @@ fn prerouting() -> Chain {
 fn output() -> Chain {
     Chain {
         name: "hostport-output".into(),
-        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Output, priority: DESTINATION_NAT }),
+        base: Some(Base { chain_type: ChainType::Nat, hook: ChainHook::Output, priority: BEHIND_SERVICES }),
         rules: vec![
             Rule::new().to(family::host(IpAddr::V6(Ipv6Addr::LOCALHOST))).return_(),
             Rule::new().to_local().jump(HOST_PORTS),
@@ -82,13 +84,18 @@ fn output() -> Chain {
     }
 }
 
-/// A host port of one address comes before one of all addresses.
+/// A host port of one address comes before one of all addresses. The latter leaves out addresses that are there only for
+/// Services: what answers there without a translation (IPVS, a DNS cache of the node) would lose its port.
 fn host_ports() -> Chain {
     let rules = IpVersion::BOTH.into_iter().flat_map(|version| {
         let (by_address, any_address) = (host_ports::by_address(version), host_ports::any_address(version));
         let to = |map: &str, parts: &[PacketField]| Rule::new().of(version).dnat(version, map, parts);
         [
             to(&by_address, &[PacketField::Protocol, PacketField::Destination(version), PacketField::DestinationPort]),
+            Rule::new()
+                .of(version)
+                .in_set(&services::set(version).name, &[PacketField::Destination(version)])
+                .return_(),
             to(&any_address, &[PacketField::Protocol, PacketField::DestinationPort]),
         ]
     });

@@ -5,6 +5,7 @@
 //! Ten thousand peers are forty thousand elements. They are listed only after a transaction of another program:
 //! nftables numbers its transactions.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use podwire_conf::rules::host_ports::Protocol;
@@ -18,6 +19,7 @@ use tracing::info;
 use crate::cluster::settings::{Overlay, Settings};
 use crate::cluster::view::View;
 use crate::datapath::inputs::Inputs;
+use crate::datapath::service_addresses::ServiceAddresses;
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 use crate::report::problem::{Problem, ProblemKind};
@@ -29,6 +31,7 @@ const ATTEMPTS: usize = 10;
 pub(crate) struct Firewall {
     socket: Socket,
     known: Option<Known>,
+    services: ServiceAddresses,
 }
 
 /// What the kernel has, as of a generation.
@@ -38,7 +41,7 @@ struct Known {
 }
 
 /// What is desired on this node.
-fn desired(view: &View, settings: &Settings, fast_path: bool) -> Desired {
+fn desired(view: &View, settings: &Settings, fast_path: bool, service_addresses: &[IpAddr]) -> Desired {
     let config = NodeConfig {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
@@ -50,13 +53,19 @@ fn desired(view: &View, settings: &Settings, fast_path: bool) -> Desired {
         masquerade: settings.masquerade,
         not_masqueraded: &settings.not_masqueraded,
         fast_path,
+        service_addresses,
     };
     node::firewall(&config, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
 }
 
 impl Firewall {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, known: None })
+        Ok(Self { socket: Socket::netfilter()?, known: None, services: ServiceAddresses::new()? })
+    }
+
+    /// Looks for the addresses of Services on this node, which the next steps leave out of host ports.
+    pub(crate) fn look_for_services(&mut self, view: &View, outcome: &mut Outcome) {
+        outcome.problems.extend(self.services.read(view).err().map(Problem::from));
     }
 
     /// The port of its socket.
@@ -78,7 +87,7 @@ impl Firewall {
 
     fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), Problem> {
         let settings = inputs.settings;
-        let desired = desired(inputs.view, settings, inputs.fast_path);
+        let desired = desired(inputs.view, settings, inputs.fast_path, self.services.addresses());
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket)?;

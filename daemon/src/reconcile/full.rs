@@ -91,6 +91,7 @@ impl Reconciler {
             outcome.problem(Problem { kind, subject: directory, text });
         }
         let inputs = inputs(view, &self.settings, &self.fast_path);
+        self.firewall.look_for_services(view, outcome);
         // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
         let guarded = self.firewall.is_known();
         if !guarded {

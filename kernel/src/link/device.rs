@@ -2,7 +2,7 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
     LinkMessage, State,
 };
 
@@ -70,6 +70,25 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
             links.push(parse(message));
         }
     }
+    Ok(links)
+}
+
+/// The devices of one kind.
+pub fn list_of_kind(socket: &mut Socket, kind: &str) -> Result<Vec<Link>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.into()))]));
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let query = Message::from(RouteNetlinkMessage::GetLink(message));
+    let mut links = Vec::new();
+    for reply in socket.dump(Request::new(format!("list devices of kind {kind}"), query, 0))? {
+        if let Message::Route(message) = reply
+            && let RouteNetlinkMessage::NewLink(message) = *message
+        {
+            links.push(parse(message));
+        }
+    }
+    // Of a kind that the kernel does not know (yet) it lists all devices.
+    links.retain(|link| link.kind.as_deref() == Some(kind));
     Ok(links)
 }
 

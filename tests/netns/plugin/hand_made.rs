@@ -19,9 +19,9 @@ use podwire_tests::lab::membership::{pod_cidrs, underlay_address};
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, scene};
 
 /// The port of the node.
-pub(super) const HOST_PORT: u16 = 8080;
+pub(crate) const HOST_PORT: u16 = 8080;
 /// The port that pods listen on.
-pub(super) const POD_PORT: u16 = 80;
+pub(crate) const POD_PORT: u16 = 80;
 /// How long an answer may take, and how long none is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const NO_ANSWER: Duration = Duration::from_millis(300);
@@ -29,14 +29,14 @@ pub(super) const NO_ANSWER: Duration = Duration::from_millis(300);
 pub(super) const SECOND: [&str; 2] = ["192.168.50.77", "fd00:192:168:50::77"];
 
 /// Answers on a port of a host, TCP and UDP, with its name and the address that it was asked from.
-pub(super) struct Server {
+pub(crate) struct Server {
     host: Host,
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
 }
 
 impl Server {
-    pub(super) fn start(host: &Host, name: &str, address: impl Into<IpAddr>, port: u16) -> Outcome<Self> {
+    pub(crate) fn start(host: &Host, name: &str, address: impl Into<IpAddr>, port: u16) -> Outcome<Self> {
         let address = SocketAddr::new(address.into(), port);
         let open = || io::Result::Ok((TcpListener::bind(address)?, UdpSocket::bind(address)?));
         let opened = host.enter(open).map_err(|error| format!("listen at {address} of {}: {error}", host.name));
@@ -87,7 +87,7 @@ impl Drop for Server {
 }
 
 /// What answers a TCP connection.
-pub(super) fn tcp(from: &Host, to: IpAddr, port: u16) -> Outcome<String> {
+pub(crate) fn tcp(from: &Host, to: IpAddr, port: u16) -> Outcome<String> {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&(to, port).into(), PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -99,7 +99,7 @@ pub(super) fn tcp(from: &Host, to: IpAddr, port: u16) -> Outcome<String> {
 }
 
 /// A UDP socket of a host, of the family of `like`.
-pub(super) fn udp_socket(from: &Host, like: IpAddr) -> Outcome<UdpSocket> {
+pub(crate) fn udp_socket(from: &Host, like: IpAddr) -> Outcome<UdpSocket> {
     let open = || -> io::Result<UdpSocket> {
         let socket = UdpSocket::bind((IpVersion::of(like).unspecified(), 0))?;
         socket.set_read_timeout(Some(NO_ANSWER))?;
@@ -109,7 +109,7 @@ pub(super) fn udp_socket(from: &Host, like: IpAddr) -> Outcome<UdpSocket> {
 }
 
 /// What answers a datagram.
-pub(super) fn udp(socket: &UdpSocket, to: IpAddr) -> Outcome<String> {
+pub(crate) fn udp(socket: &UdpSocket, to: IpAddr) -> Outcome<String> {
     let mut buffer = [0; 128];
     // From an unconnected socket: what an earlier datagram was refused with is no answer to this one.
     let ask = socket.send_to(b"?", (to, HOST_PORT)).and_then(|_| socket.recv_from(&mut buffer));
@@ -249,4 +249,4 @@ pub(super) fn second_address(like: IpAddr) -> IpAddr {
     SECOND[usize::from(like.is_ipv6())].parse().unwrap()
 }
 
-pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

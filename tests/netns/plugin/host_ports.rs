@@ -261,6 +261,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             masquerade: true,
             not_masqueraded: &[],
             // Where the kernel lets it.
+            service_addresses: &[],
             fast_path: node.run("nft", &["list", "chain", "inet", "podwire", "fast-path"]).is_ok(),
         };
         let of_daemon = node::firewall(&policy, [].into_iter()).table;

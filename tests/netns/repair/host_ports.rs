@@ -83,6 +83,11 @@ fn host_ports_survive_every_flush() {
              add element inet podwire hostports4 { udp . 8080 : 10.244.1.77 . 80 }",
             "flush chain inet podwire loopback-guard; delete chain inet podwire loopback-guard",
             "insert rule inet podwire pod-postrouting accept",
+            // As an earlier version had it.
+            "delete chain inet podwire hostport-prerouting; add chain inet podwire hostport-prerouting \
+             { type nat hook prerouting priority dstnat; }; \
+             add rule inet podwire hostport-prerouting fib daddr type local jump hostports",
+            "add element inet podwire service-addresses4 { 192.168.50.1 }",
         ] {
             host.run("nft", &[broken])?;
             eventually(SOON, || same("the node", &whole, &by_chain(&state(host)?)))

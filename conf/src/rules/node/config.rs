@@ -27,4 +27,6 @@ pub struct NodeConfig<'a> {
     pub not_masqueraded: &'a [IpNetwork],
     /// Whether the fast path is on.
     pub fast_path: bool,
+    /// Addresses of the node that are there only for Services, which host ports leave out.
+    pub service_addresses: &'a [IpAddr],
 }
