@@ -6,6 +6,7 @@ mod hardening;
 mod install;
 mod installer;
 mod metrics;
+mod probes;
 mod restart;
 mod restart_streams;
 mod starved;

@@ -201,17 +201,15 @@ fn answers_transport(address: IpAddr) -> bool {
 struct Asker {
     four: Echoer,
     six: Option<Echoer>,
-    identifier: u16,
     number: u16,
 }
 
 impl Asker {
     fn open() -> std::io::Result<Self> {
-        let [.., high, low] = std::process::id().to_be_bytes();
         let four = Echoer::open(Ipv4Addr::UNSPECIFIED.into())?;
         // A kernel without IPv6 has no such peers either.
         let six = Echoer::open(Ipv6Addr::UNSPECIFIED.into()).ok();
-        Ok(Self { four, six, identifier: u16::from_be_bytes([high, low]), number: 0 })
+        Ok(Self { four, six, number: 0 })
     }
 
     /// Which questions were answered. Those that were not are asked again, a few times.
@@ -234,7 +232,7 @@ impl Asker {
         for (count, place) in (1..).zip(open) {
             let (source, destination, size) = questions[*place];
             self.number = self.number.wrapping_add(1);
-            let echo = Echo { source, destination, identifier: self.identifier, number: self.number, size };
+            let echo = Echo { source, destination, number: self.number, size };
             let echoer = if destination.is_ipv4() { Some(&self.four) } else { self.six.as_ref() };
             // What cannot be sent is not answered.
             if echoer.is_some_and(|echoer| echoer.send(&echo).is_ok()) {
@@ -265,15 +263,12 @@ impl Asker {
         for echoer in std::iter::once(&self.four).chain(&self.six) {
             while let Some(heard) = echoer.hear()? {
                 match heard {
-                    Heard::Answer { identifier, number } if identifier == self.identifier => {
+                    Heard::Answer { number } => {
                         if let Some(place) = asked.remove(&number) {
                             answered[place] = true;
                         }
                     }
-                    Heard::TooLarge { identifier, number, .. } if identifier == self.identifier => {
-                        asked.remove(&number);
-                    }
-                    _ => {}
+                    Heard::TooLarge { number } => _ = asked.remove(&number),
                 }
             }
         }

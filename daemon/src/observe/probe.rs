@@ -40,9 +40,7 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
     let open = |like: &str| like.parse::<IpAddr>().map_err(io::Error::other).and_then(Echoer::open);
     // A kernel without IPv6 has no such sockets, and no such peers.
     let (four, six) = (Arc::new(open("0.0.0.0")?), open("::").ok().map(Arc::new));
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let identifier = u16::from_be_bytes([high, low]);
-    let mut heard = listen(identifier, [Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
+    let mut heard = listen([Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
     let mut schedule = Schedule::new(Instant::now());
     let mut asked: Option<(Arc<View>, Mtu)> = None;
     let mut ticks = tokio::time::interval(TICK);
@@ -69,7 +67,7 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
         }
         for Probe { number, source, destination, size } in schedule.due(Instant::now(), BATCH) {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
-            let echo = Echo { source, destination, identifier, number, size };
+            let echo = Echo { source, destination, number, size };
             let sent = match (destination, &six) {
                 (IpAddr::V4(_), _) => four.send(&echo),
                 (IpAddr::V6(_), Some(six)) => six.send(&echo),
@@ -116,21 +114,18 @@ type News = io::Result<(Instant, u16, bool)>;
 
 /// Listens on a thread of its own, which waits for the sockets. Its news wait in the channel; what finds no room there
 /// counts as lost.
-fn listen(own: u16, echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News>> {
+fn listen(echoers: Vec<Arc<Echoer>>) -> io::Result<mpsc::Receiver<News>> {
     let (sender, receiver) = mpsc::channel(4 * BATCH);
     let hear = move || -> io::Result<()> {
         loop {
             icmp::wait(echoers.iter().map(|echoer| &**echoer), None)?;
             for echoer in &echoers {
                 while let Some(heard) = echoer.hear()? {
-                    let (identifier, number, answered) = match heard {
-                        Heard::Answer { identifier, number } => (identifier, number, true),
-                        Heard::TooLarge { identifier, number, .. } => (identifier, number, false),
+                    let (number, answered) = match heard {
+                        Heard::Answer { number } => (number, true),
+                        Heard::TooLarge { number } => (number, false),
                     };
-                    // An echo of another program.
-                    if identifier == own
-                        && let Err(TrySendError::Closed(_)) = sender.try_send(Ok((Instant::now(), number, answered)))
-                    {
+                    if let Err(TrySendError::Closed(_)) = sender.try_send(Ok((Instant::now(), number, answered))) {
                         return Ok(());
                     }
                 }
