@@ -103,7 +103,7 @@ fn cri_garbage_leaves_known_sandboxes_to_containerd_and_foreign_pods_alone() {
         let own = said().iter().rev().find_map(|line| line.split_once(&text).map(|(_, rest)| rest.to_owned()));
         let own =
             own.and_then(|rest| rest.split(')').next().map(|name| format!("pw{name}"))).ok_or("it is not named")?;
-        check(devices.contains(&own), || format!("{own} is not among {devices:?}"))?;
+        check(devices.iter().any(|device| device["ifname"] == own), || format!("{own} is not among {devices:?}"))?;
         host.run("ip", &["link", "delete", &own])?;
         eventually(SOON, || check(held(&host).len() == 6, || format!("held: {:?}", held(&host))))?;
         containerd.crictl(&["rmp", "--force", &known.id])?;
