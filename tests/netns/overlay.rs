@@ -17,4 +17,5 @@ mod mtu;
 mod node_changes;
 mod plain;
 mod reachability;
+mod second_addresses;
 mod services;

@@ -32,12 +32,9 @@ mod plain;
 mod pod_sources;
 mod sources;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
-use ipnetwork::IpNetwork;
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Keys, Rule, Table};
+use std::collections::BTreeSet;
 
 pub use self::config::NodeConfig;
 pub use self::counters::GUARDS;
@@ -45,6 +42,7 @@ use self::local::{FROM_POD, LOCAL, ON_LINK};
 use self::overlay::{OVERLAY, RELAYED};
 use self::plain::BESIDE;
 use self::pod_sources::SPOOFED;
+pub use self::sources::Sender;
 use self::sources::{PrefixLength, SETS};
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
 use crate::rules::pods::{RAW, SOURCE_NAT};
@@ -95,11 +93,8 @@ pub fn is_set(name: &str) -> bool {
     name.starts_with(SETS) || name.starts_with(services::SETS)
 }
 
-/// The firewall of a node with these peers: each with its underlay address and its pod CIDRs.
-pub fn firewall<'a>(
-    config: &NodeConfig<'_>,
-    peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])> + Clone,
-) -> Firewall {
+/// The firewall of a node with these peers.
+pub fn firewall<'a>(config: &NodeConfig<'_>, peers: impl Iterator<Item = Sender<'a>> + Clone) -> Firewall {
     let lengths = sources::prefix_lengths(config, peers.clone());
     let mut keys = sources::keys(IpVersion::of(config.own), &lengths, peers);
     keys.extend(services::keys(config.service_addresses));
@@ -157,6 +152,8 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
 
 #[cfg(test)]
 mod tests {
+    use ipnetwork::IpNetwork;
+
     use super::*;
 
     fn net(text: &str) -> IpNetwork {
@@ -188,7 +185,10 @@ mod tests {
         let (own, cluster) = ([net("10.244.1.0/24"), net("fd00:1::/64")], [net("10.244.0.0/16"), net("fd00::/32")]);
         let two = [net("10.244.2.0/24"), net("fd00:2::/64")];
         let three = [net("10.244.4.0/22")];
-        let peers = [("192.168.50.2".parse().unwrap(), &two[..]), ("192.168.50.3".parse().unwrap(), &three[..])];
+        let others = ["10.9.9.3".parse().unwrap(), "fd00:9::3".parse().unwrap()];
+        let sender =
+            |address: &str, pod_cidrs, addresses| Sender { address: address.parse().unwrap(), pod_cidrs, addresses };
+        let peers = [sender("192.168.50.2", &two[..], &[][..]), sender("192.168.50.3", &three, &others)];
         let alone = firewall(&config(&own, &cluster), [].into_iter());
         let with = |count: usize| firewall(&config(&own, &cluster), peers[..count].iter().copied());
         assert_eq!(alone.table, with(1).table);
@@ -198,8 +198,11 @@ mod tests {
             name("overlay-sources4-4-24", 1),
             name("overlay-sources4-6-64", 1),
             name("overlay-sources4-4-32", 1),
+            name("overlay-sources4-6-128", 0),
         ];
-        assert_eq!(sets(&with(1))[..4], one);
+        assert_eq!(sets(&with(1))[..5], one);
+        // The other addresses of a node are elements, of both families.
+        assert_eq!(sets(&with(2))[4..6], [name("overlay-sources4-4-32", 3), name("overlay-sources4-6-128", 1)]);
         assert_eq!(sets(&with(2))[1..3], [name("overlay-sources4-4-22", 1), name("overlay-sources4-4-24", 1)]);
         assert!(with(2).table.sets.iter().all(|set| is_set(&set.name)));
         assert!(with(2).table.chains.iter().all(|chain| is_chain(&chain.name)));

@@ -41,8 +41,14 @@ impl Delta {
             delta.before.insert(name.clone(), peer.clone());
         }
         let mut claims = Claims::default();
-        for member in came {
-            let peer = claims.judge(member, &view.cluster_cidrs).ok()?;
+        let judged = came.iter().map(|member| claims.judge(member, &view.cluster_cidrs));
+        let judged: Vec<_> = judged.collect::<Result<_, _>>().ok()?;
+        for (member, mut peer) in came.into_iter().zip(judged) {
+            let (addresses, rejected) = claims.others(member, &view.cluster_cidrs);
+            if !rejected.is_empty() {
+                return None;
+            }
+            peer.addresses = addresses;
             delta.after.insert(member.name.clone(), delta.accept(view, member, peer)?);
         }
         // Some changed and changed back.
@@ -64,7 +70,7 @@ impl Delta {
         }
         let rival = |other: &Peer| {
             let overlap = |cidr| other.pod_cidrs.iter().any(|theirs| family::overlap(*theirs, cidr));
-            other.address == peer.address || other.mac == peer.mac || peer.pod_cidrs.iter().copied().any(overlap)
+            peer.shares_an_address(other) || other.mac == peer.mac || peer.pod_cidrs.iter().copied().any(overlap)
         };
         let mut staying = view.peers.iter().filter(|(name, _)| !self.before.contains_key(*name));
         let free = !rival(&view.own) && !staying.any(|(_, other)| rival(other));

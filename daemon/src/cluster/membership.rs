@@ -27,7 +27,14 @@ pub struct Member {
     pub address: IpAddr,
     /// The prefixes that its pods' addresses are out of; the first one is what its place on the overlay follows from.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Other addresses of the node, of both families, which its programs may send to pods from. The overlay is neither sent to
+    /// nor from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
+
+/// The most other addresses of a node that count.
+pub const OTHER_ADDRESSES: usize = 16;
 
 /// Where a membership file is wrong, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,8 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::Mac;
 use thiserror::Error;
 
+use crate::cluster::membership::OTHER_ADDRESSES;
+
 /// An entry that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
@@ -95,6 +97,12 @@ pub enum Reason {
         /// The node that is accepted.
         other: String,
     },
+    /// One of its other addresses; the entry itself is accepted.
+    #[error("of its other addresses one does not count: {0}")]
+    OtherAddress(Box<Self>),
+    /// It lists more other addresses than count.
+    #[error("lists more than {OTHER_ADDRESSES} other addresses: those from {0} on do not count")]
+    ManyAddresses(IpAddr),
     /// A cluster CIDR has bits set behind its prefix.
     #[error("cluster CIDR {cidr} has host bits set: did you mean {meant}?")]
     ClusterHostBits {

@@ -86,7 +86,12 @@ mod tests {
 
     fn member(name: u8, address: u8) -> Member {
         let pod_cidrs = vec![format!("10.244.{name}.0/24").parse().unwrap()];
-        Member { name: format!("node-{name}"), address: [192, 168, 50, address].into(), pod_cidrs }
+        Member {
+            name: format!("node-{name}"),
+            address: [192, 168, 50, address].into(),
+            pod_cidrs,
+            addresses: Vec::new(),
+        }
     }
 
     fn membership(members: impl IntoIterator<Item = u8>) -> Membership {

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use podwire_conf::{Range, hash};
 use podwire_kernel::{Mac, family};
 
-use crate::cluster::membership::{Member, Membership};
+use crate::cluster::membership::{Member, Membership, OTHER_ADDRESSES};
 use crate::cluster::rejected::{Reason, Rejected};
 
 /// How many nodes are named where this one is not among them: there may be ten thousand.
@@ -33,6 +33,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// The prefixes of its pods.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Its other addresses, which its programs may send to pods from.
+    pub addresses: Vec<IpAddr>,
     /// The link-layer address of its VXLAN device. It follows from the first pod CIDR, so that every other node knows
     /// it without being told.
     pub mac: Mac,
@@ -42,6 +44,12 @@ impl Peer {
     /// The link-local address of its VXLAN device: the next hop for its pods, in both families.
     pub fn link_local(&self) -> Ipv6Addr {
         self.mac.link_local()
+    }
+
+    /// Whether both claim an address, be it their own or another one.
+    pub(super) fn shares_an_address(&self, other: &Self) -> bool {
+        let has = |peer: &Self, address: &IpAddr| peer.address == *address || peer.addresses.contains(address);
+        has(other, &self.address) || self.addresses.iter().any(|address| has(other, address))
     }
 
     /// The overlay addresses by which this node and a peer talk as nodes, own and theirs: of each family that both have,
@@ -71,6 +79,7 @@ impl View {
         let (cluster_cidrs, mut rejected) = cluster(&membership.cluster_cidrs);
         // In the order of the file, this node's entry too: every node comes to the same verdict.
         let (mut claims, mut own, mut peers) = (Claims::default(), None, BTreeMap::new());
+        let mut with_others = Vec::new();
         for entry in &membership.nodes {
             let twice = peers.contains_key(&entry.name) || (own.is_some() && entry.name == name);
             let other_family = entry.address.is_ipv4() != node.address.is_ipv4();
@@ -81,6 +90,9 @@ impl View {
             } else {
                 claims.judge(entry, &cluster_cidrs)
             };
+            if verdict.is_ok() && !entry.addresses.is_empty() {
+                with_others.push(entry);
+            }
             match verdict {
                 Ok(peer) if entry.name == name => own = Some(peer),
                 Ok(peer) => _ = peers.insert(entry.name.clone(), peer),
@@ -88,7 +100,14 @@ impl View {
                 Err(reason) => rejected.push(Rejected { node: entry.name.clone(), reason }),
             }
         }
-        let own = own.ok_or_else(missing)?;
+        let mut own = own.ok_or_else(missing)?;
+        // After all entries: nobody's other address takes a node's own one from it, wherever it is listed.
+        for entry in with_others {
+            let (addresses, reasons) = claims.others(entry, &cluster_cidrs);
+            rejected.extend(reasons.into_iter().map(|reason| Rejected { node: entry.name.clone(), reason }));
+            let peer = if entry.name == name { Some(&mut own) } else { peers.get_mut(&entry.name) };
+            peer.into_iter().for_each(|peer| peer.addresses.clone_from(&addresses));
+        }
         Ok(Self { cluster_cidrs, own, peers, rejected })
     }
 }
@@ -135,15 +154,7 @@ impl Claims {
     /// What an entry must be, whichever node's it is; what an accepted one has is held from now on.
     pub(super) fn judge(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> Result<Peer, Reason> {
         let address = node.address;
-        if family::reserved().any(|reserved| reserved.contains(address)) {
-            return Err(Reason::ReservedAddress(address));
-        }
-        if let Some(cidr) = cluster_cidrs.iter().copied().find(|cidr| cidr.contains(address)) {
-            return Err(Reason::PodAddress { address, cidr });
-        }
-        if let Some(other) = self.addresses.get(&address) {
-            return Err(Reason::SameAddress { address, other: other.clone() });
-        }
+        self.is_free(address, cluster_cidrs)?;
         let Some(first) = node.pod_cidrs.first() else { return Err(Reason::NoPodCidr) };
         for (place, cidr) in node.pod_cidrs.iter().copied().enumerate() {
             if cidr.network() != cidr.ip() {
@@ -172,7 +183,40 @@ impl Claims {
         for cidr in &node.pod_cidrs {
             self.prefixes.insert(cidr.network(), (*cidr, node.name.clone()));
         }
-        Ok(Peer { address, pod_cidrs: node.pod_cidrs.clone(), mac })
+        Ok(Peer { address, pod_cidrs: node.pod_cidrs.clone(), addresses: Vec::new(), mac })
+    }
+
+    /// The other addresses of an accepted entry that count, and why the others do not. What counts is held from now on.
+    pub(super) fn others(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> (Vec<IpAddr>, Vec<Reason>) {
+        let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+        for address in node.addresses.iter().copied() {
+            // Listed twice, or the one by which the others reach it: nothing is lost.
+            if address == node.address || accepted.contains(&address) {
+                continue;
+            }
+            if accepted.len() + rejected.len() == OTHER_ADDRESSES {
+                rejected.push(Reason::ManyAddresses(address));
+                break;
+            }
+            match self.is_free(address, cluster_cidrs) {
+                Ok(()) => accepted.push(address),
+                Err(reason) => rejected.push(Reason::OtherAddress(Box::new(reason))),
+            }
+        }
+        self.addresses.extend(accepted.iter().map(|address| (*address, node.name.clone())));
+        (accepted, rejected)
+    }
+
+    /// Whether a node can have this address, and none has it yet.
+    fn is_free(&self, address: IpAddr, cluster_cidrs: &[IpNetwork]) -> Result<(), Reason> {
+        if family::reserved().any(|reserved| reserved.contains(address)) {
+            return Err(Reason::ReservedAddress(address));
+        }
+        if let Some(cidr) = cluster_cidrs.iter().copied().find(|cidr| cidr.contains(address)) {
+            return Err(Reason::PodAddress { address, cidr });
+        }
+        let other = self.addresses.get(&address);
+        other.map_or(Ok(()), |other| Err(Reason::SameAddress { address, other: other.clone() }))
     }
 
     fn overlapping(&self, cidr: IpNetwork) -> Option<&(IpNetwork, String)> {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use podwire_conf::rules::host_ports::Protocol;
-use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig};
+use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig, Sender};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
@@ -17,7 +17,7 @@ use podwire_kernel::{Result, Socket};
 use tracing::info;
 
 use crate::cluster::settings::{Overlay, Settings};
-use crate::cluster::view::View;
+use crate::cluster::view::{Peer, View};
 use crate::datapath::inputs::Inputs;
 use crate::datapath::service_addresses::ServiceAddresses;
 use crate::report::change_kind::ChangeKind;
@@ -55,7 +55,12 @@ fn desired(view: &View, settings: &Settings, fast_path: bool, service_addresses:
         fast_path,
         service_addresses,
     };
-    node::firewall(&config, view.peers.values().map(|peer| (peer.address, &peer.pod_cidrs[..])))
+    node::firewall(&config, view.peers.values().map(sender))
+}
+
+/// What a peer may send from.
+fn sender(peer: &Peer) -> Sender<'_> {
+    Sender { address: peer.address, pod_cidrs: &peer.pod_cidrs, addresses: &peer.addresses }
 }
 
 impl Firewall {

@@ -1,6 +1,7 @@
 //! The lab's plan of numbers: node N is 192.168.50.N and fd00:192:168:50::N on the underlay, and has the pod CIDRs
 //! 10.244.N.0/24 and fd00:10:244:N::/64.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,13 +12,20 @@ use ipnetwork::IpNetwork;
 pub struct Membership {
     /// The nodes: name, address, pod CIDRs.
     pub nodes: Vec<(String, IpAddr, Vec<IpNetwork>)>,
+    /// Other addresses of some of them, by name.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Membership {
     /// The usual entries of some nodes.
     pub fn of(numbers: impl IntoIterator<Item = u16>) -> Self {
         let entry = |number| (name(number), underlay(number)[0].ip(), pod_cidrs(number));
-        Self { nodes: numbers.into_iter().map(entry).collect() }
+        Self { nodes: numbers.into_iter().map(entry).collect(), addresses: BTreeMap::new() }
+    }
+
+    /// Sets the other addresses of a node.
+    pub fn addresses(&mut self, number: u16, addresses: &[IpAddr]) {
+        self.addresses.insert(name(number), addresses.to_vec());
     }
 
     /// The file's text.
@@ -28,6 +36,10 @@ impl Membership {
             let cidrs = cidrs.join(", ");
             // Writing to a string does not fail.
             let _ = write!(text, "\n[[node]]\nname = \"{name}\"\naddress = \"{address}\"\npod_cidrs = [{cidrs}]\n");
+            if let Some(others) = self.addresses.get(name) {
+                let others: Vec<_> = others.iter().map(|other| format!("\"{other}\"")).collect();
+                let _ = writeln!(text, "addresses = [{}]", others.join(", "));
+            }
         }
         text
     }

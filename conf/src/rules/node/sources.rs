@@ -12,15 +12,34 @@ use crate::rules::node::config::NodeConfig;
 /// Prefix of the names of the daemon's sets.
 pub(super) const SETS: &str = "overlay-";
 
-/// The prefix lengths of what the nodes may send from. They include this node's, so that the first peer to join adds no
-/// new set.
+/// What a peer may send from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// Its address on the underlay, which all of its packets come from.
+    pub address: IpAddr,
+    /// The pod CIDRs of it.
+    pub pod_cidrs: &'a [IpNetwork],
+    /// Its other addresses, which its programs may send to pods from.
+    pub addresses: &'a [IpAddr],
+}
+
+impl<'a> Sender<'a> {
+    /// The prefixes of what it sends: of its pods, and of itself, since what its programs send to pods bears its addresses.
+    fn prefixes(self) -> impl Iterator<Item = IpNetwork> + 'a {
+        let own = [self.address].into_iter().chain(self.addresses.iter().copied());
+        self.pod_cidrs.iter().copied().chain(own.map(family::host))
+    }
+}
+
+/// The prefix lengths of what the nodes may send from. They include this node's, and addresses of both families, so that the
+/// first peer to join and a node's first other address add no new set.
 pub(super) fn prefix_lengths<'a>(
     config: &NodeConfig<'_>,
-    peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])>,
+    peers: impl Iterator<Item = Sender<'a>>,
 ) -> BTreeSet<PrefixLength> {
-    let own = config.own_pod_cidrs.iter().copied().chain([family::host(config.own)]);
-    let mut lengths: BTreeSet<_> = own.map(PrefixLength::of).collect();
-    lengths.extend(peers.flat_map(|(_, cidrs)| cidrs).map(|cidr| PrefixLength::of(*cidr)));
+    let mut lengths: BTreeSet<_> = config.own_pod_cidrs.iter().copied().map(PrefixLength::of).collect();
+    lengths.extend(IpVersion::BOTH.map(PrefixLength::host));
+    lengths.extend(peers.flat_map(|peer| peer.pod_cidrs).map(|cidr| PrefixLength::of(*cidr)));
     lengths
 }
 
@@ -28,18 +47,16 @@ pub(super) fn prefix_lengths<'a>(
 pub(super) fn keys<'a>(
     underlay: IpVersion,
     lengths: &BTreeSet<PrefixLength>,
-    peers: impl Iterator<Item = (IpAddr, &'a [IpNetwork])> + Clone,
+    peers: impl Iterator<Item = Sender<'a>> + Clone,
 ) -> Vec<Keys> {
     let sources = lengths.iter().map(|length| {
-        let of_peer = |(address, cidrs): (IpAddr, &'a [IpNetwork])| {
-            // A node may also send from its own address: what its programs send to pods bears it.
-            let prefixes = cidrs.iter().copied().chain([family::host(address)]);
-            let carried = prefixes.filter(|carried| PrefixLength::of(*carried) == *length);
-            carried.map(move |carried| [Field::Address(address), Field::Address(carried.network())])
+        let of_peer = |peer: Sender<'a>| {
+            let carried = peer.prefixes().filter(|carried| PrefixLength::of(*carried) == *length);
+            carried.map(move |carried| [Field::Address(peer.address), Field::Address(carried.network())])
         };
         Keys::new(length.set(underlay), peers.clone().flat_map(of_peer))
     });
-    let addresses = peers.clone().map(|(address, _)| [Field::Address(address)]);
+    let addresses = peers.clone().map(|peer| [Field::Address(peer.address)]);
     [Keys::new(peer_set(underlay), addresses)].into_iter().chain(sources).collect()
 }
 
@@ -53,6 +70,11 @@ pub(super) struct PrefixLength {
 impl PrefixLength {
     fn of(prefix: IpNetwork) -> Self {
         Self { version: IpVersion::of(prefix.ip()), bits: prefix.prefix() }
+    }
+
+    /// That of single addresses.
+    fn host(version: IpVersion) -> Self {
+        Self { version, bits: u8::try_from(version.address_length() * 8).unwrap_or(u8::MAX) }
     }
 
     /// Pairs of a peer's underlay address and a prefix that it may send from.

@@ -18,6 +18,7 @@ fn node((name, address, cidr, wide): (u8, u8, u8, bool)) -> Member {
             format!("10.244.{first}.0/{prefix}").parse().unwrap(),
             format!("fd00:10:244:{cidr:x}::/64").parse().unwrap(),
         ],
+        addresses: Vec::new(),
     }
 }
 
@@ -67,10 +68,31 @@ fn more_than_a_few_peers_or_a_reason_to_reject_one_is_left_to_the_full_sync() {
     }
 }
 
+#[test]
+fn other_addresses_of_a_node_are_a_matter_of_that_peer() {
+    let (before, mut after) = (plain([1, 2, 3]), plain([1, 2, 3]));
+    after.nodes[1].addresses = vec!["10.9.9.2".parse().unwrap(), "fd00:9::2".parse().unwrap()];
+    let delta = between(&before, &after).unwrap();
+    assert_eq!((names(&delta.before), names(&delta.after)), (vec!["node-2"], vec!["node-2"]));
+    assert_eq!(delta.after["node-2"].addresses, after.nodes[1].addresses);
+    // One that is another node's, its own or one of its other ones.
+    let mut third = after.clone();
+    third.nodes[2].addresses = vec!["10.9.9.2".parse().unwrap()];
+    assert_eq!(between(&after, &third), None);
+    third.nodes[2].addresses = vec!["192.168.50.1".parse().unwrap()];
+    assert_eq!(between(&after, &third), None);
+}
+
 fn any_nodes() -> impl Strategy<Value = Vec<Member>> {
     let numbers = (1..6_u8, 1..7_u8, 1..7_u8, prop::bool::weighted(0.1));
     let regular = (1..6_u8).prop_map(|number| (number, number, number, false));
-    prop::collection::vec(prop_oneof![3 => regular, 1 => numbers].prop_map(node), 0..7)
+    // Other addresses, some of which others have, as theirs or as another one too.
+    let others = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(1..12_u8, 1..3)];
+    let with_others = |(numbers, others): (_, Vec<u8>)| {
+        let addresses = others.into_iter().map(|other| [192, 168, 50, other].into()).collect();
+        Member { addresses, ..node(numbers) }
+    };
+    prop::collection::vec((prop_oneof![3 => regular, 1 => numbers], others).prop_map(with_others), 0..7)
 }
 
 proptest! {

@@ -27,6 +27,50 @@ fn the_sample_membership_is_accepted_whole() {
     assert_eq!(view.own.link_local().to_string(), "fe80::82e:ff:fedb:f37f");
 }
 
+fn with_others(entry: &str, others: &[&str]) -> String {
+    format!("{entry}addresses = {others:?}\n")
+}
+
+#[test]
+fn other_addresses_count_unless_they_are_anothers_or_pods_and_the_entry_stays() {
+    let two = node("b", "192.168.50.2", &["10.244.2.0/24"]);
+    let three = node("c", "192.168.50.3", &["10.244.3.0/24"]);
+    // A later node's own address, an earlier one's other address, its own twice, of pods, of nobody.
+    let listed = [
+        with_others(&own(), &["192.168.50.3", "10.9.9.1"]),
+        with_others(&two, &["10.9.9.2", "10.9.9.1", "192.168.50.2", "fd00:9::2", "10.9.9.2", "10.244.3.7", "::1"]),
+        with_others(&three, &["192.168.50.1"]),
+    ];
+    let view = view(&listed).unwrap();
+    let text = |peer: &Peer| peer.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!((text(&view.own), text(&view.peers["b"])), ("10.9.9.1".into(), "10.9.9.2 fd00:9::2".into()));
+    assert_eq!(text(&view.peers["c"]), "");
+    let rejected: Vec<_> = view.rejected.iter().map(ToString::to_string).collect();
+    let of =
+        |node: &str, why: &str| format!("membership: node {node}: of its other addresses one does not count: {why}");
+    assert_eq!(
+        rejected,
+        [
+            of("a", "address 192.168.50.3 is that of node c"),
+            of("b", "address 10.9.9.1 is that of node a"),
+            of("b", "address 10.244.3.7 is in the pods' range 10.244.0.0/16"),
+            of("b", "address ::1 is no address of a node"),
+            of("c", "address 192.168.50.1 is that of node a"),
+        ]
+    );
+}
+
+#[test]
+fn of_many_other_addresses_the_first_count() {
+    let many: Vec<_> = (1..40).map(|number| format!("10.9.9.{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let view = view(&[own(), with_others(&node("b", "192.168.50.2", &["10.244.2.0/24"]), &many)]).unwrap();
+    assert_eq!(view.peers["b"].addresses.len(), 16);
+    let rejected: Vec<_> = view.rejected.iter().map(ToString::to_string).collect();
+    let why = "membership: node b: lists more than 16 other addresses: those from 10.9.9.17 on do not count";
+    assert_eq!(rejected, [why]);
+}
+
 #[test]
 fn a_wrong_entry_is_rejected_by_itself() {
     let good = node("b", "192.168.50.2", &["10.244.2.0/24"]);

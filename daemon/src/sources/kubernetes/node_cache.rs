@@ -22,6 +22,8 @@ pub struct CachedNode {
     pub ipv6: Option<Ipv6Addr>,
     /// The prefixes of its pods.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Its addresses beside these two, at most one more than count.
+    pub others: Vec<IpAddr>,
 }
 
 /// What of the membership a change of the Nodes may touch.
@@ -149,7 +151,9 @@ impl NodeCache {
         // An address of the other family only is an entry as well: the view rejects it, and says why.
         let address = if self.prefers_ipv4() { ipv4.or(ipv6) } else { ipv6.or(ipv4) }?;
         let pod_cidrs = cached.pod_cidrs.clone();
-        (!pod_cidrs.is_empty()).then(|| Member { name: name.into(), address, pod_cidrs })
+        let all = ipv4.into_iter().chain(ipv6).chain(cached.others.iter().copied());
+        let addresses = all.filter(|other| *other != address).collect();
+        (!pod_cidrs.is_empty()).then(|| Member { name: name.into(), address, pod_cidrs, addresses })
     }
 
     fn prefers_ipv4(&self) -> bool {
@@ -170,7 +174,7 @@ mod tests {
         let ipv4 = Some(Ipv4Addr::new(192, 168, 50, number));
         let ipv6 = Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into()));
         let pod_cidrs = vec![IpNetwork::new(Ipv4Addr::new(10, 244, number, 0).into(), 24).unwrap()];
-        CachedNode { created, ipv4, ipv6, pod_cidrs }
+        CachedNode { created, ipv4, ipv6, pod_cidrs, others: Vec::new() }
     }
 
     fn cache(settings: &str) -> (NodeCache, Membership) {
@@ -211,9 +215,22 @@ mod tests {
         assert_eq!(cache.set("b".into(), node(2, 7)), NodeChange::Nothing);
         assert_eq!(cache.remove("nobody"), NodeChange::Nothing);
         assert_eq!(cache.apply(&NodeChange::Nothing, &mut membership), None);
-        // The address that is of no use here.
+    }
+
+    #[test]
+    fn all_addresses_of_a_node_but_the_one_of_the_underlay_are_other_ones() {
+        let (mut cache, mut membership) = cache("");
+        let others = ["10.9.9.2", "fd00:9::2"].map(|other| other.parse().unwrap()).to_vec();
+        let change = cache.set("b".into(), CachedNode { others, ..node(2, 7) });
+        assert!(cache.apply(&change, &mut membership).is_some());
+        let addresses = |membership: &Membership| {
+            let addresses = membership.nodes[2].addresses.iter().map(ToString::to_string);
+            (membership.nodes[2].address.to_string(), addresses.collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(addresses(&membership), ("192.168.50.2".into(), "fd00::2 10.9.9.2 fd00:9::2".into()));
         let change = cache.set("b".into(), CachedNode { ipv6: None, ..node(2, 7) });
-        assert_eq!(cache.apply(&change, &mut membership), None);
+        assert!(cache.apply(&change, &mut membership).is_some());
+        assert_eq!(addresses(&membership).1, "");
     }
 
     #[test]

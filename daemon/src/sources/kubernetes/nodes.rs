@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::args::Run;
-use crate::cluster::membership::Membership;
+use crate::cluster::membership::{Membership, OTHER_ADDRESSES};
 use crate::cluster::settings::Settings;
 use crate::cluster::update::Update;
 use crate::report::Report;
@@ -91,6 +91,9 @@ fn has_pods() -> bool {
         Err(_) => true,
     }
 }
+
+/// The types of addresses of a Node that count: the first of these per family is the one that the others may reach it by.
+const ADDRESSES: [&str; 2] = ["InternalIP", "ExternalIP"];
 
 /// The Nodes, and where the membership that follows from them is published.
 struct Nodes {
@@ -216,11 +219,15 @@ impl Kind for CachedNode {
         let digits: String = metadata.creation_timestamp.chars().filter(char::is_ascii_digit).collect();
         let mut node = Self { created: digits.parse().unwrap_or_default(), ..Self::default() };
         // Kubernetes validates addresses and prefixes itself; one that is none after all is one that is not there.
-        for address in status.addresses.iter().filter(|address| address.kind == "InternalIP") {
+        for address in status.addresses.iter().filter(|address| ADDRESSES.contains(&&*address.kind)) {
+            let internal = address.kind == ADDRESSES[0];
             match address.address.parse() {
-                Ok(IpAddr::V4(address)) => _ = node.ipv4.get_or_insert(address),
-                Ok(IpAddr::V6(address)) => _ = node.ipv6.get_or_insert(address),
-                Err(error) => debug!(node = metadata.name, "InternalIP {}: {error}", address.address),
+                Ok(IpAddr::V4(address)) if internal && node.ipv4.is_none() => node.ipv4 = Some(address),
+                Ok(IpAddr::V6(address)) if internal && node.ipv6.is_none() => node.ipv6 = Some(address),
+                // One more than count, so that the view says that there are more.
+                Ok(other) if node.others.len() <= OTHER_ADDRESSES => node.others.push(other),
+                Ok(_) => {}
+                Err(error) => debug!(node = metadata.name, "{} {}: {error}", address.kind, address.address),
             }
         }
         let parsed: Result<_, _> = spec.pod_cidrs.iter().map(|cidr| cidr.parse()).collect();

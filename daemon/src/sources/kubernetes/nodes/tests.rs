@@ -42,6 +42,7 @@ fn a_node_is_read_and_the_first_internal_address_of_each_family_counts() {
         ipv4: Some([192, 168, 50, 1].into()),
         ipv6: Some("fd00:192:168:50::1".parse().unwrap()),
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+        others: vec![[203, 0, 113, 7].into(), [172, 16, 0, 1].into()],
     };
     assert_eq!(node.kept, expected);
 }
@@ -53,6 +54,15 @@ fn a_node_that_has_nothing_yet_or_something_unheard_of_is_read_as_well() {
     let odd = NODE.replace("192.168.50.1", "not an address").replace("10.244.1.0/24", "10.244.1.0/240");
     let odd = read(&odd).kept;
     assert_eq!((odd.ipv4, odd.pod_cidrs), (Some([172, 16, 0, 1].into()), Vec::new()));
+}
+
+#[test]
+fn of_a_flood_of_addresses_no_more_are_kept_than_are_needed_to_say_so() {
+    let many: Vec<_> = (0..5000)
+        .map(|count| format!(r#"{{"type": "InternalIP", "address": "172.16.{}.{}"}}"#, count / 250, count % 250))
+        .collect();
+    let flood = NODE.replace(r#"{"type": "Hostname", "address": "node-1"}"#, &many.join(", "));
+    assert_eq!(read(&flood).kept.others.len(), OTHER_ADDRESSES + 1);
 }
 
 #[test]
