@@ -6,7 +6,7 @@ mod conversation;
 mod fast_path;
 pub(crate) mod firewall;
 mod forged;
-mod guards;
+pub(crate) mod guards;
 mod host_port_flows;
 mod incremental;
 mod local_sources;

@@ -9,3 +9,4 @@ mod notifications;
 mod overlay;
 mod pods;
 mod sandboxes;
+mod saved_ruleset;

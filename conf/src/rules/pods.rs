@@ -108,7 +108,7 @@ fn postrouting() -> Chain {
     let own = Rule::new().from(loopback()).oifname(defaults::HOST_VETH_PREFIX).masquerade();
     let hairpin = |version| {
         let parts = [PacketField::Source(version), PacketField::Destination(version)];
-        Rule::new().of(version).dnatted().in_set(&host_ports::hairpin(version), &parts).masquerade()
+        Rule::new().dnatted().of(version).in_set(&host_ports::hairpin(version), &parts).masquerade()
     };
     let network = |version| Rule::new().of(version).vmap(&masquerade::map(version), &[PacketField::Source(version)]);
     Chain {

@@ -13,9 +13,10 @@ use crate::family;
 use crate::netlink::error::{Error, Result};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
+use crate::nft::field_type::{Type, WORD};
 use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
-use crate::nft::set::{Content, Set, Type, WORD};
+use crate::nft::set::{Content, Set};
 use crate::nft::table::{Table, sets};
 
 /// An element of a set or of a map.
@@ -107,7 +108,7 @@ impl Field {
         let bytes = bytes.get(..kind.length())?;
         match kind {
             Type::Protocol => bytes.first().copied().map(Self::Protocol),
-            Type::Address(version) => version.address(bytes).map(Self::Address),
+            Type::Address(version) | Type::CarriedSource(version) => version.address(bytes).map(Self::Address),
             Type::Port => Some(Self::Port(u16::from_be_bytes(bytes.try_into().ok()?))),
         }
     }

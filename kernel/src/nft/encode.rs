@@ -18,6 +18,9 @@ const NFPROTO_IPV6: u8 = 10;
 pub(super) const NETWORK_HEADER: u32 = 1;
 pub(super) const TRANSPORT_HEADER: u32 = 2;
 
+/// Where a carried packet begins, in bytes behind the outer IP header: behind UDP, VXLAN and Ethernet (`field`).
+const CARRIED: u32 = 30;
+
 /// Which address of a packet is matched.
 #[derive(Clone, Copy)]
 pub(super) enum Side {
@@ -35,6 +38,11 @@ impl Side {
             (IpVersion::V6, Self::Destination) => 24,
         }
     }
+}
+
+/// Where the source address of a carried packet is, in bytes behind the outer IP header.
+pub(super) fn carried_source(version: IpVersion) -> u32 {
+    CARRIED + Side::Source.offset(version)
 }
 
 /// The netfilter protocol number of an IP version.

@@ -6,14 +6,13 @@
 use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Register};
 
 use crate::family::IpVersion;
-use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, mask, payload};
-use crate::nft::set::Type;
+use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, carried_source, mask, payload};
+use crate::nft::field_type::Type;
 
 /// Offsets behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the seventh
 /// (RFC 7348, section 5), 14 of Ethernet with the type of what follows in the last two.
 pub(super) const VNI: (u32, usize) = (12, 3);
 pub(super) const ETHERTYPE: (u32, usize) = (28, 2);
-const CARRIED: u32 = 30;
 
 /// A field of a packet that is looked up in a set. Addresses are those of the version that the rule has matched before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +34,8 @@ impl PacketField {
     pub fn kind(self) -> Type {
         match self {
             Self::Protocol => Type::Protocol,
-            Self::Source(version) | Self::Destination(version) | Self::CarriedSource(version, _) => {
-                Type::Address(version)
-            }
+            Self::Source(version) | Self::Destination(version) => Type::Address(version),
+            Self::CarriedSource(version, _) => Type::CarriedSource(version),
             Self::DestinationPort => Type::Port,
         }
     }
@@ -52,8 +50,7 @@ impl PacketField {
             // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.
             Self::DestinationPort => payload(register, TRANSPORT_HEADER, 2, length),
             Self::CarriedSource(version, bits) => {
-                let offset = CARRIED + Side::Source.offset(version);
-                let load = payload(register, TRANSPORT_HEADER, offset, length);
+                let load = payload(register, TRANSPORT_HEADER, carried_source(version), length);
                 if usize::from(bits) == length * 8 {
                     return vec![load];
                 }

@@ -17,8 +17,8 @@ use crate::nft::encode::{
     protocol, register,
 };
 use crate::nft::field::{self, PacketField};
+use crate::nft::field_type::WORD;
 use crate::nft::reply;
-use crate::nft::set::WORD;
 
 /// `NFTA_RULE_EXPRESSIONS` (uapi/linux/netfilter/nf_tables.h).
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
@@ -200,16 +200,25 @@ impl Rule {
         self
     }
 
+    /// In the form in which the program `nft` writes it, so that a ruleset which it has saved and loaded is the same: a prefix
+    /// of whole bytes is compared as these bytes.
     fn address(self, side: Side, prefix: IpNetwork) -> Self {
         let version = IpVersion::of(prefix.ip());
         let network = family::bytes(prefix.network());
-        let mut rule = self.of(version);
-        rule.extend([
-            payload(Register::Reg1, NETWORK_HEADER, side.offset(version), network.len()),
-            mask(Register::Reg1, family::bytes(prefix.mask())),
-            compare(network),
-        ]);
-        rule
+        let offset = side.offset(version);
+        let rule = self.of(version);
+        match usize::from(prefix.prefix()) {
+            bits if bits > 0 && bits % 8 == 0 => {
+                let whole = network[..bits / 8].to_vec();
+                rule.part(payload(Register::Reg1, NETWORK_HEADER, offset, whole.len()), whole)
+            }
+            _ => {
+                let mut rule = rule;
+                let load = payload(Register::Reg1, NETWORK_HEADER, offset, network.len());
+                rule.extend([load, mask(Register::Reg1, family::bytes(prefix.mask())), compare(network)]);
+                rule
+            }
+        }
     }
 
     fn part(mut self, load: Expressions, value: Vec<u8>) -> Self {

@@ -1,9 +1,11 @@
 //! Sets and maps: hash tables whose keys and values are single fields or concatenations. Their content is in `element`.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetFlags, SetMessage};
 
-use crate::family::IpVersion;
+use crate::nft::field_type::{Type, WORD};
 use crate::nft::reply::{self, Reply};
+use crate::nft::type_of;
 
 /// A set, or a map when its elements have data. The cost of a lookup does not grow with its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,55 +29,18 @@ pub enum Content {
     Verdicts,
 }
 
-/// The type of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
-    /// `inet_proto`: the protocol above IP (`IPPROTO_*`).
-    Protocol,
-    /// `ipv4_addr` or `ipv6_addr`.
-    Address(IpVersion),
-    /// `inet_service`: a port of TCP, UDP or SCTP.
-    Port,
-}
-
-/// Where a field of a concatenation ends: at a multiple of this many bytes (`NFT_REG32_SIZE`).
-pub(super) const WORD: usize = 4;
 /// `NFTA_SET_FLAGS`, `NFTA_SET_DESC` and `NFTA_SET_DESC_SIZE` (uapi/linux/netfilter/nf_tables.h).
 const FLAGS: u16 = 3;
 const DESCRIPTION: u16 = 9;
 const SIZE: u16 = 1;
+/// `NFTA_SET_USERDATA`.
+const USER_DATA: u16 = 13;
 /// `NFT_DATA_VERDICT` (uapi/linux/netfilter/nf_tables.h).
 const VERDICT: u32 = 0xffff_ff00;
 /// `struct nft_verdict` is a code and a pointer, in the kernel's registers.
 const VERDICT_LENGTH: u32 = 16;
 /// Bits per field in the type of a concatenation, by which the program `nft` lists it.
 const TYPE_BITS: u32 = 6;
-
-impl Type {
-    /// The number of the type in the program `nft`; the kernel ignores it.
-    fn number(self) -> u32 {
-        match self {
-            Self::Address(IpVersion::V4) => 7,
-            Self::Address(IpVersion::V6) => 8,
-            Self::Protocol => 12,
-            Self::Port => 13,
-        }
-    }
-
-    /// Length of a field, in bytes.
-    pub(super) fn length(self) -> usize {
-        match self {
-            Self::Protocol => 1,
-            Self::Address(version) => version.address_length(),
-            Self::Port => 2,
-        }
-    }
-
-    /// How many of the kernel's registers a field occupies.
-    pub(super) fn words(self) -> usize {
-        self.length().div_ceil(WORD)
-    }
-}
 
 /// The type and the length of a field or of a concatenation.
 fn layout(types: &[Type]) -> (u32, u32) {
@@ -107,6 +72,8 @@ impl Set {
         attributes.push(SetAttribute::Flags(self.flags()));
         attributes.extend(self.types());
         attributes.push(SetAttribute::Id(number));
+        let told = type_of::user_data(&self.key);
+        attributes.extend(told.map(|told| SetAttribute::Other(DefaultNla::new(USER_DATA, told))));
         NfTablesMessage::NewSet(SetMessage { attributes })
     }
 

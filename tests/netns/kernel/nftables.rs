@@ -74,6 +74,7 @@ fn everything() -> Table {
             Set { name: name("pairs"), key: vec![address, address], content: Content::Nothing },
             Set { name: name("ports"), key: vec![Protocol, address, Port], content: value },
             Set { name: name("roads"), key: vec![address], content: Content::Verdicts },
+            Set { name: name("carried"), key: vec![address, Type::CarriedSource(version)], content: Content::Nothing },
         ]
     });
     let of_each = |version: IpVersion| {
@@ -91,12 +92,12 @@ fn everything() -> Table {
             Rule::new().to_port(17, 8472).of(version).carries(5, version).return_(),
             Rule::new()
                 .of(version)
-                .in_set(&name("pairs"), &[from, PacketField::CarriedSource(version, 24)])
+                .in_set(&name("carried"), &[from, PacketField::CarriedSource(version, 24)])
                 .count("met")
                 .return_(),
             Rule::new()
                 .of(version)
-                .in_set(&name("pairs"), &[from, PacketField::CarriedSource(version, whole)])
+                .in_set(&name("carried"), &[from, PacketField::CarriedSource(version, whole)])
                 .count("met")
                 .return_(),
         ]
@@ -185,7 +186,7 @@ fn elements_are_compared_as_a_whole_and_changed_by_their_difference() {
         let mut socket = socket_of_nftables();
         let table = everything();
         nft::ensure(&mut socket, &table, &[]).unwrap();
-        for (set, digit) in [(&table.sets[0], 4), (&table.sets[3], 6)] {
+        for (set, digit) in [(&table.sets[0], 4), (&table.sets[4], 6)] {
             assert_eq!(set.name, format!("pairs{digit}"));
             // More than go into one message, and more bytes than the usual send buffer has.
             let pair = |number: u32| {
@@ -285,6 +286,7 @@ fn sets_and_rules_of_every_kind_read_back_as_written() {
         "dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6",
         "ct status dnat ip saddr . ip daddr @pairs4 return",
         "ip6 saddr vmap @roads6",
+        "typeof ip6 saddr . @th,304,128",
         "meta nfproto ipv6 fib saddr . iif oif missing drop",
         "notrack",
         "counter met {",
@@ -292,8 +294,8 @@ fn sets_and_rules_of_every_kind_read_back_as_written() {
         "type filter hook input priority filter; policy accept;",
         "type filter hook forward priority filter - 5; policy accept;",
         "udp dport 8472 meta nfproto ipv4 @th,96,24 0x5 @th,224,16 0x800 return",
-        "ip saddr . @th,336,32 & 0xffffff00 @pairs4 counter name \"met\" return",
-        "ip6 saddr . @th,304,128 @pairs6 counter name \"met\" return",
+        "ip saddr . @th,336,32 & 0xffffff00 @carried4 counter name \"met\" return",
+        "ip6 saddr . @th,304,128 @carried6 counter name \"met\" return",
         "oifname \"pw*\" masquerade fully-random",
     ] {
         assert!(list.lines().any(|found| found.trim() == line), "{line} is not in\n{list}");

@@ -49,7 +49,7 @@ pub(super) fn start_with(node: &mut Node, settings: &str) -> Outcome {
 }
 
 /// A membership whose nodes have their addresses in the family of `like`.
-pub(super) fn over(like: IpAddr, count: u16) -> Membership {
+pub(crate) fn over(like: IpAddr, count: u16) -> Membership {
     let mut membership = Membership::of(1..=count);
     for (number, node) in (1..).zip(&mut membership.nodes) {
         node.1 = underlay_address(number, like);

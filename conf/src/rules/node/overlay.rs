@@ -40,7 +40,8 @@ fn guard_overlay(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> V
     let underlay = IpVersion::of(config.own);
     let from_own_prefix = |length: &PrefixLength| {
         let parts = [PacketField::Source(underlay), PacketField::CarriedSource(length.version, length.bits)];
-        let rule = Rule::new().of(underlay).carries(config.vni, length.version);
+        // The version is matched where the program `nft` would: right before the field that depends on it.
+        let rule = Rule::new().carries(config.vni, length.version).of(underlay);
         rule.in_set(&length.set(underlay).name, &parts).notrack().accept()
     };
     let mut rules: Vec<_> = lengths.iter().map(from_own_prefix).collect();

@@ -80,7 +80,7 @@ impl PrefixLength {
     /// Pairs of a peer's underlay address and a prefix that it may send from.
     pub(super) fn set(self, underlay: IpVersion) -> Set {
         let name = format!("{SETS}sources{}-{}-{}", underlay.digit(), self.version.digit(), self.bits);
-        Set { name, key: vec![Type::Address(underlay), Type::Address(self.version)], content: Content::Nothing }
+        Set { name, key: vec![Type::Address(underlay), Type::CarriedSource(self.version)], content: Content::Nothing }
     }
 }
 
