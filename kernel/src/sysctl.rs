@@ -115,6 +115,28 @@ impl Tree {
     }
 }
 
+/// The number that a sysctl has, by its path below /proc/sys; `None` when the kernel has no such sysctl.
+///
+/// # Errors
+/// When it cannot be read, or is no number.
+pub fn number(path: &str) -> Result<Option<u64>> {
+    let operation = || format!("read sysctl {path}");
+    match std::fs::read_to_string(root().join(path)) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| Error::unreadable(operation(), "no number")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system(operation(), error)),
+    }
+}
+
+/// Writes a number to a sysctl, by its path below /proc/sys.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_number(path: &str, number: u64) -> Result<()> {
+    let set = std::fs::write(root().join(path), number.to_string());
+    set.map_err(|error| Error::system(format!("set sysctl {path} to {number}"), error))
+}
+
 /// A setting and its desired value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sysctl {

@@ -1,6 +1,7 @@
 //! Scenes of traffic between nodes whose daemons are healthy: the overlay's layout in the kernel, its modes, the firewall and
 //! the fast path, and how it follows the membership. What may not live here: whatever is broken first (`repair`).
 
+mod checksums;
 mod connectivity;
 mod conversation;
 mod fast_path;
@@ -8,6 +9,7 @@ pub(crate) mod firewall;
 mod forged;
 pub(crate) mod guards;
 mod host_port_flows;
+mod idle;
 mod incremental;
 mod local_sources;
 mod loopback;
@@ -19,3 +21,4 @@ mod plain;
 mod reachability;
 mod second_addresses;
 mod services;
+mod reuse;

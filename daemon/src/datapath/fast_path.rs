@@ -11,6 +11,7 @@
 //! The programs keep running without a daemon. Their map goes with them: a new daemon's programs start with an empty
 //! one.
 
+mod conntrack;
 mod devices;
 mod program;
 

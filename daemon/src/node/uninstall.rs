@@ -35,8 +35,8 @@ const LISTED: usize = 10;
 
 /// What is not removed, and why.
 const NOT_CHANGED: &str = "not changed, since other programs may rely on them: net.ipv4.ip_forward, \
-                     net.ipv6.conf.all.forwarding, net.netfilter.nf_conntrack_tcp_be_liberal, and accept_ra of \
-                     devices with an advertised default route";
+                     net.ipv6.conf.all.forwarding, net.netfilter.nf_conntrack_tcp_be_liberal, \
+                     net.netfilter.nf_conntrack_tcp_timeout_unacknowledged, and accept_ra of devices with an advertised default route";
 
 /// A removal: what was done, and what failed.
 struct Removal<'a> {

@@ -1,5 +1,6 @@
-//! Maps of the kernel: a hash map that evicts, and a single number.
+//! Maps of the kernel: a hash map that evicts, the devices that exist, and a single number.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::bpf::call;
@@ -8,12 +9,12 @@ use crate::netlink::error::{Error, Result};
 /// `BPF_MAP_CREATE`, `BPF_MAP_UPDATE_ELEM` (uapi/linux/bpf.h).
 const MAP_CREATE: u32 = 0;
 const MAP_UPDATE: u32 = 2;
-/// `BPF_MAP_TYPE_ARRAY`, `BPF_MAP_TYPE_LRU_HASH`.
+/// `BPF_MAP_TYPE_ARRAY`, `BPF_MAP_TYPE_LRU_HASH`, `BPF_MAP_TYPE_DEVMAP_HASH`.
 const ARRAY: u32 = 2;
 const LRU_HASH: u32 = 9;
+const DEVICES: u32 = 25;
 
-/// A hash map in the kernel that evicts the least recently used entry when it is full. It lives as long as this value
-/// or a loaded program refers to it.
+/// A hash map in the kernel. It lives as long as this value or a loaded program refers to it.
 #[derive(Debug)]
 pub struct Map(pub(super) OwnedFd);
 
@@ -22,12 +23,38 @@ pub struct Map(pub(super) OwnedFd);
 pub struct Number(pub(super) OwnedFd);
 
 impl Map {
-    /// Creates a map. Sizes are in bytes.
+    /// Creates a map that evicts the least recently used entry when it is full. Sizes are in bytes.
     ///
     /// # Errors
     /// When the kernel refuses: CAP_BPF or memory is missing.
     pub fn create(name: &str, key: u32, value: u32, entries: u32) -> Result<Self> {
         create(name, [LRU_HASH, key, value, entries]).map(Self)
+    }
+
+    /// Creates a map of devices by index. The kernel removes a device that is unregistered or leaves the namespace
+    /// (kernel/bpf/devmap.c, `dev_map_notification`), so that an entry is found only while it exists.
+    ///
+    /// # Errors
+    /// As with [`Map::create`].
+    pub fn devices(name: &str, entries: u32) -> Result<Self> {
+        create(name, [DEVICES, 4, 4, entries]).map(Self)
+    }
+
+    /// Adds a device of this namespace to a map made by [`Map::devices`].
+    ///
+    /// # Errors
+    /// When there is no such device, or the map is full.
+    pub fn add_device(&self, device: u32) -> Result<()> {
+        self.set(&device.to_ne_bytes(), &device.to_ne_bytes())
+    }
+
+    /// Sets an entry. Key and value have the lengths that the map was created with.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let set = element(&self.0, MAP_UPDATE, key, value);
+        set.map_err(|error| Error::system("set an entry of a map of BPF programs", error))
     }
 }
 
@@ -45,17 +72,21 @@ impl Number {
     /// # Errors
     /// When the kernel refuses.
     pub fn set(&self, number: u64) -> Result<()> {
-        let (place, value) = (0_u32.to_ne_bytes(), number.to_ne_bytes());
-        let mut attributes = Vec::new();
-        attributes.extend(self.0.as_raw_fd().to_ne_bytes());
-        // Addresses are aligned to eight bytes.
-        attributes.extend([0; 4]);
-        for address in [place.as_ptr() as usize, value.as_ptr() as usize, 0] {
-            attributes.extend((address as u64).to_ne_bytes());
-        }
-        let set = call::bpf(MAP_UPDATE, &mut attributes);
-        set.map(drop).map_err(|error| Error::system(format!("set a number of BPF programs to {number}"), error))
+        let set = element(&self.0, MAP_UPDATE, &0_u32.to_ne_bytes(), &number.to_ne_bytes());
+        set.map_err(|error| Error::system(format!("set a number of BPF programs to {number}"), error))
     }
+}
+
+/// A call about one entry of a map.
+fn element(map: &OwnedFd, command: u32, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut attributes = Vec::new();
+    attributes.extend(map.as_raw_fd().to_ne_bytes());
+    // Addresses are aligned to eight bytes.
+    attributes.extend([0; 4]);
+    for address in [key.as_ptr() as usize, value.as_ptr() as usize, 0] {
+        attributes.extend((address as u64).to_ne_bytes());
+    }
+    call::bpf(command, &mut attributes).map(drop)
 }
 
 /// Creates a map: type, length of a key, length of a value, number of entries.

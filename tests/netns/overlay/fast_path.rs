@@ -16,17 +16,17 @@ use podwire_tests::lab::{Lab, SOON, daemon, eventually, wire};
 /// The port of conversations, and of those of IPv6 the one after it: one that hangs does not hold the other's.
 const PORT: u16 = 7000;
 /// Exchanges of a conversation that are counted. They take a fraction of the second that a way is remembered.
-const MANY: u64 = 2_000;
+pub(crate) const MANY: u64 = 2_000;
 
 /// One connection between two hosts, on which a byte goes to and fro.
-struct Conversation {
+pub(crate) struct Conversation {
     stream: TcpStream,
     echo: Option<JoinHandle<IpAddr>>,
 }
 
 impl Conversation {
     /// `to` is where the other host is called.
-    fn start(from: &Host, other: &Host, to: IpAddr) -> Outcome<Self> {
+    pub(crate) fn start(from: &Host, other: &Host, to: IpAddr) -> Outcome<Self> {
         let port = PORT + u16::from(to.is_ipv6());
         let failed = |error: std::io::Error| format!("connect {} to {to}: {error}", from.name);
         let any = if to.is_ipv4() { FAMILIES[0] } else { FAMILIES[1] };
@@ -50,7 +50,7 @@ impl Conversation {
     }
 
     /// So many exchanges.
-    fn go_on(&mut self, exchanges: u64) -> Outcome {
+    pub(crate) fn go_on(&mut self, exchanges: u64) -> Outcome {
         for number in 0..exchanges {
             let mut byte = [number.to_le_bytes()[0]];
             let exchanged = self.stream.write_all(&byte).and_then(|()| self.stream.read_exact(&mut byte));
@@ -60,7 +60,7 @@ impl Conversation {
     }
 
     /// Exchanges for so long.
-    fn go_on_for(&mut self, time: Duration) -> Outcome {
+    pub(crate) fn go_on_for(&mut self, time: Duration) -> Outcome {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.go_on(10)?;
@@ -69,7 +69,7 @@ impl Conversation {
     }
 
     /// Ends it; who the other host took this one for.
-    fn end(mut self) -> Outcome<IpAddr> {
+    pub(crate) fn end(mut self) -> Outcome<IpAddr> {
         let echo = self.echo.take();
         drop(self);
         echo.map(JoinHandle::join).and_then(Result::ok).ok_or_else(|| "the echo panicked".into())
@@ -77,7 +77,7 @@ impl Conversation {
 }
 
 /// A table on a node that counts what is forwarded, and what connection tracking calls invalid.
-fn count(node: &Host) -> Outcome {
+pub(crate) fn count(node: &Host) -> Outcome {
     for line in [
         "add table inet foreign",
         "add counter inet foreign forwarded",
@@ -91,7 +91,7 @@ fn count(node: &Host) -> Outcome {
     Ok(())
 }
 
-fn counted(node: &Host, name: &str) -> Outcome<u64> {
+pub(crate) fn counted(node: &Host, name: &str) -> Outcome<u64> {
     let found = look(node, "nft", &["-j", "list", "counter", "inet", "foreign", name])?;
     let packets = found["nftables"].as_array().into_iter().flatten().find_map(|one| one["counter"]["packets"].as_u64());
     packets.ok_or_else(|| format!("no counter {name}: {found}"))
@@ -104,7 +104,7 @@ fn programs(node: &Host, device: &str) -> Outcome<[String; 2]> {
 }
 
 /// Waits until the programs are at the devices of all pods of the lab, and nowhere else.
-fn wait_for_programs(lab: &Lab) -> Outcome {
+pub(crate) fn wait_for_programs(lab: &Lab) -> Outcome {
     lab.nodes.iter().try_for_each(|node| {
         eventually(SOON, || {
             let links = look(&node.host, "ip", &["-j", "link"])?;
@@ -121,7 +121,7 @@ fn wait_for_programs(lab: &Lab) -> Outcome {
 }
 
 /// Pods: two on the first node, one on the second.
-fn three_pods(lab: &mut Lab) -> Outcome {
+pub(crate) fn three_pods(lab: &mut Lab) -> Outcome {
     lab.nodes[0].add_pod("near")?;
     lab.nodes[0].add_pod("beside")?;
     lab.nodes[1].add_pod("far")?;

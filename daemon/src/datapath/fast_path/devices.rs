@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 use podwire_conf::defaults::HOST_VETH_PREFIX;
 use podwire_kernel::bpf::{Map, Number, Program};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::tc::bpf_hook::{self, Hook, Queues};
 use podwire_kernel::{Result, Socket, link};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info};
 
-use crate::datapath::fast_path::program::{self, TunnelAttributes};
+use crate::datapath::fast_path::conntrack;
+use crate::datapath::fast_path::program::{self, Maps, TunnelAttributes};
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 
 /// The maximum number of remembered flows: 3 MB of kernel memory.
 const FLOWS: u32 = 16_384;
+
+/// The maximum number of devices. The map uses memory for those that are in it.
+const DEVICES: u32 = 16_384;
 
 /// How often it is checked whether the programs are still attached; one query per device.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -38,17 +41,9 @@ const IN_FLIGHT: Duration = Duration::from_millis(20);
 const FORWARD: &str = "podwire-forward";
 const REMEMBER: &str = "podwire-remember";
 
-/// conntrack does not see the packets of the fast path, and would take the next one that it sees for one outside the
-/// TCP window: with this setting it ignores windows. `nft_flow_offload` sets the same for each of its connections.
-fn be_liberal() -> Sysctl {
-    Sysctl { path: "net/netfilter/nf_conntrack_tcp_be_liberal".into(), value: "1" }
-}
-
 /// The loaded programs and maps.
 pub(super) struct Loaded {
-    flows: Map,
-    /// Flows that expire at this time or earlier, on the kernel's clock, are invalid.
-    expired: Number,
+    maps: Maps,
     programs: Option<Programs>,
     /// The devices with the present programs attached.
     attached: BTreeSet<u32>,
@@ -79,12 +74,12 @@ pub(super) struct Devices {
 }
 
 impl Programs {
-    fn load(flows: &Map, expired: &Number, underlay: TunnelAttributes) -> Result<Self> {
+    fn load(maps: &Maps, underlay: TunnelAttributes) -> Result<Self> {
         Ok(Self {
             underlay,
-            forward: Program::load("podwire_forward", &program::forward(flows, expired, underlay))?,
-            remember: Program::load("podwire_rem", &program::remember(flows, None))?,
-            remember_tunnel: Program::load("podwire_rem_tun", &program::remember(flows, Some(underlay)))?,
+            forward: Program::load("podwire_forward", &program::forward(maps, underlay))?,
+            remember: Program::load("podwire_rem", &program::remember(maps, None))?,
+            remember_tunnel: Program::load("podwire_rem_tun", &program::remember(maps, Some(underlay)))?,
         })
     }
 }
@@ -92,18 +87,27 @@ impl Programs {
 impl Loaded {
     /// Loads everything once, before anything depends on it.
     pub(super) fn new() -> Result<Self> {
-        let flows = Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?;
-        let expired = Number::create("podwire_forgot")?;
+        let maps = Maps {
+            flows: Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?,
+            expired: Number::create("podwire_forgot")?,
+            devices: Map::devices("podwire_devices", DEVICES)?,
+        };
         let any = TunnelAttributes { version: IpVersion::V4, mtu: u32::from(u16::MAX) };
-        Programs::load(&flows, &expired, any)?;
-        let (attached, without_record) = (BTreeSet::new(), BTreeMap::new());
-        Ok(Self { flows, expired, programs: None, attached, left_out: 0, looked: Instant::now(), without_record })
+        Programs::load(&maps, any)?;
+        Ok(Self {
+            maps,
+            programs: None,
+            attached: BTreeSet::new(),
+            left_out: 0,
+            looked: Instant::now(),
+            without_record: BTreeMap::new(),
+        })
     }
 
     pub(super) fn forget(&self) -> Result<()> {
         let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default() + IN_FLIGHT;
         let life = Duration::from_nanos(program::LIFE.unsigned_abs().into());
-        self.expired.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
+        self.maps.expired.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn attach_all(
@@ -113,18 +117,10 @@ impl Loaded {
         pods: &[u32],
         outcome: &mut Outcome,
     ) -> Result<Option<Duration>> {
-        let be_liberal = be_liberal();
-        match be_liberal.holds()? {
-            Some(true) => {}
-            // conntrack does not exist before the first rule that uses it.
-            None => return Ok(None),
-            Some(false) => {
-                be_liberal.set()?;
-                outcome.changes += 1;
-                outcome.made.add(ChangeKind::Sysctl);
-                info!("set sysctl {} to {}", be_liberal.path, be_liberal.value);
-            }
-        }
+        // conntrack does not exist before the first rule that uses it.
+        let Some(changed) = conntrack::set()? else { return Ok(None) };
+        outcome.changes += changed;
+        (0..changed).for_each(|_| outcome.made.add(ChangeKind::Sysctl));
         let queues = bpf_hook::queues(socket)?;
         self.detach_queued(socket, pods, devices.tunnel, &queues)?;
         // A device that has lost its hooks has dropped packets already.
@@ -137,7 +133,7 @@ impl Loaded {
         lost.extend(self.detached(socket)?);
         let underlay = TunnelAttributes { version: devices.version, mtu: devices.mtu };
         if self.programs.as_ref().is_none_or(|programs| programs.underlay != underlay) {
-            self.programs = Some(Programs::load(&self.flows, &self.expired, underlay)?);
+            self.programs = Some(Programs::load(&self.maps, underlay)?);
             self.attached.clear();
         }
         let bare = pods.iter().filter(|device| queues.get(device).is_none_or(Queues::is_bare));
@@ -170,6 +166,9 @@ impl Loaded {
         ];
         match socket.execute_all(requests).into_iter().next() {
             None => {
+                if let Err(error) = self.maps.devices.add_device(device) {
+                    return if link::by_index(socket, device)?.is_none() { Ok(false) } else { Err(error) };
+                }
                 self.attached.insert(device);
                 Ok(true)
             }

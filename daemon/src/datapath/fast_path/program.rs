@@ -28,13 +28,14 @@ const PROTOCOL: i16 = -43;
 const ADDRESSES: i16 = -40;
 const PORTS: i16 = -8;
 
-/// The value: when it expires, the outgoing device, whether that is the overlay's, the two link-layer addresses, and
-/// the tunnel (`struct bpf_tunnel_key`, uapi/linux/bpf.h). Below the key.
+/// The value: when it expires, the outgoing device, the MTU of the path to the peer in bytes where that device is the
+/// overlay's (otherwise 0), the two link-layer addresses, and the tunnel (`struct bpf_tunnel_key`, uapi/linux/bpf.h).
+/// Below the key.
 pub(super) const VALUE: u32 = 72;
 const VALUE_ON_STACK: i16 = -120;
 const UNTIL: i16 = 0;
 const LEAVES_BY: i16 = 8;
-const IN_TUNNEL: i16 = 12;
+const PATH_MTU: i16 = 12;
 const LINK_ADDRESSES: i16 = 16;
 const TUNNEL: i16 = 28;
 /// The length of a tunnel's key, and the offsets of the remote and the local address in it, 16 bytes each.
@@ -93,16 +94,41 @@ pub(super) struct TunnelAttributes {
 }
 
 impl TunnelAttributes {
-    fn tunnel_flags(self) -> i32 {
+    fn mtu(self) -> i32 {
+        self.mtu.try_into().unwrap_or(i32::MAX)
+    }
+
+    /// Flags of reading a tunnel's key.
+    fn read_flags(self) -> i32 {
         match self.version {
             IpVersion::V4 => 0,
             IpVersion::V6 => TUNNEL_IPV6,
         }
     }
+
+    /// Flags of setting one. Over IPv6 a UDP packet has a checksum: some routers and firewalls drop one without
+    /// (RFC 8200, section 8.1). Over IPv4 none is needed (RFC 768).
+    fn set_flags(self) -> i32 {
+        match self.version {
+            IpVersion::V4 => NO_CHECKSUM,
+            IpVersion::V6 => TUNNEL_IPV6,
+        }
+    }
+}
+
+/// The maps of the programs.
+#[derive(Debug)]
+pub(super) struct Maps {
+    /// The remembered flows.
+    pub(super) flows: Map,
+    /// Flows that expire at this time or earlier, on the kernel's clock, are invalid.
+    pub(super) expired: Number,
+    /// The devices that a packet may leave by. One that is gone is not in it, whether a daemon runs or not.
+    pub(super) devices: Map,
 }
 
 /// The egress program; `tunnel` is set for the overlay's device.
-pub(super) fn remember(flows: &Map, tunnel: Option<TunnelAttributes>) -> Code {
+pub(super) fn remember(maps: &Maps, tunnel: Option<TunnelAttributes>) -> Code {
     let mut code = Code::new();
     let end = code.label();
     code.copy(R6, R1);
@@ -135,12 +161,12 @@ pub(super) fn remember(flows: &Map, tunnel: Option<TunnelAttributes>) -> Code {
     code.load(Word, R2, R6, IS_AT);
     code.store(Word, R10, at(LEAVES_BY), R2);
     if let Some(underlay) = tunnel {
-        code.store_number(Word, R10, at(IN_TUNNEL), 1);
+        code.store_number(Word, R10, at(PATH_MTU), underlay.mtu());
         code.copy(R1, R6);
         code.copy(R2, R10);
         code.add(R2, at(TUNNEL).into());
         code.set(R3, TUNNEL_LENGTH);
-        code.set(R4, underlay.tunnel_flags());
+        code.set(R4, underlay.read_flags());
         code.call(READ_TUNNEL);
         code.jump_if(Different, R0, 0, end);
         // The key is from the receiver's view: the source is the remote address.
@@ -154,7 +180,7 @@ pub(super) fn remember(flows: &Map, tunnel: Option<TunnelAttributes>) -> Code {
     code.call(NOW);
     code.add(R0, LIFE);
     code.store(Double, R10, at(UNTIL), R0);
-    code.map(R1, flows);
+    code.map(R1, &maps.flows);
     code.copy(R2, R10);
     code.add(R2, DEVICE.into());
     code.copy(R3, R10);
@@ -165,8 +191,8 @@ pub(super) fn remember(flows: &Map, tunnel: Option<TunnelAttributes>) -> Code {
     code
 }
 
-/// The ingress program. Flows that expire at `expired` or earlier are ignored.
-pub(super) fn forward(flows: &Map, expired: &Number, underlay: TunnelAttributes) -> Code {
+/// The ingress program.
+pub(super) fn forward(maps: &Maps, underlay: TunnelAttributes) -> Code {
     let mut code = Code::new();
     let end = code.label();
     code.copy(R6, R1);
@@ -174,10 +200,11 @@ pub(super) fn forward(flows: &Map, expired: &Number, underlay: TunnelAttributes)
     code.load(Word, R2, R6, TYPE);
     code.jump_if(Different, R2, 0, end);
     key(&mut code, end);
-    fits(&mut code, underlay.mtu, end);
+    size(&mut code);
+    code.jump_if(Above, R7, underlay.mtu(), end);
     code.load(Word, R2, R6, IS_AT);
     code.store(Word, R10, DEVICE, R2);
-    code.map(R1, flows);
+    code.map(R1, &maps.flows);
     code.copy(R2, R10);
     code.add(R2, DEVICE.into());
     code.call(LOOK_UP);
@@ -186,16 +213,23 @@ pub(super) fn forward(flows: &Map, expired: &Number, underlay: TunnelAttributes)
     code.call(NOW);
     code.load(Double, R1, R8, UNTIL);
     code.jump_if_registers(Above, R0, R1, end);
-    code.number(R2, expired);
+    code.number(R2, &maps.expired);
     code.jump_if_registers(Above, R2, R1, end);
-    code.load(Word, R9, R8, IN_TUNNEL);
+    // A pod's address may be another pod's by now, behind another device.
+    code.map(R1, &maps.devices);
+    code.copy(R2, R8);
+    code.add(R2, LEAVES_BY.into());
+    code.call(LOOK_UP);
+    code.jump_if(Equal, R0, 0, end);
+    code.load(Word, R9, R8, PATH_MTU);
     let addressed = code.label();
     code.jump_if(Equal, R9, 0, addressed);
+    code.jump_if_registers(Above, R7, R9, end);
     code.copy(R1, R6);
     code.copy(R2, R8);
     code.add(R2, TUNNEL.into());
     code.set(R3, TUNNEL_LENGTH);
-    code.set(R4, NO_CHECKSUM | underlay.tunnel_flags());
+    code.set(R4, underlay.set_flags());
     code.call(SET_TUNNEL);
     code.jump_if(Different, R0, 0, end);
     code.place(addressed);
@@ -299,16 +333,16 @@ fn key(code: &mut Code, end: Label) {
     code.store(Word, R10, PORTS, R2);
 }
 
-/// Whether the packet, or each segment that it is to be cut into, is small enough for pods. R4 is as [`key`] leaves it.
-fn fits(code: &mut Code, mtu: u32, end: Label) {
+/// R7 = the size of the packet, or of each segment that it is to be cut into, as an IP packet in bytes. R4 is as [`key`]
+/// leaves it.
+fn size(code: &mut Code) {
     let (whole, judged) = (code.label(), code.label());
-    code.load(Word, R2, R6, SEGMENT);
-    code.jump_if(Equal, R2, 0, whole);
-    code.add_register(R2, R4);
+    code.load(Word, R7, R6, SEGMENT);
+    code.jump_if(Equal, R7, 0, whole);
+    code.add_register(R7, R4);
     code.jump(judged);
     code.place(whole);
-    code.load(Word, R2, R6, LENGTH);
-    code.add(R2, -i32::from(ETHERNET));
+    code.load(Word, R7, R6, LENGTH);
+    code.add(R7, -i32::from(ETHERNET));
     code.place(judged);
-    code.jump_if(Above, R2, mtu.try_into().unwrap_or(i32::MAX), end);
 }
