@@ -10,10 +10,11 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
+    allowance::Allowance,
     frame::{Frame, Framer},
     hub::Input,
     queue::QueueReceiver,
@@ -66,6 +67,7 @@ async fn report(client: ClientId, reason: &'static str, inputs: &mpsc::Sender<In
 /// Reads until the connection ends, and gives the reason.
 async fn read_lines(client: ClientId, reader: &mut OwnedReadHalf, inputs: &mpsc::Sender<Input>) -> &'static str {
     let mut framer = Framer::default();
+    let (began, mut allowance) = (Instant::now(), Allowance::full());
     let mut buffer = vec![0; READ_SIZE];
     loop {
         let count = match reader.read(&mut buffer).await {
@@ -83,6 +85,8 @@ async fn read_lines(client: ClientId, reader: &mut OwnedReadHalf, inputs: &mpsc:
                 return "The server ends";
             }
         }
+        // A flood stays with the client that sends it: its bytes wait in its own socket.
+        sleep(allowance.take(began.elapsed(), count)).await;
     }
 }
 
@@ -112,13 +116,44 @@ async fn swallow(reader: &mut OwnedReadHalf) {
 #[cfg(test)]
 mod tests {
     use super::serve;
-    use crate::{line::Line, queue::queue, server::ClientId};
+    use crate::{
+        hub::Input,
+        line::Line,
+        queue::queue,
+        server::{ClientId, Event},
+    };
     use std::time::Duration;
     use tokio::{
+        io::AsyncWriteExt,
         net::{TcpListener, TcpStream},
         sync::{mpsc, oneshot},
         time::Instant,
     };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_read_at_the_rate_that_is_allowed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (sender, receiver) = queue(usize::MAX);
+        let (open, opened) = oneshot::channel();
+        let (inputs, mut waiting) = mpsc::channel(1);
+        let began = Instant::now();
+        let flood = tokio::spawn(async move {
+            client.write_all(&b"PING :x\r\n".repeat(64 * 1024)).await.unwrap();
+        });
+        let serving = tokio::spawn(serve(ClientId(1), stream, receiver, opened, inputs));
+        let mut lines = 0;
+        while waiting.recv().await.is_some_and(|input| matches!(input, Input::Client(Event::Line { .. }))) {
+            lines += 1;
+        }
+        drop((sender, open));
+        assert_eq!(lines, 64 * 1024);
+        flood.await.unwrap();
+        // Nine bytes each are 576 KiB: 64 KiB at once, and 16 seconds for the others.
+        assert!(began.elapsed() >= Duration::from_secs(15), "{:?}", began.elapsed());
+        serving.await.unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up_soon_after_the_close() {

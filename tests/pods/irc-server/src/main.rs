@@ -1,5 +1,6 @@
 //! `irc-server <port> <password>`: the process around the IRC server, from its command line to its exit status.
 
+mod allowance;
 mod capability;
 mod casemap;
 mod connection;

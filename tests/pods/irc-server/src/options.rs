@@ -29,6 +29,10 @@ The weather:
   and answers with PRIVMSG or NOTICE to that nick. The asker is told in a NOTICE when
   no city was given, no bot is connected, or the bot does not answer in time.
 
+Floods:
+  A client may send 64 KiB at once and 32 KiB a second for ever; what it sends beyond
+  that is read later.
+
 The server operator:
   With --oper-name and --oper-password, OPER <name> <password> makes a client server
   operator, who may KILL and WALLOPS; without them OPER is refused. Both are better

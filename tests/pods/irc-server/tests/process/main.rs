@@ -7,6 +7,7 @@ mod command_line;
 mod crowd;
 mod descriptors;
 mod families;
+mod flood;
 mod framing;
 mod irc_crate;
 mod irssi;
