@@ -8,7 +8,7 @@ use netlink_packet_core::{DecodeError, DefaultNla, NetlinkDeserializable, Netlin
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::conntrack::{ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
 
-use crate::conntrack::{DELETE, ORIGINAL, REPLY, message, nested};
+use crate::conntrack::message::{DELETE, ORIGINAL, REPLY, message, nested};
 use crate::family::IpVersion;
 use crate::netlink::attribute::attributes;
 use crate::netlink::request::Request;

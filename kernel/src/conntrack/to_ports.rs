@@ -10,7 +10,8 @@ use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 
 use crate::conntrack::connection::{Connection, Listed};
-use crate::conntrack::{Filter, GET, message};
+use crate::conntrack::filter::Filter;
+use crate::conntrack::message::{GET, message};
 use crate::family::IpVersion;
 use crate::netlink::attribute::attributes;
 use crate::netlink::error::Result;
