@@ -1,5 +1,7 @@
 //! Names and numbers that mark podwire's objects on a node: an object without one of them is foreign.
 
+use std::net::Ipv4Addr;
+
 /// The network's name; its conflist and the directory of its state are named after it.
 pub const NETWORK: &str = "podwire";
 
@@ -20,6 +22,9 @@ pub const POD_PROTOCOL: u8 = 113;
 
 /// Ids of the nexthop objects that the daemon makes: the protocol number, then five digits.
 pub const NEXTHOP_IDS: std::ops::RangeInclusive<u32> = 11_200_001..=11_299_999;
+
+/// The IPv4 gateway of every pod of every node: a link-local address (RFC 3927) that no host has.
+pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Prefix of the names of pods' veth devices on the host.
 pub const HOST_VETH_PREFIX: &str = "pw";

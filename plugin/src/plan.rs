@@ -1,7 +1,7 @@
 //! What ADD creates in the kernel for an attachment: both ends with their addresses, routes and settings. Pure: the same
 //! request gives the same plan. The host side itself is `podwire_attachment::host_side`, shared with the daemon.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use podwire_attachment::host_side::HostSide;
 use podwire_attachment::host_side::hardening;
@@ -19,9 +19,8 @@ use podwire_kernel::{Mac, Request, family};
 
 use crate::cni::Add;
 
-/// The gateways of a pod: the same in every pod of every node. The pod has permanent neighbour entries that map them to the
-/// host end's link-layer address (RFC 3927 for the first, RFC 4291 section 2.5.6 for the second).
-const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The IPv6 gateway of a pod (RFC 4291, section 2.5.6); the IPv4 one is [`defaults::GATEWAY4`]. The pod has permanent
+/// neighbour entries that map them to the host end's link-layer address.
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// `RTPROT_BOOT`: routes in the pod belong to the pod.
@@ -87,7 +86,7 @@ impl Plan {
     /// The gateway of an address.
     pub fn gateway(address: IpAddr) -> IpAddr {
         match address {
-            IpAddr::V4(_) => GATEWAY4.into(),
+            IpAddr::V4(_) => defaults::GATEWAY4.into(),
             IpAddr::V6(_) => GATEWAY6.into(),
         }
     }
@@ -96,7 +95,7 @@ impl Plan {
     /// the pod's routes (sbr of the reference plugins, Kata, gVisor), need it to be reachable. Every IPv6 interface has a
     /// route to all link-local addresses.
     pub fn gateways_on_link(&self) -> Vec<IpAddr> {
-        if self.addresses.iter().any(IpAddr::is_ipv4) { vec![GATEWAY4.into()] } else { Vec::new() }
+        if self.addresses.iter().any(IpAddr::is_ipv4) { vec![defaults::GATEWAY4.into()] } else { Vec::new() }
     }
 
     /// Whether the pod has an IPv6 address.

@@ -17,6 +17,7 @@ mod membership;
 mod modes;
 mod mtu;
 mod node_changes;
+mod outside;
 mod plain;
 mod reachability;
 mod second_addresses;

@@ -103,12 +103,14 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
     let plain = rendered(&[]);
     let set = "settings.vni=16777215,settings.port=4789,settings.overlay=auto,settings.accept_plain=true,\
                settings.mtu=1400,settings.masquerade=false,\
-               settings.not_masqueraded[0]=10.0.0.0/8,settings.garbage_after_seconds=4294967295,settings.probes=false,\
+               settings.not_masqueraded[0]=10.0.0.0/8,settings.refused_destinations[0]=169.254.169.254/32,\
+               settings.garbage_after_seconds=4294967295,settings.probes=false,\
                settings.underlay=ipv6,settings.cluster_cidrs[0]=10.0.0.0/8";
     // By --set a number is whole, in a file it is one with a fraction: both have to come out the same.
     let file = crate::stage::Directory::new();
     let values = file.path().join("values.yaml");
     let lines = "settings: {vni: 16777215, port: 4789, overlay: auto, accept_plain: true, mtu: 1400, masquerade: false, not_masqueraded: [10.0.0.0/8],
+        refused_destinations: [169.254.169.254/32],
         garbage_after_seconds: 4294967295, probes: false, underlay: ipv6, cluster_cidrs: [10.0.0.0/8]}";
     std::fs::write(&values, lines).unwrap();
     for arguments in [["--set", set], ["--values", values.to_str().unwrap()]] {
@@ -117,6 +119,7 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
         assert_eq!((settings.vni, settings.port, settings.mtu), (16_777_215, 4789, Some(1400)));
         assert_eq!((settings.overlay, settings.masquerade, settings.probes), (Overlay::Auto, false, false));
         assert_eq!((settings.not_masqueraded.len(), settings.garbage_after_seconds), (1, u32::MAX));
+        assert_eq!(settings.refused_destinations[0].to_string(), "169.254.169.254/32");
         assert_eq!(settings.cluster_cidrs[0].to_string(), "10.0.0.0/8");
         assert!(settings.underlay.is_some() && settings.accept_plain);
         let mark =

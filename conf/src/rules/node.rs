@@ -11,7 +11,8 @@
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
 //! guard-input        UDP translated to the VXLAN port is dropped
 //! guard-forward      UDP to the VXLAN port of other hosts → guard-relayed: a pod's may go to pods only; to a peer only
-//!                    from a peer
+//!                    from a peer. From pods → guard-destinations: what pods do not reach is dropped
+//! guard-outside      packets without a connection → guard-untracked: from own pods to the outside dropped
 //! fast-path          packets to a pod or a peer that the fast path may remember get a bit in their priority
 //! postrouting        packets of pods to the outside are masqueraded
 //! ```
@@ -27,6 +28,7 @@
 mod config;
 mod counters;
 mod local;
+mod outside;
 mod overlay;
 mod plain;
 mod pod_sources;
@@ -39,6 +41,7 @@ use std::collections::BTreeSet;
 pub use self::config::NodeConfig;
 pub use self::counters::GUARDS;
 use self::local::{FROM_POD, LOCAL, ON_LINK};
+use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
 use self::plain::BESIDE;
 use self::pod_sources::SPOOFED;
@@ -48,11 +51,8 @@ use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE, TABLE};
 use crate::rules::pods::{RAW, SOURCE_NAT};
 use crate::rules::services;
 
-/// `NF_IP_PRI_FILTER` (uapi/linux/netfilter_ipv4.h).
-const FILTER: i32 = 0;
-
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 13] = [
+const CHAINS: [&str; 16] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -61,6 +61,9 @@ const CHAINS: [&str; 13] = [
     RELAYED,
     SPOOFED,
     BESIDE,
+    POD_DESTINATIONS,
+    OUTSIDE,
+    UNTRACKED,
     LOCAL,
     FROM_POD,
     ON_LINK,
@@ -128,11 +131,12 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
         chain("guard-prerouting", at(ChainType::Filter, ChainHook::Prerouting, RAW), prerouting),
         chain("guard-output", at(ChainType::Filter, ChainHook::Output, RAW), vec![overlay::untracked(config)]),
         chain("guard-input", input_base, input),
-        chain("guard-forward", forward_base, vec![overlay().jump(RELAYED)]),
+        chain("guard-forward", forward_base, vec![overlay().jump(RELAYED), outside::from_pods()]),
     ];
     chains.extend(overlay::chains(config, lengths));
     chains.push(pod_sources::chain());
     chains.push(plain::chain(config));
+    chains.push(outside::destinations(config));
     chains.extend(local::chains());
     if config.fast_path {
         let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
@@ -145,6 +149,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
         let stay = stay.map(|cidr| Rule::new().to(*cidr).accept());
         let leave = config.own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).masquerade());
         let rules = stay.chain(leave).collect();
+        chains.extend(outside::untranslated(config));
         chains.push(chain("postrouting", at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT), rules));
     }
     chains
@@ -171,6 +176,7 @@ mod tests {
             accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],
+            refused_destinations: &[],
             fast_path: true,
             service_addresses: &[],
         }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub masquerade: bool,
     /// Prefixes outside of the cluster to which it does not.
     pub not_masqueraded: Vec<IpNetwork>,
+    /// Prefixes outside of the cluster that pods do not reach.
+    pub refused_destinations: Vec<IpNetwork>,
     /// Whether what belongs to established connections between pods takes the fast path, where the kernel has it.
     pub fast_path: bool,
     /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
@@ -92,6 +94,7 @@ impl Default for Settings {
             mtu: None,
             masquerade: true,
             not_masqueraded: Vec::new(),
+            refused_destinations: Vec::new(),
             fast_path: true,
             garbage_after_seconds: 60,
             probes: true,
@@ -117,8 +120,12 @@ impl Settings {
         if let Some(mtu) = settings.mtu.filter(|mtu| !(SMALLEST_IPV4_MTU..=65_535).contains(mtu)) {
             return Err(SettingsError::Mtu(mtu));
         }
-        if let Some(prefix) = settings.not_masqueraded.iter().copied().find(|prefix| prefix.network() != prefix.ip()) {
-            return Err(SettingsError::HostBits { prefix, meant: family::masked(prefix) });
+        let lists =
+            [("not_masqueraded", &settings.not_masqueraded), ("refused_destinations", &settings.refused_destinations)];
+        for (key, list) in lists {
+            if let Some(prefix) = list.iter().copied().find(|prefix| prefix.network() != prefix.ip()) {
+                return Err(SettingsError::HostBits { key, prefix, meant: family::masked(prefix) });
+            }
         }
         Ok(settings)
     }
@@ -153,8 +160,10 @@ pub enum SettingsError {
     #[error("mtu = {0}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes")]
     Mtu(u32),
     /// A prefix has bits set behind its length.
-    #[error("not_masqueraded: {prefix} has host bits set: did you mean {meant}?")]
+    #[error("{key}: {prefix} has host bits set: did you mean {meant}?")]
     HostBits {
+        /// The key of the list.
+        key: &'static str,
         /// As it is written.
         prefix: IpNetwork,
         /// Without these bits.
@@ -215,6 +224,11 @@ mod tests {
         assert_eq!((settings.masquerade, settings.not_masqueraded.len()), (false, 2));
         let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err().to_string();
         assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
+        let refused =
+            Settings::parse("refused_destinations = [\"169.254.169.254/32\", \"fd00:ec2::254/128\"]").unwrap();
+        assert_eq!(refused.refused_destinations.len(), 2);
+        let error = Settings::parse("refused_destinations = [\"169.254.169.254/16\"]").unwrap_err().to_string();
+        assert!(error.starts_with("refused_destinations: ") && error.ends_with("169.254.0.0/16?"), "{error}");
         assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().to_string().contains("not_masqueraded"));
     }
 

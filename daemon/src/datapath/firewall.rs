@@ -52,6 +52,7 @@ fn desired(view: &View, settings: &Settings, fast_path: bool, service_addresses:
         accept_plain: settings.accept_plain,
         masquerade: settings.masquerade,
         not_masqueraded: &settings.not_masqueraded,
+        refused_destinations: &settings.refused_destinations,
         fast_path,
         service_addresses,
     };

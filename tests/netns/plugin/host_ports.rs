@@ -260,6 +260,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],
+            refused_destinations: &[],
             // Where the kernel lets it.
             service_addresses: &[],
             fast_path: node.run("nft", &["list", "chain", "inet", "podwire", "fast-path"]).is_ok(),

@@ -71,14 +71,28 @@ impl Datagram {
     /// # Errors
     /// A sentence that says what was refused.
     pub fn send_tagged(&self, from: &Host, device: &str, to: [u8; 6], tags: usize) -> Result<(), String> {
-        let ethertype = if self.source.is_ipv4() { 0x0800_u16 } else { 0x86dd };
-        let mut frame = [to, [2, 0, 0, 0, 0, 9]].concat();
-        frame.extend([0x81, 0, 0, 0].repeat(tags));
-        frame.extend(ethertype.to_be_bytes());
-        frame.extend(self.packet());
+        let frame = frame(to, tags, &self.packet());
         transmit(from, device, &frame)
             .map_err(|why| format!("send {:?} from {device} of {}: {why}", self.text, from.name))
     }
+}
+
+/// Sends an IP packet from a device of a host to the host with this link-layer address.
+///
+/// # Errors
+/// A sentence that says what was refused.
+pub fn send_packet(from: &Host, device: &str, to: [u8; 6], packet: &[u8]) -> Result<(), String> {
+    transmit(from, device, &frame(to, 0, packet))
+}
+
+/// An Ethernet frame with this packet.
+fn frame(to: [u8; 6], tags: usize, packet: &[u8]) -> Vec<u8> {
+    let ethertype = if packet.first().is_some_and(|first| first >> 4 == 4) { 0x0800_u16 } else { 0x86dd };
+    let mut frame = [to, [2, 0, 0, 0, 0, 9]].concat();
+    frame.extend([0x81, 0, 0, 0].repeat(tags));
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(packet);
+    frame
 }
 
 /// Transmits a frame as it is.
@@ -98,8 +112,11 @@ pub fn transmit(host: &Host, device: &str, frame: &[u8]) -> Result<(), String> {
     })
 }
 
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
+/// The Internet checksum (RFC 1071).
+///
+/// # Panics
+/// Never: a folded sum has 16 bits.
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {

@@ -25,6 +25,8 @@ pub struct NodeConfig<'a> {
     pub masquerade: bool,
     /// Destinations that are not masqueraded, beside the cluster.
     pub not_masqueraded: &'a [IpNetwork],
+    /// Destinations outside of the cluster that pods do not reach.
+    pub refused_destinations: &'a [IpNetwork],
     /// Whether the fast path is on.
     pub fast_path: bool,
     /// Addresses of the node that are there only for Services, which host ports leave out.
