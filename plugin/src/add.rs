@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use podwire_attachment::error::{Error, Kind};
 use podwire_attachment::ledger::{Ledger, Record, SecondInterface, Wanted};
-use podwire_attachment::{add_durations, detach, names, pod_rules, reclaim};
+use podwire_attachment::{add_durations, detach, names, pod_rules, reclaim, regular_file};
 use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth, removal};
 use podwire_kernel::netlink::message::Message;
@@ -32,6 +32,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Documentation addresses (RFC 5737, RFC 3849): the route to them is the node's default route.
 const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
+/// The bytes that `ipam.resolvConf` may have: resolvers read some thousands.
+const RESOLV_CONF: u64 = 1 << 20;
 
 /// Attaches a pod. On an error, kernel and ledger are as before.
 pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
@@ -273,8 +276,9 @@ fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
     let Some(path) = request.network.ipam.resolv_conf.as_ref().filter(|path| !path.is_empty()) else {
         return Ok(Dns::default());
     };
-    let text = std::fs::read_to_string(path);
-    Ok(Dns::of_file(&text.map_err(|error| Failure::io(format!("read ipam.resolvConf {path}"), &error))?))
+    let bytes = regular_file::read(Path::new(path), RESOLV_CONF);
+    let bytes = bytes.map_err(|error| Failure::io(format!("read ipam.resolvConf {path}"), &error))?;
+    Ok(Dns::of_file(&String::from_utf8_lossy(&bytes)))
 }
 
 /// Brings up the host side. An error of the fast path's hooks is ignored: podwired leaves out devices without hooks.

@@ -1,10 +1,13 @@
 //! Delegation to another IPAM plugin, which is executed with the same environment and input (CNI specification, section 4).
-//! The only file that executes a program.
+//! The only place that executes a program; how it is executed is in `process`, below.
+//!
+//! What may not live here: the protocol with the runtime (`cni`), and which verb passes what on.
 
-use std::io::{ErrorKind, Write};
+mod process;
+
+use std::io::{ErrorKind, Write, stderr};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
 use podwire_conf::{Dns, Route};
@@ -12,6 +15,7 @@ use podwire_kernel::family;
 use serde_json::Value;
 
 use crate::cni::{Code, Delegate, Failure};
+use crate::delegate::process::{Ended, Finished};
 
 /// What the IPAM plugin has given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,30 +47,37 @@ pub(crate) fn pass_on(delegate: &Delegate, verb: &str) -> Result<(), Failure> {
 
 fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
     let program = find(delegate)?;
-    let action = || format!("execute {} for {verb}", program.display());
-    let mut child = Command::new(&program)
-        .env("CNI_COMMAND", verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| Failure::io(action(), &error))?;
-    let input = child.stdin.take();
-    // It may exit before it has read everything.
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || input.map(|mut input| input.write_all(&delegate.input)));
-        child.wait_with_output()
+    let executed = process::execute(&program, verb, &delegate.input).map_err(|ended| {
+        let kind = &delegate.kind;
+        let by_hand = format!("execute {} by hand, with CNI_COMMAND={verb}", program.display());
+        match ended {
+            Ended::Failed(error) => Failure::io(format!("execute {} for {verb}", program.display()), &error),
+            Ended::TooLong => {
+                let limit = process::TIME.as_secs();
+                let message = format!("ipam plugin {kind}: {verb} took longer than {limit} s, and was ended");
+                Failure::new(Code::Io, message, by_hand)
+            }
+            Ended::TooMuch(stream) => {
+                let limit = process::OUTPUT;
+                let message =
+                    format!("ipam plugin {kind}: {verb} wrote more than {limit} bytes to {stream}, and was ended");
+                Failure::new(Code::Io, message, by_hand)
+            }
+        }
     });
-    let output = output.map_err(|error| Failure::io(action(), &error))?;
-    let answer: Value = match serde_json::from_slice(&output.stdout) {
+    let Finished { status, output, log } = executed?;
+    // What it has said is for the reader of ours.
+    let _ = stderr().write_all(&log);
+    let answer: Value = match serde_json::from_slice(&output) {
         Ok(answer) => answer,
-        Err(_) if output.stdout.is_empty() && (output.status.success() && verb != "ADD") => Value::Null,
+        Err(_) if output.is_empty() && (status.success() && verb != "ADD") => Value::Null,
         Err(error) => {
             let message = format!("ipam plugin {}: its answer to {verb} is not JSON ({error})", delegate.kind);
-            let said = String::from_utf8_lossy(&output.stdout).chars().take(200).collect::<String>();
-            return Err(Failure::new(Code::Decode, message, format!("{}; it said {said:?}", output.status)));
+            let said = String::from_utf8_lossy(&output).chars().take(200).collect::<String>();
+            return Err(Failure::new(Code::Decode, message, format!("{status}; it said {said:?}")));
         }
     };
-    if output.status.success() {
+    if status.success() {
         return Ok(answer);
     }
     let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();

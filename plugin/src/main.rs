@@ -1,15 +1,15 @@
 //! `podwire`: hands the environment, stdin and stdout to the library and turns the answer into an exit code.
 
-use std::io::{Read, stderr, stdin, stdout};
+use std::io::{stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use podwire::stdin::WithTimeout;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let mut input: Box<dyn Read> = match environment("CNI_COMMAND").as_deref() {
-        Some("VERSION") => Box::new(WithTimeout(stdin().lock())),
-        _ => Box::new(stdin().lock()),
+    let mut input = match environment("CNI_COMMAND").as_deref() {
+        Some("VERSION") => WithTimeout::optional(stdin().lock()),
+        _ => WithTimeout::whole(stdin().lock()),
     };
     podwire::run(&environment, &mut input, &mut stdout().lock(), &mut stderr().lock())
 }

@@ -16,6 +16,7 @@ pub(crate) mod hand_made;
 mod host;
 mod host_ports;
 mod lifecycle;
+mod limits;
 mod locks;
 mod node_ready;
 mod protocol;

@@ -10,6 +10,7 @@
 //! host_port_flows  tracked UDP flows that do not follow a change of host ports
 //! detach     remove what an attachment has in the kernel, then release what it holds
 //! reclaim    detach dead attachments when an ADD needs what they hold
+//! regular_file     a file that others may have put there
 //! release    detach on behalf of a caller other than the runtime
 //! ```
 //! No CNI code or version, no stdin or stdout, nothing of the pod's side, and nothing of the daemon belongs here.
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod names;
 pub mod pod_rules;
 pub mod reclaim;
+pub mod regular_file;
 pub mod release;
 
 mod host_port_flows;

@@ -13,6 +13,9 @@ use super::result::Previous;
 use super::validate::{check_container, check_interface, check_name, check_single, valid_attachments};
 use super::versions::{VERSIONS, is_single, numbers};
 
+/// The bytes that stdin may have: a conflist has some thousands, 65,535 host ports have four million.
+const LIMIT: u64 = 8 << 20;
+
 /// The environment of a call.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -32,8 +35,7 @@ pub fn read(environment: Environment<'_>, input: &mut dyn Read) -> Result<Reques
         variable("CNI_CONTAINERID").as_deref().map_or(Ok(()), check_container)?;
         variable("CNI_IFNAME").as_deref().map_or(Ok(()), check_interface)?;
     }
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| Failure::io("error reading from stdin", &error))?;
+    let bytes = whole(input)?;
     let document = decode(&bytes)?;
     let version = match document.get("cniVersion") {
         None | Some(Value::Null) => "0.1.0",
@@ -165,13 +167,28 @@ impl Call<'_> {
 
 /// The version on stdin if it is supported, else our highest. A runtime may send nothing.
 fn asked_version(input: &mut dyn Read) -> &'static str {
-    let mut bytes = Vec::new();
     // Unreadable input counts as none.
-    let _ = input.read_to_end(&mut bytes);
+    let bytes = whole(input).unwrap_or_default();
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let asked = document.get("cniVersion").and_then(Value::as_str);
     let supported = asked.and_then(|asked| VERSIONS.into_iter().find(|supported| *supported == asked));
     supported.unwrap_or(VERSIONS[VERSIONS.len() - 1])
+}
+
+/// All of stdin, up to [`LIMIT`].
+fn whole(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = input.take(LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::io("error reading from stdin", &error))?;
+    if bytes.len() as u64 > LIMIT {
+        let message = format!("network configuration on stdin: more than {LIMIT} bytes");
+        return Err(Failure::new(
+            Code::Decode,
+            message,
+            "the conflist, the results of earlier plugins or the host ports are too many",
+        ));
+    }
+    Ok(bytes)
 }
 
 fn decode(bytes: &[u8]) -> Result<Value, Failure> {

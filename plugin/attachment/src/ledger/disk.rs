@@ -2,23 +2,28 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::error::{Error, Kind, Result};
+use crate::regular_file;
 
 /// How long to wait for a lock. Holders need far less than a millisecond, so a longer wait means that the machine is stuck,
 /// and the runtime should try again later.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The bytes that a file of the ledger may have: a record with 65,535 host ports has six million.
+const LIMIT: u64 = 64 << 20;
+
 /// The content of a file; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match regular_file::read(path, LIMIT) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path, &error)),
@@ -82,7 +87,10 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
 }
 
 fn attempt(path: &Path) -> Result<std::result::Result<Flock<File>, File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    // Opening a FIFO that somebody has put there waits otherwise.
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.open(path);
     let file = file.map_err(|error| failed("open", path, &error))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Ok(lock)),

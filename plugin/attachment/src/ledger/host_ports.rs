@@ -167,7 +167,7 @@ impl<'a> HostPorts<'a> {
 
     fn describe(&self, holder: &Holder) -> String {
         let read = |place: &str| {
-            let bytes = fs::read(self.state.join(&holder.network).join(place).join(&holder.record)).ok()?;
+            let bytes = disk::read(&self.state.join(&holder.network).join(place).join(&holder.record)).ok()??;
             let record: Record = serde_json::from_slice(&bytes).ok()?;
             Some(format!("container {} of network {}", record.attachment.container, holder.network))
         };
