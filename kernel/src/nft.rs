@@ -20,6 +20,7 @@ mod generation;
 mod keys;
 mod listing;
 mod message;
+mod quoted;
 mod reply;
 mod rule;
 mod set;

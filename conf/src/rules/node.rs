@@ -7,7 +7,9 @@
 //!                    guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
 //!                    guard-plain: dropped unless a plain route leads back by that device
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
-//!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped
+//!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped. ICMP
+//!                    errors by which a packet was too large → guard-path-mtu4, -6: dropped when of a pod, or about a
+//!                    packet to a peer or a pod that is none of TCP
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
 //! guard-input        UDP translated to the VXLAN port is dropped
 //! guard-forward      UDP to the VXLAN port of other hosts → guard-relayed: a pod's may go to pods only; to a peer only
@@ -30,6 +32,7 @@ mod counters;
 mod local;
 mod outside;
 mod overlay;
+mod path_mtu;
 mod plain;
 mod pod_sources;
 mod sources;
@@ -52,7 +55,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 use crate::rules::services;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 16] = [
+const CHAINS: [&str; 18] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -67,6 +70,8 @@ const CHAINS: [&str; 16] = [
     LOCAL,
     FROM_POD,
     ON_LINK,
+    path_mtu::CHAINS[0],
+    path_mtu::CHAINS[1],
     FAST_PATH,
     "postrouting",
 ];
@@ -138,6 +143,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     chains.push(plain::chain(config));
     chains.push(outside::destinations(config));
     chains.extend(local::chains());
+    chains.extend(path_mtu::chains(config));
     if config.fast_path {
         let to = [OVERLAY_DEVICE, HOST_VETH_PREFIX].map(|device| Rule::new().oifname(device));
         let rules = to.map(|rule| rule.established().raise_priority(PASSED.unsigned_abs()));
@@ -201,15 +207,16 @@ mod tests {
         let name = |name: &str, count| (name.to_owned(), count);
         let one = [
             name("overlay-peers4", 1),
+            name("overlay-quoted4", 1),
             name("overlay-sources4-4-24", 1),
             name("overlay-sources4-6-64", 1),
             name("overlay-sources4-4-32", 1),
             name("overlay-sources4-6-128", 0),
         ];
-        assert_eq!(sets(&with(1))[..5], one);
+        assert_eq!(sets(&with(1))[..6], one);
         // The other addresses of a node are elements, of both families.
-        assert_eq!(sets(&with(2))[4..6], [name("overlay-sources4-4-32", 3), name("overlay-sources4-6-128", 1)]);
-        assert_eq!(sets(&with(2))[1..3], [name("overlay-sources4-4-22", 1), name("overlay-sources4-4-24", 1)]);
+        assert_eq!(sets(&with(2))[5..7], [name("overlay-sources4-4-32", 3), name("overlay-sources4-6-128", 1)]);
+        assert_eq!(sets(&with(2))[2..4], [name("overlay-sources4-4-22", 1), name("overlay-sources4-4-24", 1)]);
         assert!(with(2).table.sets.iter().all(|set| is_set(&set.name)));
         assert!(with(2).table.chains.iter().all(|chain| is_chain(&chain.name)));
     }

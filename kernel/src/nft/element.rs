@@ -108,7 +108,9 @@ impl Field {
         let bytes = bytes.get(..kind.length())?;
         match kind {
             Type::Protocol => bytes.first().copied().map(Self::Protocol),
-            Type::Address(version) | Type::CarriedSource(version) => version.address(bytes).map(Self::Address),
+            Type::Address(version) | Type::CarriedSource(version) | Type::QuotedDestination(version) => {
+                version.address(bytes).map(Self::Address)
+            }
             Type::Port => Some(Self::Port(u16::from_be_bytes(bytes.try_into().ok()?))),
         }
     }

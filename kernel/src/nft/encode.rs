@@ -21,6 +21,10 @@ pub(super) const TRANSPORT_HEADER: u32 = 2;
 /// Where a carried packet begins, in bytes behind the outer IP header: behind UDP, VXLAN and Ethernet (`field`).
 const CARRIED: u32 = 30;
 
+/// Where the packet that an ICMP error quotes begins, in bytes behind the outer IP header: behind the header of ICMP
+/// (RFC 792; RFC 4443, section 2.1).
+const QUOTED: u32 = 8;
+
 /// Which address of a packet is matched.
 #[derive(Clone, Copy)]
 pub(super) enum Side {
@@ -43,6 +47,20 @@ impl Side {
 /// Where the source address of a carried packet is, in bytes behind the outer IP header.
 pub(super) fn carried_source(version: IpVersion) -> u32 {
     CARRIED + Side::Source.offset(version)
+}
+
+/// Where the destination address of a quoted packet is, in bytes behind the outer IP header. Options and extension
+/// headers of the quoted packet come behind it.
+pub(super) fn quoted_destination(version: IpVersion) -> u32 {
+    QUOTED + Side::Destination.offset(version)
+}
+
+/// Where the protocol of a quoted packet is: that of IPv4, the first next header of IPv6 (RFC 791, RFC 8200).
+pub(super) fn quoted_protocol(version: IpVersion) -> u32 {
+    match version {
+        IpVersion::V4 => QUOTED + 9,
+        IpVersion::V6 => QUOTED + 6,
+    }
 }
 
 /// The netfilter protocol number of an IP version.

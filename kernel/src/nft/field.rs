@@ -6,7 +6,7 @@
 use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Register};
 
 use crate::family::IpVersion;
-use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, carried_source, mask, payload};
+use crate::nft::encode::{NETWORK_HEADER, Side, TRANSPORT_HEADER, carried_source, mask, payload, quoted_destination};
 use crate::nft::field_type::Type;
 
 /// Offsets behind the outer IP header: 8 bytes of UDP (RFC 768), 8 of VXLAN with the VNI in the fifth to the seventh
@@ -27,6 +27,8 @@ pub enum PacketField {
     DestinationPort,
     /// The leading bits of the source address of the packet carried in VXLAN, the others being 0.
     CarriedSource(IpVersion, u8),
+    /// The destination address of the packet that an ICMP error quotes.
+    QuotedDestination(IpVersion),
 }
 
 impl PacketField {
@@ -36,6 +38,7 @@ impl PacketField {
             Self::Protocol => Type::Protocol,
             Self::Source(version) | Self::Destination(version) => Type::Address(version),
             Self::CarriedSource(version, _) => Type::CarriedSource(version),
+            Self::QuotedDestination(version) => Type::QuotedDestination(version),
             Self::DestinationPort => Type::Port,
         }
     }
@@ -49,6 +52,9 @@ impl PacketField {
             Self::Destination(version) => payload(register, NETWORK_HEADER, Side::Destination.offset(version), length),
             // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.
             Self::DestinationPort => payload(register, TRANSPORT_HEADER, 2, length),
+            Self::QuotedDestination(version) => {
+                payload(register, TRANSPORT_HEADER, quoted_destination(version), length)
+            }
             Self::CarriedSource(version, bits) => {
                 let load = payload(register, TRANSPORT_HEADER, carried_source(version), length);
                 if usize::from(bits) == length * 8 {

@@ -11,6 +11,8 @@ pub enum Type {
     Address(IpVersion),
     /// The source address of a packet that is carried in VXLAN; `nft` writes it as a number in hexadecimal digits.
     CarriedSource(IpVersion),
+    /// The destination address of the packet that an ICMP error quotes; to `nft` a number, too.
+    QuotedDestination(IpVersion),
     /// `inet_service`: a port of TCP, UDP or SCTP.
     Port,
 }
@@ -23,7 +25,7 @@ impl Type {
     pub(super) fn number(self) -> u32 {
         match self {
             // "integer", of any length.
-            Self::CarriedSource(_) => 4,
+            Self::CarriedSource(_) | Self::QuotedDestination(_) => 4,
             Self::Address(IpVersion::V4) => 7,
             Self::Address(IpVersion::V6) => 8,
             Self::Protocol => 12,
@@ -35,7 +37,9 @@ impl Type {
     pub(super) fn length(self) -> usize {
         match self {
             Self::Protocol => 1,
-            Self::Address(version) | Self::CarriedSource(version) => version.address_length(),
+            Self::Address(version) | Self::CarriedSource(version) | Self::QuotedDestination(version) => {
+                version.address_length()
+            }
             Self::Port => 2,
         }
     }

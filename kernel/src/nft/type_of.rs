@@ -5,7 +5,7 @@
 //! What may not live here: which field is where in a packet (`field`).
 
 use crate::family::IpVersion;
-use crate::nft::encode::carried_source;
+use crate::nft::encode::{carried_source, quoted_destination};
 use crate::nft::field_type::Type;
 
 /// `NFTNL_UDATA_SET_KEYBYTEORDER`, `NFTNL_UDATA_SET_KEY_TYPEOF` (libnftnl, udata.h).
@@ -30,7 +30,8 @@ const TRANSPORT: u32 = 3;
 
 /// What is told of a key; nothing where the types say it all.
 pub(super) fn user_data(key: &[Type]) -> Option<Vec<u8>> {
-    if !key.iter().any(|field| matches!(field, Type::CarriedSource(_))) {
+    let is_read = |field: &Type| matches!(field, Type::CarriedSource(_) | Type::QuotedDestination(_));
+    if !key.iter().any(is_read) {
         return None;
     }
     let fields: Option<Vec<_>> = key.iter().map(|field| expression(*field)).collect();
@@ -52,15 +53,19 @@ fn expression(field: Type) -> Option<Vec<u8>> {
             let (protocol, source) = if version == IpVersion::V4 { IP_SOURCE } else { IP6_SOURCE };
             [number(PROTOCOL, protocol), number(FIELD, source)].concat()
         }
-        Type::CarriedSource(version) => {
-            let bits = |bytes: usize| u32::try_from(bytes * 8).unwrap_or(u32::MAX);
-            let place = [number(BASE, TRANSPORT), number(OFFSET, carried_source(version) * 8)];
-            let none = [number(PROTOCOL, 0), number(FIELD, 0)];
-            [none.concat(), place.concat(), number(LENGTH, bits(version.address_length()))].concat()
-        }
+        Type::CarriedSource(version) => bytes_at(carried_source(version), version.address_length()),
+        Type::QuotedDestination(version) => bytes_at(quoted_destination(version), version.address_length()),
         Type::Protocol | Type::Port => return None,
     };
     Some([number(EXPRESSION, PAYLOAD), part(DATA, &data)].concat())
+}
+
+/// So many bytes at a place behind the outer IP header.
+fn bytes_at(offset: u32, length: usize) -> Vec<u8> {
+    let bits = u32::try_from(length * 8).unwrap_or(u32::MAX);
+    let place = [number(BASE, TRANSPORT), number(OFFSET, offset * 8)];
+    let none = [number(PROTOCOL, 0), number(FIELD, 0)];
+    [none.concat(), place.concat(), number(LENGTH, bits)].concat()
 }
 
 fn number(kind: u8, value: u32) -> Vec<u8> {

@@ -12,6 +12,7 @@ use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 use crate::defaults::HOST_VETH_PREFIX;
 use crate::rules::masquerade::prefix;
 use crate::rules::node::counters::SPOOFING;
+use crate::rules::node::path_mtu;
 use crate::rules::pods::RAW;
 
 /// The chain for packets to the node itself.
@@ -27,10 +28,14 @@ pub(super) fn chains() -> [Chain; 3] {
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
     [
         // Every packet of the overlay passes here, so the fewer rules the better.
-        chain(LOCAL, Some(base), vec![Rule::new().iifname(HOST_VETH_PREFIX).jump(FROM_POD)]),
+        chain(LOCAL, Some(base), from_all().collect()),
         chain(FROM_POD, None, from_pod()),
         chain(ON_LINK, None, from_link_local()),
     ]
+}
+
+fn from_all() -> impl Iterator<Item = Rule> {
+    [Rule::new().iifname(HOST_VETH_PREFIX).jump(FROM_POD)].into_iter().chain(path_mtu::rules())
 }
 
 /// The reverse path filter of a pod's device checks IPv4 sources while a packet is routed. A packet for a connected

@@ -57,7 +57,8 @@ pub(super) fn keys<'a>(
         Keys::new(length.set(underlay), peers.clone().flat_map(of_peer))
     });
     let addresses = peers.clone().map(|peer| [Field::Address(peer.address)]);
-    [Keys::new(peer_set(underlay), addresses)].into_iter().chain(sources).collect()
+    let quoted = Keys::new(quoted_set(underlay), addresses.clone());
+    [Keys::new(peer_set(underlay), addresses), quoted].into_iter().chain(sources).collect()
 }
 
 /// A prefix length of peers' pod CIDRs. Each has a set of its own, since a hash set matches one prefix length.
@@ -105,4 +106,10 @@ impl PartialOrd for PrefixLength {
 pub(super) fn peer_set(underlay: IpVersion) -> Set {
     let name = format!("{SETS}peers{}", underlay.digit());
     Set { name, key: vec![Type::Address(underlay)], content: Content::Nothing }
+}
+
+/// The underlay addresses of the peers, once more: as destinations of packets that ICMP errors quote.
+pub(super) fn quoted_set(underlay: IpVersion) -> Set {
+    let name = format!("{SETS}quoted{}", underlay.digit());
+    Set { name, key: vec![Type::QuotedDestination(underlay)], content: Content::Nothing }
 }

@@ -22,6 +22,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, recvfrom,
     sendto, socket,
 };
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::SockRef;
 
 pub use echo::{Echo, Heard};
@@ -57,6 +58,12 @@ impl Echoer {
         };
         let identifier = u16::from_be_bytes(random()?);
         let (sender, listener) = (open(SockProtocol::Raw)?, open(protocol)?);
+        // What is measured is the path, not what the kernel has been told about it: a path MTU that it has learned, rightly
+        // or not, does not limit what is sent (ip(7), `IP_MTU_DISCOVER`).
+        match like {
+            IpAddr::V4(_) => sockopt::set_ip_mtu_discover(&sender, Ipv4PathMtuDiscovery::PROBE)?,
+            IpAddr::V6(_) => sockopt::set_ipv6_mtu_discover(&sender, Ipv6PathMtuDiscovery::PROBE)?,
+        }
         let filter = if like.is_ipv4() { filter::ipv4(identifier) } else { filter::ipv6(identifier) };
         SockRef::from(&listener)
             .attach_filter(&filter)

@@ -1,0 +1,54 @@
+//! The guard of the paths' MTU: which ICMP errors the node does not take to heart.
+//!
+//! The kernel keeps a path MTU for each destination, whatever the packet was that an error quotes, and the overlay's
+//! packets to that destination follow it. Who may send such an error is checked for TCP only, whose sequence numbers
+//! must be right (net/ipv4/tcp_ipv4.c, `tcp_v4_err`): errors about datagrams, echoes and tunnels can be made up by anyone
+//! who knows the destination. For what is the cluster's they count for nothing: podwired measures the paths to peers
+//! itself.
+//!
+//! What is forwarded to pods does not pass here; the errors that a pod gets about its own packets are its own affair.
+
+use podwire_kernel::family::IpVersion;
+use podwire_kernel::nft::{Chain, PacketField, Rule};
+
+use crate::defaults::HOST_VETH_PREFIX;
+use crate::rules::node::config::NodeConfig;
+use crate::rules::node::counters::PATH_MTU;
+use crate::rules::node::sources::quoted_set;
+
+/// The chains for such errors, of each version.
+pub(super) const CHAINS: [&str; 2] = ["guard-path-mtu4", "guard-path-mtu6"];
+
+/// The rules of the chain of packets to the node itself that lead here.
+pub(super) fn rules() -> impl Iterator<Item = Rule> {
+    both().map(|(version, name)| Rule::new().says_too_large(version).jump(name))
+}
+
+/// The chains.
+pub(super) fn chains(config: &NodeConfig<'_>) -> impl Iterator<Item = Chain> {
+    both().map(|(version, name)| Chain { name: name.into(), base: None, rules: guard(config, version) })
+}
+
+fn both() -> impl Iterator<Item = (IpVersion, &'static str)> {
+    IpVersion::BOTH.into_iter().zip(CHAINS)
+}
+
+fn guard(config: &NodeConfig<'_>, version: IpVersion) -> Vec<Rule> {
+    let drop = |rule: Rule| rule.count(PATH_MTU).drop();
+    let underlay = IpVersion::of(config.own);
+    let mut rules = vec![
+        // A pod is at the end of its path.
+        drop(Rule::new().iifname(HOST_VETH_PREFIX)),
+        Rule::new().quotes_tcp(version).return_(),
+    ];
+    if version == underlay {
+        let to_peer = [PacketField::QuotedDestination(version)];
+        rules.push(drop(Rule::new().in_set(&quoted_set(version).name, &to_peer)));
+    }
+    let cluster = config.cluster_cidrs.iter().filter(|cidr| IpVersion::of(cidr.ip()) == version);
+    rules.extend(cluster.map(|cidr| drop(Rule::new().quotes_to(*cidr))));
+    rules.push(Rule::new().quotes_destination(version).return_());
+    // It quotes too little to be judged: a fragment, or none that a router would send.
+    rules.push(drop(Rule::new()));
+    rules
+}

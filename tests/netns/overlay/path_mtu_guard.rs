@@ -1,0 +1,95 @@
+//! Forged ICMP errors about the size of packets: whoever sends them, and whatever they quote, the overlay's packets keep
+//! their size.
+
+use std::net::IpAddr;
+
+use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::underlay_address;
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, json, scene};
+use podwire_tests::lab::{SOON, eventually, outside_address};
+
+use super::connectivity::pods;
+use super::guards::has_refused;
+use super::modes::{membership_on, settle};
+use super::too_large::{self, quotes};
+
+/// The smallest that the kernel believes, of both families.
+const TINY: u16 = 1280;
+
+/// The path MTUs that a node has learned.
+pub(crate) fn learned(node: &Host) -> Outcome<Vec<String>> {
+    let mut found = Vec::new();
+    for family in ["-4", "-6"] {
+        let cached = json(node, "ip", &["-j", family, "route", "show", "cache"])?;
+        let with_mtu = cached.as_array().into_iter().flatten().filter(|route| route.to_string().contains("\"mtu\""));
+        found.extend(with_mtu.map(ToString::to_string));
+    }
+    Ok(found)
+}
+
+fn nothing_learned(node: &Host, after: &str) -> Outcome {
+    let found = learned(node)?;
+    check(found.is_empty(), || format!("{} has learned after {after}: {found:?}", node.name))
+}
+
+#[test]
+fn errors_about_packets_to_peers_and_pods_are_not_believed() {
+    for (underlay, settings) in
+        [(FAMILIES[0], ""), (FAMILIES[1], ""), (FAMILIES[0], "masquerade = false\nfast_path = false\n")]
+    {
+        scene(2, |lab| {
+            lab.write(&membership_on(underlay, 1..=2))?;
+            settle(lab, settings)?;
+            lab.start()?;
+            let _responders = pods(lab)?;
+            let node = &lab.nodes[0].host;
+            let (near, far) = (lab.nodes[0].pod("pod-1"), lab.nodes[1].pod("pod-2"));
+            let (own, peer) = (underlay_address(1, underlay), underlay_address(2, underlay));
+            let overlay = |number: u16, like: IpAddr| {
+                podwire_tests::lab::membership::pod_cidrs(number)[usize::from(like.is_ipv6())].network()
+            };
+            let mut refused = 0;
+            let mut attack = |who: &str, from: (&Host, IpAddr), to: IpAddr, about: (IpAddr, IpAddr)| -> Outcome {
+                for quoted in quotes(about.0, about.1) {
+                    too_large::send(from.0, from.1, to, TINY, &quoted)?;
+                    nothing_learned(node, &format!("{} from {who} about {} to {}", quoted.what, about.0, about.1))?;
+                    // What TCP is told has to fit a connection: it is left to TCP, but for what a pod says.
+                    refused += u64::from(!quoted.is_tcp || who == "a pod");
+                }
+                Ok(())
+            };
+            let outside = (&lab.outside, outside_address(underlay));
+            attack("outside", outside, own, (own, peer))?;
+            attack("a pod", (&near.host, near.address(underlay)), own, (own, peer))?;
+            for like in FAMILIES {
+                let pod = (&near.host, near.address(like));
+                attack("a pod", pod, overlay(1, like), (overlay(1, like), far.address(like)))?;
+                let elsewhere = (&far.host, far.address(like));
+                attack("another node's pod", elsewhere, overlay(1, like), (overlay(1, like), far.address(like)))?;
+            }
+            has_refused(node, "path-mtu", refused)?;
+            nothing_learned(node, "all of it")
+        });
+    }
+}
+
+#[test]
+fn errors_about_packets_of_the_nodes_own_to_others_are_believed() {
+    for underlay in FAMILIES {
+        scene(2, |lab| {
+            lab.write(&membership_on(underlay, 1..=2))?;
+            lab.start()?;
+            let node = &lab.nodes[0].host;
+            // Someone else than a peer: a host of the same network that is in no membership.
+            let (own, other) = (underlay_address(1, underlay), underlay_address(77, underlay));
+            let mut all = quotes(own, other).into_iter();
+            let answer = all.find(|quoted| quoted.what == "an answer to an echo").ok_or("no answer to an echo")?;
+            too_large::send(&lab.outside, outside_address(underlay), own, TINY, &answer)?;
+            eventually(SOON, || {
+                let found = learned(node)?;
+                check(found.len() == 1 && found[0].contains(&other.to_string()), || format!("{found:?}"))
+            })?;
+            has_refused(node, "path-mtu", 0)
+        });
+    }
+}
