@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-/// How many bytes a client that was silent may send at once: some 150 of the longest lines, and a fraction of what may
+/// How many bytes a client that was silent may send at once: some 120 of the longest lines, and a fraction of what may
 /// wait for another client, to which one line may be sent on four times.
 const MOST_AT_ONCE: usize = 64 * 1024;
 /// How many bytes a second a client may send for ever.
 const EACH_SECOND: usize = 32 * 1024;
+/// How many bytes a line costs beside its own: what is sent on of a JOIN is many times longer than the JOIN.
+const EACH_LINE: usize = 32;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The supply of one client.
@@ -23,10 +25,10 @@ impl Allowance {
         Self { full_at: Duration::ZERO }
     }
 
-    /// Takes the bytes that were read at `now`, the time since the connection began, and gives how long nothing more
-    /// should be read. Waiting makes the client's own sending wait; nothing is lost.
-    pub(crate) fn take(&mut self, now: Duration, bytes: usize) -> Duration {
-        self.full_at = self.full_at.max(now) + time_for(bytes);
+    /// Takes the bytes that were read at `now`, the time since the connection began, and the lines that they ended, and
+    /// gives how long nothing more should be read. Waiting makes the client's own sending wait; nothing is lost.
+    pub(crate) fn take(&mut self, now: Duration, bytes: usize, lines: usize) -> Duration {
+        self.full_at = self.full_at.max(now) + time_for(bytes + lines * EACH_LINE);
         self.full_at.saturating_sub(now + time_for(MOST_AT_ONCE))
     }
 }
@@ -45,24 +47,32 @@ mod tests {
     fn a_burst_passes_and_what_follows_waits() {
         let mut allowance = Allowance::full();
         let now = Duration::from_secs(100);
-        assert_eq!(allowance.take(now, MOST_AT_ONCE), Duration::ZERO);
-        assert_eq!(allowance.take(now, EACH_SECOND), Duration::from_secs(1));
+        assert_eq!(allowance.take(now, MOST_AT_ONCE, 0), Duration::ZERO);
+        assert_eq!(allowance.take(now, EACH_SECOND, 0), Duration::from_secs(1));
     }
 
     #[test]
     fn whoever_keeps_to_the_rate_never_waits() {
         let mut allowance = Allowance::full();
         for second in 0..1000 {
-            assert_eq!(allowance.take(Duration::from_secs(second), EACH_SECOND), Duration::ZERO);
+            assert_eq!(allowance.take(Duration::from_secs(second), EACH_SECOND, 0), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn a_short_line_costs_more_than_its_bytes() {
+        let mut allowance = Allowance::full();
+        let (bytes, lines) = (MOST_AT_ONCE / 10, MOST_AT_ONCE / 32);
+        assert_eq!(allowance.take(Duration::ZERO, bytes, 10), Duration::ZERO);
+        assert!(allowance.take(Duration::ZERO, bytes, lines) > Duration::ZERO);
     }
 
     #[test]
     fn silence_saves_no_more_than_one_burst() {
         let mut allowance = Allowance::full();
-        allowance.take(Duration::ZERO, MOST_AT_ONCE);
+        allowance.take(Duration::ZERO, MOST_AT_ONCE, 0);
         let later = Duration::from_secs(3600);
-        assert_eq!(allowance.take(later, MOST_AT_ONCE), Duration::ZERO);
-        assert!(allowance.take(later, 1) > Duration::ZERO);
+        assert_eq!(allowance.take(later, MOST_AT_ONCE, 0), Duration::ZERO);
+        assert!(allowance.take(later, 1, 0) > Duration::ZERO);
     }
 }

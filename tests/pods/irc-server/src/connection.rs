@@ -75,7 +75,9 @@ async fn read_lines(client: ClientId, reader: &mut OwnedReadHalf, inputs: &mpsc:
             Ok(count) => count,
             Err(error) => return reason_of(&error),
         };
-        for frame in framer.push(&buffer[..count]) {
+        let frames = framer.push(&buffer[..count]);
+        let lines = frames.len();
+        for frame in frames {
             let event = match frame {
                 Frame::Line(line) => Event::Line { client, text: text::clean(&line) },
                 Frame::TooLong => Event::LineTooLong { client },
@@ -86,7 +88,7 @@ async fn read_lines(client: ClientId, reader: &mut OwnedReadHalf, inputs: &mpsc:
             }
         }
         // A flood stays with the client that sends it: its bytes wait in its own socket.
-        sleep(allowance.take(began.elapsed(), count)).await;
+        sleep(allowance.take(began.elapsed(), count, lines)).await;
     }
 }
 
@@ -150,8 +152,8 @@ mod tests {
         drop((sender, open));
         assert_eq!(lines, 64 * 1024);
         flood.await.unwrap();
-        // Nine bytes each are 576 KiB: 64 KiB at once, and 16 seconds for the others.
-        assert!(began.elapsed() >= Duration::from_secs(15), "{:?}", began.elapsed());
+        // Nine bytes and 32 for the line each are 2624 KiB: 64 KiB at once, and 80 seconds for the others.
+        assert!(began.elapsed() >= Duration::from_secs(79), "{:?}", began.elapsed());
         serving.await.unwrap();
     }
 

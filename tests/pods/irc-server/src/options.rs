@@ -30,8 +30,8 @@ The weather:
   no city was given, no bot is connected, or the bot does not answer in time.
 
 Floods:
-  A client may send 64 KiB at once and 32 KiB a second for ever; what it sends beyond
-  that is read later.
+  A client may send 64 KiB at once and 32 KiB a second for ever, each line counted
+  with 32 bytes more; what it sends beyond that is read later.
 
 The server operator:
   With --oper-name and --oper-password, OPER <name> <password> makes a client server

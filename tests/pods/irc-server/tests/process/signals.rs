@@ -31,7 +31,7 @@ fn a_client_that_takes_nothing_does_not_keep_the_server_from_ending() {
     let mut stuck = Wire::enter(&program, "stuck");
     setsockopt(stuck.stream(), RcvBuf, &4096).unwrap();
     // More than the kernel takes for one connection, so that the last lines stay in the queue.
-    stuck.send("MOTD\r\n".repeat(10_000).as_bytes());
+    stuck.asks_for_more_than_it_takes();
     stuck.say("PRIVMSG alice :all asked");
     alice.hear("all asked");
     let began = Instant::now();

@@ -12,9 +12,7 @@ fn a_slow_reader_is_dropped_at_its_queue_limit_and_nobody_else() {
         wire.say("JOIN #a");
         wire.hear(" 366 ");
     }
-    // Some 10,000 questions, each answered with sixty times its bytes: more than the queue and the kernel keep together,
-    // and no more than a client may send at once.
-    slow.send("MOTD\r\n".repeat(10_000).as_bytes());
+    slow.asks_for_more_than_it_takes();
     assert_eq!(carol.hear("QUIT"), ":slow!slow@127.0.0.1 QUIT :Send queue exceeded");
     program.has_logged("slow!slow@127.0.0.1 left: Send queue exceeded").unwrap();
     carol.hears_nothing();

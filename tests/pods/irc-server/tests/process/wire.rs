@@ -80,6 +80,15 @@ impl Wire {
         }
     }
 
+    /// Asks, without reading an answer, for some 7 MB: more than a queue and the kernel keep together, by no more than
+    /// a client may send at once.
+    pub(crate) fn asks_for_more_than_it_takes(&mut self) {
+        for number in 0..20 {
+            self.say(&format!("JOIN #long{number}\r\nTOPIC #long{number} :{}", "x".repeat(300)));
+        }
+        self.send("LIST\r\n".repeat(1000).as_bytes());
+    }
+
     /// Asserts that nothing has been sent but the answer to a PING.
     pub(crate) fn hears_nothing(&mut self) {
         self.say("PING :nothing");
