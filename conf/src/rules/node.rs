@@ -6,6 +6,8 @@
 //!                    tracked, all else for this node dropped; IPv6 of a pod whose source is not routed to it →
 //!                    guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
 //!                    guard-plain: dropped unless a plain route leads back by that device
+//! guard-plain-first  nat: the same for the first packets of connections to the node itself (answers to what the node has sent
+//!                    from an address of its own come plainly)
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
 //!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped. ICMP
 //!                    errors by which a packet was too large → guard-path-mtu4, -6: dropped when of a pod, or about a
@@ -46,7 +48,7 @@ pub use self::counters::GUARDS;
 use self::local::{FROM_POD, LOCAL, ON_LINK};
 use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
-use self::plain::BESIDE;
+use self::plain::{BESIDE, BESIDE_FIRST, FIRST};
 use self::pod_sources::SPOOFED;
 pub use self::sources::Sender;
 use self::sources::{PrefixLength, SETS};
@@ -55,7 +57,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 use crate::rules::services;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 18] = [
+const CHAINS: [&str; 20] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -64,6 +66,8 @@ const CHAINS: [&str; 18] = [
     RELAYED,
     SPOOFED,
     BESIDE,
+    FIRST,
+    BESIDE_FIRST,
     POD_DESTINATIONS,
     OUTSIDE,
     UNTRACKED,
@@ -140,7 +144,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     ];
     chains.extend(overlay::chains(config, lengths));
     chains.push(pod_sources::chain());
-    chains.push(plain::chain(config));
+    chains.extend(plain::chains(config));
     chains.push(outside::destinations(config));
     chains.extend(local::chains());
     chains.extend(path_mtu::chains(config));
@@ -230,6 +234,6 @@ mod tests {
             let is = |chain: &&Chain| chain.base.is_some_and(|base| base.chain_type == ChainType::Nat);
             firewall.table.chains.iter().filter(is).count()
         };
-        assert_eq!((nat(&on), nat(&off)), (3, 0));
+        assert_eq!((nat(&on), nat(&off)), (4, 0));
     }
 }

@@ -58,6 +58,9 @@ fn a_node_reaches_pods_elsewhere_from_every_address_that_the_membership_lists() 
             let others = OTHERS.map(|other| other.parse::<IpAddr>().unwrap());
             let reach =
                 || others.iter().zip(pods).try_for_each(|(own, to)| answered(&lab.nodes[1].host, *own, &pod, to));
+            // The address of the underlay is always one of its own.
+            let own = underlay_address(2, underlay);
+            eventually(SOON, || answered(&lab.nodes[1].host, own, &pod, pods[usize::from(own.is_ipv6())]))?;
             let before = refused(&lab.nodes[0].host, "overlay-sources")?;
             check(reach().is_err(), || "the pod takes packets from an address of nobody".into())?;
             let dropped = refused(&lab.nodes[0].host, "overlay-sources")? - before;

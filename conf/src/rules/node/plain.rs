@@ -3,25 +3,58 @@
 //! Where peers are reached by plain routes, the routing tables know by which device a source may come. On that link the
 //! source address is all that is known of a sender.
 
-use podwire_kernel::nft::{Chain, Rule};
+use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE};
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::PLAIN;
 
+/// Right behind `NF_IP_PRI_CONNTRACK` (uapi/linux/netfilter_ipv4.h), and before whoever translates destinations.
+const TRACKED: i32 = -199;
+
 /// The chain for packets from the cluster's addresses that came by other devices than the overlay's and pods'.
 pub(super) const BESIDE: &str = "guard-plain";
+
+/// The same for what is sent to the node itself, where connection tracking knows whether it is a reply.
+pub(super) const FIRST: &str = "guard-plain-first";
+/// The chain that it jumps to.
+pub(super) const BESIDE_FIRST: &str = "guard-plain-new";
 
 /// The rules of the hooked chain, in which they are the last. Packets of the overlay never come so far, and packets of pods
 /// and those that the overlay carried are compared with a name or two.
 pub(super) fn rules(config: &NodeConfig<'_>) -> Vec<Rule> {
+    jump(config, BESIDE)
+}
+
+fn jump(config: &NodeConfig<'_>, chain: &str) -> Vec<Rule> {
     let inside = [HOST_VETH_PREFIX, OVERLAY_DEVICE].map(|device| Rule::new().iifname(device).return_());
-    let from_cluster = config.cluster_cidrs.iter().map(|cidr| Rule::new().from(*cidr).jump(BESIDE));
+    let from_cluster = config.cluster_cidrs.iter().map(|cidr| Rule::new().from(*cidr).jump(chain));
     inside.into_iter().chain(from_cluster).collect()
 }
 
-/// The chain that they jump to.
-pub(super) fn chain(config: &NodeConfig<'_>) -> Chain {
+/// The chains that follow, hooked and not.
+///
+/// A program of the node that sends to a pod elsewhere from an address of the node, and not from its overlay address, is
+/// answered by a plain packet. Whether a packet to such an address is an answer, conntrack knows; a chain of type `nat` sees
+/// no answers, and the first packet of a connection before it is translated.
+pub(super) fn chains(config: &NodeConfig<'_>) -> Vec<Chain> {
+    let [mut beside, new] =
+        [BESIDE, BESIDE_FIRST].map(|name| Chain { name: name.into(), base: None, rules: others(config) });
+    let judged = Rule::new().count(PLAIN).drop();
+    if !config.masquerade {
+        // Without chains of type nat connections may not be tracked, and peers' pods may send to the node anyway.
+        beside.rules.push(judged);
+        return vec![beside];
+    }
+    beside.rules.extend(config.cluster_cidrs.iter().map(|cidr| Rule::new().to(*cidr).count(PLAIN).drop()));
+    beside.rules.extend([Rule::new().to_local().return_(), judged.clone()]);
+    let base = Base { chain_type: ChainType::Nat, hook: ChainHook::Prerouting, priority: TRACKED };
+    let first = Chain { name: FIRST.into(), base: Some(base), rules: jump(config, BESIDE_FIRST) };
+    vec![beside, first, Chain { rules: new.rules.into_iter().chain([judged]).collect(), ..new }]
+}
+
+/// What is accepted, or dropped, whether it is an answer or not.
+fn others(config: &NodeConfig<'_>) -> Vec<Rule> {
     let mut rules = vec![Rule::new().by_loopback().return_()];
     // While nodes change their mode one after another, either way may lead back.
     if config.plain_routes || config.accept_plain {
@@ -39,6 +72,5 @@ pub(super) fn chain(config: &NodeConfig<'_>) -> Chain {
         rules.extend(to.iter().map(|prefix| Rule::new().to(*prefix).from_behind(OVERLAY_DEVICE).return_()));
         rules.extend((!config.masquerade).then(of_peer));
     }
-    rules.push(Rule::new().count(PLAIN).drop());
-    Chain { name: BESIDE.into(), base: None, rules }
+    rules
 }
