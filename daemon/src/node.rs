@@ -9,6 +9,7 @@ pub mod conflist;
 pub(crate) mod cri;
 pub(crate) mod cri_socket;
 pub(crate) mod file_watch;
+pub mod forward_policies;
 pub(crate) mod garbage;
 pub(crate) mod instance_lock;
 pub(crate) mod listed_sandboxes;

@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod conntrack;
 pub mod family;
 pub mod forwarding;
+pub mod iptables;
 pub mod link;
 pub mod mac;
 pub mod neighbour;

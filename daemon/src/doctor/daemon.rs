@@ -24,13 +24,14 @@ fn of_problem(problem: &Problem, converged: bool, source: &Source) -> Option<Fin
                        socket as --cri-socket. Release a dead pod by `ip link delete DEVICE`";
             (FindingKind::SandboxesUnlisted, fix.into())
         }
-        // Looked at by `addresses`, `reachability`, `leftovers` and `conflict`.
+        // Looked at by `addresses`, `reachability`, `leftovers`, `forward_policy` and `conflict`.
         ProblemKind::NotInMembership
         | ProblemKind::EntryRejected
         | ProblemKind::ClusterRangeRejected
         | ProblemKind::PeerSilent
         | ProblemKind::PathMtuTooSmall
         | ProblemKind::StaleAddress
+        | ProblemKind::ForwardPolicyDrop
         | ProblemKind::Conflict => return None,
         _ if converged => return None,
         _ => {

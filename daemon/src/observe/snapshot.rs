@@ -11,6 +11,7 @@ use podwire_conf::defaults;
 use podwire_conf::rules::node::GUARDS;
 use podwire_kernel::{Result, Socket, nft};
 
+use crate::node::forward_policies::Policies;
 use crate::observe::status::document::Adds;
 use crate::report::problem::{Problem, ProblemKind};
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub attachments: Vec<Record>,
     /// Packets that each guard has dropped, by its name.
     pub guards: BTreeMap<String, u64>,
+    /// Chains of others that drop forwarded packets.
+    pub policies: Policies,
     /// How long ADDs took.
     pub adds: Option<Adds>,
     /// What could not be looked up.
@@ -42,8 +45,8 @@ impl Snapshot {
             }
         }
         snapshot.adds = durations(state);
-        match Socket::netfilter().and_then(|mut socket| dropped(&mut socket)) {
-            Ok(guards) => snapshot.guards = guards,
+        match Socket::netfilter().and_then(|mut socket| Ok((dropped(&mut socket)?, Policies::read(&mut socket)?))) {
+            Ok((guards, policies)) => (snapshot.guards, snapshot.policies) = (guards, policies),
             Err(error) => snapshot.unread.push(error.into()),
         }
         snapshot

@@ -52,6 +52,9 @@ named! {
         /// released when they are dead. Cause: `--cri-socket` is another runtime's, or the runtime has lost its state. Fix:
         /// name the socket of the runtime that kubelet uses.
         SandboxesUnlisted = "sandboxes-unlisted",
+        /// A foreign firewall drops what is forwarded, and has no rule for pods: they reach nothing outside of their node, or
+        /// are not reached. Fix: `podwired doctor` has the commands.
+        ForwardPolicyDrop = "forward-policy-drop",
         /// Repairs keep being undone by another program: packets are lost in between. Fix: find the program
         /// (`ip monitor all`) and keep it from podwire's devices and routes.
         Conflict = "conflict",

@@ -7,6 +7,7 @@ use podwire_conf::Range;
 
 use crate::cluster::rejected::Rejected;
 use crate::cluster::view::{self, View};
+use crate::node::forward_policies::Cut;
 use crate::node::stale_addresses::{self, StalePod};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::{
@@ -161,6 +162,8 @@ fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Ins
         let stale = stale_addresses::of(&snapshot.attachments, &view.own.pod_cidrs);
         let stale = stale.iter().map(StalePod::problem);
         listed(&mut problems, stale, "more pods have addresses that no other node reaches");
+        let cut = snapshot.policies.cut(&view.cluster_cidrs);
+        listed(&mut problems, cut.iter().map(Cut::problem), "more chains drop what pods send");
     }
     problems.extend(report.runtime.unlisted.clone());
     problems.extend_from_slice(&snapshot.unread);
