@@ -15,6 +15,7 @@ mod pod;
 mod range;
 mod route;
 pub mod rules;
+pub mod shown;
 
 pub use dns::Dns;
 pub use invalid::Invalid;

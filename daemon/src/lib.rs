@@ -26,9 +26,12 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use podwire_conf::shown::{self, Lines};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -56,11 +59,11 @@ pub fn run(args: Args) -> ExitCode {
 
 /// A command that does something once, and reports it on standard output.
 fn once(work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
-    match work(&mut io::stdout().lock()) {
+    match work(&mut Lines(io::stdout().lock())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // If this cannot be written either, there is nowhere else to report to.
-            let _ = writeln!(io::stderr(), "podwired: {failure}");
+            let _ = writeln!(io::stderr(), "podwired: {}", shown::line(&failure.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -72,7 +75,7 @@ fn daemon(run: args::Run) -> ExitCode {
     // What the libraries log in their own way is logged here once, in a sentence.
     let own = filter_fn(|line| line.target().starts_with("podwire"));
     let lines = tracing_subscriber::fmt().with_writer(|| logging::Lines).with_ansi(colour).with_target(false);
-    lines.finish().with(own).init();
+    lines.fmt_fields(debug_fn(logging::field).delimited(" ")).finish().with(own).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| {
         let outcome = runtime.block_on(serve(run));

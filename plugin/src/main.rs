@@ -4,6 +4,7 @@ use std::io::{stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use podwire::stdin::WithTimeout;
+use podwire_conf::shown::Lines;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
@@ -11,5 +12,5 @@ fn main() -> ExitCode {
         Some("VERSION") => WithTimeout::optional(stdin().lock()),
         _ => WithTimeout::whole(stdin().lock()),
     };
-    podwire::run(&environment, &mut input, &mut stdout().lock(), &mut stderr().lock())
+    podwire::run(&environment, &mut input, &mut stdout().lock(), &mut Lines(stderr().lock()))
 }

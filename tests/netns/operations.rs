@@ -4,6 +4,7 @@
 mod doctor;
 mod forward_policies;
 mod hardening;
+mod hostile_names;
 mod install;
 mod installer;
 mod metrics;

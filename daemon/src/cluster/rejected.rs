@@ -4,10 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use podwire_conf::shown;
 use podwire_kernel::Mac;
 use thiserror::Error;
 
 use crate::cluster::membership::OTHER_ADDRESSES;
+
+/// The longest name of a node, in bytes: that of a DNS subdomain, as in Kubernetes (RFC 1123).
+pub(super) const LONGEST_NAME: usize = 253;
 
 /// An entry that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +28,9 @@ pub enum Reason {
     /// There is no entry of this name; some of those that are there.
     #[error("is not in the membership, which lists {0}")]
     Missing(String),
+    /// Its name is empty, too long, or has characters that are not seen as what they are.
+    #[error("its name {0}: a name has 1 to {LONGEST_NAME} letters, digits, hyphens and dots")]
+    UnfitName(&'static str),
     /// An entry of the same name stands before it.
     #[error("is listed twice; the first entry counts")]
     ListedTwice,
@@ -127,6 +134,31 @@ pub enum Reason {
         /// The earlier one.
         other: IpNetwork,
     },
+}
+
+impl Rejected {
+    /// An entry of this name, whatever the name is: the node of a rejected entry can be shown, and is not empty.
+    pub(super) fn entry(name: &str, reason: Reason) -> Self {
+        let node = if name.is_empty() { "(no name)".into() } else { shown::bounded(name, LONGEST_NAME) };
+        Self { node, reason }
+    }
+}
+
+/// Whether a node can have a name. It stands in logs and tables, and is compared byte by byte.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn name(name: &str) -> Result<(), Reason> {
+    let unfit = if name.is_empty() {
+        "is empty"
+    } else if name.len() > LONGEST_NAME {
+        "is too long"
+    } else if !name.chars().all(shown::is_shown) || name.contains(' ') {
+        "has spaces, control characters or others that are not seen"
+    } else {
+        return Ok(());
+    };
+    Err(Reason::UnfitName(unfit))
 }
 
 impl fmt::Display for Rejected {

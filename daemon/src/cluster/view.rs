@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use podwire_conf::{Range, hash};
+use podwire_conf::{Range, hash, shown};
 use podwire_kernel::{Mac, family};
 
 use crate::cluster::membership::{Member, Membership, OTHER_ADDRESSES};
-use crate::cluster::rejected::{Reason, Rejected};
+use crate::cluster::rejected::{self, Reason, Rejected};
 
 /// How many nodes are named where this one is not among them: there may be ten thousand.
 const NAMED: usize = 8;
+
+/// And how many characters of each.
+const SHOWN: usize = 64;
 
 /// The cluster from the inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +70,12 @@ impl View {
     /// # Errors
     /// When this node itself is not joined: it is not in the membership, or its own entry is rejected.
     pub fn new(membership: &Membership, name: &str) -> Result<Self, Rejected> {
-        let reject = |reason: Reason| Rejected { node: name.into(), reason };
+        let reject = |reason: Reason| Rejected::entry(name, reason);
         let missing = || {
-            let mut others: Vec<_> = membership.nodes.iter().take(NAMED).map(|node| node.name.as_str()).collect();
+            let shown = |node: &Member| shown::bounded(&node.name, SHOWN);
+            let mut others: Vec<_> = membership.nodes.iter().take(NAMED).map(shown).collect();
             if membership.nodes.len() > NAMED {
-                others.push("…");
+                others.push("…".into());
             }
             reject(Reason::Missing(if others.is_empty() { "no node".into() } else { others.join(", ") }))
         };
@@ -97,14 +101,14 @@ impl View {
                 Ok(peer) if entry.name == name => own = Some(peer),
                 Ok(peer) => _ = peers.insert(entry.name.clone(), peer),
                 Err(reason) if entry.name == name && own.is_none() => return Err(reject(reason)),
-                Err(reason) => rejected.push(Rejected { node: entry.name.clone(), reason }),
+                Err(reason) => rejected.push(Rejected::entry(&entry.name, reason)),
             }
         }
         let mut own = own.ok_or_else(missing)?;
         // After all entries: nobody's other address takes a node's own one from it, wherever it is listed.
         for entry in with_others {
             let (addresses, reasons) = claims.others(entry, &cluster_cidrs);
-            rejected.extend(reasons.into_iter().map(|reason| Rejected { node: entry.name.clone(), reason }));
+            rejected.extend(reasons.into_iter().map(|reason| Rejected::entry(&entry.name, reason)));
             let peer = if entry.name == name { Some(&mut own) } else { peers.get_mut(&entry.name) };
             peer.into_iter().for_each(|peer| peer.addresses.clone_from(&addresses));
         }
@@ -153,6 +157,7 @@ pub(super) struct Claims {
 impl Claims {
     /// What an entry must be, whichever node's it is; what an accepted one has is held from now on.
     pub(super) fn judge(&mut self, node: &Member, cluster_cidrs: &[IpNetwork]) -> Result<Peer, Reason> {
+        rejected::name(&node.name)?;
         let address = node.address;
         self.is_free(address, cluster_cidrs)?;
         let Some(first) = node.pod_cidrs.first() else { return Err(Reason::NoPodCidr) };

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write};
 
+use podwire_conf::shown;
+
 use crate::observe::status::document::{PeerState, PeerStatus, Range, Status};
 use crate::report::outcome::FastPathState;
 use crate::report::problem::ProblemKind;
@@ -45,9 +47,12 @@ impl Page {
     }
 }
 
-/// The text of a label, in which three characters mean something.
+/// The most characters of a label.
+const LONGEST_LABEL: usize = 256;
+
+/// The text of a label, as it is shown, in which two characters mean something; a third, the newline, is not there any more.
 fn escaped(text: &str) -> String {
-    text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+    shown::bounded(text, LONGEST_LABEL).replace('\\', r"\\").replace('"', "\\\"")
 }
 
 /// The page.
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn a_page_has_every_number_under_its_name() {
         let mut status =
-            Status { node: "a\"b\\c\nd".into(), converged: true, underlay_mtu: Some(1500), ..Status::default() };
+            Status { node: "a\"b\\c\nd\u{1b}".into(), converged: true, underlay_mtu: Some(1500), ..Status::default() };
         status.peers = vec![peer("node-2", PeerState::Answers)];
         status.ranges = vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 2, free: 251 }];
         status.guards.insert("pod-spoofing".into(), 7);
@@ -178,7 +183,7 @@ mod tests {
         status.adds = Some(Adds { count: 5, seconds: 0.0125, within_microseconds: [(500, 1), (2000, 4)].into() });
         let page = render(&status);
         for line in [
-            "podwire_info{version=\"\",node=\"a\\\"b\\\\c\\nd\"} 1",
+            "podwire_info{version=\"\",node=\"a\\\"b\\\\c\\\\nd\\\\u{1b}\"} 1",
             "podwire_converged 1",
             "podwire_problems{kind=\"peer-silent\"} 1",
             "podwire_problems{kind=\"entry-rejected\"} 0",

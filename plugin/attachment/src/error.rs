@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use podwire_conf::shown;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -68,9 +70,10 @@ impl Error {
     }
 }
 
-/// A text as one line: what another program or a user has put into it may move a terminal's cursor.
+/// A text as one line, as it is shown: what another program or a user has put into it may move a terminal's cursor.
 pub fn one_line(text: String) -> String {
-    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
+    let text = if text.contains(['\n', '\r', '\t']) { text.replace(['\n', '\r', '\t'], " ") } else { text };
+    shown::line(&text).into_owned()
 }
 
 impl fmt::Display for Error {

@@ -174,7 +174,7 @@ mod tests {
         let failure = Failure::foreign(999, "first\nsecond\u{1b}[1m", "é".repeat(2000));
         let (code, answer) = (failure.code(), failure.render());
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!((code, answer["msg"].as_str().unwrap()), (999, "first second [1m"));
+        assert_eq!((code, answer["msg"].as_str().unwrap()), (999, r"first second\u{1b}[1m"));
         assert_eq!(answer["details"].as_str().unwrap(), "é".repeat(450) + "…");
         let odd = Failure::new(Code::Io, format!("a{}", "é".repeat(2000)), "").render();
         let answer: serde_json::Value = serde_json::from_str(&odd).unwrap();

@@ -169,3 +169,36 @@ fn of_two_cluster_ranges_that_overlap_the_first_counts() {
     assert_eq!(view.cluster_cidrs.len(), 1);
     assert_eq!(view.rejected[0].to_string(), "membership: cluster CIDR 10.244.0.0/16 overlaps 10.0.0.0/8");
 }
+
+#[test]
+fn a_name_that_is_not_seen_as_what_it_is_is_rejected_by_each_way_and_shown_as_escapes() {
+    let long = "x".repeat(254);
+    for (name, shown, why) in [
+        ("", "(no name)", "its name is empty: "),
+        ("a b", "a b", "its name has spaces"),
+        ("a\nb", r"a\nb", "its name has spaces"),
+        ("a\u{202e}b", r"a\u{202e}b", "its name has spaces"),
+        (long.as_str(), &format!("{}…", "x".repeat(252)), "its name is too long: a name has 1 to 253 letters"),
+    ] {
+        let entry = Member {
+            name: name.into(),
+            address: "192.168.50.3".parse().unwrap(),
+            addresses: Vec::new(),
+            pod_cidrs: vec!["10.244.3.0/24".parse().unwrap()],
+        };
+        let mut membership = Membership::parse(&format!("{CLUSTER}{}", own())).unwrap();
+        let before = View::new(&membership, "a").unwrap();
+        membership.nodes.push(entry.clone());
+        let view = View::new(&membership, "a").unwrap();
+        assert!(view.peers.is_empty(), "{name:?}");
+        let [rejected] = view.rejected.as_slice() else { panic!("{:?}", view.rejected) };
+        assert_eq!(rejected.node, shown);
+        assert!(rejected.reason.to_string().starts_with(why), "{rejected}");
+        // And as one that comes alone.
+        let update = crate::cluster::update::Update::member(name, Some(entry));
+        assert_eq!(crate::cluster::delta::Delta::new(&before, &update, "a"), None);
+    }
+    let mut membership = Membership::parse(&format!("{CLUSTER}{}", own())).unwrap();
+    membership.nodes[0].name = "a\u{1b}".into();
+    assert_eq!(View::new(&membership, "a\u{1b}").unwrap_err().node, r"a\u{1b}");
+}

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use podwire_conf::shown;
+
 use crate::observe::status::document::{PeerState, PeerStatus, Runtime, Status};
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
@@ -30,7 +32,10 @@ impl Paint {
     }
 }
 
-/// The whole of it.
+/// The widest cell, in characters: two pod CIDRs of IPv4 and IPv6 fit in.
+const WIDEST: usize = 64;
+
+/// The whole of it. Texts are expected to be shown as they are.
 pub fn render(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
     let address = status.address.map_or("not joined".into(), |address| address.to_string());
@@ -83,7 +88,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
     table(&mut text, &["guard", "packets dropped"], rows.collect(), paint);
     let rows = status.refused.iter().map(|rejected| {
         let node = if rejected.node.is_empty() { "(the cluster)" } else { &rejected.node };
-        vec![Cell::plain(node.into()), Cell::plain(rejected.why.clone())]
+        vec![Cell::plain(node.into()), Cell::last(rejected.why.clone())]
     });
     table(&mut text, &["rejected", "reason"], rows.collect(), paint);
 
@@ -116,7 +121,14 @@ struct Cell {
 }
 
 impl Cell {
+    /// A cell among others: of a long text the beginning, or one row would push all others out of sight.
     fn plain(text: String) -> Self {
+        let text = shown::bounded(&text, WIDEST);
+        Self { painted: text.clone(), text }
+    }
+
+    /// The last cell of a row.
+    fn last(text: String) -> Self {
         Self { painted: text.clone(), text }
     }
 }
