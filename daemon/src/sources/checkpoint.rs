@@ -14,10 +14,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::bounded_file;
 use crate::cluster::membership::Membership;
 
 /// The file's name in the state directory.
 const FILE: &str = "membership.json";
+
+/// The largest checkpoint that is read, in bytes: that of a hundred thousand nodes.
+const LARGEST: u64 = 32 * 1024 * 1024;
 
 /// The shortest pause after a write.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +32,7 @@ const PAUSE_FOR_WRITE: u32 = 20;
 /// The cached membership, where there is one that can be read; of one that cannot the log says why.
 pub(crate) fn read(directory: &Path) -> Option<Membership> {
     let path = directory.join(FILE);
-    let parsed = match fs::read(&path) {
+    let parsed = match bounded_file::read(&path, LARGEST) {
         Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => Err(error),
@@ -78,7 +82,7 @@ fn text(membership: &Membership, own: &str) -> Option<io::Result<Vec<u8>>> {
 /// Writes the file, unless it is so already.
 fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
     let path = directory.join(FILE);
-    if fs::read(&path).is_ok_and(|found| found == text) {
+    if bounded_file::read(&path, LARGEST).is_ok_and(|found| found == text) {
         return Ok(());
     }
     let beside = directory.join(format!(".{FILE}.new"));

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::bounded_file;
 use crate::cluster::membership::{Membership, ParseError};
 use crate::cluster::update::Update;
 use crate::report::Report;
@@ -23,6 +24,9 @@ use crate::sources::channel::{Publisher, Subscriber, channel};
 
 /// The time between two reads of the metadata: a change is seen within twice this.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The largest membership file that is read, in bytes: sixty thousand nodes.
+const LARGEST: u64 = 8 * 1024 * 1024;
 
 /// A file that was last changed so long ago is not being written.
 const AT_REST: Duration = Duration::from_secs(1);
@@ -58,7 +62,7 @@ pub enum FileError {
 /// When it cannot be read, or is no membership.
 pub(crate) fn read(path: &Path) -> Result<Membership, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.into(), source };
-    parse(path, &std::fs::read_to_string(path).map_err(unreadable)?)
+    parse(path, &bounded_file::read_text(path, LARGEST).map_err(unreadable)?)
 }
 
 fn parse(path: &Path, text: &str) -> Result<Membership, FileError> {
@@ -156,7 +160,7 @@ enum Content {
 
 impl Reader {
     fn read(&mut self, seen: Stamp) -> Result<Content, FileError> {
-        let text = std::fs::read_to_string(&self.path).map_err(|error| self.unreadable(error))?;
+        let text = bounded_file::read_text(&self.path, LARGEST).map_err(|error| self.unreadable(error))?;
         if self.stamp().ok() != Some(seen) {
             return Ok(Content::Changing);
         }

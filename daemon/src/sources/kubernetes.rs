@@ -9,3 +9,4 @@ pub(crate) mod nodes;
 
 mod client;
 mod reflector;
+mod reply;

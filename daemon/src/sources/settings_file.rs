@@ -1,11 +1,15 @@
 //! The settings file, read once at start. What its keys mean is in `cluster::settings`; nothing is decided here.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use thiserror::Error;
 
+use crate::bounded_file;
 use crate::cluster::settings::{Settings, SettingsError};
+
+/// The largest settings file that is read, in bytes.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Why the settings file cannot be used.
 #[derive(Debug, Error)]
@@ -34,6 +38,7 @@ pub enum FileError {
 /// What is wrong with it.
 pub(crate) fn read(path: Option<&Path>) -> Result<Settings, FileError> {
     let Some(path) = path else { return Ok(Settings::default()) };
-    let text = fs::read_to_string(path).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
+    let text =
+        bounded_file::read_text(path, LARGEST).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
     Settings::parse(&text).map_err(|error| FileError::Wrong { path: path.into(), error })
 }

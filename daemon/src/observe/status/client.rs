@@ -13,6 +13,9 @@ use crate::observe::status::document::Status;
 /// How long the daemon may take: it reads the ledger, and a full sync comes first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The longest reply that is read, in bytes: ten thousand peers take some five million.
+const LARGEST: u64 = 256 * 1024 * 1024;
+
 /// Why there is no status.
 #[derive(Debug, Error)]
 pub enum AskError {
@@ -63,7 +66,10 @@ fn from(place: &Path) -> Result<Status, AskError> {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{QUESTION}\n").as_bytes())?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
+        stream.take(LARGEST + 1).read_to_end(&mut answer)?;
+        if answer.len() as u64 > LARGEST {
+            return Err(io::Error::other(format!("its reply is longer than the {LARGEST} bytes that are read")));
+        }
         Ok(answer)
     };
     let answer = ask().map_err(|error| AskError::Silent { place: place.into(), error })?;

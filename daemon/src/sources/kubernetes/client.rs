@@ -10,12 +10,18 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::timeout;
 
+use crate::bounded_file;
+use crate::sources::kubernetes::reply::Unread;
+
 /// How long it may take to set up a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the API may be silent. During a watch it sends a bookmark once a minute, so that a connection that is silent for
 /// longer is dead, whatever TCP knows of it; if it is not, the watch goes on from where it was, which costs little.
 pub(super) const SILENCE: Duration = Duration::from_secs(90);
+
+/// The largest kubeconfig that is read, in bytes.
+const LARGEST_KUBECONFIG: u64 = 1024 * 1024;
 
 /// Why the API could not be asked, or did not say.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +48,12 @@ impl Failure {
     }
 
     /// An error while objects were listed or watched; `plural` is what RBAC calls them.
-    pub(super) fn listing(plural: &str, error: &kube::Error) -> Self {
-        let kube::Error::Api(status) = error else {
-            return Self::unavailable(format!("list {plural} in the Kubernetes API: {}", reason(error)));
+    pub(super) fn listing(plural: &str, error: &Unread) -> Self {
+        let failed = |why: String| Self::unavailable(format!("list {plural} in the Kubernetes API: {why}"));
+        let status = match error {
+            Unread::Api(kube::Error::Api(status)) => status,
+            Unread::Api(error) => return failed(reason(error)),
+            too_much @ Unread::TooMuch { .. } => return failed(too_much.to_string()),
         };
         let (kind, hint) = match status.code {
             401 => (FailureKind::Denied, ": it does not accept the token or certificate of this daemon".into()),
@@ -65,6 +74,9 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Failure
     let mut config = match kubeconfig {
         Some(path) => {
             let failed = |error| Failure::unavailable(format!("kubeconfig {}: {}", path.display(), chain(&error)));
+            let unread = |error| Failure::unavailable(format!("kubeconfig {}: {error}", path.display()));
+            // `read_from` makes its paths absolute, and has no limit: this is it.
+            bounded_file::read(path, LARGEST_KUBECONFIG).map_err(unread)?;
             let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?
         }
@@ -89,7 +101,7 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Failure
 /// When it does not, or answers with an error.
 pub(super) async fn within_silence<T>(
     plural: &str,
-    request: impl Future<Output = Result<T, kube::Error>>,
+    request: impl Future<Output = Result<T, Unread>>,
 ) -> Result<T, Failure> {
     match timeout(SILENCE, request).await {
         Ok(answer) => answer.map_err(|error| Failure::listing(plural, &error)),
@@ -129,7 +141,7 @@ mod tests {
 
     fn answer(code: u16, message: &str) -> Failure {
         let status = format!(r#"{{"status": "Failure", "message": "{message}", "code": {code}}}"#);
-        Failure::listing("nodes", &kube::Error::Api(serde_json::from_str(&status).unwrap()))
+        Failure::listing("nodes", &kube::Error::Api(serde_json::from_str(&status).unwrap()).into())
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl NodeCache {
         own.pod_cidrs.is_empty().then_some(without)
     }
 
+    /// How many Nodes there are.
+    pub fn known(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// How many Nodes there are, and how many of them have no address or no pod CIDR yet.
     pub fn count(&self) -> (usize, usize) {
         (self.nodes.len(), self.nodes.iter().filter(|(name, cached)| self.member(name, cached).is_none()).count())

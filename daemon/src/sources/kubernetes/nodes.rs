@@ -37,6 +37,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// seconds later (what serves its ClusterIP starts, too).
 const ANSWER_WITHIN_WITHOUT_PODS: Duration = Duration::from_secs(5);
 
+/// The most pod CIDRs that are kept of a Node: Kubernetes allows one of each family.
+const MOST_POD_CIDRS: usize = 16;
+
 /// Lists the Nodes and goes on watching them. The membership has no node before there is one to go by: the checkpoint, or a
 /// complete list in which this node's own entry is ready.
 ///
@@ -110,6 +113,10 @@ struct Nodes {
 
 impl Store for Nodes {
     type Kind = CachedNode;
+
+    fn count(&self) -> usize {
+        self.cache.known()
+    }
 
     fn replace(&mut self, objects: BTreeMap<String, CachedNode>) {
         let change = self.cache.replace(objects);
@@ -230,7 +237,7 @@ impl Kind for CachedNode {
                 Err(error) => debug!(node = metadata.name, "{} {}: {error}", address.kind, address.address),
             }
         }
-        let parsed: Result<_, _> = spec.pod_cidrs.iter().map(|cidr| cidr.parse()).collect();
+        let parsed: Result<_, _> = spec.pod_cidrs.iter().take(MOST_POD_CIDRS).map(|cidr| cidr.parse()).collect();
         node.pod_cidrs = parsed.unwrap_or_default();
         Object { key: metadata.name, version: metadata.resource_version, kept: node }
     }

@@ -10,22 +10,35 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{AsyncReadExt, TryStreamExt};
 use kube::Client;
 use kube::core::params::{ListParams, WatchParams};
-use kube::core::{Request, WatchEvent};
+use kube::core::{Request, Status, WatchEvent};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::sources::kubernetes::client::{Failure, FailureKind, SILENCE, connect, within_silence};
+use crate::sources::kubernetes::reply::{Reply, Unread};
 
 /// Objects in one page of a list: of Nodes, a megabyte or two at a time.
 const PAGE: u32 = 100;
+
+/// The most bytes of a page that are read: twenty times as many as Nodes mostly take, and an eighth of the memory that the
+/// manifest gives the daemon.
+const LARGEST_PAGE: usize = 32 * 1024 * 1024;
+
+/// The most bytes of an event of a watch: an object has at most 1.5 MiB in etcd, and more as JSON.
+const LARGEST_EVENT: usize = 8 * 1024 * 1024;
+
+/// The most objects, and pages of a list: ten times the largest cluster. An empty page may be followed by others.
+const MOST_OBJECTS: usize = 100_000;
+const MOST_PAGES: usize = 2_000;
+
+/// The longest key of an object, in bytes: a namespace and a name, 253 each (Kubernetes' "Object Names and IDs").
+const LONGEST_KEY: usize = 507;
 
 /// The length of a watch, in seconds: at least the first, and at most the second more, so that not all nodes of a cluster
 /// start a new one at once.
@@ -74,6 +87,9 @@ impl<'de, K: Kind> Deserialize<'de> for Object<K> {
 pub(crate) trait Store: Send + 'static {
     /// What it keeps.
     type Kind: Kind;
+
+    /// How many objects it keeps.
+    fn count(&self) -> usize;
 
     /// A complete list: there are no others.
     fn replace(&mut self, objects: BTreeMap<String, Self::Kind>);
@@ -147,23 +163,23 @@ impl<S: Store> Reflector<S> {
 
     /// Lists the objects page by page, and hands them on when all are there. The resource version of the list.
     async fn list(&mut self, client: &Client) -> Result<String, Failure> {
-        let failed = |error| Failure::listing(Self::PLURAL, &error);
+        let failed = |error: Unread| Failure::listing(Self::PLURAL, &error);
         let (mut objects, mut parameters) = (BTreeMap::new(), ListParams::default().limit(PAGE));
-        let mut text = Vec::new();
+        let (mut text, mut pages) = (Vec::new(), 0);
         let version = loop {
             let request = Request::new(S::Kind::PATH).list(&parameters);
-            let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+            let request = request.map_err(|error| failed(kube::Error::BuildRequest(error).into()))?;
             // Into one buffer for all pages: the text of ten thousand Nodes is a hundred megabytes.
-            let read = async {
-                let mut body = pin!(client.request_stream(request).await?);
-                text.clear();
-                body.read_to_end(&mut text).await.map_err(kube::Error::ReadEvents)
-            };
+            let read = async { Reply::of(client, request).await?.whole(&mut text, "a page", LARGEST_PAGE).await };
             within_silence(Self::PLURAL, read).await?;
             let page: Page<S::Kind> =
-                serde_json::from_slice(&text).map_err(|error| failed(kube::Error::SerdeError(error)))?;
-            objects.extend(page.items.into_iter().map(|object| (object.key, object.kept)));
+                serde_json::from_slice(&text).map_err(|error| failed(kube::Error::SerdeError(error).into()))?;
+            for object in page.items {
+                objects.insert(checked_key(object.key).map_err(failed)?, object.kept);
+            }
+            pages += 1;
             match page.metadata.next.filter(|next| !next.is_empty()) {
+                Some(_) if objects.len() > MOST_OBJECTS || pages == MOST_PAGES => return Err(failed(too_many(pages))),
                 Some(next) => parameters = parameters.continue_token(&next),
                 None => break page.metadata.version,
             }
@@ -175,28 +191,36 @@ impl<S: Store> Reflector<S> {
     }
 
     async fn watch(&mut self, client: &Client, version: &str) -> Result<(), Failure> {
-        let failed = |error| Failure::listing(Self::PLURAL, &error);
+        let failed = |error: Unread| Failure::listing(Self::PLURAL, &error);
         let (least, more) = WATCH_SECONDS;
         let parameters = WatchParams::default().timeout(least + (random() % more));
         let request = Request::new(S::Kind::PATH).watch(&parameters, version);
-        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        let events = client.request_events::<Object<S::Kind>>(request);
-        let mut events = pin!(within_silence(Self::PLURAL, events).await?);
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error).into()))?;
+        let mut events = within_silence(Self::PLURAL, Reply::of(client, request)).await?;
         self.connected();
         // Silence ends this watch and is no failure; if the next one cannot be started, that is.
-        while let Ok(event) = timeout(SILENCE, events.try_next()).await {
-            let Some(event) = event.map_err(failed)? else { break };
-            match event {
+        while let Ok(line) = timeout(SILENCE, events.line("an event", LARGEST_EVENT)).await {
+            let line = match line {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) if is_end(&error) => break,
+                Err(error) => return Err(failed(error)),
+            };
+            match event::<S::Kind>(&line).map_err(|error| failed(error.into()))? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    if self.store.count() > MOST_OBJECTS {
+                        return Err(failed(too_many(0)));
+                    }
+                    let key = checked_key(object.key).map_err(failed)?;
                     self.version = Some(object.version);
-                    self.store.set(object.key, object.kept);
+                    self.store.set(key, object.kept);
                 }
                 WatchEvent::Deleted(object) => {
                     self.version = Some(object.version);
                     self.store.remove(&object.key);
                 }
                 WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
-                WatchEvent::Error(status) => return Err(failed(kube::Error::Api(status))),
+                WatchEvent::Error(status) => return Err(failed(kube::Error::Api(status).into())),
             }
         }
         Ok(())
@@ -216,6 +240,41 @@ impl<S: Store> Reflector<S> {
         }
         self.store.failed(failure);
     }
+}
+
+/// An event of a watch, or the error that stands in its place.
+fn event<K: Kind>(line: &[u8]) -> Result<WatchEvent<Object<K>>, kube::Error> {
+    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<Status>(line) {
+        Ok(status) => kube::Error::Api(status.boxed()),
+        Err(_) => kube::Error::SerdeError(error),
+    })
+}
+
+/// Whether an error is the end of a watch: a connection that the API, or something on the way, has ended without a word.
+fn is_end(error: &Unread) -> bool {
+    let Unread::Api(error) = error else { return false };
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_end) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The key of an object that Kubernetes could have accepted.
+fn checked_key(key: String) -> Result<String, Unread> {
+    if key.len() > LONGEST_KEY { Err(Unread::too_long("the name of an object", LONGEST_KEY)) } else { Ok(key) }
+}
+
+fn too_many(pages: usize) -> Unread {
+    let (what, limit) = match pages {
+        MOST_PAGES => ("the list", format!("{MOST_PAGES} pages")),
+        _ => ("the list", format!("{MOST_OBJECTS} objects")),
+    };
+    Unread::TooMuch { what, limit }
 }
 
 /// A random number, by what the standard library seeds its maps with.

@@ -62,6 +62,10 @@ fn shown(key: &str, Namespace(labels): &Namespace) -> String {
 impl Store for Recorder {
     type Kind = Namespace;
 
+    fn count(&self) -> usize {
+        0
+    }
+
     fn replace(&mut self, objects: BTreeMap<String, Namespace>) {
         let objects: Vec<_> = objects.iter().map(|(key, object)| shown(key, object)).collect();
         self.record(format!("all: {}", objects.join(", ")));
@@ -212,6 +216,35 @@ fn an_unanswered_list_fails_after_90_seconds() {
     let (calls, asked) = play(95, [Answer::never()]);
     assert_eq!(calls[0], "failed: list namespaces: the Kubernetes API was silent for 90s");
     assert_eq!(asked.len(), 1);
+}
+
+/// What fails first with these answers.
+fn failure(answers: impl IntoIterator<Item = Answer>) -> String {
+    let (calls, _) = play(1, answers);
+    calls.into_iter().find(|line| line.starts_with("failed: ")).unwrap()
+}
+
+#[test]
+fn what_has_no_end_is_given_up_at_a_limit_that_is_named() {
+    const LIST: &str = "failed: list namespaces in the Kubernetes API: ";
+    let chunk = || " ".repeat(64 * 1024);
+    let is = |found: String, why: &str| assert_eq!(found, format!("{LIST}{why}, the most that is read"));
+    is(failure([Answer::endless(200, chunk())]), "a page has more than 33554432 bytes");
+    is(failure((0..MOST_PAGES).map(|_| page(10, "more", &[]))), "the list has more than 2000 pages");
+    let long = "n".repeat(508);
+    is(failure([page(10, "", &[namespace(&long, 1, "")])]), "the name of an object has more than 507 bytes");
+    is(failure([page(10, "", &[]), Answer::endless(200, chunk())]), "an event has more than 8388608 bytes");
+    let error = failure([Answer::endless(500, "no ".repeat(10_000))]);
+    assert!(error.starts_with(&format!("{LIST}500 no no ")) && error.len() < 70_000, "{} bytes", error.len());
+}
+
+#[test]
+fn a_list_of_more_objects_than_a_cluster_has_is_given_up() {
+    let pages = (0..=100).map(|page_number| {
+        let items: Vec<_> = (0..1000).map(|number| namespace(&format!("n-{page_number}-{number}"), 1, "")).collect();
+        page(10, "more", &items)
+    });
+    assert!(failure(pages).ends_with("the list has more than 100000 objects, the most that is read"));
 }
 
 #[test]

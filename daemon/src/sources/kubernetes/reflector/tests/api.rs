@@ -26,20 +26,26 @@ pub(super) struct Answer {
 pub(super) struct Text {
     text: Option<Bytes>,
     ends: bool,
+    repeats: bool,
 }
 
 impl Answer {
     pub(super) fn whole(code: u16, text: String) -> Self {
-        Self { code: Some(code), body: Text { text: Some(text.into()), ends: true } }
+        Self { code: Some(code), body: Text { text: Some(text.into()), ends: true, repeats: false } }
     }
 
     /// Nothing comes after the text, not even the end.
     pub(super) fn silent(code: u16, text: String) -> Self {
-        Self { code: Some(code), body: Text { text: Some(text.into()), ends: false } }
+        Self { code: Some(code), body: Text { text: Some(text.into()), ends: false, repeats: false } }
+    }
+
+    /// The text again and again, without end.
+    pub(super) fn endless(code: u16, text: String) -> Self {
+        Self { code: Some(code), body: Text { text: Some(text.into()), ends: false, repeats: true } }
     }
 
     pub(super) fn never() -> Self {
-        Self { code: None, body: Text { text: None, ends: true } }
+        Self { code: None, body: Text { text: None, ends: true, repeats: false } }
     }
 }
 
@@ -51,7 +57,7 @@ impl Body for Text {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.text.take() {
+        match if self.repeats { self.text.clone() } else { self.text.take() } {
             Some(text) => Poll::Ready(Some(Ok(Frame::data(text)))),
             None if self.ends => Poll::Ready(None),
             // No reader is woken, as on a connection whose other end is gone.
