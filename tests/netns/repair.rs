@@ -10,3 +10,4 @@ mod overlay;
 mod pods;
 mod sandboxes;
 mod saved_ruleset;
+mod storm;

@@ -21,8 +21,11 @@ const SHARE: u32 = 10;
 /// without delay, however long a sync takes.
 const SAVED: Duration = Duration::from_millis(500);
 
-/// The longest pause that notifications have to wait.
+/// The longest pause after repairs that are undone again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest pause for the share: only syncs of more than a second take more than their part.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// After a full sync that failed the next one comes after this long, doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -52,12 +55,12 @@ impl Backoff {
         let changed = outcome.changes > 0;
         self.busy = if failed || changed { self.busy.saturating_add(1) } else { 0 };
         self.spent = self.spent.saturating_sub(since / SHARE).saturating_add(took);
-        let for_share = self.spent.saturating_sub(SAVED).saturating_mul(SHARE);
+        let for_share = self.spent.saturating_sub(SAVED).saturating_mul(SHARE).min(LONGEST_REST);
         let for_repairs = match self.busy {
             0 => GATHER,
-            busy => GATHER * 2_u32.saturating_pow((busy - 1).min(16)),
+            busy => (GATHER * 2_u32.saturating_pow((busy - 1).min(16))).min(LONGEST_PAUSE),
         };
-        let pause = for_share.max(for_repairs).min(LONGEST_PAUSE);
+        let pause = for_share.max(for_repairs);
         // What this process changes itself it gets no notification of: another look sees that it has settled.
         let next = if failed {
             self.retry
@@ -111,7 +114,7 @@ mod tests {
         assert!(pauses[7..].iter().all(|pause| (895..=905).contains(pause)), "{pauses:?}");
         // Six quiet seconds are enough for six such syncs at once.
         assert_eq!(backoff.after(&quiet(), took, Duration::from_secs(6)).0, GATHER);
-        assert_eq!(backoff.after(&quiet(), Duration::from_secs(9), Duration::ZERO).0, LONGEST_PAUSE);
+        assert_eq!(backoff.after(&quiet(), Duration::from_secs(9), Duration::ZERO).0, LONGEST_REST);
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! The kernel's notifications that something changed: when to dump again, never what the state is. What changed is
 //! known from a fresh dump.
+//!
+//! Other programs may change the network thousands of times a second. Notifications are read in bursts, with a rest between
+//! two that is many times as long as the reading took; what has no room in the socket meanwhile is lost, which means the
+//! same: dump again.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
@@ -27,6 +34,15 @@ const PORT: usize = 12;
 /// `RTM_NEWNEIGH`, `RTM_DELNEIGH` (uapi/linux/rtnetlink.h).
 const NEIGHBOURS: [u16; 2] = [28, 29];
 
+/// Reading takes one part in this many of a core, however many notifications there are.
+const SHARE: u32 = 50;
+
+/// The limits of the rest after a burst: a burst that follows is one with the last, and damage is noticed soon.
+const REST: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(40));
+
+/// Datagrams that are read at once: more than a socket has room for by default.
+const BURST: usize = 1024;
+
 /// The port of changes that the kernel makes by itself.
 const KERNEL: u32 = 0;
 
@@ -35,6 +51,8 @@ const KERNEL: u32 = 0;
 pub struct Monitor {
     /// Each with the ports of the sockets whose own changes are ignored.
     sockets: [(netlink_sys::Socket, Vec<u32>); 2],
+    /// Until then nothing is read.
+    rests_until: Cell<Option<Instant>>,
 }
 
 impl Monitor {
@@ -63,26 +81,32 @@ impl Monitor {
             Ok([routes, open(NETLINK_NETFILTER, &NFTABLES_GROUPS, nftables)?])
         };
         both()
-            .map(|sockets| Self { sockets })
+            .map(|sockets| Self { sockets, rests_until: Cell::new(None) })
             .map_err(|error: io::Error| Error::system("listen to kernel notifications", error))
     }
 
-    /// Blocks until there is a notification, and discards all that are queued.
+    /// Blocks until there is a notification, and discards all that are queued. After a quiet time it returns at once with the
+    /// first one; amid many it rests in between.
     ///
     /// # Errors
     /// When the sockets cannot be waited for or read.
     pub fn wait(&self) -> io::Result<()> {
         loop {
+            if let Some(until) = self.rests_until.take() {
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
             let mut descriptors =
                 self.sockets.each_ref().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             match poll(&mut descriptors, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
+            let start = Instant::now();
             let mut any = false;
             for (socket, own) in &self.sockets {
                 any |= drain(socket, own)?;
             }
+            self.rests_until.set(Some(Instant::now() + rest(start.elapsed())));
             if any {
                 return Ok(());
             }
@@ -90,11 +114,16 @@ impl Monitor {
     }
 }
 
+/// The rest after a burst that took so long to read.
+fn rest(took: Duration) -> Duration {
+    took.saturating_mul(SHARE - 1).clamp(REST.0, REST.1)
+}
+
 /// Whether any notification is about a change from another port. Lost ones (ENOBUFS) count: they too mean "dump again".
 fn drain(socket: &netlink_sys::Socket, own: &[u32]) -> io::Result<bool> {
     let mut any = false;
     let mut buffer = Vec::with_capacity(16 * 1024);
-    loop {
+    for _ in 0..BURST {
         buffer.clear();
         match socket.recv(&mut buffer, 0) {
             Ok(_) => any |= by_others(&buffer, own),
@@ -104,6 +133,8 @@ fn drain(socket: &netlink_sys::Socket, own: &[u32]) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
+    // Whatever is left is read after a rest.
+    Ok(any)
 }
 
 /// Whether any message of a datagram matters: a change that came neither from a port in `own` nor, for neighbours, from
@@ -133,6 +164,14 @@ fn by_others(mut datagram: &[u8], own: &[u32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rest_is_many_times_as_long_as_the_reading_and_short_after_a_single_notification() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(rest(Duration::from_micros(20)), milliseconds(5));
+        assert_eq!(rest(Duration::from_micros(400)), Duration::from_micros(19_600));
+        assert_eq!(rest(milliseconds(7)), milliseconds(40));
+    }
 
     #[test]
     fn a_datagram_counts_when_any_change_in_it_is_foreign() {
