@@ -10,20 +10,21 @@
 //!                    from an address of its own come plainly)
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
 //!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped. ICMP
-//!                    errors by which a packet was too large → guard-path-mtu4, -6: dropped when of a pod, or about a
-//!                    packet to a peer or a pod that is none of TCP
+//!                    errors by which a packet was too large: dropped when of a pod, the others → guard-path-mtu4, -6:
+//!                    dropped when about a packet to a peer or a pod that is none of TCP
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
 //! guard-input        UDP translated to the VXLAN port is dropped
 //! guard-forward      UDP to the VXLAN port of other hosts → guard-relayed: a pod's may go to pods only; to a peer only
 //!                    from a peer. From pods → guard-destinations: what pods do not reach is dropped
-//! guard-outside      packets without a connection → guard-untracked: from own pods to the outside dropped
+//! guard-outside      packets without a connection → guard-untracked: from own pods to the outside dropped, and ICMP
+//!                    errors by which a packet was too large
 //! fast-path          packets to a pod or a peer that the fast path may remember get a bit in their priority
 //! postrouting        packets of pods to the outside are masqueraded
 //! ```
 //! guard-input, guard-forward and postrouting see the first packet of a connection only: chains of type `nat` cost the
 //! other packets nothing, and a connection whose first packet is dropped has no others. Without a masquerade there is
-//! no chain of that type, since then conntrack may be unused: guard-input and guard-forward see every packet, and the
-//! overlay is guarded in guard-input.
+//! no chain of that type, since then conntrack may be unused: guard-input and guard-forward see every packet, the
+//! overlay is guarded in guard-input, and guard-forward leads ICMP errors to guard-path-mtu4, -6.
 //!
 //! Here the chains are put together and hooked in. A file below has one guard, or what several of them share.
 //!
@@ -134,13 +135,17 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
         let guard = vec![overlay().jump(OVERLAY)];
         (guard, at(ChainType::Filter, ChainHook::Input, FILTER), at(ChainType::Filter, ChainHook::Forward, FILTER))
     };
+    let mut forward = vec![overlay().jump(RELAYED), outside::from_pods()];
+    if !config.masquerade {
+        forward.extend(path_mtu::rules());
+    }
     prerouting.push(pod_sources::spoofed());
     prerouting.extend(plain::rules(config));
     let mut chains = vec![
         chain("guard-prerouting", at(ChainType::Filter, ChainHook::Prerouting, RAW), prerouting),
         chain("guard-output", at(ChainType::Filter, ChainHook::Output, RAW), vec![overlay::untracked(config)]),
         chain("guard-input", input_base, input),
-        chain("guard-forward", forward_base, vec![overlay().jump(RELAYED), outside::from_pods()]),
+        chain("guard-forward", forward_base, forward),
     ];
     chains.extend(overlay::chains(config, lengths));
     chains.push(pod_sources::chain());

@@ -48,13 +48,16 @@ fn errors_about_packets_to_peers_and_pods_are_not_believed() {
             let overlay = |number: u16, like: IpAddr| {
                 podwire_tests::lab::membership::pod_cidrs(number)[usize::from(like.is_ipv6())].network()
             };
-            let mut refused = 0;
+            // By which node: the errors of another node's pod are dropped there.
+            let mut refused = [0; 2];
             let mut attack = |who: &str, from: (&Host, IpAddr), to: IpAddr, about: (IpAddr, IpAddr)| -> Outcome {
                 for quoted in quotes(about.0, about.1) {
                     too_large::send(from.0, from.1, to, TINY, &quoted)?;
                     nothing_learned(node, &format!("{} from {who} about {} to {}", quoted.what, about.0, about.1))?;
-                    // What TCP is told has to fit a connection: it is left to TCP, but for what a pod says.
-                    refused += u64::from(!quoted.is_tcp || who == "a pod");
+                    // What TCP is told has to fit a connection: it is left to TCP, but for what a pod says to its node.
+                    let (of_pod, at_home) = (who == "a pod", who == "another node's pod");
+                    let untracked = at_home && settings.is_empty();
+                    refused[usize::from(at_home)] += u64::from(!quoted.is_tcp || of_pod || untracked);
                 }
                 Ok(())
             };
@@ -67,8 +70,40 @@ fn errors_about_packets_to_peers_and_pods_are_not_believed() {
                 let elsewhere = (&far.host, far.address(like));
                 attack("another node's pod", elsewhere, overlay(1, like), (overlay(1, like), far.address(like)))?;
             }
-            has_refused(node, "path-mtu", refused)?;
+            has_refused(node, "path-mtu", refused[0])?;
+            has_refused(&lab.nodes[1].host, "path-mtu", refused[1])?;
             nothing_learned(node, "all of it")
+        });
+    }
+}
+
+#[test]
+fn errors_to_pods_that_no_connection_explains_are_not_believed() {
+    for settings in ["", "masquerade = false\nfast_path = false\n"] {
+        scene(2, |lab| {
+            settle(lab, settings)?;
+            lab.start()?;
+            let _responders = pods(lab)?;
+            let (near, far) = (lab.nodes[0].pod("pod-1"), lab.nodes[1].pod("pod-2"));
+            let mut refused = [0; 2];
+            for like in FAMILIES {
+                let (from, to) = (near.address(like), far.address(like));
+                let node = underlay_address(1, like).to_string();
+                lab.outside.run("ip", &["route", "add", &from.to_string(), "via", &node])?;
+                for (sender, own, at_home) in [(&lab.outside, outside_address(like), false), (&far.host, to, true)] {
+                    for quoted in quotes(from, to) {
+                        too_large::send(sender, own, from, TINY, &quoted)?;
+                        // Without conntrack TCP's are left to the pod, which has no such connection.
+                        let masqueraded = settings.is_empty();
+                        let node = usize::from(at_home);
+                        refused[node] += u64::from(masqueraded || !quoted.is_tcp);
+                    }
+                }
+            }
+            for (node, refused) in lab.nodes.iter().zip(refused) {
+                has_refused(&node.host, "path-mtu", refused)?;
+            }
+            nothing_learned(&near.host, "all of it")
         });
     }
 }

@@ -17,6 +17,9 @@ pub const GUARDS: [(&str, &str); 8] = [
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
     (UNTRANSLATED, "packets of a pod to the outside that belong to no connection, so that nothing masquerades them"),
     (DESTINATIONS, "packets of a pod to its gateway's own address, or to one of refused_destinations"),
-    (PATH_MTU, "ICMP errors that claim a smaller path MTU to a peer or to pods, and such errors of pods"),
+    (
+        PATH_MTU,
+        "ICMP errors that claim a smaller path MTU to a peer or a pod and cannot be checked, and such errors of pods to the node",
+    ),
     (SPOOFING, "packets of a pod from an address that is not its own: IPv6, and IPv4 to the node itself"),
 ];

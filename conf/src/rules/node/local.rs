@@ -44,7 +44,7 @@ fn from_all() -> impl Iterator<Item = Rule> {
 fn from_pod() -> Vec<Rule> {
     let ipv4 = Rule::new().of(IpVersion::V4).without_reverse_route().count(SPOOFING).drop();
     let on_link = [link_local(), unspecified()].map(|source| Rule::new().from(source).jump(ON_LINK));
-    std::iter::once(ipv4).chain(on_link).collect()
+    path_mtu::drop_all().chain([ipv4]).chain(on_link).collect()
 }
 
 /// From a link-local address or from :: a pod may send to its link only: such packets are not forwarded, but the node

@@ -7,6 +7,7 @@ use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 use crate::defaults::{GATEWAY4, HOST_VETH_PREFIX};
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::{DESTINATIONS, UNTRANSLATED};
+use crate::rules::node::path_mtu;
 
 /// The chain for what pods send to others.
 pub(super) const POD_DESTINATIONS: &str = "guard-destinations";
@@ -34,7 +35,8 @@ pub(super) fn destinations(config: &NodeConfig<'_>) -> Chain {
 
 /// The chains against packets that leave untranslated, where pods are masqueraded: those that conntrack calls invalid, and
 /// those that it does not track (IPv6 neighbour discovery, which a pod may send anywhere). Between pods nothing is
-/// translated, and the paths of the two directions may differ.
+/// translated, and the paths of the two directions may differ; but nobody there may be told of a smaller path without a
+/// connection.
 pub(super) fn untranslated(config: &NodeConfig<'_>) -> [Chain; 2] {
     let base = Base { chain_type: ChainType::Filter, hook: ChainHook::Forward, priority: FILTER };
     let stay = config.cluster_cidrs.iter().chain(config.not_masqueraded);
@@ -42,6 +44,6 @@ pub(super) fn untranslated(config: &NodeConfig<'_>) -> [Chain; 2] {
     let leave = config.own_pod_cidrs.iter().map(|cidr| Rule::new().from(*cidr).count(UNTRANSLATED).drop());
     [
         Chain { name: OUTSIDE.into(), base: Some(base), rules: vec![Rule::new().without_connection().jump(UNTRACKED)] },
-        Chain { name: UNTRACKED.into(), base: None, rules: stay.chain(leave).collect() },
+        Chain { name: UNTRACKED.into(), base: None, rules: path_mtu::drop_all().chain(stay).chain(leave).collect() },
     ]
 }

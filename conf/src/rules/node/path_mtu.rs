@@ -6,12 +6,12 @@
 //! who knows the destination. For what is the cluster's they count for nothing: podwired measures the paths to peers
 //! itself.
 //!
-//! What is forwarded to pods does not pass here; the errors that a pod gets about its own packets are its own affair.
+//! Pods keep a path MTU for each destination as well. An error that is forwarded to one is dropped where it belongs to no
+//! connection; without a masquerade, when connections may not be tracked, it is judged as one for the node.
 
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Chain, PacketField, Rule};
 
-use crate::defaults::HOST_VETH_PREFIX;
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::PATH_MTU;
 use crate::rules::node::sources::quoted_set;
@@ -19,9 +19,15 @@ use crate::rules::node::sources::quoted_set;
 /// The chains for such errors, of each version.
 pub(super) const CHAINS: [&str; 2] = ["guard-path-mtu4", "guard-path-mtu6"];
 
-/// The rules of the chain of packets to the node itself that lead here.
+/// The rules that lead here.
 pub(super) fn rules() -> impl Iterator<Item = Rule> {
     both().map(|(version, name)| Rule::new().says_too_large(version).jump(name))
+}
+
+/// Drops every such error: one of a pod to its node, since a pod is at the end of its path, and one that no connection
+/// explains.
+pub(super) fn drop_all() -> impl Iterator<Item = Rule> {
+    IpVersion::BOTH.into_iter().map(|version| Rule::new().says_too_large(version).count(PATH_MTU).drop())
 }
 
 /// The chains.
@@ -36,11 +42,7 @@ fn both() -> impl Iterator<Item = (IpVersion, &'static str)> {
 fn guard(config: &NodeConfig<'_>, version: IpVersion) -> Vec<Rule> {
     let drop = |rule: Rule| rule.count(PATH_MTU).drop();
     let underlay = IpVersion::of(config.own);
-    let mut rules = vec![
-        // A pod is at the end of its path.
-        drop(Rule::new().iifname(HOST_VETH_PREFIX)),
-        Rule::new().quotes_tcp(version).return_(),
-    ];
+    let mut rules = vec![Rule::new().quotes_tcp(version).return_()];
     if version == underlay {
         let to_peer = [PacketField::QuotedDestination(version)];
         rules.push(drop(Rule::new().in_set(&quoted_set(version).name, &to_peer)));
