@@ -1,6 +1,6 @@
 //! Names and numbers that mark podwire's objects on a node: an object without one of them is foreign.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The network's name; its conflist and the directory of its state are named after it.
 pub const NETWORK: &str = "podwire";
@@ -25,6 +25,12 @@ pub const NEXTHOP_IDS: std::ops::RangeInclusive<u32> = 11_200_001..=11_299_999;
 
 /// The IPv4 gateway of every pod of every node: a link-local address (RFC 3927) that no host has.
 pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The IPv6 gateway of every pod (RFC 4291, section 2.5.6).
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// The metric of the daemon's route to [`GATEWAY4`]: a route of others, whose gateway it is, comes before it.
+pub const GATEWAY_METRIC: u32 = 11_200;
 
 /// Prefix of the names of pods' veth devices on the host.
 pub const HOST_VETH_PREFIX: &str = "pw";

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use podwire_attachment::host_side::HostSide;
 use podwire_attachment::ledger::{Ledger, Record};
 use podwire_attachment::names;
 use podwire_attachment::pod_rules;
@@ -13,7 +14,7 @@ use podwire_kernel::link::{self, Link};
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::route::{self, Route, Target};
 use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::{Mac, Socket, address, family, neighbour};
+use podwire_kernel::{Mac, Socket, address, family, neighbour, proxy_neighbour};
 use serde_json::Value;
 
 use crate::cni::{Check, Code, Failure};
@@ -148,6 +149,15 @@ fn host_side(
                 pod_end.name
             )),
             _ => {}
+        }
+    }
+    let side = HostSide::of(record);
+    for gateway in proxy_neighbour::missing(host, &side.gateways(host_end.index))? {
+        differs.add(format!("{} does not answer for {}", host_end.name, gateway.address));
+    }
+    for setting in side.answering() {
+        if setting.holds()? == Some(false) {
+            differs.add(format!("{} is not {}", setting.path, setting.value));
         }
     }
     let shaper = Shaper::of(&record.attachment);

@@ -1,7 +1,7 @@
 //! What ADD creates in the kernel for an attachment: both ends with their addresses, routes and settings. Pure: the same
 //! request gives the same plan. The host side itself is `podwire_attachment::host_side`, shared with the daemon.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use podwire_attachment::host_side::HostSide;
 use podwire_attachment::host_side::hardening;
@@ -11,6 +11,7 @@ use podwire_kernel::address::Address;
 use podwire_kernel::link::{self, Ipv4Setting};
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::netlink::message::Message;
+use podwire_kernel::proxy_neighbour::ProxyNeighbour;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::rule::Rule;
 use podwire_kernel::sysctl::Sysctl;
@@ -18,10 +19,6 @@ use podwire_kernel::tc::bpf_hook;
 use podwire_kernel::{Mac, Request, family};
 
 use crate::cni::Add;
-
-/// The IPv6 gateway of a pod (RFC 4291, section 2.5.6); the IPv4 one is [`defaults::GATEWAY4`]. The pod has permanent
-/// neighbour entries that map them to the host end's link-layer address.
-const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// `RTPROT_BOOT`: routes in the pod belong to the pod.
 const POD_SIDE_PROTOCOL: u8 = 3;
@@ -87,7 +84,7 @@ impl Plan {
     pub fn gateway(address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(_) => defaults::GATEWAY4.into(),
-            IpAddr::V6(_) => GATEWAY6.into(),
+            IpAddr::V6(_) => defaults::GATEWAY6.into(),
         }
     }
 
@@ -141,6 +138,7 @@ impl Plan {
             settings.push(Sysctl { path: "net/ipv4/ip_forward".into(), value: "1" });
         }
         settings.extend(self.host_side().enable_ipv6());
+        settings.extend(self.host_side().answering());
         settings
     }
 
@@ -205,6 +203,7 @@ impl Plan {
         let host_side = self.host_side();
         let mut requests = vec![link::set_up(device, &host_side.name)];
         requests.extend(host_side.neighbours(device).iter().map(Neighbour::replace));
+        requests.extend(host_side.gateways(device).iter().map(ProxyNeighbour::replace));
         // "File exists" means a foreign route to this address, which must not be replaced.
         requests.extend(host_side.routes(device).iter().map(Route::add));
         requests

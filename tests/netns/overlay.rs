@@ -8,6 +8,7 @@ mod fast_path;
 pub(crate) mod firewall;
 mod forged;
 pub(crate) mod guards;
+mod guest;
 mod host_port_flows;
 mod idle;
 mod incremental;

@@ -14,6 +14,7 @@ use podwire_kernel::link::settings::{self, DeviceSettings};
 use podwire_kernel::link::{self};
 use podwire_kernel::neighbour::{self, Neighbour};
 use podwire_kernel::netlink::message::Message;
+use podwire_kernel::proxy_neighbour::{self, ProxyNeighbour};
 use podwire_kernel::route::{self, Route};
 use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Request, Result, Socket};
@@ -43,6 +44,8 @@ struct Observed {
     devices: BTreeMap<String, DeviceSettings>,
     routes: Vec<Route>,
     missing: Vec<Neighbour>,
+    /// The gateways that a device does not answer for.
+    unanswered: Vec<ProxyNeighbour>,
 }
 
 /// The host sides of pods, and the socket that repairs them.
@@ -129,7 +132,11 @@ fn observe(socket: &mut Socket, pods: &[Pod]) -> Result<Observed> {
         pods.iter().filter_map(|pod| Some(pod.host_side.neighbours(devices.get(&pod.host_side.name)?.link.index)));
     let neighbours: Vec<_> = neighbours.flatten().collect();
     let missing = neighbour::missing(socket, &neighbours)?;
-    Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, devices })
+    let gateways =
+        pods.iter().filter_map(|pod| Some(pod.host_side.gateways(devices.get(&pod.host_side.name)?.link.index)));
+    let gateways: Vec<_> = gateways.flatten().collect();
+    let unanswered = proxy_neighbour::missing(socket, &gateways)?;
+    Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, unanswered, devices })
 }
 
 /// Takes the attachment lock, if it is free and the pod is unchanged.
@@ -163,7 +170,11 @@ fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) ->
         if ipv6.accept_advertisements != 0 || ipv6.accept_redirects != 0 {
             repair.sysctls.extend(host_side.hardening());
         }
-        repair.sysctls.extend(host_side.enable_ipv6().filter(|_| ipv6.disabled != 0));
+        let enable = host_side.enable_ipv6();
+        if enable.is_some() && ipv6.proxy_discovery != 1 {
+            repair.sysctls.push(host_side.proxy_discovery());
+        }
+        repair.sysctls.extend(enable.filter(|_| ipv6.disabled != 0));
     }
     let mut flushed = link.mac != Some(host_side.mac);
     if !link.up {
@@ -173,6 +184,14 @@ fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) ->
     let neighbours = host_side.neighbours(link.index).into_iter();
     let neighbours = neighbours.filter(|neighbour| flushed || observed.missing.contains(neighbour));
     repair.requests.extend(neighbours.map(|neighbour| neighbour.replace()));
+    let gateways = host_side.gateways(link.index).into_iter();
+    let gateways: Vec<_> = gateways.filter(|gateway| flushed || observed.unanswered.contains(gateway)).collect();
+    if !gateways.is_empty() {
+        // An attachment of an earlier version has none of it.
+        repair.sysctls.retain(|setting| *setting != host_side.proxy_discovery());
+        repair.sysctls.extend(host_side.answering());
+    }
+    repair.requests.extend(gateways.iter().map(ProxyNeighbour::replace));
     let routes = host_side.routes(link.index).into_iter().filter(|route| !observed.routes.contains(route));
     repair.requests.extend(routes.map(|route| {
         // A route of ours with another target is replaced; a foreign one is not.
@@ -249,7 +268,7 @@ mod tests {
             controller: None,
         };
         let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
-        let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };
+        let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0, proxy_discovery: 1 };
         DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
@@ -259,7 +278,7 @@ mod tests {
         missing: &[Neighbour],
         routes: Vec<Route>,
     ) -> Vec<String> {
-        let observed = Observed { devices: BTreeMap::new(), routes, missing: missing.to_vec() };
+        let observed = Observed { devices: BTreeMap::new(), routes, missing: missing.to_vec(), unanswered: Vec::new() };
         let repair = repair(host_side, device, &observed);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
         sysctls.chain(repair.requests.into_iter().map(|request| request.operation)).collect()
@@ -288,7 +307,7 @@ mod tests {
         let host_side = host_side();
         let mut down = device();
         down.link.up = false;
-        down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0 });
+        down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0, proxy_discovery: 1 });
         let expected = [
             "net/ipv6/conf/pw1/disable_ipv6 0",
             "bring pw1 up",

@@ -14,7 +14,7 @@ use podwire_attachment::names::Attachment;
 use podwire_conf::defaults;
 use podwire_kernel::nexthop::{self, Nexthop};
 use podwire_kernel::route::{self, Route};
-use podwire_kernel::{Socket, link};
+use podwire_kernel::{Socket, family, link};
 
 use super::error::{Error, Result};
 use super::examined::{Cluster, Examined, Source};
@@ -109,6 +109,8 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
         .chain(&cluster.pod_cidrs)
         .chain(&cluster.cluster_cidrs)
         .copied()
+        // Of pods, and no node's.
+        .chain([family::host(defaults::GATEWAY4.into())])
         .collect();
     let peers: BTreeSet<IpAddr> = cluster.peers.iter().map(|peer| peer.address).collect();
     let protocol = defaults::OVERLAY_PROTOCOL;

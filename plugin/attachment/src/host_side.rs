@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use podwire_conf::defaults;
 use podwire_kernel::link::Ipv4Setting;
 use podwire_kernel::neighbour::Neighbour;
+use podwire_kernel::proxy_neighbour::ProxyNeighbour;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::sysctl::Sysctl;
 use podwire_kernel::{Mac, family};
@@ -60,6 +61,35 @@ impl HostSide {
         let neighbour =
             |mac: Mac| self.addresses.iter().map(move |address| Neighbour { device, address: *address, mac });
         self.pod_mac.into_iter().flat_map(neighbour).collect()
+    }
+
+    /// The pod's gateways, which the device with this index answers for: a pod knows their link-layer address, but a
+    /// machine in a pod (KubeVirt, Kata) asks. Nobody has these addresses, and the device answers for no others.
+    pub fn gateways(&self, device: u32) -> Vec<ProxyNeighbour> {
+        let has = |ipv4| self.addresses.iter().any(|address| address.is_ipv4() == ipv4);
+        let gateways = [IpAddr::V4(defaults::GATEWAY4), IpAddr::V6(defaults::GATEWAY6)];
+        let gateways = gateways.into_iter().filter(|gateway| has(gateway.is_ipv4()));
+        gateways.map(|address| ProxyNeighbour { device, address }).collect()
+    }
+
+    /// What the answers for [`HostSide::gateways`] need beside forwarding: the kernel would not give them at all for IPv6,
+    /// and up to 0.8 s late for both.
+    pub fn answering(&self) -> Vec<Sysctl> {
+        let has = |ipv4| self.addresses.iter().any(|address| address.is_ipv4() == ipv4);
+        let late = |family: &str| Sysctl { path: format!("net/{family}/neigh/{}/proxy_delay", self.name), value: "0" };
+        let mut settings = Vec::new();
+        if has(true) {
+            settings.push(late("ipv4"));
+        }
+        if has(false) {
+            settings.extend([self.proxy_discovery(), late("ipv6")]);
+        }
+        settings
+    }
+
+    /// The switch of the answers for IPv6 gateways.
+    pub fn proxy_discovery(&self) -> Sysctl {
+        Sysctl::of_device("ipv6", &self.name, "proxy_ndp", "1")
     }
 
     /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it.

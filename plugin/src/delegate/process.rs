@@ -2,7 +2,7 @@
 //! is ended as a whole.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -85,7 +85,8 @@ fn exchange(child: &mut Child, input: &[u8], deadline: Instant) -> Result<[Vec<u
             return Err(Ended::TooLong);
         }
         let exited = has_exited(child)?;
-        let mut waited: Vec<PollFd> = streams.iter().filter_map(|(stream, _)| stream.as_ref()).map(readable).collect();
+        let mut waited: Vec<PollFd> =
+            streams.iter().filter_map(|(stream, _)| stream.as_deref()).map(readable).collect();
         waited.extend(stdin.as_ref().map(|stdin| PollFd::new(stdin.as_fd(), PollFlags::POLLOUT)));
         let wait = if exited { PollTimeout::ZERO } else { PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO) };
         let ready = match poll(&mut waited, wait) {
@@ -96,7 +97,7 @@ fn exchange(child: &mut Child, input: &[u8], deadline: Instant) -> Result<[Vec<u
         let mut events = events.into_iter();
         for ((stream, name), output) in streams.iter_mut().zip(&mut outputs) {
             let Some(reader) = stream else { continue };
-            if events.next() == Some(true) && !read_some(reader, output)? {
+            if events.next() == Some(true) && !read_some(reader.as_mut(), output)? {
                 *stream = None;
             }
             if output.len() > OUTPUT {
@@ -126,13 +127,12 @@ fn exchange(child: &mut Child, input: &[u8], deadline: Instant) -> Result<[Vec<u
 trait Stream: Read + AsFd {}
 impl<T: Read + AsFd> Stream for T {}
 
-fn readable<'a>(stream: &'a Box<dyn Stream>) -> PollFd<'a> {
-    let descriptor: BorrowedFd<'a> = stream.as_fd();
-    PollFd::new(descriptor, PollFlags::POLLIN)
+fn readable(stream: &dyn Stream) -> PollFd<'_> {
+    PollFd::new(stream.as_fd(), PollFlags::POLLIN)
 }
 
 /// Reads what is there. Returns whether there may be more.
-fn read_some(reader: &mut Box<dyn Stream>, output: &mut Vec<u8>) -> io::Result<bool> {
+fn read_some(reader: &mut dyn Stream, output: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 16 * 1024];
     match reader.read(&mut buffer) {
         Ok(length) => {

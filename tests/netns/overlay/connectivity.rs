@@ -75,7 +75,9 @@ fn the_layout_is_one_device_and_one_nexthop_per_peer() {
             for start in &wanted {
                 check(routes.lines().any(|route| route.starts_with(start)), || format!("no {start}in {routes}"))?;
             }
-            check(routes.lines().count() == 4, || routes)?;
+            // And one to the pods' IPv4 gateway.
+            let count = if family == "-4" { 5 } else { 4 };
+            check(routes.lines().count() == count, || routes)?;
         }
         let addresses = look(host, "ip", &["-j", "address", "show", "podwire.1"])?[0]["addr_info"].clone();
         let found: Vec<_> = field(&addresses, "local");

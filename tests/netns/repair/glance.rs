@@ -41,7 +41,8 @@ fn parts(socket: &mut Socket) -> podwire_kernel::Result<Vec<String>> {
     lines.extend(address::list(socket, Some(index))?.iter().map(ToString::to_string));
     lines.extend(neighbour::list(socket, index)?.iter().map(ToString::to_string));
     lines.extend(nexthop::list(socket, 112)?.0.iter().map(|nexthop| format!("{nexthop} {}", nexthop.device == index)));
-    lines.extend(route::list_bare(socket, 112)?.iter().map(ToString::to_string));
+    let named = |route: &route::Route| route.to_string().replace(&format!("dev {index}"), "dev podwire.1");
+    lines.extend(route::list_bare(socket, 112)?.iter().map(named));
     let setting = |path: &&str| format!("{path} {:?}", std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok());
     lines.extend(SETTINGS.iter().map(setting));
     lines.sort();

@@ -125,6 +125,13 @@ pub fn state(
         // An address of this node's pod CIDR without a pod: unreachable at once, not sent to the default route.
         state.with_route(route(*cidr, Target::Unreachable));
     }
+    if routes_family(view, true) {
+        // Nobody has the pods' gateway. The kernel answers a machine in a pod that asks for it only if it has a route
+        // there by another device; packets find no neighbour on this one.
+        let (destination, target) = (family::host(defaults::GATEWAY4.into()), tunnel.unwrap_or(underlay.device));
+        let metric = defaults::GATEWAY_METRIC;
+        state.with_route(Route { metric, ..route(destination, Target::Device(target)) });
+    }
     if let Some(device) = tunnel {
         state.vnis.insert(settings.vni);
         for cidr in &view.own.pod_cidrs {

@@ -1,0 +1,73 @@
+//! An address that the host answers for on a device, by ARP or neighbour discovery, without having it: a proxy entry of the
+//! neighbour table. The kernel answers for IPv4 if it forwards there and has a unicast route to the address by another
+//! device (net/ipv4/arp.c, `arp_process`), for IPv6 if `proxy_ndp` is on there (net/ipv6/ndisc.c, `ndisc_recv_ns`).
+
+use std::{fmt, net::IpAddr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::RouteType;
+
+use crate::family;
+use crate::netlink::error::Result;
+use crate::netlink::message::Message;
+use crate::netlink::request::Request;
+use crate::netlink::socket::Socket;
+
+/// An address that the host answers for on a device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyNeighbour {
+    /// Index of the device.
+    pub device: u32,
+    /// The address.
+    pub address: IpAddr,
+}
+
+impl ProxyNeighbour {
+    /// Creates it; one that is there stays. For IPv6 the answer is that of a router.
+    pub fn replace(&self) -> Request<Message> {
+        let mut message = self.message();
+        message.header.state = NeighbourState::Permanent;
+        if self.address.is_ipv6() {
+            message.header.flags |= NeighbourFlags::Router;
+        }
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        Request::new(format!("answer for {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn message(&self) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family::of(self.address);
+        message.header.ifindex = self.device;
+        message.header.flags = NeighbourFlags::Proxy;
+        message.header.kind = RouteType::Unspec;
+        message.attributes.push(NeighbourAttribute::Destination(match self.address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        }));
+        message
+    }
+}
+
+/// Those that the kernel lacks. They are queried one by one, many in one system call.
+///
+/// # Errors
+/// When the kernel refuses; an entry or device that does not exist is not an error.
+pub fn missing(socket: &mut Socket, wanted: &[ProxyNeighbour]) -> Result<Vec<ProxyNeighbour>> {
+    let query = |neighbour: &ProxyNeighbour| {
+        let message = RouteNetlinkMessage::GetNeighbour(neighbour.message());
+        Request::new(format!("look up proxy neighbour {neighbour}"), Message::from(message), 0)
+    };
+    let replies: Vec<Option<Message>> = socket.get_all(wanted.iter().map(query).collect())?;
+    let missing = wanted.iter().zip(replies).filter(|(_, reply)| reply.is_none());
+    Ok(missing.map(|(wanted, _)| wanted.clone()).collect())
+}
+
+impl fmt::Display for ProxyNeighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on device {}", self.address, self.device)
+    }
+}
