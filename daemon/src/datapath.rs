@@ -10,5 +10,6 @@ pub mod overlay;
 pub(crate) mod fast_path;
 pub(crate) mod inputs;
 pub(crate) mod kernel_support;
+mod narrow_path;
 pub(crate) mod pods;
 pub(crate) mod service_addresses;

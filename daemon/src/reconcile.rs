@@ -54,7 +54,9 @@ pub(crate) async fn run(
     let mut problem_log = ProblemLog::default();
     let mut backoff = Backoff::default();
     let mut last = Instant::now();
+    let mut reports = report.subscribe();
     loop {
+        reconciler.follow(&report.borrow().narrow);
         let mut view = View::new(&membership.take().0, &run.node_name).map(Arc::new);
         problem_log.view(&view);
         let mut outcome = Outcome::default();
@@ -107,6 +109,12 @@ pub(crate) async fn run(
                     pods = reconciler.pods_again().map(|again| Instant::now() + again);
                     if outcome.changes > 0 || !outcome.problems.is_empty() {
                         break;
+                    }
+                }
+                // Only the probes' part of it is not known here.
+                Ok(()) = reports.changed() => {
+                    if reports.borrow_and_update().narrow != *reconciler.narrow() {
+                        due = due.min(earliest.max(Instant::now() + GATHER));
                     }
                 }
                 () = files.changed() => due = due.min(earliest.max(Instant::now() + GATHER)),

@@ -23,7 +23,7 @@ use crate::report::change_kind::Counts;
 use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Feed;
 use crate::report::outcome::{FastPathState, Mtu, Outcome};
-use crate::report::probes::Probed;
+use crate::report::probes::{NarrowPaths, Probed};
 use crate::report::problem::Problem;
 
 /// The state of the node after the last reconcile.
@@ -77,6 +77,8 @@ pub struct Report {
     pub(crate) repaired_at: VecDeque<Instant>,
     /// What the probes have found, by the peer's name.
     pub probes: BTreeMap<Arc<str>, Probed>,
+    /// Those of the peers' paths that take less than the underlay's MTU. Whoever waits for the report is woken by a change.
+    pub narrow: Arc<NarrowPaths>,
     /// Whether the present view has been in the kernel as a whole.
     pub(crate) settled: bool,
 }

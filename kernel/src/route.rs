@@ -1,6 +1,8 @@
 //! A route of the main table.
 
-use std::{fmt, net::IpAddr};
+mod display;
+
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{
@@ -23,6 +25,11 @@ use crate::netlink::socket::Socket;
 /// `IP6_RT_PRIO_USER` (include/net/ip6_route.h): what the kernel makes of a metric of 0 in IPv6.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
+/// The MTU among the metrics that are locked (`RTAX_LOCK`): IPv6 forwards by a route's MTU only if it is
+/// (include/net/ip6_route.h, `ip6_dst_mtu_maybe_forward`). IPv4 always does, and a locked one would let it fragment what the node
+/// itself sends (include/net/ip.h, `ip_dont_fragment`).
+const LOCKED_MTU: u32 = 1 << RTAX_MTU;
+
 /// A route, compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
@@ -41,6 +48,13 @@ pub struct Route {
 pub enum Target {
     /// To a nexthop object, by id.
     Nexthop(u32),
+    /// To a nexthop object, for packets of no more than this many bytes (`RTAX_MTU`), whatever the device's MTU is.
+    NexthopWithin {
+        /// Its id.
+        id: u32,
+        /// The largest packet, in bytes.
+        mtu: u32,
+    },
     /// On-link, on the device with this index.
     Device(u32),
     /// Through a gateway on the link of the device, whatever the device's addresses (`onlink`).
@@ -113,7 +127,8 @@ impl Route {
     /// returns the one that was used first (net/ipv6/route.c, `rt6_get_pcpu_route`), which has the same target.
     fn is_like(&self, other: &Self) -> bool {
         let same_way = self.target == other.target && self.protocol == other.protocol;
-        same_way && (self.destination == other.destination || matches!(self.target, Target::Nexthop(_)))
+        let by_nexthop = matches!(self.target, Target::Nexthop(_) | Target::NexthopWithin { .. });
+        same_way && (self.destination == other.destination || by_nexthop)
     }
 
     fn message(&self) -> RouteMessage {
@@ -131,6 +146,14 @@ impl Route {
         }
         match self.target {
             Target::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
+            Target::NexthopWithin { id, mtu } => {
+                message.attributes.push(RouteAttribute::NhId(id));
+                let mut metrics = vec![RouteMetric::Mtu(mtu)];
+                if self.destination.is_ipv6() {
+                    metrics.insert(0, RouteMetric::Lock(LOCKED_MTU));
+                }
+                message.attributes.push(RouteAttribute::Metrics(metrics));
+            }
             Target::Device(device) => {
                 header.scope = RouteScope::Link;
                 message.attributes.push(RouteAttribute::Oif(device));
@@ -168,6 +191,9 @@ const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_NH_ID: u16 = 30;
+/// Metrics (uapi/linux/rtnetlink.h).
+const RTAX_LOCK: u16 = 1;
+const RTAX_MTU: u16 = 2;
 
 impl NetlinkDeserializable for Reply {
     type Error = DecodeError;
@@ -182,6 +208,7 @@ impl NetlinkDeserializable for Reply {
         };
         let mut destination = version.unspecified();
         let (mut nexthop, mut device, mut gateway, mut metric) = (None, None, None, 0);
+        let (mut mtu, mut locked) = (None, 0);
         for (kind, value) in attributes(rest) {
             match kind {
                 RTA_DST => destination = version.address(value).ok_or("a destination of another length")?,
@@ -190,15 +217,29 @@ impl NetlinkDeserializable for Reply {
                 RTA_OIF => device = number(value),
                 RTA_GATEWAY => gateway = version.address(value),
                 RTA_PREFSRC => bare = false,
-                RTA_METRICS => bare &= value.is_empty(),
+                RTA_METRICS => {
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            RTAX_MTU => mtu = number(value),
+                            RTAX_LOCK => locked = number(value).unwrap_or(0),
+                            _ => bare = false,
+                        }
+                    }
+                }
                 _ => {}
             }
         }
         let kind = RouteType::from(kind);
+        // An MTU is a part of the target where it is as we would set it.
+        let lock = if version == IpVersion::V6 && mtu.is_some() { LOCKED_MTU } else { 0 };
+        bare &= locked == lock && (mtu.is_none() || nexthop.is_some());
         let target = match (kind, nexthop, gateway, device) {
             (RouteType::Unreachable, ..) => Target::Unreachable,
             (RouteType::BlackHole, ..) => Target::Blackhole,
-            (RouteType::Unicast, Some(id), ..) => Target::Nexthop(id),
+            (RouteType::Unicast, Some(id), ..) => match mtu {
+                Some(mtu) => Target::NexthopWithin { id, mtu },
+                None => Target::Nexthop(id),
+            },
             (RouteType::Unicast, None, Some(gateway), Some(device)) => Target::Gateway { gateway, device },
             (RouteType::Unicast, None, None, Some(device)) => Target::Device(device),
             _ => Target::Foreign,
@@ -217,7 +258,7 @@ pub fn list(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     listed(socket, protocol, |reply| reply.route)
 }
 
-/// As [`list`], for routes that are a [`Route`] and nothing more: one with another attribute (a path MTU, a preferred
+/// As [`list`], for routes that are a [`Route`] and nothing more: one with another attribute (another metric, a preferred
 /// source) is returned as [`Target::Foreign`], so that it differs from any desired one.
 pub fn list_bare(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     listed(socket, protocol, |reply| {
@@ -345,22 +386,5 @@ fn address(address: IpAddr) -> RouteAddress {
     match address {
         IpAddr::V4(address) => RouteAddress::Inet(address),
         IpAddr::V6(address) => RouteAddress::Inet6(address),
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destination = self.destination;
-        if self.metric != 0 {
-            write!(f, "metric {} ", self.metric)?;
-        }
-        match self.target {
-            Target::Nexthop(id) => write!(f, "{destination} nhid {id}"),
-            Target::Device(device) => write!(f, "{destination} dev {device}"),
-            Target::Gateway { gateway, device } => write!(f, "{destination} via {gateway} dev {device}"),
-            Target::Unreachable => write!(f, "unreachable {destination}"),
-            Target::Blackhole => write!(f, "blackhole {destination}"),
-            Target::Foreign => write!(f, "{destination}"),
-        }
     }
 }

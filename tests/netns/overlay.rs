@@ -17,6 +17,7 @@ mod loopback;
 mod membership;
 mod modes;
 mod mtu;
+mod narrow_paths;
 mod node_changes;
 mod outside;
 mod path_mtu_guard;

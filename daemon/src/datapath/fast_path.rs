@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::datapath::fast_path::devices::{Devices, Loaded, clean};
 use crate::datapath::inputs::Inputs;
-use crate::datapath::kernel_support;
+use crate::datapath::{kernel_support, narrow_path};
 use crate::report::outcome::{FastPathState, Outcome};
 
 /// The fast path of this node, and the socket that attaches it.
@@ -89,6 +89,15 @@ impl FastPath {
             self.give_up(&error);
         }
         if let (Some(pods), Some(mtu)) = (outcome.devices.pods.take(), outcome.mtu) {
+            let paths = inputs.narrow.iter().filter_map(|(name, largest)| {
+                let mtu = narrow_path::through_tunnel(inputs.view, *largest)?;
+                Some((inputs.view.peers.get(&**name)?.address, mtu))
+            });
+            if let Mode::On(loaded) = &mut self.mode
+                && let Err(error) = loaded.set_paths(paths.collect())
+            {
+                self.give_up(&error);
+            }
             let version = IpVersion::of(inputs.view.own.address);
             let devices = Devices { tunnel: outcome.devices.overlay, version, mtu: mtu.overlay };
             self.attach_all(devices, &pods, outcome);

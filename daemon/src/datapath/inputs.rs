@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
+use crate::report::probes::NarrowPaths;
 
 /// What is desired, and where this node keeps its state.
 #[derive(Clone, Copy)]
@@ -16,4 +17,6 @@ pub(crate) struct Inputs<'a> {
     pub(crate) state_directory: &'a Path,
     /// Whether the fast path is on, so that the firewall marks packets for it, and pods' devices are prepared for it.
     pub(crate) fast_path: bool,
+    /// The peers behind a path that takes less than the underlay's MTU.
+    pub(crate) narrow: &'a NarrowPaths,
 }

@@ -21,6 +21,7 @@ use crate::cluster::view::{Peer, View};
 use crate::observe::probe::icmp::{Echo, Echoer, Heard};
 use crate::report::Report;
 use crate::report::outcome::Mtu;
+use crate::report::probes::Probed;
 use schedule::{Addresses, Probe, Schedule};
 
 /// The time between two batches of probes: often enough that no result is late, seldom enough that it costs nothing.
@@ -79,18 +80,31 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
         }
         let news = schedule.news();
         if !news.is_empty() {
-            // No waiter is woken by it: the next status has the latest.
-            report.send_if_modified(|report| {
-                for (name, probed) in news {
-                    match probed {
-                        Some(probed) => _ = report.probes.insert(name, probed),
-                        None => _ = report.probes.remove(&name),
-                    }
-                }
-                false
-            });
+            // No waiter is woken by most of it: the next status has the latest.
+            report.send_if_modified(|report| enter(report, news));
         }
     }
+}
+
+/// Enters what the probes have found; whether a path has become narrower or wider.
+fn enter(report: &mut Report, news: Vec<(Arc<str>, Option<Probed>)>) -> bool {
+    let mut changed = false;
+    for (name, probed) in news {
+        let narrow = probed.and_then(|probed| probed.path?.narrow());
+        if report.narrow.get(&name) != narrow.as_ref() {
+            changed = true;
+            let paths = Arc::make_mut(&mut report.narrow);
+            match narrow {
+                Some(largest) => _ = paths.insert(name.clone(), largest),
+                None => _ = paths.remove(&name),
+            }
+        }
+        match probed {
+            Some(probed) => _ = report.probes.insert(name, probed),
+            None => _ = report.probes.remove(&name),
+        }
+    }
+    changed
 }
 
 /// The view, once the overlay has been made of one.

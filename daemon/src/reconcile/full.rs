@@ -25,6 +25,7 @@ use crate::node::conflist;
 use crate::node::plugin_binary::Plugin;
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::{Mtu, Outcome};
+use crate::report::probes::NarrowPaths;
 use crate::report::problem::{Problem, ProblemKind};
 
 /// The steps of a sync, each with its socket, and the files of the node.
@@ -34,6 +35,8 @@ pub(crate) struct Reconciler {
     pods: Pods,
     pub(super) fast_path: FastPath,
     pub(super) settings: Settings,
+    /// The narrow paths that the last full sync has followed.
+    pub(super) narrow: Arc<NarrowPaths>,
     conflist_directory: PathBuf,
     /// Where the plugin is kept, and, once it has been found, the plugin.
     plugin: Option<(PathBuf, Option<Plugin>)>,
@@ -52,6 +55,7 @@ impl Reconciler {
             pods: Pods::new(stop.clone()).map_err(io::Error::other)?,
             fast_path: FastPath::open(settings.fast_path, stop.clone()).map_err(io::Error::other)?,
             settings,
+            narrow: Arc::default(),
             conflist_directory: run.conflist_directory.clone(),
             plugin: run.plugin_directory.clone().map(|directory| (directory, None)),
             stop,
@@ -61,6 +65,16 @@ impl Reconciler {
     /// The ports that it changes routes and devices by, and nftables.
     pub(crate) fn ports(&self) -> ([u32; 3], [u32; 1]) {
         ([self.overlay.port(), self.pods.port(), self.fast_path.port()], [self.firewall.port()])
+    }
+
+    /// Has the next full sync follow these narrow paths.
+    pub(crate) fn follow(&mut self, narrow: &Arc<NarrowPaths>) {
+        self.narrow = narrow.clone();
+    }
+
+    /// The narrow paths that the last full sync has followed.
+    pub(crate) fn narrow(&self) -> &Arc<NarrowPaths> {
+        &self.narrow
     }
 
     /// A full sync.
@@ -90,7 +104,7 @@ impl Reconciler {
             let (kind, text) = (ProblemKind::PluginNotInstalled, error.to_string());
             outcome.problem(Problem { kind, subject: directory, text });
         }
-        let inputs = inputs(view, &self.settings, &self.fast_path);
+        let inputs = inputs(view, &self.settings, &self.fast_path, &self.narrow);
         self.firewall.look_for_services(view, outcome);
         // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
         let guarded = self.firewall.is_known();
@@ -110,7 +124,7 @@ impl Reconciler {
 
     /// What pods have on the host, and the fast path between them.
     fn step_pods(&mut self, view: &View, outcome: &mut Outcome) {
-        let inputs = inputs(view, &self.settings, &self.fast_path);
+        let inputs = inputs(view, &self.settings, &self.fast_path, &self.narrow);
         outcome.devices.overlay = self.overlay.device_index();
         self.pods.step(&inputs, outcome);
         self.fast_path.step(&inputs, outcome);
@@ -163,6 +177,11 @@ impl Reconciler {
 }
 
 /// What the steps are given for this view.
-pub(super) fn inputs<'a>(view: &'a View, settings: &'a Settings, fast_path: &FastPath) -> Inputs<'a> {
-    Inputs { view, settings, state_directory: Path::new(defaults::RUN_DIRECTORY), fast_path: fast_path.is_on() }
+pub(super) fn inputs<'a>(
+    view: &'a View,
+    settings: &'a Settings,
+    fast_path: &FastPath,
+    narrow: &'a NarrowPaths,
+) -> Inputs<'a> {
+    Inputs { view, settings, state_directory: Path::new(defaults::RUN_DIRECTORY), fast_path: fast_path.is_on(), narrow }
 }

@@ -26,10 +26,10 @@ impl Reconciler {
         if delta.is_empty() {
             return (view.clone(), outcome);
         }
-        self.overlay.change(&inputs(view, &self.settings, &self.fast_path), delta, &mut outcome);
+        self.overlay.change(&inputs(view, &self.settings, &self.fast_path, &self.narrow), delta, &mut outcome);
         self.fast_path.forget();
         let view = Arc::new(view.with(delta));
-        self.firewall.step(&inputs(&view, &self.settings, &self.fast_path), &mut outcome);
+        self.firewall.step(&inputs(&view, &self.settings, &self.fast_path, &self.narrow), &mut outcome);
         if !outcome.problems.is_empty() {
             // The full sync, which comes at once, says what is left of them.
             outcome.problems.drain(..).for_each(|problem| debug!("{problem}"));

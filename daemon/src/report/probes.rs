@@ -1,10 +1,15 @@
 //! The results of a peer's probes, compact, since there may be ten thousand peers. Values only; the probes are sent by
 //! `observe`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// So many probes in a row without an answer make a peer silent.
 pub const SILENT_AFTER: u32 = 3;
+
+/// The peers behind a path that takes less than the underlay's MTU, by name: how much it takes, in bytes.
+pub type NarrowPaths = BTreeMap<Arc<str>, u32>;
 
 /// What the probes of a peer have found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +38,13 @@ pub struct Path {
     pub largest: u32,
     /// The largest that there was to try: the underlay's MTU.
     pub wanted: u32,
+}
+
+impl Path {
+    /// How much it takes in bytes, where that is less than there was to try.
+    pub fn narrow(self) -> Option<u32> {
+        Some(self.largest).filter(|largest| *largest < self.wanted)
+    }
 }
 
 impl Echoes {

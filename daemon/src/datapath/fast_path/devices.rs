@@ -4,6 +4,7 @@
 //! What may not live here: whether there is a fast path at all (`fast_path`), and what the programs do (`program`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults::HOST_VETH_PREFIX;
@@ -22,8 +23,9 @@ use crate::report::outcome::Outcome;
 /// The maximum number of remembered flows: 3 MB of kernel memory.
 const FLOWS: u32 = 16_384;
 
-/// The maximum number of devices. The map uses memory for those that are in it.
+/// The maximum numbers of devices, and of peers behind a narrow path. Both maps use memory for what is in them.
 const DEVICES: u32 = 16_384;
+const PATHS: u32 = 65_536;
 
 /// How often it is checked whether the programs are still attached; one query per device.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -45,6 +47,8 @@ const REMEMBER: &str = "podwire-remember";
 pub(super) struct Loaded {
     maps: Maps,
     programs: Option<Programs>,
+    /// The narrow paths that are in their map: each peer's address, and the MTU of pods' packets to it in bytes.
+    paths: BTreeMap<IpAddr, u32>,
     /// The devices with the present programs attached.
     attached: BTreeSet<u32>,
     /// How many devices have no hooks.
@@ -91,17 +95,31 @@ impl Loaded {
             flows: Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?,
             expired: Number::create("podwire_forgot")?,
             devices: Map::devices("podwire_devices", DEVICES)?,
+            paths: Map::keeping("podwire_paths", program::PATH_KEY, program::PATH_VALUE, PATHS)?,
         };
         let any = TunnelAttributes { version: IpVersion::V4, mtu: u32::from(u16::MAX) };
         Programs::load(&maps, any)?;
         Ok(Self {
             maps,
             programs: None,
+            paths: BTreeMap::new(),
             attached: BTreeSet::new(),
             left_out: 0,
             looked: Instant::now(),
             without_record: BTreeMap::new(),
         })
+    }
+
+    /// Replaces the narrow paths. Flows that are remembered already keep the MTU that they were remembered with.
+    pub(super) fn set_paths(&mut self, paths: BTreeMap<IpAddr, u32>) -> Result<()> {
+        for (peer, mtu) in paths.iter().filter(|(peer, mtu)| self.paths.get(peer) != Some(mtu)) {
+            self.maps.paths.set(&program::path_key(*peer), &mtu.to_ne_bytes())?;
+        }
+        for peer in self.paths.keys().filter(|peer| !paths.contains_key(peer)) {
+            self.maps.paths.remove(&program::path_key(*peer))?;
+        }
+        self.paths = paths;
+        Ok(())
     }
 
     pub(super) fn forget(&self) -> Result<()> {

@@ -8,6 +8,8 @@
 //!
 //! So the host's routes and rules have accepted every forwarded flow within the last second.
 
+use std::net::IpAddr;
+
 use podwire_conf::rules::node::PASSED;
 use podwire_kernel::bpf::{Code, Condition, Label, Map, Number, Register, Width};
 use podwire_kernel::family::IpVersion;
@@ -68,6 +70,10 @@ const NOW: i32 = 160;
 const TUNNEL_IPV6: i32 = 1;
 const NO_CHECKSUM: i32 = 2;
 
+/// The map of narrow paths: the peer's address as a tunnel's key has it, and the MTU of pods' packets to it in bytes.
+pub(super) const PATH_KEY: u32 = 16;
+pub(super) const PATH_VALUE: u32 = 4;
+
 /// `TC_ACT_UNSPEC` (uapi/linux/pkt_cls.h): continue as if this program did not exist.
 const GO_ON: i32 = -1;
 
@@ -125,6 +131,20 @@ pub(super) struct Maps {
     pub(super) expired: Number,
     /// The devices that a packet may leave by. One that is gone is not in it, whether a daemon runs or not.
     pub(super) devices: Map,
+    /// Peers behind a path that takes less than the overlay's MTU.
+    pub(super) paths: Map,
+}
+
+/// A peer's address, as the map of narrow paths has it: `struct bpf_tunnel_key` has IPv4 in the host's byte order.
+pub(super) fn path_key(peer: IpAddr) -> [u8; PATH_KEY as usize] {
+    match peer {
+        IpAddr::V4(address) => {
+            let mut key = [0; PATH_KEY as usize];
+            key[..4].copy_from_slice(&address.to_bits().to_ne_bytes());
+            key
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// The egress program; `tunnel` is set for the overlay's device.
@@ -176,6 +196,15 @@ pub(super) fn remember(maps: &Maps, tunnel: Option<TunnelAttributes>) -> Code {
             code.store(Word, R10, at(TUNNEL + REMOTE + word), R3);
             code.store(Word, R10, at(TUNNEL + LOCAL + word), R2);
         }
+        let wide = code.label();
+        code.map(R1, &maps.paths);
+        code.copy(R2, R10);
+        code.add(R2, at(TUNNEL + REMOTE).into());
+        code.call(LOOK_UP);
+        code.jump_if(Equal, R0, 0, wide);
+        code.load(Word, R1, R0, 0);
+        code.store(Word, R10, at(PATH_MTU), R1);
+        code.place(wide);
     }
     code.call(NOW);
     code.add(R0, LIFE);

@@ -15,24 +15,19 @@ use podwire_kernel::sysctl::Sysctl;
 
 use crate::cluster::settings::{Overlay, Settings};
 use crate::cluster::view::{self, Peer, View};
+use crate::datapath::narrow_path;
 use crate::datapath::overlay::state::{Device, NexthopIds, State};
 use crate::datapath::overlay::underlay::Underlay;
+use crate::report::probes::NarrowPaths;
 use crate::report::problem::{Problem, ProblemKind};
 
 /// The largest IP packet, in bytes.
 const LARGEST_MTU: u32 = 65_535;
 
-/// What VXLAN adds to a packet, in bytes: the inner Ethernet header, VXLAN, UDP, and the outer IP header (RFC 7348,
-/// section 5).
-fn overhead(view: &View) -> u32 {
-    let outer = if view.own.address.is_ipv4() { 20 } else { 40 };
-    14 + 8 + 8 + outer
-}
-
 /// The MTU of this node's pods in bytes, and the problem where that is too small for them; it is then as small as they can
 /// do with.
 pub fn mtu(view: &View, settings: &Settings, underlay: &Underlay) -> (u32, Option<Problem>) {
-    let overhead = if settings.overlay == Overlay::Never { 0 } else { overhead(view) };
+    let overhead = if settings.overlay == Overlay::Never { 0 } else { narrow_path::overhead(view) };
     let left = underlay.mtu.saturating_sub(overhead).min(LARGEST_MTU);
     let mtu = settings.mtu.unwrap_or(left);
     let (smallest, needs) = match view.own.pod_cidrs.iter().any(IpNetwork::is_ipv6) {
@@ -119,6 +114,7 @@ pub fn state(
     tunnel: Option<u32>,
     underlay: &Underlay,
     ids: &NexthopIds,
+    narrow: &NarrowPaths,
 ) -> (State, Vec<Problem>) {
     let mut state = State::default();
     for cidr in &view.own.pod_cidrs {
@@ -142,6 +138,7 @@ pub fn state(
     let mut free = defaults::NEXTHOP_IDS.filter(|id| !ids.taken.contains(id));
     let mut id_of = |gateway: IpAddr| ids.ours.get(&gateway).copied().or_else(|| free.next());
     let mut without = Without::default();
+    let (pods, _) = mtu(view, settings, underlay);
     for (name, peer) in &view.peers {
         let neighbour = settings.overlay != Overlay::Always && underlay.on_link(peer.address);
         let mut made: [Option<Nexthop>; 2] = [None, None];
@@ -159,7 +156,15 @@ pub fn state(
                 *made = id_of(path.gateway(peer)).map(|id| path.nexthop(id, view, settings, peer, underlay));
             }
             match made {
-                Some(nexthop) => state.with_route(route(*cidr, Target::Nexthop(nexthop.id))),
+                Some(nexthop) => {
+                    let largest = narrow.get(name.as_str()).and_then(|largest| path.mtu(view, *largest));
+                    let limit = largest.map(|largest| narrow_path::of_route(largest, cidr.is_ipv6()));
+                    let target = match limit.filter(|mtu| *mtu < pods) {
+                        Some(mtu) => Target::NexthopWithin { id: nexthop.id, mtu },
+                        None => Target::Nexthop(nexthop.id),
+                    };
+                    state.with_route(route(*cidr, target));
+                }
                 None => without.no_id(name),
             }
         }
@@ -199,6 +204,14 @@ impl PeerPath {
         match self {
             Self::Plain => peer.address,
             Self::Tunnel(_) => peer.link_local().into(),
+        }
+    }
+
+    /// The largest packet of pods on it, where the path to the peer's node takes `largest`, both in bytes.
+    fn mtu(self, view: &View, largest: u32) -> Option<u32> {
+        match self {
+            Self::Plain => narrow_path::plain(largest),
+            Self::Tunnel(_) => narrow_path::through_tunnel(view, largest),
         }
     }
 

@@ -78,7 +78,7 @@ pub fn state<'a>(
     let guard = |route: &&Route| matches!(route.target, Target::Unreachable | Target::Blackhole);
     // A route that exists and is not observed as ours is foreign: it is not replaced, and the kernel returns an error.
     let set = |route: &Route| match found.routes.get(&(route.destination, route.metric)) {
-        Some(altered) if altered.target == Target::Foreign => route.replace_bare(),
+        Some(altered) if is_bare(route) && !is_bare(altered) => route.replace_bare(),
         Some(_) => route.replace(),
         None => route.add(),
     };
@@ -104,6 +104,11 @@ pub fn state<'a>(
         .chain(to_remove(&desired.addresses, &found.addresses).map(Address::delete))
         .chain(surplus_vnis.map(|(vni, device)| vni_filter::delete(device, *vni)));
     first.chain(then)
+}
+
+/// Whether a route has no metrics: one with some is not replaced by one without, unless that is said.
+fn is_bare(route: &Route) -> bool {
+    !matches!(route.target, Target::Foreign | Target::NexthopWithin { .. })
 }
 
 /// The desired routes that are not observed, keyed by the operation that adds them.

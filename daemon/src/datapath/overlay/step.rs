@@ -158,7 +158,7 @@ impl Overlay {
         let mut first = true;
         loop {
             let (found, mut ids) = observed::state(&mut self.socket, tunnel)?;
-            let (desired, problems) = desired::state(view, settings, tunnel, &underlay, &ids);
+            let (desired, problems) = desired::state(view, settings, tunnel, &underlay, &ids, inputs.narrow);
             let refused = self.apply(diff::state(&desired, &found, tunnel), outcome);
             if std::mem::take(&mut first) && !desired.vnis.is_subset(&found.vnis) && !refused.is_empty() {
                 self.reclaim(view, outcome)?;
@@ -348,7 +348,10 @@ impl Overlay {
     fn changed(&mut self, inputs: &Inputs<'_>, delta: &Delta, mut left: Left, outcome: &mut Outcome) -> Option<Left> {
         // What these peers share with all others (guards, own addresses) is in both, so it stays.
         let Left { tunnel, underlay, ids } = &left;
-        let state = |peers| desired::state(&inputs.view.with_only(peers), inputs.settings, *tunnel, underlay, ids);
+        let state = |peers| {
+            let view = inputs.view.with_only(peers);
+            desired::state(&view, inputs.settings, *tunnel, underlay, ids, inputs.narrow)
+        };
         let ((before, _), (after, problems)) = (state(&delta.before), state(&delta.after));
         let known = |nexthop: &Nexthop| ids.ours.get(&nexthop.gateway) == Some(&nexthop.id);
         if !problems.is_empty() || !before.nexthops.values().all(known) {

@@ -218,10 +218,10 @@ fn silent(peer: &PeerStatus, report: &Report) -> Problem {
 
 fn path_too_small(peer: &PeerStatus, report: &Report) -> Option<Problem> {
     let path = report.probes.get(peer.name.as_str())?.path;
-    let Path { largest, wanted } = path.filter(|path| path.largest < path.wanted)?;
+    let Path { largest, wanted } = path.filter(|path| path.narrow().is_some())?;
     let text = format!(
-        "the path to {} ({}) takes packets of {largest} bytes at most, although the underlay's MTU here is {wanted}: set \
-         the underlay's MTU to what the path takes, or repair the path",
+        "the path to {} ({}) takes packets of {largest} bytes at most, although the underlay's MTU here is {wanted}: the \
+         routes to its pods have a smaller MTU meanwhile; set the underlay's MTU to what the path takes, or repair the path",
         peer.name, peer.address
     );
     Some(Problem::new(ProblemKind::PathMtuTooSmall, &peer.name, text))

@@ -25,7 +25,7 @@ fn with(overlay: Overlay) -> Settings {
 
 fn wanted(view: &View, overlay: Overlay, ids: &NexthopIds) -> (State, Vec<Problem>) {
     let tunnel = (overlay != Overlay::Never).then_some(7);
-    state(view, &with(overlay), tunnel, &underlay(1500), ids)
+    state(view, &with(overlay), tunnel, &underlay(1500), ids, &NarrowPaths::new())
 }
 
 fn routes(state: &State) -> Vec<String> {
@@ -124,7 +124,8 @@ fn a_neighbour_on_an_ipv6_underlay_serves_both_families() {
     let destination = "fd00:50::/64".parse().unwrap();
     let on_link = Route { destination, metric: 256, target: Target::Device(2), protocol: 2 };
     let underlay = Underlay::new(2, "eth0", 1500, &[on_link]);
-    let (state, problems) = state(&view, &with(Overlay::Never), None, &underlay, &NexthopIds::default());
+    let (state, problems) =
+        state(&view, &with(Overlay::Never), None, &underlay, &NexthopIds::default(), &NarrowPaths::new());
     assert_eq!((problems.len(), state.nexthops.len()), (0, 1));
     assert_eq!(routes(&state).iter().filter(|route| route.ends_with("nhid 11200001")).count(), 2);
 }
@@ -172,4 +173,23 @@ fn a_pod_cidr_that_is_the_cluster_cidr_stays_reachable() {
 fn the_network_of_the_sample_node_is_the_shipped_conflist() {
     let conflist = podwire_conf::conflist::render(&network(&view(), 1450, true)).unwrap();
     assert_eq!(conflist, include_str!("../../../../../conf/10-podwire.conflist"));
+}
+
+#[test]
+fn routes_to_a_peer_behind_a_narrow_path_have_its_mtu() {
+    let view = view();
+    let routes_with = |largest: u32, overlay| {
+        let narrow = NarrowPaths::from([("node-3".into(), largest)]);
+        let tunnel = (overlay != Overlay::Never).then_some(7);
+        let state = state(&view, &with(overlay), tunnel, &underlay(1500), &NexthopIds::default(), &narrow).0;
+        routes(&state).into_iter().filter(|route| route.contains("mtu")).collect::<Vec<_>>()
+    };
+    let both = |four: u32, six: u32| {
+        [format!("10.244.3.0/24 nhid 11200002 mtu {four}"), format!("fd00:10:244:3::/64 nhid 11200002 mtu {six}")]
+    };
+    assert_eq!(routes_with(1400, Overlay::Always), both(1350, 1350));
+    // IPv6 has no smaller one; what no link of IPv6 may have is not believed.
+    assert_eq!(routes_with(1300, Overlay::Always), both(1250, 1280));
+    assert_eq!(routes_with(1000, Overlay::Always), [""; 0]);
+    assert_eq!(routes_with(1500, Overlay::Always), [""; 0]);
 }

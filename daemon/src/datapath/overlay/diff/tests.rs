@@ -9,6 +9,7 @@ use crate::cluster::view::View;
 use crate::datapath::overlay::desired;
 use crate::datapath::overlay::state::NexthopIds;
 use crate::datapath::overlay::underlay::Underlay;
+use crate::report::probes::NarrowPaths;
 
 const DEVICE: u32 = 7;
 
@@ -19,7 +20,7 @@ fn view() -> View {
 
 fn wanted(view: &View) -> State {
     let underlay = Underlay::new(2, "eth0", 1500, &[]);
-    desired::state(view, &Settings::default(), Some(DEVICE), &underlay, &NexthopIds::default()).0
+    desired::state(view, &Settings::default(), Some(DEVICE), &underlay, &NexthopIds::default(), &NarrowPaths::new()).0
 }
 
 fn state(desired: &State, found: &State) -> Vec<Request<Message>> {
