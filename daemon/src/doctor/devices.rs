@@ -31,7 +31,7 @@ const PROGRAMS: [Program; 2] = [
         configured: |text| text.lines().any(|line| setting(line, "ManageForeignRoutes").is_some_and(is_no)),
         harm: "removes podwire's routes when it starts anew or a device changes",
         fix: "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
-              ManageForeignRoutingPolicyRules=no\\n' > /etc/systemd/networkd.conf.d/podwire.conf && \
+              ManageForeignRoutingPolicyRules=no\\nManageForeignNextHops=no\\n' > /etc/systemd/networkd.conf.d/podwire.conf && \
               systemctl restart systemd-networkd",
     },
     Program {

@@ -68,8 +68,9 @@ fn forwarding(ours: &[&str], read: &impl Fn(&str) -> Option<String>, has: impl F
 fn spoofing(links: &[Link], read: &impl Fn(&str) -> Option<String>) -> Vec<Finding> {
     let all = read("net/ipv4/conf/all/rp_filter");
     if all.as_deref() == Some("2") {
-        let cause = "net/ipv4/conf/all/rp_filter is 2, which goes before the 1 of the pods' devices: a pod may send \
-                     from the address of another";
+        let cause = "net/ipv4/conf/all/rp_filter is 2, which goes before the 1 of the pods' devices: to other pods \
+                     and to the outside a pod may send from an IPv4 address that is another's (to this node itself it \
+                     cannot)";
         let path = "net/ipv4/conf/all/rp_filter";
         return vec![Finding::new(FindingKind::ReversePathLoose, path, cause, set(path, "0"))];
     }
