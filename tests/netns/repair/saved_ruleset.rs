@@ -20,7 +20,8 @@ fn a_saved_ruleset_is_loaded_again_as_a_whole_and_is_what_the_daemon_wants() {
     // Each rule that a setting adds or changes, and prefixes of every sort of length.
     let cases = [
         (FAMILIES[0], ""),
-        (FAMILIES[0], "masquerade = false\nfast_path = false"),
+        (FAMILIES[0], "masquerade = false\nfast_path = false\naccept_plain = true"),
+        (FAMILIES[0], "refused_destinations = [\"169.254.169.254/32\", \"fd00:ec2::254/128\", \"203.0.113.0/27\"]"),
         (FAMILIES[1], "not_masqueraded = [\"192.168.50.0/25\", \"10.0.0.0/9\", \"fd00:192::/35\", \"::/0\"]"),
         (FAMILIES[0], "overlay = \"auto\"\nnot_masqueraded = [\"0.0.0.0/0\"]"),
         (FAMILIES[1], "overlay = \"never\""),
