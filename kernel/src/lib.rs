@@ -19,6 +19,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nexthop;
 pub mod nft;
+pub mod path_mtu;
 pub mod proxy_neighbour;
 pub mod route;
 pub mod rule;

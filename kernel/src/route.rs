@@ -1,4 +1,4 @@
-//! A route of the main table.
+//! A route of the main table. Below is its text. What may not live here: what the kernel has learned of a path (`path_mtu`).
 
 mod display;
 

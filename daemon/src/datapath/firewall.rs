@@ -13,7 +13,7 @@ use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig, Sender};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
-use podwire_kernel::{Result, Socket};
+use podwire_kernel::{Result, Socket, path_mtu};
 use tracing::info;
 
 use crate::cluster::settings::{Overlay, Settings};
@@ -64,6 +64,18 @@ fn sender(peer: &Peer) -> Sender<'_> {
     Sender { address: peer.address, pod_cidrs: &peer.pod_cidrs, addresses: &peer.addresses }
 }
 
+/// What the kernel has learned of the paths to peers while the guard against forged ICMP errors was not there may be forged.
+fn forget_path_mtus(view: &View) -> Result<()> {
+    let peers = || view.peers.values().map(|peer| peer.address);
+    if peers().any(|address| address.is_ipv4()) {
+        path_mtu::forget_ipv4()?;
+    }
+    if peers().any(|address| address.is_ipv6()) {
+        path_mtu::forget_ipv6(&mut Socket::route()?, peers())?;
+    }
+    Ok(())
+}
+
 impl Firewall {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self { socket: Socket::netfilter()?, known: None, services: ServiceAddresses::new()? })
@@ -106,7 +118,7 @@ impl Firewall {
                 Some(known) => Observed::remembered(known, &desired),
                 None => Observed::read(&mut self.socket, generation, &desired)?,
             };
-            let made = match self.apply(&desired, &observed, settings, outcome) {
+            let made = match self.apply(&desired, &observed, inputs, outcome) {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
                 made => made?,
             };
@@ -126,7 +138,7 @@ impl Firewall {
         &mut self,
         desired: &Desired,
         observed: &Observed,
-        settings: &Settings,
+        inputs: &Inputs<'_>,
         outcome: &mut Outcome,
     ) -> Result<Option<u32>> {
         let table = &desired.table;
@@ -152,9 +164,10 @@ impl Firewall {
         (0..made).for_each(|_| outcome.made.add(ChangeKind::Firewall));
         if rules {
             info!("set table inet {}", table.name);
-            if settings.masquerade {
-                self.forget_flows(settings.port)?;
+            if inputs.settings.masquerade {
+                self.forget_flows(inputs.settings.port)?;
             }
+            forget_path_mtus(inputs.view)?;
         }
         for (set, more, fewer) in changed {
             info!("set the elements of set {set} of table inet {}: +{more} -{fewer}", table.name);

@@ -128,3 +128,27 @@ fn errors_about_packets_of_the_nodes_own_to_others_are_believed() {
         });
     }
 }
+
+#[test]
+fn what_was_learned_while_the_guard_was_not_there_is_forgotten() {
+    for underlay in FAMILIES {
+        scene(2, |lab| {
+            lab.write(&membership_on(underlay, 1..=2))?;
+            lab.start()?;
+            let (own, peer) = (underlay_address(1, underlay), underlay_address(2, underlay));
+            let answer = quotes(own, peer).into_iter().find(|quoted| quoted.what == "an answer to an echo");
+            let answer = answer.ok_or("no answer to an echo")?;
+            let node = &mut lab.nodes[0];
+            node.daemon = None;
+            node.host.run("nft", &["flush", "ruleset"])?;
+            too_large::send(&lab.outside, outside_address(underlay), own, TINY, &answer)?;
+            eventually(SOON, || {
+                let found = learned(&node.host)?;
+                check(found.len() == 1 && found[0].contains(&peer.to_string()), || format!("{found:?}"))
+            })?;
+            node.start()?;
+            node.wait_ready()?;
+            eventually(SOON, || nothing_learned(&node.host, "the guard was back"))
+        });
+    }
+}
