@@ -11,12 +11,15 @@ mod filter;
 mod message;
 mod to_ports;
 
+use netlink_packet_netfilter::conntrack::ConntrackMessage;
+
 pub use connection::Connection;
 pub use filter::Filter;
 pub use to_ports::list_to_ports;
 
 use crate::conntrack::connection::Listed;
-use crate::conntrack::message::{DELETE, GET};
+use crate::conntrack::message::{DELETE, GET, message};
+use crate::family::IpVersion;
 use crate::netlink::error::{Error, Result};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
@@ -58,6 +61,21 @@ pub fn forget_one_by_one(socket: &mut Socket, filter: &Filter) -> Result<()> {
 pub fn forget_each(socket: &mut Socket, connections: &[Connection]) -> Result<()> {
     let refused = socket.execute_each(connections.iter().map(Connection::delete), drop);
     refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// The connections of every protocol with ports that are meant, of both versions of IP. 100,000 take some 140 ms.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn list_those(socket: &mut Socket, is_meant: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>> {
+    let mut connections = Vec::new();
+    for version in IpVersion::BOTH {
+        let all = message(version, ConntrackMessage::Other { message_type: GET, attributes: Vec::new() });
+        let pick = |Listed(connection): Listed| connection.filter(&is_meant);
+        let asked = Request::new(format!("list connections of IPv{}", version.digit()), all, 0);
+        connections.extend(socket.dump_some(asked, pick)?);
+    }
+    Ok(connections)
 }
 
 /// The connections that match a filter.

@@ -33,6 +33,7 @@
 mod config;
 mod counters;
 mod local;
+mod outdated;
 mod outside;
 mod overlay;
 mod path_mtu;
@@ -47,6 +48,7 @@ use std::collections::BTreeSet;
 pub use self::config::NodeConfig;
 pub use self::counters::GUARDS;
 use self::local::{FROM_POD, LOCAL, ON_LINK};
+pub use self::outdated::is_outdated;
 use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
 use self::plain::{BESIDE, BESIDE_FIRST, FIRST};

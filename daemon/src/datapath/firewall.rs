@@ -40,9 +40,9 @@ struct Known {
     desired: Desired,
 }
 
-/// What is desired on this node.
-fn desired(view: &View, settings: &Settings, fast_path: bool, service_addresses: &[IpAddr]) -> Desired {
-    let config = NodeConfig {
+/// What the rules of this node follow from, beside the peers.
+fn config<'a>(view: &'a View, settings: &'a Settings, fast_path: bool, services: &'a [IpAddr]) -> NodeConfig<'a> {
+    NodeConfig {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
         cluster_cidrs: &view.cluster_cidrs,
@@ -54,9 +54,8 @@ fn desired(view: &View, settings: &Settings, fast_path: bool, service_addresses:
         not_masqueraded: &settings.not_masqueraded,
         refused_destinations: &settings.refused_destinations,
         fast_path,
-        service_addresses,
-    };
-    node::firewall(&config, view.peers.values().map(sender))
+        service_addresses: services,
+    }
 }
 
 /// What a peer may send from.
@@ -105,7 +104,8 @@ impl Firewall {
 
     fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), Problem> {
         let settings = inputs.settings;
-        let desired = desired(inputs.view, settings, inputs.fast_path, self.services.addresses());
+        let config = config(inputs.view, settings, inputs.fast_path, self.services.addresses());
+        let desired = node::firewall(&config, inputs.view.peers.values().map(sender));
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket)?;
@@ -165,7 +165,7 @@ impl Firewall {
         if rules {
             info!("set table inet {}", table.name);
             if inputs.settings.masquerade {
-                self.forget_flows(inputs.settings.port)?;
+                self.forget_flows(inputs)?;
             }
             forget_path_mtus(inputs.view)?;
         }
@@ -178,13 +178,16 @@ impl Firewall {
     }
 
     /// Some guards see only the first packet of a connection: conntrack entries from before they existed are deleted.
-    fn forget_flows(&mut self, port: u16) -> Result<()> {
-        IpVersion::BOTH.into_iter().try_for_each(|version| {
+    fn forget_flows(&mut self, inputs: &Inputs<'_>) -> Result<()> {
+        for version in IpVersion::BOTH {
             let protocol = Protocol::Udp.number();
-            let destination_port = Some(port);
+            let destination_port = Some(inputs.settings.port);
             let flows = Filter { version, protocol, destination: None, destination_port, reply_source: None };
-            conntrack::forget(&mut self.socket, &flows)
-        })
+            conntrack::forget(&mut self.socket, &flows)?;
+        }
+        let config = config(inputs.view, inputs.settings, inputs.fast_path, &[]);
+        let outdated = conntrack::list_those(&mut self.socket, |flow| node::is_outdated(&config, flow))?;
+        conntrack::forget_each(&mut self.socket, &outdated)
     }
 
     /// Restores what pods have in the table. Returns whether nothing had to be restored, and no pod was skipped.

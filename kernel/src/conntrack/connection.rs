@@ -39,6 +39,8 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// The source of the replies: the destination after translation.
     pub reply_source: SocketAddr,
+    /// The destination of the replies: the source after translation.
+    pub reply_destination: SocketAddr,
     /// What tells it from a later entry of the same addresses; unknown when it was read from text.
     id: Option<u32>,
     zone: Zone,
@@ -65,12 +67,18 @@ struct Direction {
 impl Connection {
     /// A connection as a value, which the kernel does not have: for tests of what is decided by its addresses.
     pub fn untracked(protocol: u8, source: SocketAddr, destination: SocketAddr, reply_source: SocketAddr) -> Self {
-        Self { protocol, source, destination, reply_source, id: None, zone: Zone::default() }
+        let (reply_destination, id, zone) = (source, None, Zone::default());
+        Self { protocol, source, destination, reply_source, reply_destination, id, zone }
     }
 
     /// Whether nobody has translated its destination.
     pub fn is_untranslated(&self) -> bool {
         self.reply_source == self.destination
+    }
+
+    /// Whether nobody has translated its source.
+    pub fn keeps_its_source(&self) -> bool {
+        self.reply_destination == self.source
     }
 
     /// Reads a line of /proc/net/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, `ct_seq_show`); `None` for a
@@ -83,19 +91,20 @@ impl Connection {
         let field =
             |name: &'static str| fields.clone().filter(move |(found, _)| *found == name).map(|(_, value)| value);
         let (mut sources, mut ports) = (field("src"), field("sport"));
-        let mut source = || {
-            let (address, port) = (sources.next()?.parse().ok(), ports.next()?.parse().ok());
-            Some(Direction { source: address, source_port: port, ..Direction::default() })
+        let (mut destinations, mut to_ports) = (field("dst"), field("dport"));
+        let mut direction = || {
+            Some(Direction {
+                protocol: Some(protocol),
+                source: sources.next()?.parse().ok(),
+                source_port: ports.next()?.parse().ok(),
+                destination: destinations.next()?.parse().ok(),
+                destination_port: to_ports.next()?.parse().ok(),
+                ..Direction::default()
+            })
         };
-        let (original, reply) = (source()?, source()?);
+        let (original, reply) = (direction()?, direction()?);
         let first = |name| field(name).next();
         let zone = |name| first(name).map_or(Some(0), |value| value.parse().ok());
-        let original = Direction {
-            protocol: Some(protocol),
-            destination: first("dst").and_then(|address| address.parse().ok()),
-            destination_port: first("dport").and_then(|port| port.parse().ok()),
-            ..original
-        };
         Self::new(&original, &reply, None, Zone { both: zone("zone")?, original: zone("zone-orig")? })
     }
 
@@ -105,6 +114,7 @@ impl Connection {
             source: SocketAddr::new(original.source?, original.source_port?),
             destination: SocketAddr::new(original.destination?, original.destination_port?),
             reply_source: SocketAddr::new(reply.source?, reply.source_port?),
+            reply_destination: SocketAddr::new(reply.destination?, reply.destination_port?),
             id,
             zone,
         })
@@ -214,6 +224,9 @@ mod tests {
         let expected = "192.0.2.1:4711 192.0.2.9:53 10.244.1.5:5353";
         assert_eq!(parsed(translated), Some((17, expected.into())));
         assert!(!Connection::of_line(translated).unwrap().is_untranslated());
+        assert!(Connection::of_line(translated).unwrap().keeps_its_source());
+        let masqueraded = translated.replace("dst=192.0.2.1 sport=5353", "dst=192.0.2.7 sport=5353");
+        assert!(!Connection::of_line(&masqueraded).unwrap().keeps_its_source());
         let plain = "ipv6     10 tcp      6 431999 ESTABLISHED src=fd00::1 dst=fd00::2 sport=1 dport=2 src=fd00::2 dst=fd00::1 \
                      sport=2 dport=1 [ASSURED] mark=0 zone=7 use=2";
         assert_eq!(parsed(plain), Some((6, "[fd00::1]:1 [fd00::2]:2 [fd00::2]:2".into())));

@@ -1,6 +1,6 @@
 //! What pods send to the outside of the cluster: under which source, and where to.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 
 use podwire_tests::lab::exchange::Responder;
 use podwire_tests::lab::frame::{Datagram, checksum, send_packet};
@@ -115,6 +115,44 @@ fn with_metadata(lab: &Lab) -> Outcome<Ear> {
         lab.outside.run("ip", &["address", "add", address, "dev", "lo"])?;
     }
     Ear::open(&lab.outside)
+}
+
+/// Another program's table went, and with it ours, or the daemon is new on a node with pods: what pods have begun to send
+/// meanwhile.
+#[test]
+fn a_flow_from_before_the_rules_leaves_masqueraded_once_they_are_there() {
+    scene(1, |lab| {
+        lab.start()?;
+        lab.nodes[0].add_pod("pod")?;
+        let line = "add table inet foreign; add chain inet foreign all { type filter hook forward priority 0; }; \
+                    add rule inet foreign all ct state new counter";
+        lab.nodes[0].host.run("nft", &[line])?;
+        for like in FAMILIES {
+            let (pod, own) = (lab.nodes[0].pods[0].host.clone(), lab.nodes[0].pods[0].address(like));
+            let bound = |host: &Host, address: IpAddr| {
+                let socket = host.enter(|| UdpSocket::bind((address, CARRIED_PORT)));
+                socket.map_err(|error| format!("bind {address} of {}: {error}", host.name))
+            };
+            let (outside, client) = (bound(&lab.outside, outside_address(like))?, bound(&pod, own)?);
+            outside.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
+            let source = || {
+                let sent = client.send_to(b"!", (outside_address(like), CARRIED_PORT));
+                let heard = sent.and_then(|_| outside.recv_from(&mut [0; 16]));
+                heard.map(|(_, from)| from.ip()).map_err(|error| format!("nothing from {own}: {error}"))
+            };
+            let mut daemon = lab.nodes[0].daemon.take().ok_or("no daemon")?;
+            daemon.stop(SOON)?;
+            lab.nodes[0].host.run("nft", &["delete", "table", "inet", "podwire"])?;
+            let seen = source()?;
+            check(seen == own, || format!("without rules the outside sees {seen}"))?;
+            lab.nodes[0].start()?;
+            eventually(SOON, || {
+                let seen = source()?;
+                check(seen == underlay_address(1, like), || format!("the outside sees {seen}"))
+            })?;
+        }
+        Ok(())
+    });
 }
 
 #[test]

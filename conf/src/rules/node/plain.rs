@@ -3,9 +3,13 @@
 //! Where peers are reached by plain routes, the routing tables know by which device a source may come. On that link the
 //! source address is all that is known of a sender.
 
+use std::net::Ipv6Addr;
+
+use ipnetwork::IpNetwork;
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE};
+use crate::rules::masquerade::prefix;
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::PLAIN;
 
@@ -23,7 +27,14 @@ pub(super) const BESIDE_FIRST: &str = "guard-plain-new";
 /// The rules of the hooked chain, in which they are the last. Packets of the overlay never come so far, and packets of pods
 /// and those that the overlay carried are compared with a name or two.
 pub(super) fn rules(config: &NodeConfig<'_>) -> Vec<Rule> {
-    jump(config, BESIDE)
+    let mapped = Rule::new().from(ipv4_mapped()).count(PLAIN).drop();
+    jump(config, BESIDE).into_iter().chain([mapped]).collect()
+}
+
+/// ::ffff:0:0/96 (RFC 4291, section 2.5.5.2). It is on no wire: a program that listens in both families would take such a
+/// packet for one of IPv4, of a pod or of 127.0.0.1.
+fn ipv4_mapped() -> IpNetwork {
+    prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0).into(), 96)
 }
 
 fn jump(config: &NodeConfig<'_>, chain: &str) -> Vec<Rule> {
