@@ -173,7 +173,8 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             break;
         }
     }
-    Ok(request)
+    // Who has gone, or ends its side without a word, gets no answer: many at once cost as little as they can.
+    if request.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(request) }
 }
 
 /// Whether a request has an end, behind what was searched already: it may come byte by byte.
