@@ -356,7 +356,7 @@ fn leftovers_are_found() {
         }
         nothing(lab, &of_files)?;
         let left = host.run("ip", &["route", "show", "proto", "112"])?;
-        check(left.lines().count() == 2, || left)
+        check(left.lines().count() == 3, || left)
     });
 }
 
