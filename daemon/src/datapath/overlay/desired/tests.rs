@@ -41,6 +41,7 @@ fn every_pod_cidr_of_a_peer_is_routed_to_its_one_nexthop() {
         "unreachable 10.244.1.0/24",
         "10.244.2.0/24 nhid 11200001",
         "10.244.3.0/24 nhid 11200002",
+        "metric 11200 169.254.1.1/32 dev 7",
         "blackhole fd00:10:244::/48",
         "unreachable fd00:10:244:1::/64",
         "fd00:10:244:2::/64 nhid 11200001",
@@ -166,7 +167,8 @@ fn a_pod_cidr_that_is_the_cluster_cidr_stays_reachable() {
     view.peers.clear();
     view.own.pod_cidrs = view.cluster_cidrs.clone();
     let (state, _) = wanted(&view, Overlay::Always, &NexthopIds::default());
-    assert_eq!(routes(&state), ["unreachable 10.244.0.0/16", "unreachable fd00:10:244::/48"]);
+    let expected = ["unreachable 10.244.0.0/16", "metric 11200 169.254.1.1/32 dev 7", "unreachable fd00:10:244::/48"];
+    assert_eq!(routes(&state), expected);
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn from_nothing_guards_are_added_first_and_routes_to_peers_last() {
     let (guard, peer) = (place("add route blackhole"), place("add route 10.244.2.0/24"));
     assert!(guard < place("set neighbour") && place("set neighbour") < place("set nexthop"), "{operations:#?}");
     assert!(place("set nexthop") < peer, "{operations:#?}");
-    assert_eq!(operations.iter().filter(|operation| operation.starts_with("add route")).count(), 8);
+    assert_eq!(operations.iter().filter(|operation| operation.starts_with("add route")).count(), 9);
 }
 
 #[test]
