@@ -7,8 +7,11 @@ use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, reaches};
 use podwire_tests::lab::{Lab, SOON, eventually};
 use serde_json::Value;
 
-/// The subjects of the problems of this kind in the first node's status, and of the doctor's findings with their fixes.
-fn named(lab: &Lab) -> Outcome<(Vec<String>, Vec<(String, String)>)> {
+/// The doctor's findings: subject and fix.
+type Findings = Vec<(String, String)>;
+
+/// The subjects of the problems of this kind in the first node's status, and the findings.
+fn named(lab: &Lab) -> Outcome<(Vec<String>, Findings)> {
     const KIND: &str = "forward-policy-drop";
     let host = &lab.nodes[0].host;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
