@@ -153,6 +153,12 @@ impl Port {
         })
     }
 
+    /// Whether it is reached at the node's 127.0.0.0/8, in a pod with this address.
+    pub fn is_on_loopback(&self, pod: IpAddr) -> bool {
+        let host = self.host_address_for(pod).filter(IpAddr::is_ipv4);
+        host.is_some_and(|host| host.is_unspecified() || host.is_loopback())
+    }
+
     /// The node's address for a pod's address, unspecified for any; `None` when the port is of the other family only.
     pub fn host_address_for(&self, pod: IpAddr) -> Option<IpAddr> {
         let any: IpAddr = if pod.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

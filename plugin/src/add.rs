@@ -109,6 +109,9 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
         });
         shaper.apply(&record.bandwidth, &mut host, host_end, plan.mtu, &plan.alias)?;
     }
+    if plan.loopback_ports {
+        accept_loopback(&mut host, &plan, host_end)?;
+    }
     bring_up(&mut host, &plan, host_end)?;
     settle::wait_operational(&mut host, host_end, SETTLE_TIMEOUT)?;
     settle::wait_operational(&mut inside, pod_end, SETTLE_TIMEOUT)?;
@@ -279,6 +282,16 @@ fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
     let bytes = regular_file::read(Path::new(path), RESOLV_CONF);
     let bytes = bytes.map_err(|error| Failure::io(format!("read ipam.resolvConf {path}"), &error))?;
     Ok(Dns::of_file(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Has host ports reached at 127.0.0.1 from the node. Where the kernel has no filter that keeps the pod away from there, they
+/// are not.
+fn accept_loopback(host: &mut Socket, plan: &Plan, device: u32) -> Result<(), Failure> {
+    match host.execute_all(plan.loopback_filter(device)).into_iter().next() {
+        None => host.execute(plan.accept_loopback(device))?,
+        Some((_, error)) => eprintln!("podwire: host ports are not reached at 127.0.0.1 of the node: {error}"),
+    }
+    Ok(())
 }
 
 /// Brings up the host side. An error of the fast path's hooks is ignored: podwired leaves out devices without hooks.

@@ -10,10 +10,11 @@ use podwire_attachment::ledger::{Ledger, Record};
 use podwire_attachment::names;
 use podwire_attachment::pod_rules;
 use podwire_conf::defaults;
-use podwire_kernel::link::{self, Link};
+use podwire_kernel::link::{self, Link, settings};
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::route::{self, Route, Target};
 use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::tc::loopback_filter;
 use podwire_kernel::{Mac, Socket, address, family, neighbour, proxy_neighbour};
 use serde_json::Value;
 
@@ -160,6 +161,9 @@ fn host_side(
             differs.add(format!("{} is not {}", setting.path, setting.value));
         }
     }
+    if accepts_loopback(host, &host_end.name)? && !loopback_filter::attached(host, host_end.index)? {
+        differs.add(format!("{} has lost the filter of 127.0.0.0/8: the pod may reach the node's own", host_end.name));
+    }
     let shaper = Shaper::of(&record.attachment);
     for difference in shaper.differences(&record.bandwidth, host, host_end)? {
         differs.add(format!("bandwidth {difference}"));
@@ -173,6 +177,12 @@ fn host_side(
         }
     }
     Ok(())
+}
+
+/// Whether a device accepts 127.0.0.1, by its own setting.
+fn accepts_loopback(host: &mut Socket, device: &str) -> Result<bool, Failure> {
+    let found = settings::by_names(host, &[device])?;
+    Ok(found.values().any(|found| found.ipv4.is_some_and(|ipv4| ipv4.route_localnet != 0)))
 }
 
 /// What differs, as sentences.

@@ -3,8 +3,7 @@
 
 use std::net::IpAddr;
 
-use podwire_attachment::host_side::HostSide;
-use podwire_attachment::host_side::hardening;
+use podwire_attachment::host_side::{HostSide, Loopback, hardening, on_loopback};
 use podwire_attachment::names::{self, alias_of, host_device, host_mac};
 use podwire_conf::{Bandwidth, Route as PodRoute, defaults};
 use podwire_kernel::address::Address;
@@ -15,7 +14,7 @@ use podwire_kernel::proxy_neighbour::ProxyNeighbour;
 use podwire_kernel::route::{Route, Target};
 use podwire_kernel::rule::Rule;
 use podwire_kernel::sysctl::Sysctl;
-use podwire_kernel::tc::bpf_hook;
+use podwire_kernel::tc::{bpf_hook, loopback_filter};
 use podwire_kernel::{Mac, Request, family};
 
 use crate::cni::Add;
@@ -37,7 +36,9 @@ pub struct Plan {
     /// The destinations that the pod reaches through the host.
     pub routes: Vec<PodRoute>,
     /// Whether host ports are forwarded to the pod.
-    pub has_ports: bool,
+    pub loopback_ports: bool,
+    /// Whether shaping gives the host end an ingress hook of its own.
+    pub ingress_hook: bool,
     /// The alias of the host end, for people.
     pub alias: String,
     /// Whether the host end gets hooks for the node's fast path.
@@ -72,7 +73,8 @@ impl Plan {
             pod: Device { name: attachment.interface.clone(), mac: pod_mac(request) },
             mtu: request.network.mtu.unwrap_or(node_mtu),
             routes: routes.iter().filter(families).cloned().collect(),
-            has_ports: !request.requested.ports.is_empty(),
+            loopback_ports: on_loopback(&request.requested.ports, &addresses),
+            ingress_hook: request.requested.bandwidth.egress.is_some(),
             // The fast path would bypass the shaping queue.
             fast_path: request.network.fast_path && request.requested.bandwidth == Bandwidth::default(),
             alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
@@ -112,7 +114,7 @@ impl Plan {
             mac: self.host.mac,
             pod_mac: Some(self.pod.mac),
             addresses: self.addresses.clone(),
-            has_ports: self.has_ports,
+            loopback_ports: self.loopback_ports,
         }
     }
 
@@ -144,7 +146,7 @@ impl Plan {
 
     /// The host end with its alias and IPv4 settings, still down.
     pub fn host_port(&self, device: u32) -> Request<Message> {
-        link::set_router_port(device, self.mtu, Some(&self.alias), &self.host_side().ipv4_settings())
+        link::set_router_port(device, self.mtu, Some(&self.alias), &self.host_side().ipv4_settings(Loopback::Open))
     }
 
     /// What the pod side gets, once the pair exists.
@@ -195,7 +197,19 @@ impl Plan {
     /// Hooks for the node's fast path. They are added before the host end comes up, because adding them to a device in use
     /// loses packets. The pod works without them.
     pub fn hooks(&self, device: u32) -> Option<Request<Message>> {
-        self.fast_path.then(|| bpf_hook::add_hooks(device))
+        (self.fast_path && !self.loopback_ports).then(|| bpf_hook::add_hooks(device))
+    }
+
+    /// The filter that keeps the pod away from the node's 127.0.0.0/8, and the hook for it. Only behind it may the host
+    /// end accept 127.0.0.1, where host ports are reached from the node.
+    pub fn loopback_filter(&self, device: u32) -> Vec<Request<Message>> {
+        let hooks = (!self.ingress_hook).then(|| bpf_hook::add_hooks(device));
+        hooks.into_iter().chain([loopback_filter::attach(device)]).collect()
+    }
+
+    /// The setting that makes the host end accept 127.0.0.1.
+    pub fn accept_loopback(&self, device: u32) -> Request<Message> {
+        link::set_ipv4(device, &self.host.name, &self.host_side().ipv4_settings(Loopback::Filtered))
     }
 
     /// What the host side gets, once the pair exists. After this the pod is reachable.

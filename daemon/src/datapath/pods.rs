@@ -1,13 +1,13 @@
 //! The pods' step of a reconcile: the host side of each attachment on the plugin's ledger, and its repair. A repair
 //! takes the attachment lock; a pod that is being attached or detached is left to the plugin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use podwire_attachment::error::Error;
-use podwire_attachment::host_side::HostSide;
+use podwire_attachment::host_side::{HostSide, Loopback};
 use podwire_attachment::ledger::{Ledger, Record};
 use podwire_conf::defaults;
 use podwire_kernel::link::settings::{self, DeviceSettings};
@@ -17,6 +17,7 @@ use podwire_kernel::netlink::message::Message;
 use podwire_kernel::proxy_neighbour::{self, ProxyNeighbour};
 use podwire_kernel::route::{self, Route};
 use podwire_kernel::sysctl::Sysctl;
+use podwire_kernel::tc::{bpf_hook, loopback_filter};
 use podwire_kernel::{Request, Result, Socket};
 use tracing::info;
 
@@ -46,6 +47,8 @@ struct Observed {
     missing: Vec<Neighbour>,
     /// The gateways that a device does not answer for.
     unanswered: Vec<ProxyNeighbour>,
+    /// The devices with the filter of 127.0.0.0/8, among those that need it.
+    filtered: BTreeSet<u32>,
 }
 
 /// The host sides of pods, and the socket that repairs them.
@@ -96,13 +99,19 @@ fn repair_all(socket: &mut Socket, state: &Path, outcome: &mut Outcome) -> Optio
     for pod in pods {
         // A pod whose device is gone is dead.
         let Some(device) = observed.devices.get(&pod.host_side.name) else { continue };
-        let repair = repair(&pod.host_side, device, &observed);
-        if repair.sysctls.is_empty() && repair.requests.is_empty() {
+        let mut repair = repair(&pod.host_side, device, &observed);
+        let unfiltered = pod.host_side.loopback_ports && !observed.filtered.contains(&device.link.index);
+        if !unfiltered && repair.sysctls.is_empty() && repair.requests.is_empty() {
             continue;
         }
         match lock_unchanged(socket, &pod, device) {
             Ok(None) => {}
-            Ok(Some(_lock)) => apply(socket, repair, outcome),
+            Ok(Some(_lock)) => {
+                if unfiltered {
+                    repair.requests.extend(filter(socket, &pod.host_side, device, outcome));
+                }
+                apply(socket, repair, outcome);
+            }
             Err(failure) => outcome.problem(unreadable(&failure)),
         }
     }
@@ -136,7 +145,14 @@ fn observe(socket: &mut Socket, pods: &[Pod]) -> Result<Observed> {
         pods.iter().filter_map(|pod| Some(pod.host_side.gateways(devices.get(&pod.host_side.name)?.link.index)));
     let gateways: Vec<_> = gateways.flatten().collect();
     let unanswered = proxy_neighbour::missing(socket, &gateways)?;
-    Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, unanswered, devices })
+    let mut filtered = BTreeSet::new();
+    for pod in pods.iter().filter(|pod| pod.host_side.loopback_ports) {
+        let Some(device) = devices.get(&pod.host_side.name) else { continue };
+        if loopback_filter::attached(socket, device.link.index)? {
+            filtered.insert(device.link.index);
+        }
+    }
+    Ok(Observed { routes: route::list(socket, defaults::POD_PROTOCOL)?, missing, unanswered, filtered, devices })
 }
 
 /// Takes the attachment lock, if it is free and the pod is unchanged.
@@ -160,7 +176,8 @@ fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) ->
         repair.requests.push(link::set_mac(link.index, host_side.mac));
     }
     if let Some(ipv4) = ipv4 {
-        let mut settings = host_side.ipv4_settings();
+        let filtered = observed.filtered.contains(&link.index);
+        let mut settings = host_side.ipv4_settings(if filtered { Loopback::Filtered } else { Loopback::Open }).to_vec();
         settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
         if !settings.is_empty() {
             repair.requests.push(link::set_ipv4(link.index, &link.name, &settings));
@@ -199,6 +216,38 @@ fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) ->
         if ours { route.replace() } else { route.add() }
     }));
     repair
+}
+
+/// Attaches the filter of 127.0.0.0/8 to a pod's device. Returns the request that has the device accept 127.0.0.1 again, or
+/// none where there is no filter.
+fn filter(
+    socket: &mut Socket,
+    host_side: &HostSide,
+    device: &DeviceSettings,
+    outcome: &mut Outcome,
+) -> Option<Request<Message>> {
+    let index = device.link.index;
+    let attach = |socket: &mut Socket| {
+        let queues = bpf_hook::queues(socket)?.remove(&index).unwrap_or_default();
+        if !queues.hooks && !queues.ingress {
+            socket.execute(bpf_hook::add_hooks(index))?;
+        }
+        socket.execute(loopback_filter::attach(index))
+    };
+    match attach(socket) {
+        Ok(()) => {
+            outcome.changes += 1;
+            outcome.made.add(ChangeKind::Other);
+            info!("attached the filter of 127.0.0.0/8 to {}", host_side.name);
+            Some(link::set_ipv4(index, &host_side.name, &host_side.ipv4_settings(Loopback::Filtered)))
+        }
+        Err(error) if error.is_gone() => None,
+        Err(error) => {
+            let text = format!("{error}: host ports of {} are not reached at 127.0.0.1 of the node", host_side.name);
+            outcome.problem(Problem::new(ProblemKind::KernelRefused, error.operation(), text));
+            None
+        }
+    }
 }
 
 fn apply(socket: &mut Socket, repair: Repair, outcome: &mut Outcome) {
@@ -247,7 +296,7 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
             pod_mac: Some(Mac([2, 0, 0, 0, 0, 2])),
             addresses: vec!["10.244.1.5".parse().unwrap(), "fd00::5".parse().unwrap()],
-            has_ports: false,
+            loopback_ports: false,
         }
     }
 
@@ -267,7 +316,13 @@ mod tests {
             loopback: false,
             controller: None,
         };
-        let ipv4 = Ipv4 { reverse_path_filter: 1, forwarding: 1, accept_redirects: 0, route_localnet: 0 };
+        let ipv4 = Ipv4 {
+            reverse_path_filter: 1,
+            forwarding: 1,
+            accept_redirects: 0,
+            accept_source_route: 0,
+            route_localnet: 0,
+        };
         let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0, proxy_discovery: 1 };
         DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
@@ -278,7 +333,8 @@ mod tests {
         missing: &[Neighbour],
         routes: Vec<Route>,
     ) -> Vec<String> {
-        let observed = Observed { devices: BTreeMap::new(), routes, missing: missing.to_vec(), unanswered: Vec::new() };
+        let (missing, unanswered, filtered) = (missing.to_vec(), Vec::new(), BTreeSet::new());
+        let observed = Observed { devices: BTreeMap::new(), routes, missing, unanswered, filtered };
         let repair = repair(host_side, device, &observed);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
         sysctls.chain(repair.requests.into_iter().map(|request| request.operation)).collect()
@@ -297,8 +353,14 @@ mod tests {
         other_target[0] = Route { target: podwire_kernel::route::Target::Device(9), ..other_target[0].clone() };
         assert_eq!(operations(&host_side, &whole, &[], other_target), ["set route 10.244.1.5/32 dev 7"]);
         let mut broken = whole.clone();
-        broken.ipv4 = Some(Ipv4 { reverse_path_filter: 0, forwarding: 0, accept_redirects: 0, route_localnet: 1 });
-        let settings = ["set ReversePathFilter 1, Forwarding 1 of pw1"];
+        broken.ipv4 = Some(Ipv4 {
+            reverse_path_filter: 0,
+            forwarding: 0,
+            accept_redirects: 0,
+            accept_source_route: 1,
+            route_localnet: 1,
+        });
+        let settings = ["set ReversePathFilter 1, Forwarding 1, AcceptSourceRoute 0, RouteLocalnet 0 of pw1"];
         assert_eq!(operations(&host_side, &broken, &[], host_side.routes(7)), settings);
     }
 

@@ -24,6 +24,8 @@ pub enum Ipv4Setting {
     AcceptRedirects = 4,
     /// 1: drop packets whose source is not routed through this device (RFC 3704, strict).
     ReversePathFilter = 8,
+    /// Accept packets that name their own route (RFC 791, source routing).
+    AcceptSourceRoute = 9,
     /// Route packets to or from 127.0.0.0/8.
     RouteLocalnet = 26,
 }
@@ -48,6 +50,8 @@ pub struct Ipv4 {
     pub forwarding: i32,
     /// `accept_redirects`.
     pub accept_redirects: i32,
+    /// `accept_source_route`.
+    pub accept_source_route: i32,
     /// `route_localnet`.
     pub route_localnet: i32,
 }
@@ -72,6 +76,7 @@ impl Ipv4 {
             Ipv4Setting::ReversePathFilter => self.reverse_path_filter,
             Ipv4Setting::Forwarding => self.forwarding,
             Ipv4Setting::AcceptRedirects => self.accept_redirects,
+            Ipv4Setting::AcceptSourceRoute => self.accept_source_route,
             Ipv4Setting::RouteLocalnet => self.route_localnet,
         }
     }
@@ -121,6 +126,7 @@ fn of_ipv4(field: &AfSpecInet) -> Option<Ipv4> {
         reverse_path_filter: found.rp_filter,
         forwarding: found.forwarding,
         accept_redirects: found.accept_redirects,
+        accept_source_route: found.accept_source_route,
         route_localnet: found.route_localnet,
     })
 }

@@ -49,7 +49,7 @@ impl Hook {
         }
     }
 
-    fn parent(self) -> TcHandle {
+    pub(super) fn parent(self) -> TcHandle {
         let minor = match self {
             Self::Ingress => IN,
             Self::Egress => OUT,

@@ -18,8 +18,9 @@ use crate::tc::qdisc;
 /// Every protocol (`ETH_P_ALL`, uapi/linux/if_ether.h).
 const EVERYTHING: u16 = 3;
 
-/// Filters run in this order; ours is the first.
-const PRIORITY: u16 = 1;
+/// Filters run in this order; before ours are only those that drop ([`crate::tc::loopback_filter`]). Earlier versions
+/// used 1.
+const PRIORITY: u16 = 2;
 
 /// The first filter of the first table of `u32` filters, `800::800` as tc writes it: explicit, so that a second one
 /// replaces it instead of being added.
@@ -68,7 +69,7 @@ impl Redirect {
 
     /// Reads a filter back; `None` for one with another match or action.
     fn parse(message: &TcMessage) -> Option<Self> {
-        if message.header.handle != HANDLE {
+        if message.header.handle != HANDLE || message.header.info >> 16 > u32::from(PRIORITY) {
             return None;
         }
         let mut options = message.attributes.iter().filter_map(|attribute| match attribute {
@@ -108,7 +109,10 @@ fn target(action: &TcAction) -> Option<u32> {
 
 /// The redirect of a device by a filter like ours; `None` when there is none.
 pub fn find(socket: &mut Socket, device: u32) -> Result<Option<Redirect>> {
-    let query = RouteNetlinkMessage::GetTrafficFilter(message(device)).into();
+    let mut message = message(device);
+    // Of any priority.
+    message.header.info = 0;
+    let query = RouteNetlinkMessage::GetTrafficFilter(message).into();
     let replies = socket.dump(Request::new(format!("list the filters of device {device}"), query, 0))?;
     Ok(replies.into_iter().find_map(|reply| match reply {
         Message::Route(message) => match *message {

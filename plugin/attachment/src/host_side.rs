@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use podwire_conf::defaults;
+use podwire_conf::{Port, defaults};
 use podwire_kernel::link::Ipv4Setting;
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::proxy_neighbour::ProxyNeighbour;
@@ -20,6 +20,24 @@ pub fn hardening(device: &str) -> [Sysctl; 2] {
     [("accept_ra", "0"), ("accept_redirects", "0")].map(|(name, value)| Sysctl::of_device("ipv6", device, name, value))
 }
 
+/// Whether any of these ports is reached at the node's 127.0.0.0/8.
+pub fn on_loopback(ports: &[Port], addresses: &[IpAddr]) -> bool {
+    ports.iter().any(|port| addresses.iter().any(|address| port.is_on_loopback(*address)))
+}
+
+/// Whether the device has the filter that drops what a pod sends to 127.0.0.0/8 ([`loopback_filter`]). Without it the device
+/// must not accept 127.0.0.1 (`route_localnet`): the rules that keep a pod away from the node's own services can be
+/// flushed, this filter cannot.
+///
+/// [`loopback_filter`]: podwire_kernel::tc::loopback_filter
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loopback {
+    /// It is there.
+    Filtered,
+    /// It is not, or not yet.
+    Open,
+}
+
 /// The host side of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSide {
@@ -31,8 +49,8 @@ pub struct HostSide {
     pub pod_mac: Option<Mac>,
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
-    /// Whether host ports are forwarded to the pod.
-    pub has_ports: bool,
+    /// Whether host ports at the node's 127.0.0.0/8 lead to the pod.
+    pub loopback_ports: bool,
 }
 
 impl HostSide {
@@ -43,7 +61,7 @@ impl HostSide {
             mac: names::host_mac(&record.attachment),
             pod_mac: record.mac,
             addresses: record.addresses(),
-            has_ports: !record.ports.is_empty(),
+            loopback_ports: on_loopback(&record.ports, &record.addresses()),
         }
     }
 
@@ -92,15 +110,16 @@ impl HostSide {
         Sysctl::of_device("ipv6", &self.name, "proxy_ndp", "1")
     }
 
-    /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it.
-    pub fn ipv4_settings(&self) -> Vec<(Ipv4Setting, u32)> {
-        let mut settings =
-            vec![(Ipv4Setting::ReversePathFilter, 1), (Ipv4Setting::Forwarding, 1), (Ipv4Setting::AcceptRedirects, 0)];
-        if self.has_ports {
-            // Host ports work on 127.0.0.1, too. The firewall drops what pods must not send there.
-            settings.push((Ipv4Setting::RouteLocalnet, 1));
-        }
-        settings
+    /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it, and follows no route
+    /// that a packet names, which could lead to 127.0.0.1 behind all filters.
+    pub fn ipv4_settings(&self, loopback: Loopback) -> [(Ipv4Setting, u32); 5] {
+        [
+            (Ipv4Setting::ReversePathFilter, 1),
+            (Ipv4Setting::Forwarding, 1),
+            (Ipv4Setting::AcceptRedirects, 0),
+            (Ipv4Setting::AcceptSourceRoute, 0),
+            (Ipv4Setting::RouteLocalnet, u32::from(loopback == Loopback::Filtered && self.loopback_ports)),
+        ]
     }
 
     /// [`hardening`] of the host end.

@@ -5,12 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use podwire_tests::lab::frame::Datagram;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::underlay_address;
+use podwire_tests::lab::node::Node;
+use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, scene};
-use podwire_tests::lab::{Lab, SOON, UPLINK, outside_address};
+use podwire_tests::lab::{Lab, SOON, UPLINK, eventually, outside_address};
+use serde_json::{Value, json};
 
 use super::forged::{CARRIED_PORT, Forged, send};
 use super::guards::{mac, start_with, unused};
 use super::local_sources::gateway;
+use crate::plugin::attachment::host_device;
 use crate::repair::host_ports::with_port;
 
 /// Where a host port leads to, and where the same port of the whole network leads to.
@@ -64,4 +68,158 @@ fn only_the_node_reaches(lab: &Lab, other: &Host, socket: &UdpSocket) -> Outcome
     let length = socket.recv(&mut buffer).map_err(|error| format!("nothing is heard: {error}"))?;
     let heard = String::from_utf8_lossy(&buffer[..length]);
     check(heard == "the node", || format!("{heard} was heard at the node's own address"))
+}
+
+/// A port that only the node itself is to reach.
+const PRIVATE: u16 = 5353;
+
+/// A pod of a request: its host, the call that has made it, and its device.
+fn attach(node: &Node, name: &str, request: Value) -> Outcome<(Host, Call, String)> {
+    let mut configuration = node.configuration()?;
+    configuration["capabilities"] = json!({"portMappings": true, "bandwidth": true});
+    configuration["runtimeConfig"] = request;
+    let (host, netns) = node.host.pod(name)?;
+    let call = Call::new("ADD", name, &netns, &configuration);
+    let result = call.execute(&node.host)?.result()?;
+    Ok((host, call, host_device(&result)))
+}
+
+/// A host port, on an address if one is given.
+fn port(number: u16, address: Option<&str>) -> Value {
+    json!([{"hostPort": number, "containerPort": 80, "protocol": "udp", "hostIP": address}])
+}
+
+/// The node's own service on 127.0.0.1, and the same on every address.
+fn private(node: &Host) -> Outcome<[UdpSocket; 2]> {
+    let open = |address: Ipv4Addr, port: u16| -> std::io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((address, port))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    let opened: std::io::Result<_> =
+        node.enter(|| Ok([open(Ipv4Addr::LOCALHOST, PRIVATE)?, open(Ipv4Addr::UNSPECIFIED, PRIVATE + 1)?]));
+    opened.map_err(|error| error.to_string())
+}
+
+/// Everything that a pod can think of to reach 127.0.0.0/8 of its node.
+fn attempts(node: &Host, pod: &Host, own: IpAddr) -> Outcome {
+    let gateway = gateway(pod)?;
+    for target in TARGETS {
+        for source in [own, IpAddr::V4(Ipv4Addr::LOCALHOST)] {
+            for port in [PRIVATE, PRIVATE + 1] {
+                let lie = Datagram::new((source, CARRIED_PORT), (IpAddr::V4(target), port), "a pod");
+                (0..3).try_for_each(|tags| lie.send_tagged(pod, "eth0", gateway, tags))?;
+                lie.send(pod, "eth0", [0xff; 6])?;
+            }
+        }
+    }
+    // By a route in the packet (RFC 791, loose source routing), behind every filter.
+    node.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/conf/all/accept_source_route"])?;
+    let mut lie = Datagram::new((own, CARRIED_PORT), (underlay_address(1, FAMILIES[0]), PRIVATE), "a route");
+    lie.options = vec![131, 7, 4, 127, 0, 0, 1, 0];
+    lie.send(pod, "eth0", gateway)
+}
+
+/// That nothing was heard but what is said now.
+fn hear_nothing(node: &Host, sockets: &[UdpSocket; 2]) -> Outcome {
+    for socket in sockets {
+        let to = socket.local_addr().map_err(|error| error.to_string())?.port();
+        send(node, None, (IpAddr::V4(Ipv4Addr::LOCALHOST), to).into(), b"the node")?;
+        let mut buffer = [0; 16];
+        let length = eventually(SOON, || socket.recv(&mut buffer).map_err(|error| error.to_string()))?;
+        let heard = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        check(heard == "the node", || format!("{heard} was heard at the node's own address"))?;
+    }
+    Ok(())
+}
+
+fn address_of(pod: &Host) -> Outcome<IpAddr> {
+    let found = podwire_tests::lab::scene::json(pod, "ip", &["-j", "-4", "address", "show", "eth0"])?;
+    let address = found[0]["addr_info"][0]["local"].as_str().and_then(|text| text.parse().ok());
+    address.ok_or_else(|| found.to_string())
+}
+
+fn route_localnet(node: &Host, device: &str) -> Outcome<String> {
+    let found = node.run("cat", &[&format!("/proc/sys/net/ipv4/conf/{device}/route_localnet")])?;
+    Ok(found.trim().to_owned())
+}
+
+#[test]
+fn flushed_rules_open_nothing_of_the_nodes_loopback_to_pods() {
+    for settings in ["", "fast_path = false"] {
+        scene(1, |lab| {
+            start_with(&mut lab.nodes[0], settings)?;
+            let node = lab.nodes[0].host.clone();
+            let shaped = json!({"egressRate": 1_000_000_000, "egressBurst": 8_000_000,
+                "ingressRate": 1_000_000_000, "ingressBurst": 8_000_000});
+            let pods = [
+                attach(&lab.nodes[0], "plain", json!({"portMappings": port(8081, None)}))?,
+                attach(&lab.nodes[0], "shaped", json!({"portMappings": port(8082, None), "bandwidth": shaped}))?,
+                attach(&lab.nodes[0], "loopback", json!({"portMappings": port(8083, Some("127.0.0.1"))}))?,
+                attach(&lab.nodes[0], "elsewhere", json!({"portMappings": port(8084, Some("192.168.50.1"))}))?,
+                attach(&lab.nodes[0], "none", json!({}))?,
+            ];
+            for ((_, call, device), expected) in pods.iter().zip(["1", "1", "1", "0", "0"]) {
+                let found = route_localnet(&node, device)?;
+                check(found == expected, || format!("route_localnet of {device} is {found}, not {expected}"))?;
+                call.clone().verb("CHECK").execute(&node)?.result().map(drop).or_else(|why| {
+                    // A result is needed for CHECK, which this call has none of.
+                    check(why.contains("prevResult"), || why)
+                })?;
+            }
+            let sockets = private(&node)?;
+            for _ in 0..5 {
+                node.run("nft", &["flush ruleset"])?;
+                for (pod, ..) in &pods {
+                    attempts(&node, pod, address_of(pod)?)?;
+                }
+                hear_nothing(&node, &sockets)?;
+            }
+            // And without a daemon, for ever.
+            lab.nodes[0].daemon.take().ok_or("no daemon")?.stop(SOON)?;
+            node.run("nft", &["flush ruleset"])?;
+            for (pod, ..) in &pods {
+                attempts(&node, pod, address_of(pod)?)?;
+            }
+            hear_nothing(&node, &sockets)?;
+            // That it is the filter which keeps them away.
+            let (pod, _, device) = &pods[0];
+            node.run("tc", &["filter", "delete", "dev", device, "ingress", "pref", "1"])?;
+            attempts(&node, pod, address_of(pod)?)?;
+            check(hear_nothing(&node, &sockets).is_err(), || "without the filter nothing is heard, either".into())
+        });
+    }
+}
+
+#[test]
+fn a_lost_loopback_filter_is_attached_again() {
+    for settings in ["", "fast_path = false"] {
+        scene(1, |lab| {
+            start_with(&mut lab.nodes[0], settings)?;
+            let node = lab.nodes[0].host.clone();
+            let (pod, _, device) = attach(&lab.nodes[0], "pod", json!({"portMappings": port(8081, None)}))?;
+            let own = address_of(&pod)?;
+            let filters = || node.run("tc", &["filter", "show", "dev", &device, "ingress", "pref", "1"]);
+            let whole = filters()?;
+            check(whole.contains("direct-action"), || whole.clone())?;
+            for broken in [
+                format!("tc filter del dev {device} ingress pref 1"),
+                format!("tc qdisc del dev {device} clsact"),
+                format!(
+                    "tc filter del dev {device} ingress pref 1; tc filter add dev {device} ingress pref 1 protocol all \
+                         bpf bytecode '1,6 0 0 4294967295,' direct-action"
+                ),
+            ] {
+                node.run("sh", &["-c", &broken])?;
+                // Nobody tells of filters: what wakes the daemon is a route.
+                node.run("ip", &["route", "delete", &own.to_string()])?;
+                eventually(SOON, || check(filters()? == whole, || format!("after {broken}: {:?}", filters())))?;
+                let accepts = || check(route_localnet(&node, &device)? == "1", || "127.0.0.1 is not accepted".into());
+                eventually(SOON, accepts)?;
+                let routes = || node.run("ip", &["route", "show", &own.to_string()]);
+                eventually(SOON, || check(!routes()?.is_empty(), || "the route is not restored".into()))?;
+            }
+            Ok(())
+        });
+    }
 }

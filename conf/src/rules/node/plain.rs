@@ -5,7 +5,6 @@
 
 use std::net::Ipv6Addr;
 
-use ipnetwork::IpNetwork;
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 
 use crate::defaults::{HOST_VETH_PREFIX, OVERLAY_DEVICE};
@@ -26,15 +25,12 @@ pub(super) const BESIDE_FIRST: &str = "guard-plain-new";
 
 /// The rules of the hooked chain, in which they are the last. Packets of the overlay never come so far, and packets of pods
 /// and those that the overlay carried are compared with a name or two.
+///
+/// An IPv4-mapped source (RFC 4291, section 2.5.5.2) belongs on no wire: a program that listens to both families would take
+/// the packet for one of that IPv4 address, a pod's or 127.0.0.1. From pods and from peers such a source is not theirs.
 pub(super) fn rules(config: &NodeConfig<'_>) -> Vec<Rule> {
-    let mapped = Rule::new().from(ipv4_mapped()).count(PLAIN).drop();
-    jump(config, BESIDE).into_iter().chain([mapped]).collect()
-}
-
-/// ::ffff:0:0/96 (RFC 4291, section 2.5.5.2). It is on no wire: a program that listens in both families would take such a
-/// packet for one of IPv4, of a pod or of 127.0.0.1.
-fn ipv4_mapped() -> IpNetwork {
-    prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0).into(), 96)
+    let mapped = prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0).into(), 96);
+    jump(config, BESIDE).into_iter().chain([Rule::new().from(mapped).not_by_loopback().count(PLAIN).drop()]).collect()
 }
 
 fn jump(config: &NodeConfig<'_>, chain: &str) -> Vec<Rule> {
