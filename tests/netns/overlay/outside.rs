@@ -124,8 +124,8 @@ fn a_flow_from_before_the_rules_leaves_masqueraded_once_they_are_there() {
     scene(1, |lab| {
         lab.start()?;
         lab.nodes[0].add_pod("pod")?;
-        let line = "add table inet foreign; add chain inet foreign all { type filter hook forward priority 0; }; \
-                    add rule inet foreign all ct state new counter";
+        let line = "add table inet foreign; add chain inet foreign seen { type filter hook forward priority 0; }; \
+                    add rule inet foreign seen ct state new counter";
         lab.nodes[0].host.run("nft", &[line])?;
         for like in FAMILIES {
             let (pod, own) = (lab.nodes[0].pods[0].host.clone(), lab.nodes[0].pods[0].address(like));

@@ -85,7 +85,7 @@ fn what_is_wrong_is_a_sentence_each() {
         "peer node-2 (192.168.50.2) does not answer over the overlay (fd00:10:244:2::): \
          `podwired doctor` looks for the cause",
         "the path to node-3 (192.168.50.3) takes packets of 1400 bytes at most, although the underlay's MTU here is \
-         1500: set the underlay's MTU to what the path takes, or repair the path",
+         1500: the routes to its pods have a smaller MTU meanwhile; set the underlay's MTU to what the path takes, or repair the path",
     ];
     assert_eq!(status.wrong, wanted);
     let kinds = [
