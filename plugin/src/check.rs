@@ -161,7 +161,10 @@ fn host_side(
             differs.add(format!("{} is not {}", setting.path, setting.value));
         }
     }
-    if accepts_loopback(host, &host_end.name)? && !loopback_filter::attached(host, host_end.index)? {
+    if side.loopback_ports
+        && accepts_loopback(host, &host_end.name)?
+        && !loopback_filter::attached(host, host_end.index)?
+    {
         differs.add(format!("{} has lost the filter of 127.0.0.0/8: the pod may reach the node's own", host_end.name));
     }
     let shaper = Shaper::of(&record.attachment);

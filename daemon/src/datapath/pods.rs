@@ -177,7 +177,7 @@ fn repair(host_side: &HostSide, device: &DeviceSettings, observed: &Observed) ->
     }
     if let Some(ipv4) = ipv4 {
         let filtered = observed.filtered.contains(&link.index);
-        let mut settings = host_side.ipv4_settings(if filtered { Loopback::Filtered } else { Loopback::Open }).to_vec();
+        let mut settings = host_side.ipv4_settings(if filtered { Loopback::Filtered } else { Loopback::Open });
         settings.retain(|(setting, value)| i64::from(ipv4.get(*setting)) != i64::from(*value));
         if !settings.is_empty() {
             repair.requests.push(link::set_ipv4(link.index, &link.name, &settings));

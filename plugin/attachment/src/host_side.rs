@@ -111,15 +111,19 @@ impl HostSide {
     }
 
     /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it, and follows no route
-    /// that a packet names, which could lead to 127.0.0.1 behind all filters.
-    pub fn ipv4_settings(&self, loopback: Loopback) -> [(Ipv4Setting, u32); 5] {
-        [
+    /// that a packet names, which could lead to 127.0.0.1 behind all filters. Whether it accepts 127.0.0.1 where none of our
+    /// host ports leads to the pod is left to whoever has set it: a chained portmap.
+    pub fn ipv4_settings(&self, loopback: Loopback) -> Vec<(Ipv4Setting, u32)> {
+        let mut settings = vec![
             (Ipv4Setting::ReversePathFilter, 1),
             (Ipv4Setting::Forwarding, 1),
             (Ipv4Setting::AcceptRedirects, 0),
             (Ipv4Setting::AcceptSourceRoute, 0),
-            (Ipv4Setting::RouteLocalnet, u32::from(loopback == Loopback::Filtered && self.loopback_ports)),
-        ]
+        ];
+        if self.loopback_ports {
+            settings.push((Ipv4Setting::RouteLocalnet, u32::from(loopback == Loopback::Filtered)));
+        }
+        settings
     }
 
     /// [`hardening`] of the host end.

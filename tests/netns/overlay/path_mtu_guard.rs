@@ -109,7 +109,7 @@ fn errors_to_pods_that_no_connection_explains_are_not_believed() {
 }
 
 #[test]
-fn errors_about_packets_of_the_nodes_own_to_others_are_believed() {
+fn errors_of_peers_and_about_packets_to_others_are_believed() {
     for underlay in FAMILIES {
         scene(2, |lab| {
             lab.write(&membership_on(underlay, 1..=2))?;
@@ -120,10 +120,20 @@ fn errors_about_packets_of_the_nodes_own_to_others_are_believed() {
             let mut all = quotes(own, other).into_iter();
             let answer = all.find(|quoted| quoted.what == "an answer to an echo").ok_or("no answer to an echo")?;
             too_large::send(&lab.outside, outside_address(underlay), own, TINY, &answer)?;
-            eventually(SOON, || {
-                let found = learned(node)?;
-                check(found.len() == 1 && found[0].contains(&other.to_string()), || format!("{found:?}"))
-            })?;
+            let knows = |of: IpAddr, count| {
+                eventually(SOON, || {
+                    let found = learned(node)?;
+                    let of = of.to_string();
+                    let known = found.len() == count && found.iter().any(|route| route.contains(&of));
+                    check(known, || format!("{found:?}"))
+                })
+            };
+            knows(other, 1)?;
+            // A peer, whose pods are behind a smaller link than its own.
+            let (peer, from) = (&lab.nodes[1].host, underlay_address(2, underlay));
+            let datagram = quotes(own, from).into_iter().find(|quoted| quoted.what == "an answer to an echo");
+            too_large::send(peer, from, own, TINY, &datagram.ok_or("no answer to an echo")?)?;
+            knows(from, 2)?;
             has_refused(node, "path-mtu", 0)
         });
     }

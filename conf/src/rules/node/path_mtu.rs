@@ -4,7 +4,7 @@
 //! packets to that destination follow it. Who may send such an error is checked for TCP only, whose sequence numbers
 //! must be right (net/ipv4/tcp_ipv4.c, `tcp_v4_err`): errors about datagrams, echoes and tunnels can be made up by anyone
 //! who knows the destination. For what is the cluster's they count for nothing: podwired measures the paths to peers
-//! itself.
+//! itself. What a peer itself sends is believed.
 //!
 //! Pods keep a path MTU for each destination as well. An error that is forwarded to one is dropped where it belongs to no
 //! connection; without a masquerade, when connections may not be tracked, it is judged as one for the node.
@@ -14,7 +14,7 @@ use podwire_kernel::nft::{Chain, PacketField, Rule};
 
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::PATH_MTU;
-use crate::rules::node::sources::quoted_set;
+use crate::rules::node::sources::{peer_set, quoted_set};
 
 /// The chains for such errors, of each version.
 pub(super) const CHAINS: [&str; 2] = ["guard-path-mtu4", "guard-path-mtu6"];
@@ -44,6 +44,8 @@ fn guard(config: &NodeConfig<'_>, version: IpVersion) -> Vec<Rule> {
     let underlay = IpVersion::of(config.own);
     let mut rules = vec![Rule::new().quotes_tcp(version).return_()];
     if version == underlay {
+        // A peer says it of what is too large for its pods: answers to them go to the peer's address.
+        rules.push(Rule::new().in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]).return_());
         let to_peer = [PacketField::QuotedDestination(version)];
         rules.push(drop(Rule::new().in_set(&quoted_set(version).name, &to_peer)));
     }
