@@ -128,7 +128,7 @@ pub(super) fn emit(fields: &[Field]) -> Vec<u8> {
     bytes
 }
 
-fn parse(types: &[Type], mut bytes: &[u8]) -> Option<Vec<Field>> {
+pub(super) fn parse(types: &[Type], mut bytes: &[u8]) -> Option<Vec<Field>> {
     let mut fields = Vec::with_capacity(types.len());
     for kind in types {
         fields.push(Field::parse(*kind, bytes)?);
@@ -275,7 +275,7 @@ pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Eleme
 fn read(set: &Set, element: &[u8]) -> Option<Element> {
     let key = reply::get(reply::get(element, KEY)?, VALUE)?;
     let data = match &set.content {
-        Content::Nothing => Data::Nothing,
+        Content::Nothing | Content::Recorded(_) => Data::Nothing,
         Content::Values(types) => Data::Value(parse(types, reply::get(reply::get(element, DATA)?, VALUE)?)?),
         Content::Verdicts => {
             let chain = reply::get(reply::get(reply::get(element, DATA)?, VERDICT)?, VERDICT_CHAIN)?;

@@ -41,6 +41,13 @@ const NAT_FLAGS: u16 = 7;
 const OF_DESTINATION: u32 = 1;
 /// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` (uapi/linux/netfilter/nf_nat.h).
 const ADDRESS_AND_PORT: u32 = 1 | 2;
+/// `NFTA_DYNSET_*`, `NFT_DYNSET_OP_UPDATE`.
+const RECORD_SET: u16 = 1;
+const RECORD_OPERATION: u16 = 3;
+const RECORD_KEY: u16 = 4;
+const RECORD_TIMEOUT: u16 = 6;
+const RECORD_FLAGS: u16 = 9;
+const UPDATE: u32 = 1;
 /// `NFTA_MASQ_FLAGS`.
 const MASQUERADE_FLAGS: u16 = 1;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY` (uapi/linux/netfilter/nf_nat.h).
@@ -156,6 +163,24 @@ impl Rule {
         self.look_up(set, fields, None)
     }
 
+    /// … has its fields recorded in a set that rules add to; one that is there begins its time anew. What a full set cannot take
+    /// ends the rule (`NFT_BREAK`, net/netfilter/nft_dynset.c): what has to happen anyway belongs into the next rule.
+    pub fn record(mut self, set: &str, fields: &[PacketField]) -> Self {
+        self.load(fields);
+        // In the kernel's order. Without a timeout of its own an element has the set's.
+        self.push(other(
+            "dynset",
+            vec![
+                number(RECORD_KEY, Register::Reg1.into()),
+                number(RECORD_OPERATION, UPDATE),
+                DefaultNla::new(RECORD_SET, [set.as_bytes(), &[0]].concat()),
+                DefaultNla::new(RECORD_TIMEOUT, 0_u64.to_be_bytes().to_vec()),
+                number(RECORD_FLAGS, 0),
+            ],
+        ));
+        self
+    }
+
     /// … is accepted.
     pub fn accept(self) -> Self {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Other(ACCEPT))])
@@ -236,12 +261,17 @@ impl Rule {
         self
     }
 
-    fn look_up(mut self, set: &str, fields: &[PacketField], to: Option<Register>) -> Self {
+    /// Loads fields into the registers, one behind the other.
+    fn load(&mut self, fields: &[PacketField]) {
         let mut word = 0;
         for field in fields {
             field.load(register(word)).into_iter().for_each(|load| self.push(load));
             word += field.kind().words();
         }
+    }
+
+    fn look_up(mut self, set: &str, fields: &[PacketField], to: Option<Register>) -> Self {
+        self.load(fields);
         let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
         lookup.extend(to.map(Lookup::DestinationRegister));
         lookup.push(Lookup::Flags(0));

@@ -1,11 +1,13 @@
 //! Sets and maps: hash tables whose keys and values are single fields or concatenations. Their content is in `element`.
 
-use netlink_packet_core::DefaultNla;
+use std::time::Duration;
+
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetFlags, SetMessage};
 
 use crate::nft::field_type::{Type, WORD};
 use crate::nft::reply::{self, Reply};
-use crate::nft::type_of;
+use crate::nft::{encode, type_of};
 
 /// A set, or a map when its elements have data. The cost of a lookup does not grow with its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +29,27 @@ pub enum Content {
     Values(Vec<Type>),
     /// A verdict: it is a verdict map.
     Verdicts,
+    /// Nothing: it is a set that rules add to ([`crate::nft::Rule::record`]), and nobody else.
+    Recorded(Bounds),
 }
 
-/// `NFTA_SET_FLAGS`, `NFTA_SET_DESC` and `NFTA_SET_DESC_SIZE` (uapi/linux/netfilter/nf_tables.h).
+/// The bounds of a set that rules add to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most elements.
+    pub size: u32,
+    /// How long an element stays, in whole milliseconds.
+    pub timeout: Duration,
+}
+
+/// `NFTA_SET_FLAGS`, `NFTA_SET_DESC`, `NFTA_SET_DESC_SIZE` and `NFTA_SET_TIMEOUT` (uapi/linux/netfilter/nf_tables.h).
 const FLAGS: u16 = 3;
 const DESCRIPTION: u16 = 9;
 const SIZE: u16 = 1;
+const TIMEOUT: u16 = 11;
+/// `NFT_SET_TIMEOUT` and `NFT_SET_EVAL`.
+const WITH_TIMEOUT: u32 = 0x10;
+const DYNAMIC: u32 = 0x20;
 /// `NFTA_SET_USERDATA`.
 const USER_DATA: u16 = 13;
 /// `NFT_DATA_VERDICT` (uapi/linux/netfilter/nf_tables.h).
@@ -72,6 +89,11 @@ impl Set {
         attributes.push(SetAttribute::Flags(self.flags()));
         attributes.extend(self.types());
         attributes.push(SetAttribute::Id(number));
+        if let Some(Bounds { size, .. }) = self.bounds() {
+            let size = reply::listed(&encode::number(SIZE, size));
+            attributes.push(SetAttribute::Other(DefaultNla::new(DESCRIPTION | NLA_F_NESTED, size)));
+        }
+        attributes.extend(self.timeout().map(|timeout| SetAttribute::Other(DefaultNla::new(TIMEOUT, timeout))));
         let told = type_of::user_data(&self.key);
         attributes.extend(told.map(|told| SetAttribute::Other(DefaultNla::new(USER_DATA, told))));
         NfTablesMessage::NewSet(SetMessage { attributes })
@@ -85,14 +107,26 @@ impl Set {
         match self.content {
             Content::Nothing => SetFlags::empty(),
             Content::Values(_) | Content::Verdicts => SetFlags::Map,
+            Content::Recorded(_) => SetFlags::from_bits_retain(WITH_TIMEOUT | DYNAMIC),
         }
+    }
+
+    /// The bounds of a set that rules add to.
+    pub(super) fn bounds(&self) -> Option<Bounds> {
+        if let Content::Recorded(bounds) = self.content { Some(bounds) } else { None }
+    }
+
+    /// How long elements stay, as the kernel lists it.
+    fn timeout(&self) -> Option<Vec<u8>> {
+        let milliseconds = |bounds: Bounds| u64::try_from(bounds.timeout.as_millis()).unwrap_or(u64::MAX);
+        self.bounds().map(|bounds| milliseconds(bounds).to_be_bytes().to_vec())
     }
 
     fn types(&self) -> Vec<SetAttribute> {
         let (key, length) = layout(&self.key);
         let mut types = vec![SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
         match &self.content {
-            Content::Nothing => {}
+            Content::Nothing | Content::Recorded(_) => {}
             Content::Values(fields) => {
                 let (data, length) = layout(fields);
                 types.extend([SetAttribute::DataType(data), SetAttribute::DataLen(length)]);
@@ -104,10 +138,12 @@ impl Set {
         types
     }
 
-    /// Whether the kernel's set has these types, and neither a timeout nor a size limit.
+    /// Whether the kernel's set has these types and these bounds; where none are wanted, neither a timeout nor a size limit.
     pub(super) fn is(&self, found: &Reply) -> bool {
         let flags = found.number(FLAGS).unwrap_or(0) == self.flags().bits();
         let size = found.get(DESCRIPTION).and_then(|fields| reply::get(fields, SIZE));
-        flags && size.is_none() && self.types().iter().all(|wanted| found.has(wanted))
+        let size = size.and_then(|size| size.try_into().ok()).map(u32::from_be_bytes);
+        let bounds = size == self.bounds().map(|bounds| bounds.size) && found.get(TIMEOUT) == self.timeout().as_deref();
+        flags && bounds && self.types().iter().all(|wanted| found.has(wanted))
     }
 }

@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{
-    Base, Chain, ChainHook, ChainType, Content, Data, Element, Ensured, Field, Keys, PacketField, Rule, Set, Table,
-    Type,
+    Base, Bounds, Chain, ChainHook, ChainType, Content, Data, Element, Ensured, Field, Keys, PacketField, Rule, Set,
+    Table, Type,
 };
 use podwire_kernel::{Socket, nft};
 use podwire_tests::lab::{SOON, eventually};
@@ -75,6 +76,11 @@ fn everything() -> Table {
             Set { name: name("ports"), key: vec![Protocol, address, Port], content: value },
             Set { name: name("roads"), key: vec![address], content: Content::Verdicts },
             Set { name: name("carried"), key: vec![address, Type::CarriedSource(version)], content: Content::Nothing },
+            Set {
+                name: name("seen"),
+                key: vec![address, Type::CarriedSource(version)],
+                content: Content::Recorded(Bounds { size: 64, timeout: Duration::from_secs(600) }),
+            },
         ]
     });
     let of_each = |version: IpVersion| {
@@ -100,6 +106,7 @@ fn everything() -> Table {
                 .in_set(&name("carried"), &[from, PacketField::CarriedSource(version, whole)])
                 .count("met")
                 .return_(),
+            Rule::new().of(version).record(&name("seen"), &[from, PacketField::CarriedSource(version, whole)]),
         ]
     };
     let chain = |name: &str, chain_type, hook, priority, rules| Chain {
@@ -186,7 +193,7 @@ fn elements_are_compared_as_a_whole_and_changed_by_their_difference() {
         let mut socket = socket_of_nftables();
         let table = everything();
         nft::ensure(&mut socket, &table, &[]).unwrap();
-        for (set, digit) in [(&table.sets[0], 4), (&table.sets[4], 6)] {
+        for (set, digit) in [(&table.sets[0], 4), (&table.sets[5], 6)] {
             assert_eq!(set.name, format!("pairs{digit}"));
             // More than go into one message, and more bytes than the usual send buffer has.
             let pair = |number: u32| {
