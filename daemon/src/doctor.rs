@@ -21,6 +21,7 @@ mod conflists;
 mod daemon;
 mod devices;
 mod diagnosis;
+mod dropped;
 mod examined;
 mod forward_policy;
 mod leftovers;
@@ -65,8 +66,13 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
             }
         }
     }
-    let policies = Socket::netfilter().and_then(|mut socket| forward_policy::look(&node, &mut socket));
-    record(policies.map_err(Error::from));
+    match Socket::netfilter() {
+        Err(error) => record(Err(error.into())),
+        Ok(mut socket) => {
+            record(forward_policy::look(&node, &mut socket).map_err(Error::from));
+            record(dropped::look(&node, &mut socket).map_err(Error::from));
+        }
+    }
     record(conflists::look(&node));
     record(Ok(node.status.as_ref().and_then(conflict::look).into_iter().collect()));
     Ok(limit_per_kind(drop_consequences(findings)))
@@ -101,11 +107,19 @@ fn drop_consequences(mut findings: Vec<Finding>) -> Vec<Finding> {
     let bypass =
         [FindingKind::ForeignAddress, FindingKind::ForeignRoute, FindingKind::ForeignVxlanPort, FindingKind::Conflict];
     let bypassed = has(&bypass) || unmade;
+    // Whom the membership leaves out, or leaves out here, sends what is dropped.
+    let left_out = has(&[
+        FindingKind::MembershipUnreadable,
+        FindingKind::NotInMembership,
+        FindingKind::EntryRejected,
+        FindingKind::ClusterRangeRejected,
+    ]);
     findings.retain(|Finding { kind, problem, .. }| match kind {
         FindingKind::DaemonProblem => {
             !problem.is_some_and(|problem| kinds.iter().any(|kind| daemon::explains(*kind, problem)))
         }
         FindingKind::ForwardingOff => !unmade,
+        FindingKind::SourceUnlisted | FindingKind::SenderUnknown => !left_out,
         FindingKind::OverlayMissing | FindingKind::OverlayDown | FindingKind::OverlayBypassed => !bypassed,
         _ => true,
     });
@@ -152,8 +166,8 @@ mod tests {
     #[test]
     fn what_follows_from_another_finding_is_left_out() {
         use FindingKind::{
-            ConflistNoDirectory, ConflistOutranked, DaemonProblem, DaemonSilent, ForeignRoute, ForeignVxlanPort,
-            ForwardingOff, OverlayBypassed, PeerDown,
+            ConflistNoDirectory, ConflistOutranked, DaemonProblem, DaemonSilent, EntryRejected, ForeignRoute,
+            ForeignVxlanPort, ForwardingOff, OverlayBypassed, PeerDown, SenderUnknown, SourceUnlisted,
         };
         let left = |given: &[(FindingKind, Option<ProblemKind>)]| {
             let finding = |(kind, problem): &(FindingKind, Option<ProblemKind>)| Finding {
@@ -179,7 +193,8 @@ mod tests {
         // Another problem is none of these.
         let other = reported(ProblemKind::KernelRefused);
         assert_eq!(left(&[other, own(ForeignRoute)]), [DaemonProblem, ForeignRoute]);
-        let independent = [ForwardingOff, OverlayBypassed, PeerDown];
+        assert_eq!(left(&[own(EntryRejected), own(SourceUnlisted), own(SenderUnknown)]), [EntryRejected]);
+        let independent = [SourceUnlisted, SenderUnknown, ForwardingOff, OverlayBypassed, PeerDown];
         assert_eq!(left(&independent.map(own)), independent);
     }
 

@@ -2,6 +2,7 @@
 //! may not live here: what packets do (`overlay`), and files that no program is started for (`tests/packaging`).
 
 mod doctor;
+mod dropped;
 mod endless;
 mod forward_policies;
 mod hardening;

@@ -6,7 +6,7 @@ mod connectivity;
 mod conversation;
 mod fast_path;
 pub(crate) mod firewall;
-mod forged;
+pub(crate) mod forged;
 pub(crate) mod guards;
 mod guest;
 mod host_port_flows;

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! guard-prerouting   raw: UDP to the VXLAN port → guard-overlay: from peers with a source of their own accepted and not
-//!                    tracked, all else for this node dropped; IPv6 of a pod whose source is not routed to it →
-//!                    guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
+//!                    tracked, all else for this node dropped, its sender recorded (`dropped`); IPv6 of a pod whose source
+//!                    is not routed to it → guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
 //!                    guard-plain: dropped unless a plain route leads back by that device
 //! guard-plain-first  nat: the same for the first packets of connections to the node itself (answers to what the node has sent
 //!                    from an address of its own come plainly)
@@ -32,6 +32,7 @@
 
 mod config;
 mod counters;
+pub mod dropped;
 mod local;
 mod outdated;
 mod outside;
@@ -94,7 +95,7 @@ pub const PASSED: i32 = 0x4000_0000;
 pub struct Firewall {
     /// The daemon's part of the table.
     pub table: Table,
-    /// The keys of its sets, in the same order.
+    /// The keys of its sets, in the same order; those behind are filled by the rules themselves.
     pub keys: Vec<Keys>,
 }
 
@@ -105,18 +106,19 @@ pub fn is_chain(name: &str) -> bool {
 
 /// Whether a set of the table is the daemon's, of this version or an earlier one.
 pub fn is_set(name: &str) -> bool {
-    name.starts_with(SETS) || name.starts_with(services::SETS)
+    name.starts_with(SETS) || name.starts_with(dropped::SETS) || name.starts_with(services::SETS)
 }
 
 /// The firewall of a node with these peers.
 pub fn firewall<'a>(config: &NodeConfig<'_>, peers: impl Iterator<Item = Sender<'a>> + Clone) -> Firewall {
     let lengths = sources::prefix_lengths(config, peers.clone());
-    let mut keys = sources::keys(IpVersion::of(config.own), &lengths, peers);
+    let underlay = IpVersion::of(config.own);
+    let mut keys = sources::keys(underlay, &lengths, peers);
     keys.extend(services::keys(config.service_addresses));
     let table = Table {
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),
-        sets: keys.iter().map(|keys| keys.set().clone()).collect(),
+        sets: keys.iter().map(|keys| keys.set().clone()).chain(dropped::sets(underlay)).collect(),
         chains: chains(config, &lengths),
     };
     Firewall { table, keys }
@@ -130,7 +132,7 @@ fn chains(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> Vec<Chai
     let (input, input_base, forward_base) = if config.masquerade {
         prerouting.push(overlay().jump(OVERLAY));
         // What guard-overlay accepts is not tracked, and never comes here.
-        let refused = overlay::drop_rules(overlay).to_vec();
+        let refused = overlay::drop_rules(overlay);
         let forward_base = at(ChainType::Nat, ChainHook::Postrouting, SOURCE_NAT - 1);
         (refused, at(ChainType::Nat, ChainHook::Input, SOURCE_NAT), forward_base)
     } else {

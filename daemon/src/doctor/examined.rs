@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults;
@@ -25,6 +26,8 @@ pub(super) struct Examined {
     pub(super) conflists: PathBuf,
     /// Where the membership comes from.
     pub(super) source: Source,
+    /// For how long it has been what it is, where that is known.
+    pub(super) unchanged: Option<Duration>,
     /// Entries of it that are rejected, and why.
     pub(super) rejected: Vec<Rejected>,
     /// What the daemon has said, where it has been asked.
@@ -152,6 +155,10 @@ impl Examined {
             port: settings.port,
             conflists: arguments.conflist_directory.clone(),
             source: Source::File(path.clone()),
+            unchanged: std::fs::metadata(path)
+                .and_then(|file| file.modified())
+                .ok()
+                .and_then(|then| then.elapsed().ok()),
             rejected: rejected.into_iter().map(entry).collect(),
             status: None,
         }))
@@ -170,6 +177,7 @@ impl Examined {
             port: status.port,
             conflists: conflists.unwrap_or_else(|| arguments.conflist_directory.clone()),
             source: status.membership.file.clone().map_or(Source::Kubernetes, Source::File),
+            unchanged: Some(Duration::from_secs(status.membership.age_seconds)),
             rejected: status.refused.iter().map(entry).collect(),
             status: Some(status),
         }
@@ -182,6 +190,7 @@ impl Examined {
             port: defaults::OVERLAY_PORT,
             conflists: arguments.conflist_directory.clone(),
             source: Source::Unknown,
+            unchanged: None,
             rejected: Vec::new(),
             status: None,
         }

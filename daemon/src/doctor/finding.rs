@@ -85,6 +85,10 @@ named! {
         OverlayDown = "overlay-down",
         /// Packets to a peer's overlay address do not leave by the VXLAN device.
         OverlayBypassed = "overlay-bypassed",
+        /// A peer has sent to pods here from an address that the membership does not list for it: dropped.
+        SourceUnlisted = "source-unlisted",
+        /// An address that is no peer's has sent to the VXLAN port: dropped.
+        SenderUnknown = "sender-unknown",
         /// The interface with this node's address is down.
         UnderlayDown = "underlay-down",
         /// No peer answers at all: this node is cut off.
@@ -139,6 +143,7 @@ impl FindingKind {
             Self::ConntrackFull => "conntrack",
             Self::NeighboursFull => "neighbours",
             Self::OverlayMissing | Self::OverlayDown | Self::OverlayBypassed => "overlay",
+            Self::SourceUnlisted | Self::SenderUnknown => "dropped",
             Self::UnderlayDown => "underlay",
             Self::NodeCutOff | Self::PeerDown | Self::NoRouteToPeer => "peer",
             Self::OverlayPortBlocked | Self::PeerOverlaySilent => "overlay-port",

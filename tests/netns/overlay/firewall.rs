@@ -101,11 +101,11 @@ fn pods_reach_each_other_with_pod_cidrs_of_every_prefix_length() {
     });
 }
 
-/// The same, with rules sorted by the names of their chains: one that was made anew is the last one of its table.
+/// The same, with rules sorted by the names of their chains, and sets by theirs: one that was made anew is the last one of its table.
 pub(crate) fn by_chain(state: &Value) -> Value {
     let mut state = state.clone();
     let name = |entry: &Value| {
-        ["chain", "rule"].map(|kind| entry[kind][if kind == "rule" { "chain" } else { "name" }].to_string())
+        [("chain", "name"), ("set", "name"), ("rule", "chain")].map(|(kind, name)| entry[kind][name].to_string())
     };
     if let Some(entries) = state["nftables"]["nftables"].as_array_mut() {
         entries.sort_by_key(name);
@@ -114,7 +114,7 @@ pub(crate) fn by_chain(state: &Value) -> Value {
 }
 
 /// What breaks the firewall: scripts of `nft`.
-const BREAKS: [&str; 23] = [
+const BREAKS: [&str; 24] = [
     "flush ruleset",
     "delete table inet podwire",
     "flush table inet podwire",
@@ -125,6 +125,9 @@ const BREAKS: [&str; 23] = [
     "add element inet podwire overlay-peers4 { 192.168.50.254 }",
     "add element inet podwire overlay-sources4-4-32 { 192.168.50.2 . 0xaf40101 }",
     "flush chain inet podwire guard-overlay",
+    "flush chain inet podwire guard-overlay; flush chain inet podwire guard-input; \
+     flush chain inet podwire guard-relayed; delete set inet podwire dropped-strangers4; \
+     add set inet podwire dropped-strangers4 { type ipv4_addr; }",
     "flush chain inet podwire guard-prerouting",
     "flush chain inet podwire guard-output; delete chain inet podwire guard-output",
     "flush chain inet podwire guard-input; delete chain inet podwire guard-input",

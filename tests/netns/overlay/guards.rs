@@ -17,7 +17,7 @@ use super::forged::{CARRIED_PORT, Ear, Forged, send};
 const PORT: u16 = 8472;
 
 /// How many packets a guard of a node has refused.
-pub(super) fn refused(node: &Host, guard: &str) -> Outcome<u64> {
+pub(crate) fn refused(node: &Host, guard: &str) -> Outcome<u64> {
     let list = json(node, "nft", &["-j", "list", "counter", "inet", "podwire", guard])?;
     let counters = list["nftables"].as_array().into_iter().flatten();
     let mut packets = counters.filter_map(|entry| entry["counter"]["packets"].as_u64());
@@ -32,7 +32,7 @@ pub(super) fn has_refused(node: &Host, guard: &str, packets: u64) -> Outcome {
     })
 }
 
-pub(super) fn mac(host: &Host, device: &str) -> Outcome<[u8; 6]> {
+pub(crate) fn mac(host: &Host, device: &str) -> Outcome<[u8; 6]> {
     let link = json(host, "ip", &["-j", "link", "show", device])?;
     let text = link[0]["address"].as_str().unwrap_or_default().to_owned();
     Mac::parse(&text).map(|mac| mac.0).ok_or(format!("{device} has no address: {link}"))

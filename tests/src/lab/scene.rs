@@ -116,6 +116,10 @@ fn settle(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, _| !MOVING.contains(&name.as_str()));
+            // What rules record in a set of nftables comes and goes with packets.
+            if fields.contains_key("timeout") {
+                fields.remove("elem");
+            }
             fields.values_mut().for_each(settle);
         }
         Value::Array(entries) => {

@@ -8,6 +8,7 @@ use podwire_kernel::nft::{Chain, PacketField, Rule};
 use crate::defaults::HOST_VETH_PREFIX;
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::{ENCAPSULATION, NOT_PEERS, SOURCES};
+use crate::rules::node::dropped;
 use crate::rules::node::sources::{PrefixLength, peer_set};
 
 /// `IPPROTO_UDP` (uapi/linux/in.h).
@@ -47,15 +48,27 @@ fn guard_overlay(config: &NodeConfig<'_>, lengths: &BTreeSet<PrefixLength>) -> V
     let mut rules: Vec<_> = lengths.iter().map(from_own_prefix).collect();
     // The device receives broadcast and multicast, too.
     rules.push(Rule::new().to_remote_unicast().return_());
-    let [from_pod, from_others] = drop_rules(Rule::new);
+    rules.push(from_pods(Rule::new()));
+    rules.extend(dropped::record_members(config.vni, underlay));
     let from_peer = Rule::new().of(underlay).in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]);
-    rules.extend([from_pod, from_peer.count(SOURCES).drop(), from_others]);
+    rules.push(from_peer.count(SOURCES).drop());
+    rules.extend(from_strangers(Rule::new));
     rules
 }
 
 /// Drops a pod's packets, and all others, with a counter each.
-pub(super) fn drop_rules(rule: impl Fn() -> Rule) -> [Rule; 2] {
-    [rule().iifname(HOST_VETH_PREFIX).count(ENCAPSULATION).drop(), rule().count(NOT_PEERS).drop()]
+pub(super) fn drop_rules(rule: impl Fn() -> Rule) -> Vec<Rule> {
+    std::iter::once(from_pods(rule())).chain(from_strangers(rule)).collect()
+}
+
+fn from_pods(rule: Rule) -> Rule {
+    rule.iifname(HOST_VETH_PREFIX).count(ENCAPSULATION).drop()
+}
+
+fn from_strangers(rule: impl Fn() -> Rule) -> Vec<Rule> {
+    let mut rules = dropped::record_strangers(&rule).to_vec();
+    rules.push(rule().count(NOT_PEERS).drop());
+    rules
 }
 
 /// Packets to the VXLAN port of others, after DNAT of services and host ports.
@@ -72,6 +85,7 @@ fn guard_relayed(config: &NodeConfig<'_>) -> Vec<Rule> {
     // Packets of the node itself are tracked while guard-output is missing.
     rules.push(Rule::new().from(family::host(config.own)).accept());
     rules.push(to_peer().in_set(peers, &[PacketField::Source(underlay)]).accept());
+    rules.push(dropped::record_stranger(to_peer(), underlay));
     rules.push(to_peer().count(NOT_PEERS).drop());
     rules
 }

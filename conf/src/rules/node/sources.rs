@@ -74,7 +74,7 @@ impl PrefixLength {
     }
 
     /// That of single addresses.
-    fn host(version: IpVersion) -> Self {
+    pub(super) fn host(version: IpVersion) -> Self {
         Self { version, bits: u8::try_from(version.address_length() * 8).unwrap_or(u8::MAX) }
     }
 
