@@ -45,7 +45,9 @@ fn guard(config: &NodeConfig<'_>, version: IpVersion) -> Vec<Rule> {
     let mut rules = vec![Rule::new().quotes_tcp(version).return_()];
     if version == underlay {
         // A peer says it of what is too large for its pods: answers to them go to the peer's address.
-        rules.push(Rule::new().in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]).return_());
+        rules.push(
+            Rule::new().of(underlay).in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]).return_(),
+        );
         let to_peer = [PacketField::QuotedDestination(version)];
         rules.push(drop(Rule::new().in_set(&quoted_set(version).name, &to_peer)));
     }
