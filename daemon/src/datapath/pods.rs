@@ -344,9 +344,8 @@ mod tests {
     fn an_intact_pod_needs_no_repair_and_a_damaged_one_exactly_its_damage() {
         let (host_side, whole) = (host_side(), device());
         assert_eq!(operations(&host_side, &whole, &[], host_side.routes(7)), [""; 0]);
-        let both = host_side.neighbours(7);
         assert_eq!(
-            operations(&host_side, &whole, &both[1..], host_side.routes(7)),
+            operations(&host_side, &whole, &host_side.neighbours(7)[1..], host_side.routes(7)),
             ["set neighbour fd00::5 at 02:00:00:00:00:02"]
         );
         let mut other_target = host_side.routes(7);
@@ -360,8 +359,10 @@ mod tests {
             accept_source_route: 1,
             route_localnet: 1,
         });
-        let settings = ["set ReversePathFilter 1, Forwarding 1, AcceptSourceRoute 0, RouteLocalnet 0 of pw1"];
-        assert_eq!(operations(&host_side, &broken, &[], host_side.routes(7)), settings);
+        let set = |more: &str| format!("set ReversePathFilter 1, Forwarding 1, AcceptSourceRoute 0{more} of pw1");
+        assert_eq!(operations(&host_side, &broken, &[], host_side.routes(7)), [set("")]);
+        let ours = HostSide { loopback_ports: true, ..host_side };
+        assert_eq!(operations(&ours, &broken, &[], ours.routes(7)), [set(", RouteLocalnet 0")]);
     }
 
     #[test]
