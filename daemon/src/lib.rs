@@ -17,7 +17,6 @@ pub mod observe;
 pub mod report;
 pub mod sources;
 
-mod bounded_file;
 mod commands;
 mod logging;
 mod reconcile;

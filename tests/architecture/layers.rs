@@ -26,7 +26,7 @@ pub(crate) const DAEMON: [&[&str]; 9] = [
     &["datapath", "sources", "node"],
     &["report"],
     &["cluster"],
-    &["args", "bounded_file", "logging"],
+    &["args", "logging"],
 ];
 
 /// What is pure, what it may therefore not name, and why.

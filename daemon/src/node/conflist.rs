@@ -6,9 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use podwire_attachment::regular_file;
 use podwire_conf::{Network, conflist, defaults};
-
-use crate::bounded_file;
 
 /// The conflist's mode: world-readable, since it has no secret; writable by root only.
 const MODE: u32 = 0o644;
@@ -22,7 +21,7 @@ pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
     let path = directory.join(defaults::CONFLIST);
     let wanted = conflist::render(network)?;
     let right = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.mode() & 0o7777 == MODE);
-    if right && bounded_file::read(&path, wanted.len() as u64).is_ok_and(|found| found == wanted.as_bytes()) {
+    if right && regular_file::read(&path, wanted.len() as u64).is_ok_and(|found| found == wanted.as_bytes()) {
         return Ok(false);
     }
     let beside = directory.join(format!(".{}.new", defaults::CONFLIST));

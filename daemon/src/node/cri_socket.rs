@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::bounded_file;
+use podwire_attachment::regular_file;
 
 /// The sockets of runtimes: containerd, CRI-O, the containerd of k3s, Docker's shim.
 const USUAL: [&str; 4] = [
@@ -69,7 +69,7 @@ fn below(root: &Path, set: Option<&Path>) -> Vec<CriSocket> {
     let inside = |path: &str| root.join(path.trim_start_matches('/'));
     for (file, endpoint) in [(KUBELET_FLAGS, of_flags as fn(&str) -> Option<PathBuf>), (KUBELET_FILE, of_file)] {
         // A file that is not there or cannot be read names no socket.
-        let text = bounded_file::read_text(&inside(file), LONGEST);
+        let text = regular_file::read_text(&inside(file), LONGEST);
         if let Some(path) = text.ok().and_then(|text| endpoint(&text)) {
             return vec![CriSocket { path, why: Why::Kubelet(file.into()) }];
         }

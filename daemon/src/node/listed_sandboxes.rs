@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use podwire_attachment::regular_file;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded_file;
 use crate::node::cri::Listing;
 
 /// The file's name in the run directory, which is on a tmpfs.
@@ -65,7 +65,7 @@ impl ListedSandboxes {
     /// When it cannot be read: nothing is known then, and nothing that depends on it is released.
     pub(crate) fn read(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE);
-        let read = bounded_file::read(&path, LONGEST).and_then(|text| Ok(serde_json::from_slice(&text)?));
+        let read = regular_file::read(&path, LONGEST).and_then(|text| Ok(serde_json::from_slice(&text)?));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             read => read.map_err(|error| named(&error, "read", &path)),

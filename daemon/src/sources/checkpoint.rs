@@ -9,12 +9,12 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use podwire_attachment::regular_file;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::bounded_file;
 use crate::cluster::membership::Membership;
 
 /// The file's name in the state directory.
@@ -32,7 +32,7 @@ const PAUSE_FOR_WRITE: u32 = 20;
 /// The cached membership, where there is one that can be read; of one that cannot the log says why.
 pub(crate) fn read(directory: &Path) -> Option<Membership> {
     let path = directory.join(FILE);
-    let parsed = match bounded_file::read(&path, LARGEST) {
+    let parsed = match regular_file::read(&path, LARGEST) {
         Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => Err(error),
@@ -82,7 +82,7 @@ fn text(membership: &Membership, own: &str) -> Option<io::Result<Vec<u8>>> {
 /// Writes the file, unless it is so already.
 fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
     let path = directory.join(FILE);
-    if bounded_file::read(&path, LARGEST).is_ok_and(|found| found == text) {
+    if regular_file::read(&path, LARGEST).is_ok_and(|found| found == text) {
         return Ok(());
     }
     let beside = directory.join(format!(".{FILE}.new"));

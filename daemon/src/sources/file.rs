@@ -12,10 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use podwire_attachment::regular_file;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::bounded_file;
 use crate::cluster::membership::{Membership, ParseError};
 use crate::cluster::update::Update;
 use crate::report::Report;
@@ -62,7 +62,7 @@ pub enum FileError {
 /// When it cannot be read, or is no membership.
 pub(crate) fn read(path: &Path) -> Result<Membership, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.into(), source };
-    parse(path, &bounded_file::read_text(path, LARGEST).map_err(unreadable)?)
+    parse(path, &regular_file::read_text(path, LARGEST).map_err(unreadable)?)
 }
 
 fn parse(path: &Path, text: &str) -> Result<Membership, FileError> {
@@ -160,7 +160,7 @@ enum Content {
 
 impl Reader {
     fn read(&mut self, seen: Stamp) -> Result<Content, FileError> {
-        let text = bounded_file::read_text(&self.path, LARGEST).map_err(|error| self.unreadable(error))?;
+        let text = regular_file::read_text(&self.path, LARGEST).map_err(|error| self.unreadable(error))?;
         if self.stamp().ok() != Some(seen) {
             return Ok(Content::Changing);
         }

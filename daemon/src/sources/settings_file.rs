@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use podwire_attachment::regular_file;
 use thiserror::Error;
 
-use crate::bounded_file;
 use crate::cluster::settings::{Settings, SettingsError};
 
 /// The largest settings file that is read, in bytes.
@@ -39,6 +39,6 @@ pub enum FileError {
 pub(crate) fn read(path: Option<&Path>) -> Result<Settings, FileError> {
     let Some(path) = path else { return Ok(Settings::default()) };
     let text =
-        bounded_file::read_text(path, LARGEST).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
+        regular_file::read_text(path, LARGEST).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
     Settings::parse(&text).map_err(|error| FileError::Wrong { path: path.into(), error })
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use podwire_attachment::regular_file;
 use tokio::time::timeout;
 
-use crate::bounded_file;
 use crate::sources::kubernetes::reply::Unread;
 
 /// How long it may take to set up a connection.
@@ -76,7 +76,7 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Failure
             let failed = |error| Failure::unavailable(format!("kubeconfig {}: {}", path.display(), chain(&error)));
             let unread = |error| Failure::unavailable(format!("kubeconfig {}: {error}", path.display()));
             // `read_from` makes its paths absolute, and has no limit: this is it.
-            bounded_file::read(path, LARGEST_KUBECONFIG).map_err(unread)?;
+            regular_file::read(path, LARGEST_KUBECONFIG).map_err(unread)?;
             let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?
         }
