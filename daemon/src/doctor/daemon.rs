@@ -24,6 +24,11 @@ fn of_problem(problem: &Problem, converged: bool, source: &Source) -> Option<Fin
                        socket as --cri-socket. Release a dead pod by `ip link delete DEVICE`";
             (FindingKind::SandboxesUnlisted, fix.into())
         }
+        ProblemKind::RuntimeSilent => {
+            let fix = "grep -s ndpoint /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env   # start the runtime of \
+                       this socket, or give podwired the socket as --cri-socket";
+            (FindingKind::RuntimeSilent, fix.into())
+        }
         // Looked at by `addresses`, `reachability`, `leftovers`, `forward_policy` and `conflict`.
         ProblemKind::NotInMembership
         | ProblemKind::EntryRejected

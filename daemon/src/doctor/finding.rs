@@ -75,6 +75,8 @@ named! {
         LeftoverNexthop = "leftover-nexthop",
         /// The container runtime that the daemon asks does not list pods of this node.
         SandboxesUnlisted = "sandboxes-unlisted",
+        /// The container runtime that the daemon asks does not answer.
+        RuntimeSilent = "runtime-silent",
         /// The table of tracked connections is all but full.
         ConntrackFull = "conntrack-full",
         /// A table of neighbours is all but full.
@@ -139,7 +141,7 @@ impl FindingKind {
             | Self::OrphanedDevice
             | Self::LeftoverRoute
             | Self::LeftoverNexthop => "stale",
-            Self::SandboxesUnlisted => "runtime",
+            Self::SandboxesUnlisted | Self::RuntimeSilent => "runtime",
             Self::ConntrackFull => "conntrack",
             Self::NeighboursFull => "neighbours",
             Self::OverlayMissing | Self::OverlayDown | Self::OverlayBypassed => "overlay",

@@ -43,6 +43,14 @@ struct State {
     listed: ListedSandboxes,
     /// Whether `listed` has changed since it was written.
     unwritten: bool,
+    /// Since when the runtime does not answer.
+    silent: Option<Instant>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self { suspects: Suspects::new(), listed: read_listed(), unwritten: false, silent: None }
+    }
 }
 
 /// The result of one check.
@@ -50,8 +58,8 @@ struct State {
 struct CheckResult {
     released: u64,
     problems: Vec<String>,
-    /// That pods are not listed, where that has lasted.
-    unlisted: Option<Problem>,
+    /// That the runtime does not answer, or does not list pods, where that has lasted.
+    of_runtime: Option<Problem>,
 }
 
 /// Periodically releases what dead pods hold once they have looked dead for `after`; never when that is zero.
@@ -61,7 +69,7 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
     }
     let mut ticks = interval((after / CHECKS).clamp(CHECK_INTERVAL.0, CHECK_INTERVAL.1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut state = State { suspects: Suspects::new(), listed: read_listed(), unwritten: false };
+    let mut state = State::new();
     let (mut kept, mut logged, mut unlisted, mut asked) = (None, Vec::new(), None, None);
     loop {
         ticks.tick().await;
@@ -75,8 +83,7 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
         // A panic is a defect, and is reported as one; the next check starts anew.
         let result;
         (state, result) = check.await.unwrap_or_else(|error| {
-            let state = State { suspects: Suspects::new(), listed: read_listed(), unwritten: false };
-            (state, CheckResult { problems: vec![error.to_string()], ..CheckResult::default() })
+            (State::new(), CheckResult { problems: vec![error.to_string()], ..CheckResult::default() })
         });
         for problem in result.problems.iter().filter(|problem| !logged.contains(*problem)) {
             warn!("{problem}");
@@ -85,8 +92,10 @@ pub(crate) async fn run(after: Duration, socket: Option<&Path>, report: &watch::
             info!("garbage collection resumed");
         }
         logged = result.problems;
-        log_unlisted(result.unlisted.as_ref(), &mut unlisted);
-        let runtime = ContainerRuntime { unlisted: result.unlisted, ..known };
+        // That it does not answer is logged at once, above.
+        let of_runtime = result.of_runtime.as_ref();
+        log_unlisted(of_runtime.filter(|it| it.kind == ProblemKind::SandboxesUnlisted), &mut unlisted);
+        let runtime = ContainerRuntime { problem: result.of_runtime, ..known };
         report.send_if_modified(|report| {
             report.released += result.released;
             let changed = result.released > 0 || report.runtime != runtime;
@@ -175,10 +184,14 @@ async fn query(set: Option<&Path>, kept: &mut Option<PathBuf>) -> Runtime {
 fn check(state: &mut State, runtime: &Runtime, after: Duration) -> CheckResult {
     let mut result = CheckResult::default();
     let suspects = std::mem::take(&mut state.suspects);
-    if let Runtime::Silent(_, why) = runtime {
+    if let Runtime::Silent(socket, why) = runtime {
         result.problems.push(format!("{why}; garbage collection is paused"));
+        let since = *state.silent.get_or_insert_with(Instant::now);
+        // A runtime that restarts is back by then.
+        result.of_runtime = (since.elapsed() >= after).then(|| silent_problem(socket, why));
         return result;
     }
+    state.silent = None;
     let directory = Path::new(defaults::RUN_DIRECTORY);
     let listed = Socket::route().map_err(Error::from).and_then(|mut host| {
         let attached = release::attachments(directory, &mut host)?;
@@ -224,7 +237,7 @@ fn check(state: &mut State, runtime: &Runtime, after: Duration) -> CheckResult {
     if let Runtime::Lists(socket, listing) = runtime {
         // In an order of their own: the ledger's changes.
         unlisted.sort_by_key(|attachment| &attachment.container);
-        result.unlisted = unlisted_problem(&unlisted, pods, socket, listing);
+        result.of_runtime = unlisted_problem(&unlisted, pods, socket, listing);
     }
     result
 }
@@ -271,6 +284,14 @@ fn unlisted_problem(unlisted: &[&Attachment], pods: Pods, socket: &CriSocket, li
         named.join(", ")
     );
     Some(Problem::new(ProblemKind::SandboxesUnlisted, socket.path.display().to_string(), text))
+}
+
+fn silent_problem(socket: &CriSocket, why: &str) -> Problem {
+    let text = format!(
+        "the container runtime at {socket} does not say which pods are alive ({why}): what dead pods hold is not released. \
+         Start it, or set --cri-socket to the socket of the runtime that runs them"
+    );
+    Problem::new(ProblemKind::RuntimeSilent, socket.path.display().to_string(), text)
 }
 
 /// An attachment and what it holds, for people.

@@ -18,6 +18,6 @@ pub struct ContainerRuntime {
     pub sandboxes: Option<usize>,
     /// Why it does not answer.
     pub failure: Option<String>,
-    /// That it does not list pods of this node, where that lasts.
-    pub unlisted: Option<Problem>,
+    /// That it does not answer, or does not list pods of this node, where that lasts.
+    pub problem: Option<Problem>,
 }

@@ -52,6 +52,9 @@ named! {
         /// released when they are dead. Cause: `--cri-socket` is another runtime's, or the runtime has lost its state. Fix:
         /// name the socket of the runtime that kubelet uses.
         SandboxesUnlisted = "sandboxes-unlisted",
+        /// The container runtime has not answered for `garbage_after_seconds`: what dead pods hold is not released. Fix: start
+        /// it, or name the socket of the runtime that kubelet uses.
+        RuntimeSilent = "runtime-silent",
         /// A foreign firewall drops what is forwarded, and has no rule for pods: they reach nothing outside of their node, or
         /// are not reached. Fix: `podwired doctor` has the commands.
         ForwardPolicyDrop = "forward-policy-drop",

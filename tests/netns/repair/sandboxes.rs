@@ -38,9 +38,13 @@ fn attached(host: &Host) -> Outcome<Vec<String>> {
 
 /// The problem that the runtime's list is, where the daemon has it.
 fn problem(host: &Host) -> Outcome<Option<String>> {
+    problem_of(host, "sandboxes-unlisted")
+}
+
+fn problem_of(host: &Host, kind: &str) -> Outcome<Option<String>> {
     let status = daemon::json(host, &["status", "--json"])?;
     let problems = status["problems"].as_array().ok_or("no problems")?;
-    let of_runtime = problems.iter().find(|problem| problem["kind"] == "sandboxes-unlisted");
+    let of_runtime = problems.iter().find(|problem| problem["kind"] == kind);
     Ok(of_runtime.map(|problem| problem["text"].to_string()))
 }
 
@@ -159,5 +163,21 @@ fn a_pod_is_released_when_its_own_runtime_has_forgotten_it_and_what_was_listed_o
             let left = attached(&host)?;
             check(left == ["b"], || format!("{left:?}"))
         })
+    });
+}
+
+#[test]
+fn a_runtime_that_does_not_answer_is_a_problem_until_it_does() {
+    scene(1, |lab| {
+        start(&mut lab.nodes[0])?;
+        let host = lab.nodes[0].host.clone();
+        let silent = || problem_of(&host, "runtime-silent");
+        let text = eventually(SOON, || silent()?.ok_or_else(|| "status says that all is OK".into()))?;
+        check(text.contains("/run/cri.sock (as --cri-socket says)"), || text)?;
+        let findings = daemon::json(&host, &["doctor", "--json"])?;
+        let finding = findings.as_array().and_then(|all| all.iter().find(|one| one["kind"] == "runtime-silent"));
+        check(finding.is_some_and(|one| one["subject"] == SOCKET), || findings.to_string())?;
+        let _runtime = Cri::start(&host, SOCKET, "containerd", &[])?;
+        eventually(SOON, || silent()?.map_or(Ok(()), Err))
     });
 }

@@ -89,7 +89,7 @@ impl Status {
     }
 }
 
-fn runtime(ContainerRuntime { socket, why, name, sandboxes, failure, unlisted: _ }: &ContainerRuntime) -> Runtime {
+fn runtime(ContainerRuntime { socket, why, name, sandboxes, failure, problem: _ }: &ContainerRuntime) -> Runtime {
     let (socket, why, name, failure) = (socket.clone(), why.clone(), name.clone(), failure.clone());
     Runtime { socket, why, name, sandboxes: *sandboxes, failure }
 }
@@ -165,7 +165,7 @@ fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Ins
         let cut = snapshot.policies.cut(&view.cluster_cidrs);
         listed(&mut problems, cut.iter().map(Cut::problem), "more chains drop what pods send");
     }
-    problems.extend(report.runtime.unlisted.clone());
+    problems.extend(report.runtime.problem.clone());
     problems.extend_from_slice(&snapshot.unread);
     problems
 }
