@@ -34,7 +34,7 @@ fn membership(rejected: &Rejected, source: &Source) -> Finding {
             (FindingKind::ClusterRangeRejected, format!("the cluster's ranges are rejected: {why}"))
         }
         ProblemKind::NotInMembership => (FindingKind::NotInMembership, format!("this node, {node}, {why}")),
-        _ => (FindingKind::EntryRejected, format!("node {node} is rejected: {why}")),
+        _ => (FindingKind::EntryRejected, format!("the entry of node {node} is wrong: {why}")),
     };
     let fix = match (source, kind) {
         (Source::File(path), _) => {
@@ -195,7 +195,7 @@ mod tests {
         let wrong = entry(ProblemKind::EntryRejected, "no");
         let found = membership(&wrong, &file);
         assert_eq!((found.kind, found.subject.as_deref()), (FindingKind::EntryRejected, Some("a")));
-        assert_eq!(found.cause, "node a is rejected: no");
+        assert_eq!(found.cause, "the entry of node a is wrong: no");
         assert_eq!(found.fix, "$EDITOR /etc/nodes.toml   # correct the entry of node a");
         assert!(membership(&wrong, &kubernetes).fix.starts_with("kubectl get node a "));
         let missing = entry(ProblemKind::NotInMembership, "is not in the membership, which lists b");

@@ -17,10 +17,10 @@ use crate::netlink::socket::Socket;
 /// `TCA_BPF_*` and `TCA_BPF_FLAG_ACT_DIRECT` (uapi/linux/pkt_cls.h).
 const DESCRIPTOR: u16 = 6;
 const NAME: u16 = 7;
-const FLAGS: u16 = 8;
-const DIRECT: u32 = 1;
+pub(super) const FLAGS: u16 = 8;
+pub(super) const DIRECT: u32 = 1;
 /// `ETH_P_ALL` (uapi/linux/if_ether.h).
-const EVERYTHING: u16 = 3;
+pub(super) const EVERYTHING: u16 = 3;
 /// Among the filters of a hook, ours comes late: others see a packet first. The number identifies it as ours.
 const PRIORITY: u16 = 11_200;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };

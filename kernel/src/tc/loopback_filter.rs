@@ -11,15 +11,12 @@ use crate::netlink::error::Result;
 use crate::netlink::message::Message;
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
-use crate::tc::bpf_hook::Hook;
+// A filter for IPv4 alone would miss frames with a VLAN tag.
+use crate::tc::bpf_hook::{DIRECT, EVERYTHING, FLAGS, Hook};
 
-/// `TCA_BPF_*` and `TCA_BPF_FLAG_ACT_DIRECT` (uapi/linux/pkt_cls.h): the program's verdict is the packet's.
+/// `TCA_BPF_OPS_LEN`, `TCA_BPF_OPS` (uapi/linux/pkt_cls.h).
 const LENGTH: u16 = 4;
 const INSTRUCTIONS: u16 = 5;
-const FLAGS: u16 = 8;
-const DIRECT: u32 = 1;
-/// `ETH_P_ALL` (uapi/linux/if_ether.h). A filter for IPv4 alone would miss frames with a VLAN tag.
-const EVERYTHING: u16 = 3;
 /// Before whatever redirects packets, shaping among it.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
