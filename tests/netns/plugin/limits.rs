@@ -61,7 +61,7 @@ fn a_resolv_conf_is_a_regular_file_of_some_size() {
             ("/run/fifo", "it is not a regular file"),
             ("/dev/zero", "it is not a regular file"),
             ("/run", "it is not a regular file"),
-            ("/run/long", "and at most 1048576 are read"),
+            ("/run/long", "it has 1073741824 bytes, and at most 1048576 are read"),
         ] {
             let answer = unchanged(file, &host, &[&pod], &of(file))?;
             fails(&answer, 5, &format!("read ipam.resolvConf {file}: {why}"))?;
