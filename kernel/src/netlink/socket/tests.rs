@@ -5,6 +5,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
 use super::*;
 use crate::netlink::message::Message;
+use crate::netlink::request::Request;
 
 #[test]
 fn requests_whose_replies_were_lost_are_reported_and_the_socket_stays_usable() {
