@@ -100,7 +100,7 @@ async fn serve(run: args::Run) -> io::Result<()> {
         podwire_kernel::sysctl::set_root(root)?;
     }
     let settings = settings_file::read(run.settings.as_deref()).map_err(io::Error::other)?;
-    settings.go_with(run.kubernetes).map_err(io::Error::other)?;
+    settings.go_with(run.kubernetes).map_err(|error| settings_file::wrong(run.settings.as_deref(), error))?;
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let (report, _) = tokio::sync::watch::channel(Report {
         node: run.node_name.clone(),

@@ -13,6 +13,7 @@ mod metrics;
 mod probes;
 mod restart;
 mod restart_streams;
+mod settings_mistakes;
 mod starved;
 mod status;
 mod uninstall;

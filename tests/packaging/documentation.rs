@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use podwired::args::Args;
 use podwired::cluster::membership::{Member, Membership};
-use podwired::cluster::settings::Settings;
+use podwired::cluster::settings::KEYS;
 use podwired::doctor::finding::FindingKind;
 use podwired::observe::metrics;
 use podwired::observe::status::document::{
@@ -152,7 +152,7 @@ fn fields<T: Deserialize<'static>>() -> BTreeSet<String> {
 
 #[test]
 fn every_setting_is_documented_and_no_other() {
-    assert_eq!(named("docs/daemon.md", "## Settings"), fields::<Settings>());
+    assert_eq!(named("docs/daemon.md", "## Settings"), KEYS.iter().map(|key| (*key).to_owned()).collect());
 }
 
 #[test]

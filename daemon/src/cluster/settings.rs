@@ -1,24 +1,45 @@
 //! The settings of the network: the same on every node, read once at start, validated as a whole. Who the nodes are is in
-//! `membership`.
+//! `membership`. What may not live here: how the keys of the file are read (`settings::keys`), and what is said of a mistake
+//! (`settings::mistake`).
 //!
-//! To add a setting: here the field, its value in `Default`, its check in `parse` with a `SettingsError`, and tests; the code
+//! To add a setting: here the field, its value in `Default`, its name in `KEYS`, its line in `parse`, and tests; the code
 //! that uses it; `conf/podwired.toml` (the default, commented out); the table in `docs/daemon.md`, "Settings";
 //! `conf/kubernetes/chart/values.schema.json`; the list of keys in `docs/kubernetes.md`, "Values of the chart" (no test holds
 //! it); the values in `tests/packaging/chart.rs`; a scene of what it changes, in `tests/netns/`; a line in `CHANGELOG.md`. Where the plugin needs it also
 //! `conf/src/network.rs` and `docs/plugin.md`; where status shows it `daemon/src/observe/status/`. Not `values.yaml`: the
 //! chart takes every key of the schema.
 
+mod keys;
+mod mistake;
+
 use std::fmt;
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
-use podwire_kernel::family;
-use serde::Deserialize;
 use thiserror::Error;
 
+use self::keys::Keys;
+pub use self::mistake::{Mistake, Wrong};
+
+/// The names of the settings.
+pub const KEYS: &[&str] = &[
+    "vni",
+    "port",
+    "overlay",
+    "accept_plain",
+    "mtu",
+    "masquerade",
+    "not_masqueraded",
+    "refused_destinations",
+    "fast_path",
+    "garbage_after_seconds",
+    "probes",
+    "cluster_cidrs",
+    "underlay",
+];
+
 /// The settings file (`podwired run --settings FILE`); every key may be left out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The VXLAN network identifier, 1 to 16777215.
     pub vni: u32,
@@ -35,7 +56,7 @@ pub struct Settings {
     pub masquerade: bool,
     /// Prefixes outside of the cluster to which it does not.
     pub not_masqueraded: Vec<IpNetwork>,
-    /// Prefixes outside of the cluster that pods do not reach.
+    /// Prefixes that pods do not reach. Of one that has a range of the cluster in it, the cluster is left out.
     pub refused_destinations: Vec<IpNetwork>,
     /// Whether what belongs to established connections between pods takes the fast path, where the kernel has it.
     pub fast_path: bool,
@@ -52,8 +73,7 @@ pub struct Settings {
 }
 
 /// Which peers' pods are reached through the overlay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overlay {
     /// All.
     #[default]
@@ -64,19 +84,25 @@ pub enum Overlay {
     Never,
 }
 
-impl fmt::Display for Overlay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Overlay {
+    /// Its name in the settings.
+    const fn name(self) -> &'static str {
+        match self {
             Self::Always => "always",
             Self::Auto => "auto",
             Self::Never => "never",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 /// The family of the nodes' own addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Underlay {
     /// IPv4.
     Ipv4,
@@ -108,26 +134,33 @@ impl Settings {
     /// Reads the settings file's text.
     ///
     /// # Errors
-    /// Which key is wrong, its value, and what was expected.
+    /// Every mistake: in which line, what stands there, and what may.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text)?;
-        if settings.vni == 0 || settings.vni > 0xff_ffff {
-            return Err(SettingsError::Vni(settings.vni));
-        }
-        if settings.port == 0 {
-            return Err(SettingsError::Port);
-        }
-        if let Some(mtu) = settings.mtu.filter(|mtu| !(SMALLEST_IPV4_MTU..=65_535).contains(mtu)) {
-            return Err(SettingsError::Mtu(mtu));
-        }
-        let lists =
-            [("not_masqueraded", &settings.not_masqueraded), ("refused_destinations", &settings.refused_destinations)];
-        for (key, list) in lists {
-            if let Some(prefix) = list.iter().copied().find(|prefix| prefix.network() != prefix.ip()) {
-                return Err(SettingsError::HostBits { key, prefix, meant: family::masked(prefix) });
-            }
-        }
-        Ok(settings)
+        let (mut keys, default) = (Keys::of(text), Self::default());
+        let overlay = [Overlay::Always, Overlay::Auto, Overlay::Never].map(|overlay| (overlay.name(), overlay));
+        let underlay = [("ipv4", Underlay::Ipv4), ("ipv6", Underlay::Ipv6)];
+        let settings = Self {
+            vni: keys
+                .number("vni", &(1..=0xff_ffff), "a VXLAN network identifier: 1 to 16777215")
+                .unwrap_or(default.vni),
+            port: keys.number("port", &(1..=u16::MAX), "a UDP port: 1 to 65535").unwrap_or(default.port),
+            overlay: keys.word("overlay", &overlay, "\"always\", \"auto\" or \"never\"").unwrap_or(default.overlay),
+            accept_plain: keys.flag("accept_plain").unwrap_or(default.accept_plain),
+            mtu: keys.number("mtu", &(SMALLEST_IPV4_MTU..=65_535), "the MTU of pods in bytes: 576 to 65535"),
+            masquerade: keys.flag("masquerade").unwrap_or(default.masquerade),
+            not_masqueraded: keys.prefixes("not_masqueraded").unwrap_or_default(),
+            refused_destinations: keys.prefixes("refused_destinations").unwrap_or_default(),
+            fast_path: keys.flag("fast_path").unwrap_or(default.fast_path),
+            garbage_after_seconds: keys
+                .number("garbage_after_seconds", &(0..=u32::MAX), "seconds: 0 (never) to 4294967295")
+                .unwrap_or(default.garbage_after_seconds),
+            probes: keys.flag("probes").unwrap_or(default.probes),
+            // Whoever reads the nodes says what is wrong with these, as with those of a membership file.
+            cluster_cidrs: keys.ranges("cluster_cidrs").unwrap_or_default(),
+            underlay: keys.word("underlay", &underlay, "\"ipv4\" or \"ipv6\""),
+        };
+        let mistakes = keys.end(KEYS);
+        if mistakes.is_empty() { Ok(settings) } else { Err(SettingsError::Mistakes(mistakes)) }
     }
 
     /// Whether these settings go with where the nodes come from: Kubernetes, or a file that says these things itself.
@@ -147,28 +180,9 @@ impl Settings {
 /// What is wrong with settings.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// It is not TOML, or has a key that is unknown or of another type.
-    #[error(transparent)]
-    Toml(#[from] toml::de::Error),
-    /// The VNI is out of range.
-    #[error("vni = {0}: a VXLAN network identifier is 1 to 16777215")]
-    Vni(u32),
-    /// The port is 0.
-    #[error("port = 0: a UDP port is 1 to 65535")]
-    Port,
-    /// The MTU is too small or too large.
-    #[error("mtu = {0}: the MTU of pods is {SMALLEST_IPV4_MTU} to 65535 bytes")]
-    Mtu(u32),
-    /// A prefix has bits set behind its length.
-    #[error("{key}: {prefix} has host bits set: did you mean {meant}?")]
-    HostBits {
-        /// The key of the list.
-        key: &'static str,
-        /// As it is written.
-        prefix: IpNetwork,
-        /// Without these bits.
-        meant: IpNetwork,
-    },
+    /// The file has mistakes.
+    #[error("{}", Listed(.0))]
+    Mistakes(Vec<Mistake>),
     /// The nodes come from Kubernetes, and the ranges are not set.
     #[error(
         "cluster_cidrs is missing in the settings file: the Kubernetes API does not have the ranges that all pods are in \
@@ -188,6 +202,15 @@ pub enum SettingsError {
     Underlay,
 }
 
+/// Mistakes as a sentence.
+struct Listed<'a>(&'a [Mistake]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        mistake::listed(self.0, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,32 +227,75 @@ mod tests {
         assert!(!Settings::default().accept_plain && Settings::parse("accept_plain = true").unwrap().accept_plain);
         assert!(Settings::default().fast_path && !Settings::parse("fast_path = false").unwrap().fast_path);
         for (text, said) in [
-            ("vni = 0", "vni = 0"),
-            ("vni = 16777216", "vni = 16777216"),
-            ("port = 0", "port = 0"),
-            ("mtu = 575", "mtu = 575"),
-            ("mtu = 65536", "mtu = 65536"),
+            ("vni = 0", "vni = 0, but it has to be a VXLAN network identifier: 1 to 16777215"),
+            ("vni = 16777216", "vni = 16777216, but it has to be a VXLAN network identifier: 1 to 16777215"),
+            ("port = 0x10000", "port = 0x10000, but it has to be a UDP port: 1 to 65535"),
+            ("port = \"80\"", "port = \"80\", but it has to be a UDP port: 1 to 65535"),
+            ("mtu = 575", "mtu = 575, but it has to be the MTU of pods in bytes: 576 to 65535"),
+            ("mtu = 65536", "mtu = 65536, but it has to be the MTU of pods in bytes: 576 to 65535"),
+            ("probes = 1", "probes = 1, but it has to be true or false"),
+            (
+                "overlay = \"some\\u001b\"",
+                "overlay = \"some\\u001b\", but it has to be \"always\", \"auto\" or \"never\"",
+            ),
         ] {
-            let error = Settings::parse(text).unwrap_err().to_string();
-            assert!(error.starts_with(said), "{error}");
+            assert_eq!(Settings::parse(text).unwrap_err().to_string(), format!("line 1: {said}"));
         }
-        assert!(Settings::parse("prot = 1").unwrap_err().to_string().contains("prot"));
-        let mode = Settings::parse("overlay = \"sometimes\"").unwrap_err().to_string();
-        assert!(mode.contains("sometimes") && mode.contains("always") && mode.contains("auto"), "{mode}");
+        let unknown = Settings::parse("prot = 1").unwrap_err().to_string();
+        assert!(unknown.starts_with("line 1: there is no setting prot; there are vni, port, overlay, "), "{unknown}");
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line_on_one_line() {
+        let text =
+            "# ours\nport = 70000\noverlay = auto\nprot = 1\nnot_masqueraded = [\n  \"10.0.0.1/8\",\n  \"ten\",\n]\n";
+        let error = Settings::parse(text).unwrap_err();
+        let SettingsError::Mistakes(mistakes) = &error else { panic!("{error}") };
+        let lines: Vec<_> = mistakes.iter().filter_map(|mistake| mistake.line).collect();
+        assert_eq!(lines, [2, 3, 4, 6, 7], "{error}");
+        assert!(matches!(mistakes[1].what, Wrong::Syntax(_)), "{error}");
+        let said = error.to_string();
+        assert!(said.starts_with("5 mistakes: line 2: port = 70000, but"), "{said}");
+        assert!(
+            said.contains("; line 6: not_masqueraded[0] = \"10.0.0.1/8\" has host bits set: did you mean 10.0.0.0/8?"),
+            "{said}"
+        );
+        assert!(said.contains("; line 7: not_masqueraded[1] = \"ten\", but it has to be a prefix"), "{said}");
+        assert!(!said.contains('\n'), "{said}");
+        let many = "probes = 1\n".repeat(1) + &(0..100).map(|key| format!("k{key} = 1\n")).collect::<String>();
+        let said = Settings::parse(&many).unwrap_err().to_string();
+        assert!(said.starts_with("101 mistakes: ") && said.ends_with("; and 81 more"), "{said}");
+        for odd in [
+            "=",
+            "[[",
+            "\u{0}",
+            "port = ",
+            "[port]\na = 1",
+            "a.b = 1",
+            "port = 1\nport = 2",
+            "vni = 99999999999999999999999999999999999999999999",
+        ] {
+            assert!(Settings::parse(odd).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_name_in_the_list() {
+        for key in KEYS {
+            let error = Settings::parse(&format!("{key} = {{}}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("line 1: {key} = {{}}, but it has to be ")), "{error}");
+        }
     }
 
     #[test]
     fn prefixes_that_are_not_masqueraded_have_no_host_bits() {
         let settings = Settings::parse("masquerade = false\nnot_masqueraded = [\"10.0.0.0/8\", \"fd00::/8\"]").unwrap();
         assert_eq!((settings.masquerade, settings.not_masqueraded.len()), (false, 2));
-        let error = Settings::parse("not_masqueraded = [\"10.0.0.1/8\"]").unwrap_err().to_string();
-        assert_eq!(error, "not_masqueraded: 10.0.0.1/8 has host bits set: did you mean 10.0.0.0/8?");
         let refused =
             Settings::parse("refused_destinations = [\"169.254.169.254/32\", \"fd00:ec2::254/128\"]").unwrap();
         assert_eq!(refused.refused_destinations.len(), 2);
         let error = Settings::parse("refused_destinations = [\"169.254.169.254/16\"]").unwrap_err().to_string();
-        assert!(error.starts_with("refused_destinations: ") && error.ends_with("169.254.0.0/16?"), "{error}");
-        assert!(Settings::parse("not_masqueraded = [\"ten\"]").unwrap_err().to_string().contains("not_masqueraded"));
+        assert!(error.contains("refused_destinations[0] = ") && error.ends_with("169.254.0.0/16?"), "{error}");
     }
 
     #[test]

@@ -11,11 +11,14 @@ use crate::cluster::settings::{Settings, SettingsError};
 /// The largest settings file that is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
+/// What happens now, and the way out.
+const NOW: &str = "podwired does not start with this file, and leaves what it has made as it is: correct it, then start podwired again";
+
 /// Why the settings file cannot be used.
 #[derive(Debug, Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("settings file {}: {error}", path.display())]
+    #[error("read settings file {}: {error} ({})", path.display(), NOW)]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -23,13 +26,21 @@ pub enum FileError {
         error: io::Error,
     },
     /// A key or a value of it is wrong.
-    #[error("settings file {}: {error}", path.display())]
+    #[error("settings file {}: {error} ({})", path.display(), NOW)]
     Wrong {
         /// The file.
         path: PathBuf,
         /// Which one, and how.
         error: SettingsError,
     },
+}
+
+/// The file with settings that do not go with where the nodes come from; the defaults have no file.
+pub(crate) fn wrong(path: Option<&Path>, error: SettingsError) -> io::Error {
+    match path {
+        Some(path) => io::Error::other(FileError::Wrong { path: path.into(), error }),
+        None => io::Error::other(error),
+    }
 }
 
 /// Reads the settings file; the defaults where there is none.

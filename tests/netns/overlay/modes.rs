@@ -198,7 +198,7 @@ fn switching_from_always_via_auto_to_never_and_back_loses_no_packet() {
 fn an_invalid_setting_is_rejected_by_name() {
     scene(1, |lab| {
         for (text, why) in
-            [("overlay = \"sometimes\"", "sometimes"), ("mtu = 100", "mtu = 100: the MTU of pods is 576")]
+            [("overlay = \"sometimes\"", "sometimes"), ("mtu = 100", "mtu = 100, but it has to be the MTU of pods in bytes: 576")]
         {
             settle(lab, text)?;
             lab.nodes[0].start()?;
