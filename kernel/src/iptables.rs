@@ -3,10 +3,13 @@
 //! What may not live here: any change of them, and what is to be accepted.
 
 mod call;
+mod rules;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use self::rules::Rules;
+use crate::decision::{self, Step};
 use crate::family::IpVersion;
 use crate::netlink::error::{Error, Result};
 
@@ -18,11 +21,10 @@ const NAMES: [(IpVersion, &str); 2] = [
 const TABLE: &str = "filter";
 /// `NF_INET_FORWARD` (uapi/linux/netfilter.h).
 const FORWARD: usize = 2;
-/// `-NF_DROP - 1`, as the verdict of a standard target (uapi/linux/netfilter/x_tables.h).
-const DROPPED: i32 = -1;
-/// `struct ipt_getinfo`, and its fields: the places of the hooks' last rules, and the size of all rules
-/// (uapi/linux/netfilter_ipv4/ip_tables.h; that of IPv6 is the same).
+/// `struct ipt_getinfo`, and its fields: the places of the hooks' first rules and of their policies, and the size of all
+/// rules (uapi/linux/netfilter_ipv4/ip_tables.h; that of IPv6 is the same).
 const INFO: usize = 84;
+const FIRST: usize = 36;
 const UNDERFLOWS: usize = 56;
 const SIZE: usize = 80;
 /// Where the rules begin in `struct ipt_get_entries`.
@@ -30,20 +32,14 @@ const RULES: usize = 40;
 /// The most bytes of rules that are read.
 const MOST: usize = 64 << 20;
 
-/// Where the parts of a rule are: `struct ipt_entry` and `struct ip6t_entry`, whose match of addresses and devices comes
-/// first, then the offsets of the target and of the next rule, and the counters last.
-struct Layout {
-    matched: usize,
-    target: usize,
-    next: usize,
-    length: usize,
-}
-
-/// The chain FORWARD of a table `filter` whose policy is "drop".
+/// The chain FORWARD of a table `filter` that drops what none of its rules decides about: by its policy, or by a rule for
+/// all packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropPolicy {
     /// The version of IP that it is for.
     pub version: IpVersion,
+    /// Whether a rule for all packets drops them, and not the policy.
+    pub by_rule: bool,
     /// What every rule of the table matches, as the kernel keeps it: the caller judges what they accept.
     pub rules: Vec<Vec<u8>>,
 }
@@ -86,7 +82,8 @@ fn read(version: IpVersion) -> Result<Option<DropPolicy>> {
     call::info(&socket, like, &mut info).map_err(failed)?;
     let odd = || Error::unreadable(&operation, "it has another form");
     let size = number(&info, SIZE).filter(|size| *size <= MOST).ok_or_else(odd)?;
-    let last = number(&info, UNDERFLOWS + FORWARD * 4).ok_or_else(odd)?;
+    let place = |of: usize| number(&info, of + FORWARD * 4).ok_or_else(odd);
+    let (first, policy) = (place(FIRST)?, place(UNDERFLOWS)?);
     let mut entries = name();
     entries.extend(u32::try_from(size).unwrap_or(u32::MAX).to_ne_bytes());
     entries.resize(RULES + size, 0);
@@ -96,36 +93,25 @@ fn read(version: IpVersion) -> Result<Option<DropPolicy>> {
         Err(error) if error.raw_os_error() == Some(nix::libc::EAGAIN) => return Ok(None),
         Err(error) => return Err(failed(error)),
     }
-    parse(version, &entries[RULES..], last).ok_or_else(odd)
+    let rules = Rules { version, bytes: &entries[RULES..] };
+    drop_policy(&rules, first, policy).ok_or_else(odd)
 }
 
-fn layout(version: IpVersion) -> Layout {
-    match version {
-        IpVersion::V4 => Layout { matched: 84, target: 88, next: 90, length: 112 },
-        IpVersion::V6 => Layout { matched: 136, target: 140, next: 142, length: 168 },
-    }
-}
-
-/// The policy, which is the rule at `last`, and what all rules match; nothing where it accepts.
+/// What the chain does whose rules begin at `first` and whose policy is the rule at `policy`, and what all rules match; nothing
+/// inside where it accepts.
 #[expect(clippy::option_option, reason = "outside: whether it could be read")]
-fn parse(version: IpVersion, table: &[u8], last: usize) -> Option<Option<DropPolicy>> {
-    let Layout { matched, target, next, length } = layout(version);
-    let half =
-        |rule: &[u8], place: usize| Some(usize::from(u16::from_ne_bytes(rule.get(place..place + 2)?.try_into().ok()?)));
-    let policy = table.get(last..)?;
-    // Behind the head of the target: its size, its name, its revision.
-    let verdict = half(policy, target)? + 32;
-    if i32::from_ne_bytes(policy.get(verdict..verdict + 4)?.try_into().ok()?) != DROPPED {
-        return Some(None);
-    }
-    let (mut rules, mut rest) = (Vec::new(), table);
-    while !rest.is_empty() {
-        let end = half(rest, next)?;
-        let rule = rest.get(..end).filter(|rule| rule.len() >= length)?;
-        rules.push([&rule[..matched], &rule[length..]].concat());
-        rest = &rest[end..];
-    }
-    Some(Some(DropPolicy { version, rules }))
+fn drop_policy(rules: &Rules<'_>, first: usize, policy: usize) -> Option<Option<DropPolicy>> {
+    let matched = rules.matched()?;
+    let by_policy = match rules.at(policy)?.step() {
+        Step::Drop => true,
+        Step::Accept => false,
+        _ => return None,
+    };
+    // The policy is the last of the rules, so they always decide, unless they could not be followed.
+    let before_it = |place: &usize| rules.steps(*place, policy);
+    let by_rule = decision::drops(&first, &before_it);
+    let found = DropPolicy { version: rules.version, by_rule: by_rule.is_some(), rules: matched };
+    Some(Some(found).filter(|_| by_rule.unwrap_or(by_policy)))
 }
 
 fn number(bytes: &[u8], place: usize) -> Option<usize> {
@@ -137,9 +123,10 @@ fn number(bytes: &[u8], place: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A rule of IPv4 without a match, with a standard target.
-    fn rule(verdict: i32) -> Vec<u8> {
+    /// A rule of IPv4 with a standard target, without a match but for the first byte of its source.
+    fn rule(source: u8, verdict: i32) -> Vec<u8> {
         let mut rule = vec![0; 112];
+        rule[0] = source;
         rule[88..90].copy_from_slice(&112_u16.to_ne_bytes());
         rule[90..92].copy_from_slice(&152_u16.to_ne_bytes());
         rule.extend([40, 0]);
@@ -149,17 +136,38 @@ mod tests {
         rule
     }
 
+    fn read(table: &[u8], first: usize, policy: usize) -> Option<Option<bool>> {
+        let rules = Rules { version: IpVersion::V4, bytes: table };
+        Some(drop_policy(&rules, first, policy)?.map(|found| found.by_rule))
+    }
+
     #[test]
-    fn a_policy_that_drops_is_found_and_an_odd_table_is_no_panic() {
-        let table = [rule(-2), rule(-1), rule(-2)].concat();
-        let found = parse(IpVersion::V4, &table, 152).unwrap().unwrap();
-        assert_eq!((found.version, found.rules.len(), found.rules[0].len()), (IpVersion::V4, 3, 84 + 40));
-        assert_eq!(parse(IpVersion::V4, &table, 0), Some(None));
+    fn a_policy_and_a_rule_for_all_packets_are_told_apart() {
+        let (accept, drop) = (-2, -1);
+        let table = |rules: &[(u8, i32)]| {
+            rules.iter().flat_map(|(source, verdict)| rule(*source, *verdict)).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&table(&[(0, accept), (0, drop), (0, accept)]), 152, 152), Some(Some(false)));
+        assert_eq!(read(&table(&[(0, accept), (0, drop), (0, accept)]), 0, 0), Some(None));
+        assert_eq!(read(&table(&[(9, accept), (0, drop), (0, accept)]), 0, 304), Some(Some(true)));
+        assert_eq!(read(&table(&[(0, accept), (0, drop), (0, drop)]), 0, 304), Some(None));
+        assert_eq!(read(&table(&[(9, drop), (0, accept)]), 0, 152), Some(None));
+        // To the chain at 304, which drops; a jump to the next rule, which is none; one that returns.
+        assert_eq!(read(&table(&[(0, 304), (0, accept), (0, drop)]), 0, 152), Some(Some(true)));
+        assert_eq!(read(&table(&[(0, 152), (0, accept)]), 0, 152), Some(None));
+        assert_eq!(read(&table(&[(0, 304), (0, drop), (0, -5)]), 0, 152), Some(Some(false)));
+    }
+
+    #[test]
+    fn an_odd_table_is_no_panic() {
+        let table = [rule(0, -2), rule(0, -1), rule(0, -2)].concat();
         for cut in 0..table.len() {
-            assert!(parse(IpVersion::V4, &table[..cut], 152).is_none_or(|found| found.is_some()), "{cut}");
+            assert!(read(&table[..cut], 152, 152).is_none_or(|found| found.is_some()), "{cut}");
         }
         let mut endless = table;
         endless[90..92].copy_from_slice(&[0, 0]);
-        assert_eq!(parse(IpVersion::V4, &endless, 152), None);
+        assert_eq!(read(&endless, 0, 152), None);
+        // Round and round.
+        assert_eq!(read(&[rule(0, 0), rule(0, -2)].concat(), 0, 152), Some(None));
     }
 }

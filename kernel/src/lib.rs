@@ -9,6 +9,7 @@
 pub mod address;
 pub mod bpf;
 pub mod conntrack;
+mod decision;
 pub mod family;
 pub mod forwarding;
 pub mod iptables;

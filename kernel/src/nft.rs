@@ -26,6 +26,7 @@ mod reply;
 mod rule;
 mod set;
 mod table;
+mod statement;
 mod type_of;
 
 pub use self::chain::{Base, Chain, ChainHook, ChainType};

@@ -13,7 +13,7 @@ pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>>
 }
 
 fn judge(cut: &Cut) -> Finding {
-    let Cut { family, table, chain, legacy, cidrs } = cut;
+    let Cut { family, table, chain, legacy, by_rule, cidrs } = cut;
     // Tables of these names are those that the program iptables writes to, and rewrites.
     let iptables = (*family == "ip" || *family == "ip6") && table == "filter" && chain == "FORWARD";
     let program = match (*family, legacy) {
@@ -34,6 +34,8 @@ fn judge(cut: &Cut) -> Finding {
     let fix: Vec<_> = accept_rules.collect();
     let fix = match fix.is_empty() {
         false => fix.join("; "),
+        true if *by_rule && iptables => format!("{program} -L FORWARD --line-numbers   # and -D FORWARD NUMBER"),
+        true if *by_rule => format!("nft --handle list chain {family} {table} {chain}   # and nft delete rule"),
         true if *legacy => format!("{program} -P FORWARD ACCEPT"),
         true => format!("nft add chain {family} {table} {chain} '{{ policy accept; }}'"),
     };
@@ -46,7 +48,7 @@ mod tests {
 
     fn fix(family: &'static str, table: &str, chain: &str, legacy: bool, cidrs: &[&str]) -> String {
         let cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-        judge(&Cut { family, table: table.into(), chain: chain.into(), legacy, cidrs }).fix
+        judge(&Cut { family, table: table.into(), chain: chain.into(), legacy, by_rule: false, cidrs }).fix
     }
 
     #[test]

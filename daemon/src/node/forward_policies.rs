@@ -1,5 +1,5 @@
 //! Foreign firewalls that drop what pods send: chains at the hook "forward", of nftables and of the legacy iptables, with
-//! the policy "drop".
+//! the policy "drop" or with a rule that drops or rejects every packet that comes to it.
 //!
 //! A chain that drops does so in vain where a rule of its table matches the pods, by their ranges or their devices. Whether
 //! that rule accepts them, the probes of the peers show.
@@ -24,6 +24,8 @@ pub(crate) struct Cut {
     pub(crate) chain: String,
     /// Whether it is one of the legacy iptables, which `nft` does not show.
     pub(crate) legacy: bool,
+    /// Whether a rule for all packets drops them, and not the policy.
+    pub(crate) by_rule: bool,
     /// The cluster CIDRs whose packets it drops; none where they are not known.
     pub(crate) cidrs: Vec<IpNetwork>,
 }
@@ -48,14 +50,15 @@ impl Policies {
     pub(crate) fn cut(&self, cidrs: &[IpNetwork]) -> Vec<Cut> {
         let ours = |chain: &&DropChain| chain.family == "inet" && chain.table == defaults::TABLE;
         let chains = self.chains.iter().filter(|chain| !ours(chain)).map(|found| {
-            let DropChain { family, table, chain, rules } = found;
-            let cut = Cut { family, table: table.clone(), chain: chain.clone(), legacy: false, cidrs: Vec::new() };
-            (cut, rules)
+            let DropChain { family, table, chain, by_rule, rules } = found;
+            let (table, chain, by_rule) = (table.clone(), chain.clone(), *by_rule);
+            (Cut { family, table, chain, legacy: false, by_rule, cidrs: Vec::new() }, rules)
         });
         let legacy = self.legacy.iter().map(|found| {
             let family = if found.version == IpVersion::V4 { "ip" } else { "ip6" };
             let (table, chain) = ("filter".into(), "FORWARD".into());
-            (Cut { family, table, chain, legacy: true, cidrs: Vec::new() }, &found.rules)
+            let by_rule = found.by_rule;
+            (Cut { family, table, chain, legacy: true, by_rule, cidrs: Vec::new() }, &found.rules)
         });
         chains.chain(legacy).filter_map(|(cut, rules)| judge(cut, rules, cidrs)).collect()
     }
@@ -99,9 +102,10 @@ impl Cut {
     pub(crate) fn sentence(&self) -> String {
         let Self { family, table, chain, .. } = self;
         let whose = if self.legacy { " of the legacy iptables, which nft does not show," } else { "" };
+        let how = if self.by_rule { "by a rule for all packets" } else { "by its policy" };
         format!(
-            "chain {chain} of table {family} {table}{whose} drops what is forwarded, and no rule there lets pods' packets \
-             pass"
+            "chain {chain} of table {family} {table}{whose} drops what is forwarded, {how}, and no rule there lets pods' \
+             packets pass"
         )
     }
 
@@ -122,7 +126,7 @@ mod tests {
 
     fn cut(family: &'static str, table: &str, rules: &[&[u8]]) -> Vec<String> {
         let rules = rules.iter().map(|rule| rule.to_vec()).collect();
-        let chains = vec![DropChain { family, table: table.into(), chain: "forward".into(), rules }];
+        let chains = vec![DropChain { family, table: table.into(), chain: "forward".into(), by_rule: false, rules }];
         let found = Policies { chains, legacy: Vec::new() }.cut(&cidrs());
         found.into_iter().flat_map(|cut| cut.cidrs).map(|cidr| cidr.to_string()).collect()
     }
@@ -140,9 +144,10 @@ mod tests {
 
     #[test]
     fn a_legacy_table_that_drops_is_named_as_such() {
-        let legacy = vec![DropPolicy { version: IpVersion::V6, rules: vec![b"docker0".to_vec()] }];
+        let legacy = vec![DropPolicy { version: IpVersion::V6, by_rule: true, rules: vec![b"docker0".to_vec()] }];
         let [found] = Policies { chains: Vec::new(), legacy }.cut(&cidrs()).try_into().unwrap();
         assert_eq!((found.name().as_str(), found.cidrs.len()), ("ip6 filter FORWARD (legacy iptables)", 1));
         assert!(found.sentence().contains("legacy iptables"), "{}", found.sentence());
+        assert!(found.sentence().contains("by a rule for all packets"), "{}", found.sentence());
     }
 }

@@ -38,6 +38,32 @@ fn a_policy_that_cuts_pods_is_named_by_status_and_doctor_and_the_fix_helps() {
         ("iptables-nft -P FORWARD DROP".to_owned(), "ip filter FORWARD", FAMILIES[0]),
         ("ip6tables-nft -P FORWARD DROP".to_owned(), "ip6 filter FORWARD", FAMILIES[1]),
         (nft("inet"), "inet wall across", FAMILIES[1]),
+        // The policy accepts, and a rule for all packets does not let it come to that.
+        (
+            "iptables-nft -A FORWARD -i lo -j ACCEPT; iptables-nft -A FORWARD -m comment --comment end -j REJECT"
+                .to_owned(),
+            "ip filter FORWARD",
+            FAMILIES[0],
+        ),
+        ("ip6tables-nft -A FORWARD -j DROP".to_owned(), "ip6 filter FORWARD", FAMILIES[1]),
+        (
+            "iptables-legacy -N END; iptables-legacy -A END -j REJECT; iptables-legacy -A FORWARD -i lo -j ACCEPT; \
+             iptables-legacy -A FORWARD -m comment --comment end -j END"
+                .to_owned(),
+            "ip filter FORWARD (legacy iptables)",
+            FAMILIES[0],
+        ),
+        ("ip6tables-legacy -A FORWARD -j DROP".to_owned(), "ip6 filter FORWARD (legacy iptables)", FAMILIES[1]),
+        (
+            "nft 'add table inet wall; add chain inet wall end; \
+             add chain inet wall across { type filter hook forward priority 0; policy accept; }; \
+             add rule inet wall end limit rate 1/second log; add rule inet wall end counter reject; \
+             add rule inet wall across ct state { established, related } accept; \
+             add rule inet wall across goto end'"
+                .to_owned(),
+            "inet wall across",
+            FAMILIES[0],
+        ),
     ];
     for (wall, subject, like) in walls {
         cluster(2, |lab| {
@@ -78,6 +104,37 @@ fn a_policy_beside_a_rule_for_pods_devices_is_named_by_nobody() {
         let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
         FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))
     });
+}
+
+#[test]
+fn rules_that_do_not_cut_pods_are_named_by_nobody() {
+    let nft = |rules: &str| {
+        format!(
+            "nft 'add table inet wall; add chain inet wall end; add rule inet wall end drop; \
+             add chain inet wall across {{ type filter hook forward priority 0; policy drop; }}; {rules}'"
+        )
+    };
+    for wall in [
+        // The policy is never come to; what drops has a condition, or stands behind what accepts.
+        nft("add rule inet wall across meta l4proto sctp drop; add rule inet wall across counter accept; add rule inet wall across drop"),
+        nft("add rule inet wall across iifname \"lo\" goto end; add rule inet wall across log accept"),
+        "for tool in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do $tool -N END; $tool -A END -j RETURN; \
+         $tool -A END -j DROP; $tool -A FORWARD -j END; $tool -A FORWARD -i lo -j REJECT; $tool -A FORWARD -p sctp -g END; done"
+            .to_owned(),
+        "for tool in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do $tool -P FORWARD DROP; \
+         $tool -A FORWARD -j ACCEPT; $tool -A FORWARD -j DROP; done"
+            .to_owned(),
+    ] {
+        cluster(2, |lab| {
+            let _far = Responder::start(&lab.nodes[1].add_pod("far")?.host)?;
+            lab.nodes[0].add_pod("near")?;
+            lab.nodes[0].host.run("sh", &["-ec", &wall])?;
+            let found = named(lab)?;
+            check(found.0.is_empty() && found.1.is_empty(), || format!("{wall}: {found:?}"))?;
+            let (near, far) = (lab.nodes[0].pod("near"), lab.nodes[1].pod("far"));
+            FAMILIES.into_iter().try_for_each(|like| reaches(&near.host, near.address(like), far.address(like)))
+        });
+    }
 }
 
 #[test]
