@@ -23,6 +23,7 @@ mod outside;
 mod path_mtu_guard;
 mod plain;
 mod reachability;
+mod refused_destinations;
 mod reuse;
 mod second_addresses;
 mod services;

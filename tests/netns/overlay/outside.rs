@@ -17,7 +17,7 @@ use super::local_sources::gateway;
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 
 /// A TCP segment (RFC 9293) with no connection: an acknowledgement with a reset that nobody has asked for.
-fn stray_segment(source: IpAddr, destination: IpAddr) -> Vec<u8> {
+pub(super) fn stray_segment(source: IpAddr, destination: IpAddr) -> Vec<u8> {
     let segment = [&[0x9c, 0x40, 0x9c, 0x41][..], &[0; 4], &[0, 0, 0, 1], &[0x50, 0x17, 0x20, 0], &[0; 4]].concat();
     with_checksum(source, destination, 6, segment, 16)
 }
@@ -153,6 +153,36 @@ fn a_flow_from_before_the_rules_leaves_masqueraded_once_they_are_there() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn what_has_no_connection_does_not_reach_a_refused_destination_either() {
+    const SETTINGS: &str = "not_masqueraded = [\"169.254.0.0/16\", \"fd00:ec2::/32\"]\n\
+                            refused_destinations = [\"169.254.169.254/32\", \"fd00:ec2::/32\"]\n";
+    for settings in ["", "fast_path = false\n", "masquerade = false\n"] {
+        scene(2, |lab| {
+            lab.nodes.iter_mut().try_for_each(|node| start_with(node, &format!("{settings}{SETTINGS}")))?;
+            lab.nodes[0].add_pod("pod")?;
+            let ear = with_metadata(lab)?;
+            watch(&lab.outside, "10.244.0.0/16", "fd00:10:244::/48")?;
+            let (node, pod) = (&lab.nodes[0].host, &lab.nodes[0].pods[0]);
+            let gateway = gateway(&pod.host)?;
+            for (like, destination) in FAMILIES.into_iter().zip(METADATA) {
+                let (own, destination): (_, IpAddr) = (pod.address(like), destination.parse().unwrap());
+                let mut strays = vec![stray_segment(own, destination)];
+                strays.extend(like.is_ipv6().then(|| solicitation(own, destination)));
+                let before = refused(node, "pod-destinations")?;
+                for stray in &strays {
+                    send_packet(&pod.host, "eth0", gateway, stray)?;
+                }
+                has_refused(node, "pod-destinations", before + strays.len() as u64)?;
+                send(node, None, (destination, CARRIED_PORT).into(), b"node")?;
+                let heard = ear.next()?;
+                check(heard == "node" && seen(&lab.outside, like)? == 0, || format!("{destination} was reached"))?;
+            }
+            Ok(())
+        });
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct NodeConfig<'a> {
     pub masquerade: bool,
     /// Destinations that are not masqueraded, beside the cluster.
     pub not_masqueraded: &'a [IpNetwork],
-    /// Destinations outside of the cluster that pods do not reach.
+    /// Destinations that pods do not reach. One that has the cluster in it leaves the cluster out.
     pub refused_destinations: &'a [IpNetwork],
     /// Whether the fast path is on.
     pub fast_path: bool,

@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::conntrack::Connection;
 
 use crate::rules::node::config::NodeConfig;
+use crate::rules::node::outside::is_in_cluster;
 
 /// Whether a connection is one of this node's pods to the outside that is not masqueraded, or to where pods are refused. It is
 /// to be forgotten once the rules are there. One to the node itself is never masqueraded, and loses nothing by being tracked
@@ -17,8 +18,11 @@ pub fn is_outdated(config: &NodeConfig<'_>, connection: &Connection) -> bool {
     let within = |prefixes: &[IpNetwork], address: IpAddr| prefixes.iter().any(|prefix| prefix.contains(address));
     // Where it really goes: what it is sent to may be a Service.
     let to = connection.reply_source.ip();
-    if !within(config.own_pod_cidrs, connection.source.ip()) || within(config.cluster_cidrs, to) {
+    if !within(config.own_pod_cidrs, connection.source.ip()) {
         return false;
+    }
+    if within(config.cluster_cidrs, to) {
+        return config.refused_destinations.iter().any(|prefix| prefix.contains(to) && is_in_cluster(config, *prefix));
     }
     within(config.refused_destinations, to)
         || (config.masquerade && connection.keeps_its_source() && !within(config.not_masqueraded, to))
@@ -32,7 +36,8 @@ mod tests {
     fn what_leaves_untranslated_or_goes_where_pods_are_refused_is_outdated() {
         let net = |text: &str| -> IpNetwork { text.parse().unwrap() };
         let (own, cluster) = ([net("10.244.1.0/24"), net("fd00:1::/64")], [net("10.244.0.0/16"), net("fd00::/32")]);
-        let (kept, refused) = ([net("192.0.2.0/24")], [net("169.254.169.254/32")]);
+        let kept = [net("192.0.2.0/24")];
+        let refused = [net("169.254.169.254/32"), net("10.244.9.0/24"), net("10.0.0.0/8")];
         let config = NodeConfig {
             own: "192.168.50.1".parse().unwrap(),
             own_pod_cidrs: &own,
@@ -69,6 +74,10 @@ mod tests {
             ("10.244.1.2:1", "10.96.0.1:80", "169.254.169.254:80", true, true),
             ("10.244.1.2:1", "192.0.2.1:80", "192.0.2.1:80", false, false),
             // Of others.
+            // A refused part of the cluster, and the cluster in a refused prefix.
+            ("10.244.1.2:1", "10.244.9.2:80", "10.244.9.2:80", false, true),
+            ("10.244.1.2:1", "10.244.8.2:80", "10.244.8.2:80", false, false),
+            ("10.244.1.2:1", "10.9.9.9:80", "10.9.9.9:80", true, true),
             ("10.244.2.2:1", "8.8.8.8:53", "8.8.8.8:53", false, false),
             ("192.168.50.1:1", "8.8.8.8:53", "8.8.8.8:53", false, false),
         ] {
