@@ -16,7 +16,6 @@ mod server;
 use tokio::sync::watch;
 
 use crate::args::Run;
-use crate::cluster::settings::Overlay;
 use crate::report::Report;
 
 /// Starts all of it on the runtime that this is called in.
@@ -25,9 +24,7 @@ pub(crate) fn start(run: &Run, report: &watch::Sender<Report>) {
     if let Some(address) = run.metrics {
         tokio::spawn(http::serve(address, report.subscribe()));
     }
-    // Without the overlay there are no overlay addresses to probe.
-    let asks = |report: &Report| report.settings.probes && report.settings.overlay != Overlay::Never;
-    if asks(&report.borrow()) {
+    if report.borrow().settings.probes {
         tokio::spawn(probe::run(report.clone()));
     }
 }

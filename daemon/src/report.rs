@@ -8,6 +8,7 @@ pub mod feed;
 pub mod outcome;
 pub mod probes;
 pub mod problem;
+pub mod underlay_link;
 
 pub(crate) mod named;
 
@@ -25,6 +26,7 @@ use crate::report::feed::Feed;
 use crate::report::outcome::{FastPathState, Mtu, Outcome};
 use crate::report::probes::{NarrowPaths, Probed};
 use crate::report::problem::Problem;
+use crate::report::underlay_link::UnderlayLink;
 
 /// The state of the node after the last reconcile.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +51,8 @@ pub struct Report {
     pub view_since: Option<Instant>,
     /// The sizes of the largest packets, once the underlay has been found.
     pub mtu: Option<Mtu>,
+    /// The link of the underlay, as far as plain routes need it.
+    pub link: UnderlayLink,
     /// The state of the fast path.
     pub fast_path: FastPathState,
     /// What the last reconcile could not do.
@@ -99,6 +103,9 @@ impl Report {
         self.converged = view.is_ok() && outcome.problems.is_empty();
         self.view = Some(view);
         self.mtu = outcome.mtu.or(self.mtu);
+        if let Some(link) = &outcome.link {
+            self.link.clone_from(link);
+        }
         if outcome.fast_path != FastPathState::Unknown {
             self.fast_path.clone_from(&outcome.fast_path);
         }

@@ -9,6 +9,7 @@
 mod chain;
 mod connection;
 mod counter;
+mod device_name;
 mod element;
 mod encode;
 mod ensure;
@@ -25,12 +26,13 @@ mod recorded;
 mod reply;
 mod rule;
 mod set;
-mod table;
 mod statement;
+mod table;
 mod type_of;
 
 pub use self::chain::{Base, Chain, ChainHook, ChainType};
 pub use self::counter::counted;
+pub use self::device_name::DeviceName;
 pub use self::element::{Data, Element, Field, elements, missing};
 pub use self::ensure::{Ensured, ensure, remove_elements};
 pub use self::field::PacketField;

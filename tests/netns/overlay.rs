@@ -28,3 +28,4 @@ mod reuse;
 mod second_addresses;
 mod services;
 mod too_large;
+mod two_devices;

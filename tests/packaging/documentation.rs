@@ -14,7 +14,7 @@ use podwired::cluster::settings::KEYS;
 use podwired::doctor::finding::FindingKind;
 use podwired::observe::metrics;
 use podwired::observe::status::document::{
-    self, Adds, Daemon, PeerState, PeerStatus, Probe, Range, RejectedEntry, Status,
+    self, Adds, Daemon, PeerRoute, PeerState, PeerStatus, Probe, Range, Reach, RejectedEntry, Status,
 };
 use podwired::report::change_kind::Counts;
 use podwired::report::outcome::FastPathState;
@@ -63,6 +63,7 @@ fn full_status() -> Status {
         name: "node-2".into(),
         address: address(),
         pod_cidrs: vec![network()],
+        routes: vec![PeerRoute { pod_cidr: network(), by: Reach::Plain }],
         state: PeerState::Answers,
         probes: vec![probe],
         path_mtu: Some(1500),

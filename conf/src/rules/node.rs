@@ -5,7 +5,7 @@
 //! guard-prerouting   raw: UDP to the VXLAN port → guard-overlay: from peers with a source of their own accepted and not
 //!                    tracked, all else for this node dropped, its sender recorded (`dropped`); IPv6 of a pod whose source
 //!                    is not routed to it → guard-spoofed; from an address of the cluster, and neither by a pod's device nor by the overlay's →
-//!                    guard-plain: dropped unless a plain route leads back by that device
+//!                    guard-plain: dropped unless a plain route leads back by that device, or by another one on the same link
 //! guard-plain-first  nat: the same for the first packets of connections to the node itself (answers to what the node has sent
 //!                    from an address of its own come plainly)
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
@@ -46,13 +46,13 @@ use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Keys, Rule, Table};
 use std::collections::BTreeSet;
 
-pub use self::config::NodeConfig;
+pub use self::config::{NodeConfig, PlainLink};
 pub use self::counters::GUARDS;
 use self::local::{FROM_POD, LOCAL, ON_LINK};
 pub use self::outdated::is_outdated;
 use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
-use self::plain::{BESIDE, BESIDE_FIRST, FIRST};
+use self::plain::{BESIDE, BESIDE_FIRST, FIRST, REFUSED};
 use self::pod_sources::SPOOFED;
 pub use self::sources::Sender;
 use self::sources::{PrefixLength, SETS};
@@ -61,7 +61,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 use crate::rules::services;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 20] = [
+const CHAINS: [&str; 21] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
@@ -72,6 +72,7 @@ const CHAINS: [&str; 20] = [
     BESIDE,
     FIRST,
     BESIDE_FIRST,
+    REFUSED,
     POD_DESTINATIONS,
     OUTSIDE,
     UNTRACKED,
@@ -118,7 +119,11 @@ pub fn firewall<'a>(config: &NodeConfig<'_>, peers: impl Iterator<Item = Sender<
     let table = Table {
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),
-        sets: keys.iter().map(|keys| keys.set().clone()).chain(dropped::sets(underlay)).collect(),
+        sets: keys
+            .iter()
+            .map(|keys| keys.set().clone())
+            .chain(dropped::sets(underlay, config.link.is_some()))
+            .collect(),
         chains: chains(config, &lengths),
     };
     Firewall { table, keys }
@@ -192,6 +197,7 @@ mod tests {
             vni: 1,
             port: 8472,
             plain_routes: false,
+            link: None,
             accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],

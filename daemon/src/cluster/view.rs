@@ -49,6 +49,12 @@ impl Peer {
         self.mac.link_local()
     }
 
+    /// Whether a pod of it with this address can be reached by a plain route through its own address: an IPv6 gateway
+    /// serves both families, an IPv4 one only its own.
+    pub fn carries_plain(&self, pod: IpAddr) -> bool {
+        self.address.is_ipv6() || pod.is_ipv4()
+    }
+
     /// Whether both claim an address, be it their own or another one.
     pub(super) fn shares_an_address(&self, other: &Self) -> bool {
         let has = |peer: &Self, address: &IpAddr| peer.address == *address || peer.addresses.contains(address);

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use podwire_conf::rules::host_ports::Protocol;
-use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig, Sender};
+use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig, PlainLink, Sender};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{self, Keys, Listed, Names};
@@ -19,6 +19,7 @@ use tracing::info;
 use crate::cluster::settings::{Overlay, Settings};
 use crate::cluster::view::{Peer, View};
 use crate::datapath::inputs::Inputs;
+use crate::datapath::overlay::underlay::Underlay;
 use crate::datapath::service_addresses::ServiceAddresses;
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
@@ -32,6 +33,8 @@ pub(crate) struct Firewall {
     socket: Socket,
     known: Option<Known>,
     services: ServiceAddresses,
+    /// The interface to the peers, as of the last look.
+    underlay: Option<Underlay>,
 }
 
 /// What the kernel has, as of a generation.
@@ -41,7 +44,13 @@ struct Known {
 }
 
 /// What the rules of this node follow from, beside the peers.
-fn config<'a>(view: &'a View, settings: &'a Settings, fast_path: bool, services: &'a [IpAddr]) -> NodeConfig<'a> {
+fn config<'a>(
+    view: &'a View,
+    settings: &'a Settings,
+    fast_path: bool,
+    services: &'a [IpAddr],
+    link: Option<PlainLink<'a>>,
+) -> NodeConfig<'a> {
     NodeConfig {
         own: view.own.address,
         own_pod_cidrs: &view.own.pod_cidrs,
@@ -49,6 +58,7 @@ fn config<'a>(view: &'a View, settings: &'a Settings, fast_path: bool, services:
         vni: settings.vni,
         port: settings.port,
         plain_routes: settings.overlay != Overlay::Always,
+        link: link.filter(|_| settings.overlay != Overlay::Always),
         accept_plain: settings.accept_plain,
         masquerade: settings.masquerade,
         not_masqueraded: &settings.not_masqueraded,
@@ -77,12 +87,17 @@ fn forget_path_mtus(view: &View) -> Result<()> {
 
 impl Firewall {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, known: None, services: ServiceAddresses::new()? })
+        Ok(Self { socket: Socket::netfilter()?, known: None, services: ServiceAddresses::new()?, underlay: None })
     }
 
     /// Looks for the addresses of Services on this node, which the next steps leave out of host ports.
     pub(crate) fn look_for_services(&mut self, view: &View, outcome: &mut Outcome) {
         outcome.problems.extend(self.services.read(view).err().map(Problem::from));
+    }
+
+    /// Has the next steps know the interface to the peers, and which other devices are on its link.
+    pub(crate) fn follow(&mut self, underlay: Option<&Underlay>) {
+        self.underlay = underlay.cloned();
     }
 
     /// The port of its socket.
@@ -104,7 +119,9 @@ impl Firewall {
 
     fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> std::result::Result<(), Problem> {
         let settings = inputs.settings;
-        let config = config(inputs.view, settings, inputs.fast_path, self.services.addresses());
+        let others = self.underlay.as_ref().map(|underlay| underlay.others_on_link(inputs.view)).unwrap_or_default();
+        let link = self.underlay.as_ref().map(|underlay| PlainLink { device: &underlay.name, others: &others });
+        let config = config(inputs.view, settings, inputs.fast_path, self.services.addresses(), link);
         let desired = node::firewall(&config, inputs.view.peers.values().map(sender));
         let mut known = self.known.take();
         for attempt in 1.. {
@@ -185,7 +202,7 @@ impl Firewall {
             let flows = Filter { version, protocol, destination: None, destination_port, reply_source: None };
             conntrack::forget(&mut self.socket, &flows)?;
         }
-        let config = config(inputs.view, inputs.settings, inputs.fast_path, &[]);
+        let config = config(inputs.view, inputs.settings, inputs.fast_path, &[], None);
         let outdated = conntrack::list_those(&mut self.socket, |flow| node::is_outdated(&config, flow))?;
         conntrack::forget_each(&mut self.socket, &outdated)
     }

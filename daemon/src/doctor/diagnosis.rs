@@ -72,7 +72,10 @@ pub(super) fn judge(peers: &[ExaminedPeer], seen: &[Seen], here: Here<'_>) -> Ve
     if several && all.iter().all(|(_, seen)| !seen.underlay && seen.is_silent()) {
         return vec![cut_off(&all, here)];
     }
-    if several && all.iter().all(|(_, seen)| seen.is_silent() && seen.astray.is_none()) {
+    let over_overlay = |peer: &ExaminedPeer, seen: &Seen| seen.overlay.keys().any(|address| !peer.is_plain(*address));
+    let blocks =
+        |(peer, seen): &(&ExaminedPeer, &Seen)| seen.is_silent() && seen.astray.is_none() && over_overlay(peer, seen);
+    if several && all.iter().all(blocks) {
         return vec![blocked(&all, here)];
     }
     let mut findings: Vec<_> = all.iter().filter_map(|(peer, seen)| of_one(peer, seen, here)).collect();
@@ -145,6 +148,14 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
         };
         return Some(Finding::new(kind, name, cause, format!("ip route get {address}; ping {address}")));
     }
+    if !silent.is_empty() && seen.overlay.iter().all(|(to, answers)| *answers || peer.is_plain(*to)) {
+        let cause = format!(
+            "{name} answers at {address}, but not by the plain route to its pods ({silent}): podwired does not run on {name}, or \
+             {name} drops plain packets from here: `overlay` differs between the nodes, or they come in by another device there"
+        );
+        let fix = format!("on {name}: podwired status   # the mode, and the guard plain-sources; podwired doctor");
+        return Some(Finding::new(FindingKind::PeerPlainSilent, name, cause, fix));
+    }
     if !silent.is_empty() {
         let underlay = if seen.underlay { format!("{name} answers at {address}, but ") } else { format!("{name} ") };
         let verb = if seen.underlay { "not over the overlay" } else { "does not answer over the overlay" };
@@ -209,7 +220,12 @@ mod tests {
     const HERE: Here<'_> = Here { sizes: Sizes { overlay: 1450, underlay: 1500 }, port: 8472, interface: "eth0" };
 
     fn peer(number: u8) -> ExaminedPeer {
-        ExaminedPeer { name: format!("node-{number}"), address: [192, 168, 50, number].into(), pod_cidrs: Vec::new() }
+        ExaminedPeer {
+            name: format!("node-{number}"),
+            address: [192, 168, 50, number].into(),
+            pod_cidrs: Vec::new(),
+            plain: Vec::new(),
+        }
     }
 
     fn seen(underlay: bool, overlay: [bool; 2], large: &[bool], path: Option<usize>) -> Seen {

@@ -1,10 +1,10 @@
-//! Who has sent what the guard of the overlay has dropped lately: peers, from addresses that the membership does not list for
-//! them, and senders that are no peer.
+//! Who has sent what the guards have dropped lately: peers, from addresses that the membership does not list for them, and
+//! senders that are no peer. And by which device plain packets of peers' pods have come, where that is the wrong one.
 //!
 //! Nodes do not hear of a change of the membership at one time: what was dropped before it, or in the seconds after it, is none
 //! of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ struct Recorded {
     members: BTreeSet<(IpAddr, IpAddr)>,
     /// Peers' addresses, and each single address that they may send from.
     listed: BTreeSet<(IpAddr, IpAddr)>,
+    /// Devices that are not those of the plain routes to these sources.
+    astray: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
@@ -43,6 +45,11 @@ pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>>
     for version in IpVersion::BOTH {
         recorded.strangers.extend(seen(dropped::strangers(version))?.iter().filter_map(|key| single(key)));
         recorded.members.extend(seen(dropped::members(underlay, version))?.iter().filter_map(|key| pair(key)));
+        for key in seen(dropped::astray(version))? {
+            if let [Field::Address(source), Field::Device(device)] = key[..] {
+                recorded.astray.entry(device.to_string()).or_default().insert(source);
+            }
+        }
     }
     for version in IpVersion::BOTH {
         let listed = nft::elements(socket, TABLE, &dropped::listed(underlay, version))?;
@@ -72,7 +79,32 @@ fn judge(cluster: &Cluster, source: &Source, recorded: &Recorded) -> Vec<Finding
         let owner = recorded.listed.iter().find(|(_, other)| other == address).and_then(|(outer, _)| peer(*outer));
         stranger(source, *address, owner)
     });
-    unlisted.chain(strangers).collect()
+    let astray = recorded.astray.iter().filter_map(|(device, sources)| astray(cluster, device, sources));
+    unlisted.chain(strangers).chain(astray).collect()
+}
+
+/// What has come by a device that the plain routes to its sources do not lead by; nothing where these are no peers' any more.
+fn astray(cluster: &Cluster, device: &str, sources: &BTreeSet<IpAddr>) -> Option<Finding> {
+    let owner =
+        |source: &IpAddr| cluster.peers.iter().find(|peer| peer.pod_cidrs.iter().any(|cidr| cidr.contains(*source)));
+    let mut owners: Vec<_> = sources.iter().filter_map(owner).collect();
+    owners.dedup_by_key(|peer| peer.address);
+    let ExaminedPeer { name, address, .. } = owners.first()?;
+    let others = match owners.len() {
+        1 => String::new(),
+        owners => format!(" and {} other nodes", owners - 1),
+    };
+    let source = sources.iter().find(|source| owner(source).is_some_and(|peer| peer.address == *address))?;
+    let cause = format!(
+        "plain packets of pods of {name} ({address}){others} come in by {device}, as from {source}, and are dropped: the plain \
+         route to them leads by another device, and {device} has no address in the subnet of {address}. Either this node \
+         answers ARP for its address by {device} as well, or somebody on that link uses addresses of pods"
+    );
+    let fix = format!(
+        "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2   # and the same in /etc/sysctl.d/; \
+         tcpdump -eni {device} src {source}   # shows who sends it"
+    );
+    Some(Finding::new(FindingKind::PlainAstray, device, cause, fix))
 }
 
 fn unlisted(cluster: &Cluster, source: &Source, sender: &ExaminedPeer, inner: IpAddr) -> Finding {
@@ -163,6 +195,9 @@ mod tests {
                 ("192.168.50.7", "10.9.9.2"),
             ]),
             listed: pairs(&[("192.168.50.2", "10.9.9.3"), ("192.168.50.2", "192.168.50.2")]),
+            astray: [("eth1", "10.244.2.7"), ("eth2", "10.244.9.9")]
+                .map(|(device, source)| (device.to_owned(), [address(source)].into()))
+                .into(),
         };
         let found = judge(&Cluster::example(), &Source::File("/nodes.toml".into()), &recorded);
         let about: Vec<_> =
@@ -172,6 +207,7 @@ mod tests {
             (FindingKind::SourceUnlisted, "10.244.1.7"),
             (FindingKind::SenderUnknown, "10.9.9.3"),
             (FindingKind::SenderUnknown, "192.168.50.9"),
+            (FindingKind::PlainAstray, "eth1"),
         ];
         assert_eq!(about, wanted);
         let said = "node-2 (192.168.50.2) has sent to pods of this node from 10.9.9.2, which is no address that the membership \

@@ -12,7 +12,7 @@ use super::error::Result;
 use crate::args;
 use crate::cluster::settings::Overlay;
 use crate::cluster::view::{self, View};
-use crate::observe::status::document::{PeerStatus, Status};
+use crate::observe::status::document::{PeerStatus, Reach, Status};
 use crate::report::problem::{Problem, ProblemKind};
 use crate::sources::{file, settings_file};
 
@@ -72,6 +72,15 @@ pub(super) struct ExaminedPeer {
     pub(super) name: String,
     pub(super) address: IpAddr,
     pub(super) pod_cidrs: Vec<IpNetwork>,
+    /// Those of them that plain routes lead to; where the daemon has not been asked, those that they may lead to.
+    pub(super) plain: Vec<IpNetwork>,
+}
+
+impl ExaminedPeer {
+    /// Whether an address of it may be reached by a plain route.
+    pub(super) fn is_plain(&self, address: IpAddr) -> bool {
+        self.plain.iter().any(|cidr| cidr.contains(address))
+    }
 }
 
 impl Cluster {
@@ -92,15 +101,16 @@ impl Cluster {
                 name: "node-2".into(),
                 address: [192, 168, 50, 2].into(),
                 pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()],
+                plain: Vec::new(),
             }],
         }
     }
 
     fn of_view(name: &str, view: View, overlay: Overlay) -> Self {
-        let peer = |(name, peer): (String, view::Peer)| ExaminedPeer {
-            name,
-            address: peer.address,
-            pod_cidrs: peer.pod_cidrs,
+        let peer = |(name, peer): (String, view::Peer)| {
+            let may_be_plain = |cidr: &&IpNetwork| overlay != Overlay::Always && peer.carries_plain(cidr.ip());
+            let plain = peer.pod_cidrs.iter().filter(may_be_plain).copied().collect();
+            ExaminedPeer { name, address: peer.address, pod_cidrs: peer.pod_cidrs, plain }
         };
         Self {
             node: name.into(),
@@ -113,10 +123,15 @@ impl Cluster {
     }
 
     fn of_status(status: &Status) -> Option<Self> {
+        let plain = |peer: &PeerStatus| {
+            let plain = peer.routes.iter().filter(|route| route.by == Reach::Plain);
+            plain.map(|route| route.pod_cidr).collect()
+        };
         let peer = |peer: &PeerStatus| ExaminedPeer {
             name: peer.name.clone(),
             address: peer.address,
             pod_cidrs: peer.pod_cidrs.clone(),
+            plain: plain(peer),
         };
         Some(Self {
             node: status.node.clone(),

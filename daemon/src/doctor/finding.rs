@@ -91,6 +91,8 @@ named! {
         SourceUnlisted = "source-unlisted",
         /// An address that is no peer's has sent to the VXLAN port: dropped.
         SenderUnknown = "sender-unknown",
+        /// Plain packets of a peer's pods come in by another device than the plain route to them leads by: dropped.
+        PlainAstray = "plain-astray",
         /// The interface with this node's address is down.
         UnderlayDown = "underlay-down",
         /// No peer answers at all: this node is cut off.
@@ -103,6 +105,8 @@ named! {
         OverlayPortBlocked = "overlay-port-blocked",
         /// One peer answers on the underlay and not over the overlay.
         PeerOverlaySilent = "peer-overlay-silent",
+        /// One peer answers on the underlay and not by the plain route to its pods.
+        PeerPlainSilent = "peer-plain-silent",
         /// A peer answers echoes over the overlay, and neither TCP nor UDP: wrong checksums.
         WrongChecksums = "wrong-checksums",
         /// The path to peers loses the largest packets of the overlay.
@@ -145,9 +149,9 @@ impl FindingKind {
             Self::ConntrackFull => "conntrack",
             Self::NeighboursFull => "neighbours",
             Self::OverlayMissing | Self::OverlayDown | Self::OverlayBypassed => "overlay",
-            Self::SourceUnlisted | Self::SenderUnknown => "dropped",
+            Self::SourceUnlisted | Self::SenderUnknown | Self::PlainAstray => "dropped",
             Self::UnderlayDown => "underlay",
-            Self::NodeCutOff | Self::PeerDown | Self::NoRouteToPeer => "peer",
+            Self::NodeCutOff | Self::PeerDown | Self::NoRouteToPeer | Self::PeerPlainSilent => "peer",
             Self::OverlayPortBlocked | Self::PeerOverlaySilent => "overlay-port",
             Self::WrongChecksums => "checksum",
             Self::LargePacketsLost | Self::LargePacketsFragmented => "mtu",

@@ -79,8 +79,10 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
         if !seen.underlay {
             seen.unrouted = route::lookup(socket, peer.address)?.is_none();
         }
-        let route = route::lookup(socket, address)?;
-        seen.astray = (route.and_then(|route| route.device) != Some(device.index)).then_some(address);
+        let leaves_by = route::lookup(socket, address)?.and_then(|route| route.device);
+        let plain = underlay.as_ref().filter(|_| peer.is_plain(address)).map(|link| link.index);
+        let right = leaves_by.is_some() && [Some(device.index), plain].contains(&leaves_by);
+        seen.astray = (!right).then_some(address);
     }
     Ok(diagnosis::judge(&cluster.peers, &seen, Here { sizes, port, interface }))
 }

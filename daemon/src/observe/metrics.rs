@@ -99,7 +99,7 @@ fn convergence(page: &mut Page, status: &Status) {
 fn peers(page: &mut Page, status: &Status) {
     let count = |state: PeerState| status.peers.iter().filter(|peer| peer.state == state).count();
     let states = PeerState::ALL.map(|(state, name)| (vec![("state", name.to_owned())], count(state)));
-    page.metric("podwire_peers", "gauge", "Other nodes, by whether they answer over the overlay.", states);
+    page.metric("podwire_peers", "gauge", "Other nodes, by whether their overlay addresses answer.", states);
     let smaller = |peer: &&PeerStatus| peer.path_mtu.is_some_and(|mtu| Some(mtu) < status.underlay_mtu);
     let few = "Other nodes behind a path that takes less than the underlay's MTU.";
     page.gauge("podwire_peers_path_too_small", few, status.peers.iter().filter(smaller).count());
@@ -119,7 +119,7 @@ fn peers(page: &mut Page, status: &Status) {
     page.metric(
         "podwire_probe_round_trip_seconds",
         "gauge",
-        "The round trip to a peer over the overlay, smoothed.",
+        "The round trip to an overlay address of a peer, smoothed.",
         round_trips,
     );
     let losses = probes().map(|(labels, probe)| (labels, f64::from(probe.loss_percent) / 100.0));
@@ -164,6 +164,7 @@ mod tests {
             name: name.into(),
             address: [192, 168, 50, 2].into(),
             pod_cidrs: Vec::new(),
+            routes: Vec::new(),
             state,
             probes: vec![probe],
             path_mtu: Some(1400),

@@ -1,4 +1,4 @@
-//! Probes: whether every peer answers over the overlay, and how large a packet may be on the path to its node. `schedule`
+//! Probes: whether every peer answers, over the overlay or by a plain route, and how large a packet may be on the path to its node. `schedule`
 //! says which probe is due when; here it is sent, received, and entered into the report.
 //!
 //! What may not live here: what a lost probe means (`status::build`, the doctor).
@@ -17,11 +17,12 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
+use crate::cluster::settings::Overlay;
 use crate::cluster::view::{Peer, View};
 use crate::observe::probe::icmp::{Echo, Echoer, Heard};
 use crate::report::Report;
 use crate::report::outcome::Mtu;
-use crate::report::probes::Probed;
+use crate::report::probes::{self, Probed};
 use schedule::{Addresses, Probe, Schedule};
 
 /// The time between two batches of probes: often enough that no result is late, seldom enough that it costs nothing.
@@ -43,6 +44,7 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
     let (four, six) = (Arc::new(open("0.0.0.0")?), open("::").ok().map(Arc::new));
     let mut heard = listen([Some(four.clone()), six.clone()].into_iter().flatten().collect())?;
     let mut schedule = Schedule::new(Instant::now());
+    let overlay = report.borrow().settings.overlay;
     let mut asked: Option<(Arc<View>, Mtu)> = None;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,8 +62,9 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
         schedule.expire(Instant::now());
         if let Some((view, mtu)) = accepted(report) {
             if asked.as_ref().is_none_or(|(before, size)| *before != view || *size != mtu) {
-                let peers = view.peers.iter().map(|(name, peer)| (name.as_str(), addresses(&view.own, peer)));
-                schedule.set(Instant::now(), addresses(&view.own, &view.own), mtu.underlay, peers);
+                let addresses = |peer| addresses(&view.own, peer, overlay);
+                let peers = view.peers.iter().map(|(name, peer)| (name.as_str(), addresses(peer)));
+                schedule.set(Instant::now(), addresses(&view.own), mtu.underlay, peers);
             }
             // Every sync makes a view; of two that are equal the later one is kept, so that the other can go.
             asked = Some((view, mtu));
@@ -114,10 +117,10 @@ fn accepted(report: &watch::Sender<Report>) -> Option<(Arc<View>, Mtu)> {
     Some((view.clone(), report.mtu?))
 }
 
-/// Where a peer is probed at, or probes from: the overlay address of each family that both have, and its node's address.
-fn addresses(own: &Peer, peer: &Peer) -> Addresses {
+/// Where a peer is probed at, or probes from: the addresses that are to answer, and its node's address.
+fn addresses(own: &Peer, peer: &Peer, overlay: Overlay) -> Addresses {
     let mut addresses = [None, None, Some(peer.address)];
-    for (_, address) in own.overlay_addresses(peer) {
+    for address in probes::asked(own, peer, overlay) {
         addresses[usize::from(address.is_ipv6())] = Some(address);
     }
     addresses
@@ -165,9 +168,14 @@ mod tests {
         let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
         let mut view = View::new(&membership, "node-1").unwrap();
         let text = |addresses: Addresses| addresses.map(|address| address.map_or("-".into(), |it| it.to_string()));
-        let two = |view: &View| text(addresses(&view.own, &view.peers["node-2"]));
+        let two = |view: &View| text(addresses(&view.own, &view.peers["node-2"], Overlay::Auto));
         assert_eq!(two(&view), ["10.244.2.0", "fd00:10:244:2::", "192.168.50.2"]);
-        assert_eq!(text(addresses(&view.own, &view.own)), ["10.244.1.0", "fd00:10:244:1::", "192.168.50.1"]);
+        assert_eq!(
+            text(addresses(&view.own, &view.own, Overlay::Always)),
+            ["10.244.1.0", "fd00:10:244:1::", "192.168.50.1"]
+        );
+        let without = text(addresses(&view.own, &view.peers["node-2"], Overlay::Never));
+        assert_eq!(without, ["192.168.50.2", "-", "192.168.50.2"]);
         view.own.pod_cidrs.truncate(1);
         assert_eq!(two(&view), ["10.244.2.0", "-", "192.168.50.2"]);
     }

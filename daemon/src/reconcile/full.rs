@@ -106,12 +106,14 @@ impl Reconciler {
         }
         let inputs = inputs(view, &self.settings, &self.fast_path, &self.narrow);
         self.firewall.look_for_services(view, outcome);
+        let underlay = self.overlay.look(&inputs, outcome);
+        self.firewall.follow(underlay.as_ref());
         // Before the device takes anything in, unless it is known to be guarded: then a peer gets its route first.
         let guarded = self.firewall.is_known();
         if !guarded {
             self.firewall.step(&inputs, outcome);
         }
-        self.overlay.step(&inputs, outcome);
+        self.overlay.step(&inputs, underlay, outcome);
         if outcome.overlay_is_up && guarded {
             self.firewall.step(&inputs, outcome);
         }

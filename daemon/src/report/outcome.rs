@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::change_kind::Counts;
 use crate::report::problem::Problem;
+use crate::report::underlay_link::UnderlayLink;
 
 /// What a reconcile came to.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) made: Counts,
     /// The sizes of the largest packets, where they are known.
     pub(crate) mtu: Option<Mtu>,
+    /// The link of the underlay, where it has been looked at.
+    pub(crate) link: Option<UnderlayLink>,
     /// Whether the overlay, or the plain routes instead of it, could be brought up at all.
     pub(crate) overlay_is_up: bool,
     /// The state of the fast path.

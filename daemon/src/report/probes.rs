@@ -2,8 +2,12 @@
 //! `observe`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::cluster::settings::Overlay;
+use crate::cluster::view::Peer;
 
 /// So many probes in a row without an answer make a peer silent.
 pub const SILENT_AFTER: u32 = 3;
@@ -11,10 +15,21 @@ pub const SILENT_AFTER: u32 = 3;
 /// The peers behind a path that takes less than the underlay's MTU, by name: how much it takes, in bytes.
 pub type NarrowPaths = BTreeMap<Arc<str>, u32>;
 
+/// The addresses of a peer that are asked whether it answers: its overlay addresses, by whatever route leads to them; without
+/// an overlay nobody has these, and its own is asked.
+pub fn asked(own: &Peer, peer: &Peer, overlay: Overlay) -> Vec<IpAddr> {
+    match overlay {
+        Overlay::Never => vec![peer.address],
+        Overlay::Always | Overlay::Auto => {
+            own.overlay_addresses(peer).into_iter().map(|(_, address)| address).collect()
+        }
+    }
+}
+
 /// What the probes of a peer have found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Probed {
-    /// What its overlay addresses have answered: that of IPv4, that of IPv6.
+    /// What the addresses have answered that are asked: that of IPv4, that of IPv6.
     pub overlay: [Option<Echoes>; 2],
     /// The path to its node's address.
     pub path: Option<Path>,

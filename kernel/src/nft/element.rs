@@ -13,6 +13,7 @@ use crate::family;
 use crate::netlink::error::{Error, Result};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
+use crate::nft::device_name::DeviceName;
 use crate::nft::field_type::{Type, WORD};
 use crate::nft::message::message;
 use crate::nft::reply::{self, Reply};
@@ -53,6 +54,8 @@ pub enum Field {
     Address(IpAddr),
     /// A port.
     Port(u16),
+    /// The name of a device.
+    Device(DeviceName),
 }
 
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`, `NFTA_SET_ELEM_*`, `NFTA_DATA_*`, `NFTA_VERDICT_CHAIN`
@@ -78,6 +81,7 @@ impl std::fmt::Display for Field {
             Self::Protocol(number) => write!(f, "{number}"),
             Self::Address(address) => write!(f, "{address}"),
             Self::Port(port) => write!(f, "{port}"),
+            Self::Device(name) => write!(f, "\"{name}\""),
         }
     }
 }
@@ -101,6 +105,7 @@ impl Field {
             Self::Protocol(number) => vec![number],
             Self::Address(address) => family::bytes(address),
             Self::Port(port) => port.to_be_bytes().to_vec(),
+            Self::Device(name) => name.bytes(),
         }
     }
 
@@ -112,6 +117,7 @@ impl Field {
                 version.address(bytes).map(Self::Address)
             }
             Type::Port => Some(Self::Port(u16::from_be_bytes(bytes.try_into().ok()?))),
+            Type::DeviceName => DeviceName::parse(bytes).map(Self::Device),
         }
     }
 }

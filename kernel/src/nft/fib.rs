@@ -2,6 +2,7 @@
 
 use netlink_packet_netfilter::nftables::{Expressions, Operator, Register};
 
+use crate::nft::device_name::DeviceName;
 use crate::nft::encode::{compare, compare_by, number, other};
 use crate::nft::rule::Rule;
 
@@ -51,6 +52,12 @@ impl Rule {
     /// … whose source is routed to a device whose name begins so.
     pub fn from_behind(mut self, prefix: &str) -> Self {
         self.extend([fib(FIB_DEVICE_NAME, FIB_OF_SOURCE), compare(prefix.into())]);
+        self
+    }
+
+    /// … whose source is routed to the device of this very name.
+    pub fn from_behind_device(mut self, name: &str) -> Self {
+        self.extend([fib(FIB_DEVICE_NAME, FIB_OF_SOURCE), compare(DeviceName::new(name).bytes())]);
         self
     }
 }

@@ -25,6 +25,8 @@ pub enum PacketField {
     Destination(IpVersion),
     /// The destination port of TCP, UDP or SCTP.
     DestinationPort,
+    /// The name of the device that the packet came in by.
+    IncomingDevice,
     /// The leading bits of the source address of the packet carried in VXLAN, the others being 0.
     CarriedSource(IpVersion, u8),
     /// The destination address of the packet that an ICMP error quotes.
@@ -40,6 +42,7 @@ impl PacketField {
             Self::CarriedSource(version, _) => Type::CarriedSource(version),
             Self::QuotedDestination(version) => Type::QuotedDestination(version),
             Self::DestinationPort => Type::Port,
+            Self::IncomingDevice => Type::DeviceName,
         }
     }
 
@@ -48,6 +51,9 @@ impl PacketField {
         let length = self.kind().length();
         vec![match self {
             Self::Protocol => Expressions::Meta(vec![Meta::Key(MetaKey::L4Proto), Meta::DestinationRegister(register)]),
+            Self::IncomingDevice => {
+                Expressions::Meta(vec![Meta::Key(MetaKey::Iifname), Meta::DestinationRegister(register)])
+            }
             Self::Source(version) => payload(register, NETWORK_HEADER, Side::Source.offset(version), length),
             Self::Destination(version) => payload(register, NETWORK_HEADER, Side::Destination.offset(version), length),
             // TCP, UDP and SCTP begin alike: RFC 9293, section 3.1; RFC 768; RFC 9260, section 3.1.

@@ -1,6 +1,7 @@
 //! The types of fields: what a set's keys and values are made of.
 
 use crate::family::IpVersion;
+use crate::nft::device_name;
 
 /// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Type {
     QuotedDestination(IpVersion),
     /// `inet_service`: a port of TCP, UDP or SCTP.
     Port,
+    /// `ifname`: the name of a device.
+    DeviceName,
 }
 
 /// Where a field of a concatenation ends: at a multiple of this many bytes (`NFT_REG32_SIZE`).
@@ -30,6 +33,7 @@ impl Type {
             Self::Address(IpVersion::V6) => 8,
             Self::Protocol => 12,
             Self::Port => 13,
+            Self::DeviceName => 41,
         }
     }
 
@@ -41,6 +45,7 @@ impl Type {
                 version.address_length()
             }
             Self::Port => 2,
+            Self::DeviceName => device_name::LENGTH,
         }
     }
 

@@ -12,6 +12,7 @@ use netlink_packet_netfilter::nftables::{
 
 use crate::family::{self, IpVersion};
 use crate::nft::counter::COUNTER;
+use crate::nft::device_name::DeviceName;
 use crate::nft::encode::{
     ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, compare_by, mask, number, other, payload,
     protocol, register,
@@ -96,6 +97,11 @@ impl Rule {
     /// … that comes in by a device whose name begins so.
     pub fn iifname(self, prefix: &str) -> Self {
         self.meta(MetaKey::Iifname, prefix.into())
+    }
+
+    /// … that comes in by the device of this very name.
+    pub fn by_device(self, name: &str) -> Self {
+        self.meta(MetaKey::Iifname, DeviceName::new(name).bytes())
     }
 
     /// … that comes in by any other device than the loopback device.

@@ -21,7 +21,18 @@ fn overlay_address(number: u16, like: IpAddr) -> IpAddr {
 
 /// A host of the link sends these, and each is dropped and counted.
 fn are_dropped(from: &Host, node: &Host, sources: &[IpAddr], destinations: &[IpAddr]) -> Outcome {
-    let to = mac(node, UPLINK)?;
+    are_dropped_at(from, node, UPLINK, sources, destinations)
+}
+
+/// The same with packets to a device of the node.
+pub(super) fn are_dropped_at(
+    from: &Host,
+    node: &Host,
+    device: &str,
+    sources: &[IpAddr],
+    destinations: &[IpAddr],
+) -> Outcome {
+    let to = mac(node, device)?;
     let before = refused(node, "plain-sources")?;
     let mut packets = 0;
     for source in sources {
@@ -39,7 +50,7 @@ fn are_dropped(from: &Host, node: &Host, sources: &[IpAddr], destinations: &[IpA
 }
 
 /// What is said after the lies is heard first.
-fn hears(ear: &Ear, from: &Host, to: IpAddr) -> Outcome {
+pub(super) fn hears(ear: &Ear, from: &Host, to: IpAddr) -> Outcome {
     send(from, None, (to, CARRIED_PORT).into(), b"truth")?;
     let heard = ear.next()?;
     check(heard == "truth", || format!("{to} heard a {heard}"))
@@ -108,7 +119,7 @@ fn nobody_passes_by_the_overlay_under_the_clusters_addresses() {
 }
 
 /// Moves a node behind the outside host, which is everybody's router.
-fn with_plain_routes(lab: &mut Lab, mode: &str, underlay: IpAddr) -> Outcome {
+pub(super) fn with_plain_routes(lab: &mut Lab, mode: &str, underlay: IpAddr) -> Outcome {
     let mut membership = membership_on(underlay, 1..=3);
     // On no link of the others.
     membership.nodes[2].1 = if underlay.is_ipv4() { [192, 168, 60, 3].into() } else { "fd00:60::3".parse().unwrap() };

@@ -257,6 +257,7 @@ fn the_daemon_and_the_plugin_own_different_chains_of_one_table() {
             vni: 1,
             port: 8472,
             plain_routes: false,
+            link: None,
             accept_plain: false,
             masquerade: true,
             not_masqueraded: &[],

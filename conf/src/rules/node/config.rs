@@ -19,6 +19,8 @@ pub struct NodeConfig<'a> {
     pub port: u16,
     /// Whether peers' pods may be reached by plain routes.
     pub plain_routes: bool,
+    /// The link of the plain routes, where there are any.
+    pub link: Option<PlainLink<'a>>,
     /// Whether packets of peers' pods are accepted that are not encapsulated, whatever route leads back to them.
     pub accept_plain: bool,
     /// Whether packets of pods that leave the cluster are masqueraded.
@@ -31,4 +33,13 @@ pub struct NodeConfig<'a> {
     pub fast_path: bool,
     /// Addresses of the node that are there only for Services, which host ports leave out.
     pub service_addresses: &'a [IpAddr],
+}
+
+/// The link that peers with plain routes are on.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainLink<'a> {
+    /// The device of the plain routes.
+    pub device: &'a str,
+    /// The node's other devices on the same link: a peer may have been told one of their link-layer addresses for the node's.
+    pub others: &'a [&'a str],
 }

@@ -1,7 +1,7 @@
-//! Where the packets come from that the overlay's guard drops: sets that the rules fill, for whoever looks for the cause. A
+//! Where the packets come from that the guards drop: sets that the rules fill, for whoever looks for the cause. A
 //! flood of forged sources fills a set, and no more; the packets are dropped all the same, by the next rule.
 //!
-//! What may not live here: what is dropped (`overlay`), and what to do about it.
+//! What may not live here: what is dropped (`overlay`, `plain`), and what to do about it.
 
 use std::time::Duration;
 
@@ -33,10 +33,26 @@ pub fn listed(underlay: IpVersion, carried: IpVersion) -> Set {
     PrefixLength::host(carried).set(underlay)
 }
 
-/// All of them.
-pub(super) fn sets(underlay: IpVersion) -> impl Iterator<Item = Set> {
+/// Pairs of an address of a peer's pod and the device that a plain packet from it has come in by, where the plain route to it
+/// leads by another one.
+pub fn astray(version: IpVersion) -> Set {
+    let name = format!("{SETS}astray{}", version.digit());
+    Set { name, key: vec![Type::Address(version), Type::DeviceName], content: Content::Recorded(BOUNDS) }
+}
+
+/// All of them; where there are plain routes also those of [`astray`].
+pub(super) fn sets(underlay: IpVersion, plain: bool) -> impl Iterator<Item = Set> {
     let of_members = IpVersion::BOTH.map(|carried| members(underlay, carried));
-    IpVersion::BOTH.map(strangers).into_iter().chain(of_members)
+    let astray = IpVersion::BOTH.map(astray).into_iter().filter(move |_| plain);
+    IpVersion::BOTH.map(strangers).into_iter().chain(of_members).chain(astray)
+}
+
+/// Record what is routed to this device and has come by another one.
+pub(super) fn record_astray(device: &str) -> [Rule; 2] {
+    IpVersion::BOTH.map(|version| {
+        let key = [PacketField::Source(version), PacketField::IncomingDevice];
+        Rule::new().from_behind_device(device).of(version).record(&astray(version).name, &key)
+    })
 }
 
 /// Record the sender of what `rule` matches.

@@ -45,6 +45,7 @@ mod tests {
             vni: 1,
             port: 8472,
             plain_routes: false,
+            link: None,
             accept_plain: false,
             masquerade: true,
             not_masqueraded: &kept,
@@ -73,11 +74,11 @@ mod tests {
             ("10.244.1.2:1", "10.96.0.1:80", "10.244.2.2:80", false, false),
             ("10.244.1.2:1", "10.96.0.1:80", "169.254.169.254:80", true, true),
             ("10.244.1.2:1", "192.0.2.1:80", "192.0.2.1:80", false, false),
-            // Of others.
             // A refused part of the cluster, and the cluster in a refused prefix.
             ("10.244.1.2:1", "10.244.9.2:80", "10.244.9.2:80", false, true),
             ("10.244.1.2:1", "10.244.8.2:80", "10.244.8.2:80", false, false),
             ("10.244.1.2:1", "10.9.9.9:80", "10.9.9.9:80", true, true),
+            // Of others.
             ("10.244.2.2:1", "8.8.8.8:53", "8.8.8.8:53", false, false),
             ("192.168.50.1:1", "8.8.8.8:53", "8.8.8.8:53", false, false),
         ] {

@@ -143,7 +143,7 @@ pub fn state(
         let neighbour = settings.overlay != Overlay::Always && underlay.on_link(peer.address);
         let mut made: [Option<Nexthop>; 2] = [None, None];
         for cidr in &peer.pod_cidrs {
-            let path = match (neighbour && plain_carries(peer, *cidr), tunnel) {
+            let path = match (neighbour && peer.carries_plain(cidr.ip()), tunnel) {
                 (true, _) => PeerPath::Plain,
                 (false, Some(device)) => PeerPath::Tunnel(device),
                 (false, None) => {
@@ -181,12 +181,6 @@ pub fn state(
         state.with_route(route(*cidr, Target::Blackhole));
     }
     (state, without.problems(underlay))
-}
-
-/// Whether pods of this prefix can be reached by a plain route through the peer's address: an IPv6 gateway serves both
-/// families, an IPv4 one only its own.
-fn plain_carries(peer: &Peer, cidr: IpNetwork) -> bool {
-    peer.address.is_ipv6() || cidr.is_ipv4()
 }
 
 /// The path to a peer's pods.

@@ -100,12 +100,28 @@ impl Overlay {
         self.left = settled.map(|settled| settled.0);
     }
 
-    /// Applies the device and everything that belongs to it. On failure no incremental sync is possible, and the reason
-    /// is among the problems.
-    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) {
+    /// Looks for the interface to the peers; what is wrong with it is among the problems.
+    pub(crate) fn look(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Option<Underlay> {
+        let overlay = inputs.settings.overlay;
+        match underlay::look(&mut self.socket, inputs.view, self.interface.as_deref(), overlay) {
+            Ok(underlay) => {
+                outcome.link = Some(underlay.link.clone());
+                Some(underlay)
+            }
+            Err(problem) => {
+                outcome.problem(problem);
+                None
+            }
+        }
+    }
+
+    /// Applies the device and everything that belongs to it, on an interface that [`Overlay::look`] has found. On failure
+    /// no incremental sync is possible, and the reason is among the problems.
+    pub(crate) fn step(&mut self, inputs: &Inputs<'_>, underlay: Option<Underlay>, outcome: &mut Outcome) {
         self.left = None;
         outcome.overlay_is_up = false;
-        match self.bring_up(inputs, outcome) {
+        let Some(underlay) = underlay else { return };
+        match self.bring_up(inputs, underlay, outcome) {
             Ok(()) => outcome.overlay_is_up = true,
             Err(problem) => outcome.problem(problem),
         }
@@ -122,10 +138,9 @@ impl Overlay {
     }
 
     /// The device, then everything that belongs to it.
-    fn bring_up(&mut self, inputs: &Inputs<'_>, outcome: &mut Outcome) -> Result<(), Problem> {
+    fn bring_up(&mut self, inputs: &Inputs<'_>, underlay: Underlay, outcome: &mut Outcome) -> Result<(), Problem> {
         let Inputs { view, settings, .. } = *inputs;
         let overlay = settings.overlay;
-        let underlay = underlay::look(&mut self.socket, view, self.interface.as_deref(), overlay)?;
         let (mtu, too_small) = desired::mtu(view, settings, &underlay);
         outcome.problems.extend(too_small);
         outcome.mtu = Some(Mtu { underlay: underlay.mtu, overlay: mtu });

@@ -3,22 +3,25 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use ipnetwork::IpNetwork;
 use podwire_conf::Range;
 
 use crate::cluster::rejected::Rejected;
+use crate::cluster::settings::Overlay;
 use crate::cluster::view::{self, View};
 use crate::node::forward_policies::Cut;
 use crate::node::stale_addresses::{self, StalePod};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::{
-    Daemon, Membership, PeerState, PeerStatus, Probe, Range as RangeStatus, RejectedEntry, Runtime, Status,
+    Daemon, Membership, PeerRoute, PeerState, PeerStatus, Probe, Range as RangeStatus, Reach, RejectedEntry, Runtime,
+    Status,
 };
 use crate::report::Report;
 use crate::report::change_kind::Counts;
 use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Source;
 use crate::report::outcome::FastPathState;
-use crate::report::probes::{Echoes, Path, Probed};
+use crate::report::probes::{self, Echoes, Path, Probed};
 use crate::report::problem::{Problem, ProblemKind};
 
 /// Problems of one kind that are listed; the others are counted.
@@ -118,21 +121,35 @@ fn peers(view: &View, report: &Report) -> Vec<PeerStatus> {
             name: name.clone(),
             address: peer.address,
             pod_cidrs: peer.pod_cidrs.clone(),
+            routes: peer.pod_cidrs.iter().map(|cidr| route(report, peer, *cidr)).collect(),
             state: state(probed),
-            probes: echoes(&view.own, peer, probed).map(probe).collect(),
+            probes: echoes(view, peer, report, probed).map(probe).collect(),
             path_mtu: probed.and_then(|probed| probed.path).map(|path| path.largest),
         }
     };
     view.peers.iter().map(peer).collect()
 }
 
-/// What the probes of each overlay address of a peer have found.
+/// How packets get to a prefix of a peer's pods, as `datapath::overlay::desired` has it.
+fn route(report: &Report, peer: &view::Peer, pod_cidr: IpNetwork) -> PeerRoute {
+    let overlay = report.settings.overlay;
+    let plain = overlay != Overlay::Always && report.link.holds(peer.address) && peer.carries_plain(pod_cidr.ip());
+    let by = match (plain, overlay) {
+        (true, _) => Reach::Plain,
+        (false, Overlay::Never) => Reach::None,
+        (false, Overlay::Always | Overlay::Auto) => Reach::Overlay,
+    };
+    PeerRoute { pod_cidr, by }
+}
+
+/// What the probes of each address of a peer that is asked have found.
 fn echoes<'a>(
-    own: &'a view::Peer,
+    view: &'a View,
     peer: &'a view::Peer,
+    report: &'a Report,
     probed: Option<&'a Probed>,
 ) -> impl Iterator<Item = (IpAddr, Echoes)> {
-    let addresses = own.overlay_addresses(peer).into_iter().map(|(_, address)| address);
+    let addresses = probes::asked(&view.own, peer, report.settings.overlay).into_iter();
     addresses.filter_map(move |address| Some((address, probed?.overlay[usize::from(address.is_ipv6())]?)))
 }
 
@@ -205,13 +222,27 @@ fn silent(peer: &PeerStatus, report: &Report) -> Problem {
         let echoes = probed.and_then(|probed| probed.overlay[usize::from(address.is_ipv6())]);
         echoes.and_then(|echoes| echoes.answers()) == Some(false)
     };
-    let addresses = peer.probes.iter().map(|probe| probe.address).filter(is_silent);
-    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+    let by = |address: &IpAddr| {
+        let route = peer.routes.iter().find(|route| route.pod_cidr.contains(*address));
+        // The node's own address stands for its pods, where that is asked.
+        let route = route.or(peer.routes.first());
+        route.map_or(Reach::Overlay, |route| route.by)
+    };
+    let addresses: Vec<_> = peer.probes.iter().map(|probe| probe.address).filter(is_silent).collect();
+    let ways = [
+        (Reach::Overlay, "over the overlay"),
+        (Reach::Plain, "by the plain route"),
+        (Reach::None, "for want of a route to its pods"),
+    ];
+    let ways = ways.into_iter().filter_map(|(reach, how)| {
+        let of_it: Vec<_> = addresses.iter().filter(|address| by(address) == reach).map(ToString::to_string).collect();
+        (!of_it.is_empty()).then(|| format!("{how} ({})", of_it.join(", ")))
+    });
     let text = format!(
-        "peer {} ({}) does not answer over the overlay ({}): `podwired doctor` looks for the cause",
+        "peer {} ({}) does not answer {}: `podwired doctor` looks for the cause",
         peer.name,
         peer.address,
-        addresses.join(", ")
+        ways.collect::<Vec<_>>().join(", nor ")
     );
     Problem::new(ProblemKind::PeerSilent, &peer.name, text)
 }

@@ -4,6 +4,7 @@
 //! `metrics`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -119,7 +120,10 @@ pub struct PeerStatus {
     pub address: IpAddr,
     /// The prefixes of its pods.
     pub pod_cidrs: Vec<IpNetwork>,
-    /// Whether it answers over the overlay.
+    /// How each of these prefixes is reached, probes included.
+    #[serde(default)]
+    pub routes: Vec<PeerRoute>,
+    /// Whether it answers.
     pub state: PeerState,
     /// What the probes of each of its overlay addresses have found.
     pub probes: Vec<Probe>,
@@ -127,7 +131,38 @@ pub struct PeerStatus {
     pub path_mtu: Option<u32>,
 }
 
-/// Whether a peer answers over the overlay.
+/// How a prefix of a peer's pods is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRoute {
+    /// The prefix.
+    pub pod_cidr: IpNetwork,
+    /// By what.
+    pub by: Reach,
+}
+
+/// What packets to a peer's pods, and its probes, take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// A plain route through its address.
+    Plain,
+    /// The overlay.
+    Overlay,
+    /// Nothing: there is no overlay, and no plain route either.
+    None,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+            Self::Overlay => "overlay",
+            Self::None => "none",
+        })
+    }
+}
+
+/// Whether a peer's overlay addresses answer, by whatever route leads to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerState {

@@ -1,5 +1,6 @@
 //! The status as a table for people. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -77,7 +78,12 @@ pub fn render(status: &Status, paint: Paint) -> String {
     );
 
     let rows = status.peers.iter().map(|peer| row(peer, paint)).collect();
-    table(&mut text, &["peer", "address", "pod CIDRs", "overlay", "round trip", "loss", "path MTU"], rows, paint);
+    table(
+        &mut text,
+        &["peer", "address", "pod CIDRs", "route", "probes", "round trip", "loss", "path MTU"],
+        rows,
+        paint,
+    );
     let rows = status
         .ranges
         .iter()
@@ -146,11 +152,23 @@ fn row(peer: &PeerStatus, paint: Paint) -> Vec<Cell> {
         Cell::plain(peer.name.clone()),
         Cell::plain(peer.address.to_string()),
         Cell::plain(joined(&peer.pod_cidrs)),
+        Cell::plain(routes(peer)),
         state,
         Cell::plain(slowest.map_or("-".into(), |took| format!("{}.{:02} ms", took / 1000, took % 1000 / 10))),
         Cell::plain(loss.map_or("-".into(), |loss| format!("{loss} %"))),
         Cell::plain(peer.path_mtu.map_or("-".into(), |mtu| mtu.to_string())),
     ]
+}
+
+/// By what a peer is reached; where that is not the same for both families, by what each.
+fn routes(peer: &PeerStatus) -> String {
+    let by: BTreeSet<_> = peer.routes.iter().map(|route| route.by).collect();
+    if by.len() < 2 {
+        return by.first().map_or("-".into(), ToString::to_string);
+    }
+    let each: BTreeSet<_> = peer.routes.iter().map(|route| (!route.pod_cidr.is_ipv4(), route.by)).collect();
+    let each = each.into_iter().map(|(six, by)| format!("{} {by}", if six { "IPv6" } else { "IPv4" }));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Rows below their heads; nothing where there are none.
