@@ -196,7 +196,7 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A /run and an /etc of the host's own, and the shared directory. What the machine has in /etc is there to be read (the
-/// machine's programs look for it), save for its network's own files.
+/// machine's programs look for it), save for its network's own files and for those of a podwire that is installed there.
 fn furnish(shared: &Path) -> Result<(), String> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(|errno| step("make private", errno))?;
@@ -217,7 +217,7 @@ fn furnish(shared: &Path) -> Result<(), String> {
     mount(none, MACHINE_ETC, none, flags, none).map_err(|errno| step("protect the machine's /etc", errno))?;
     for entry in fs::read_dir(MACHINE_ETC).map_err(|error| step(MACHINE_ETC, error))? {
         let name = entry.map_err(|error| step(MACHINE_ETC, error))?.file_name();
-        if !["cni", "hosts", "resolv.conf"].iter().any(|own| name == *own) {
+        if !["cni", "hosts", "podwire", "resolv.conf"].iter().any(|own| name == *own) {
             let (target, link) = (Path::new(MACHINE_ETC).join(&name), Path::new("/etc").join(&name));
             symlink(target, &link).map_err(|error| step(&link.display().to_string(), error))?;
         }
