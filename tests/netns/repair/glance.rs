@@ -73,6 +73,32 @@ fn on_processor() -> Outcome<Duration> {
     first.map(Duration::from_nanos).ok_or(text)
 }
 
+/// How busy the machine is while something lasts, as a thread feels it that does not sleep: by the time that it was ready to run
+/// and had no processor. What it waits for in the kernel, a lock that podwired holds for example, does not count.
+pub(crate) struct Contention {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl Contention {
+    /// From now on.
+    pub(crate) fn begin() -> Outcome<Self> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").map_err(|error| error.to_string())?;
+        let mut numbers = text.split_whitespace().map(|text| text.parse().map(Duration::from_nanos));
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(ran)), Some(Ok(waited))) => Ok(Self { ran, waited }),
+            _ => Err(format!("/proc/thread-self/schedstat has {text:?}")),
+        }
+    }
+
+    /// How many times longer everything takes than on a machine that has nothing else to do, since the beginning; 1 at least.
+    pub(crate) fn factor(&self) -> Outcome<f64> {
+        let now = Self::begin()?;
+        let (ran, waited) = (now.ran.saturating_sub(self.ran), now.waited.saturating_sub(self.waited));
+        Ok(1.0 + waited.as_secs_f64() / ran.as_secs_f64().max(0.001))
+    }
+}
+
 /// How long the overlay of a host is not `whole` when `damage` is done to it.
 pub(crate) fn repaired_after(host: &Host, whole: &[String], damage: impl FnOnce() -> Outcome) -> Outcome<Damaged> {
     let (looking, done) = (AtomicBool::new(false), AtomicBool::new(false));

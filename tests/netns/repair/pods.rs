@@ -14,9 +14,10 @@ use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::Membership;
 use podwire_tests::lab::scene::{Outcome, check, cluster, json, reaches, same, scene, state};
-use podwire_tests::lab::{SOON, eventually};
+use podwire_tests::lab::{SOON, daemon, eventually};
 use serde_json::{Value, json as value};
 
+use super::glance::Contention;
 use super::host_ports::{HOST_PORT, translated, with_port};
 use crate::overlay::firewall::by_chain;
 
@@ -188,25 +189,52 @@ fn any_damage_to_a_pod_is_repaired_and_traffic_flows() {
     });
 }
 
-/// How long the daemon may take from a notification to the repair.
+/// How long the daemon may take from a notification to the repair, on a machine that has nothing else to do.
 const PROMPT: Duration = Duration::from_millis(50);
 
-/// That somebody's work on a host is undone in time, at best of some times: other programs run on the machine too.
-fn promptly(host: &Host, broken: &[&str], is_whole: impl Fn() -> Outcome + Sync) -> Outcome {
-    let mut best = Duration::MAX;
-    for _ in 0..20 {
-        // The node has come to rest: a first damage is repaired at once, one after the other more and more slowly.
-        state(host)?;
+/// The part of a core that full syncs may take in the long run, one in so many, and the longest rest for it
+/// (`reconcile::backoff`). A damage in this rest waits for its end, and so says nothing of how prompt a repair is.
+const SHARE: f64 = 10.0;
+const LONGEST_REST: f64 = 10.0;
+
+/// Waits until the daemon owes no rest for the syncs that it has made since it had made `since` of them; their number now.
+fn rested(host: &Host, since: u64) -> Outcome<u64> {
+    eventually(SOON, || {
+        let now = daemon::json(host, &["status", "--json"])?["daemon"].clone();
+        let passes = now["passes"].as_u64().ok_or_else(|| now.to_string())?;
+        let number = |key: &str| now[key].as_f64().ok_or_else(|| format!("no {key}: {now}"));
+        let spent = number("last_pass_seconds")? * f64::from(u32::try_from(passes - since).unwrap_or(u32::MAX));
+        let (age, owed) = (number("last_pass_age_seconds")?, (spent * SHARE).min(LONGEST_REST));
+        check(age >= owed, || format!("the daemon has rested {age} s of {owed}")).map(|()| passes)
+    })
+}
+
+/// That somebody's work on a host is undone in time, at best of some times. Other programs run on the machine too: the limit is
+/// as many times longer as whoever looks has to wait for a processor in the same moment. `passes` are the syncs that the daemon
+/// had made before.
+fn promptly(host: &Host, passes: &mut u64, broken: &[&str], is_whole: impl Fn() -> Outcome + Sync) -> Outcome {
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        *passes = rested(host, *passes)?;
         host.run(broken[0], &broken[1..])?;
         let start = Instant::now();
-        let repaired = host.enter(|| eventually(SOON, &is_whole));
-        repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
-        best = best.min(start.elapsed());
-        if best < PROMPT {
+        let repaired = host.enter(|| -> Outcome<f64> {
+            let contention = Contention::begin()?;
+            // Without a pause: who sleeps does not feel how busy the machine is.
+            while let Err(why) = is_whole() {
+                check(start.elapsed() < SOON, || why)?;
+            }
+            contention.factor()
+        });
+        let factor = repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
+        let (took, limit) = (start.elapsed(), PROMPT.mul_f64(factor));
+        println!("{took:?} of {limit:?} after {broken:?}");
+        if took < limit {
             return Ok(());
         }
+        slow.push((took, limit));
     }
-    Err(format!("after {broken:?} it took {best:?} at best"))
+    Err(format!("after {broken:?} it never was in time: {slow:?}"))
 }
 
 #[test]
@@ -226,15 +254,16 @@ fn pods_and_firewall_are_repaired_within_50_ms_beside_a_hundred_peers() {
         }
         let (host, address) = (node.host.clone(), node.pod("pod-17").addresses[0]);
         let whole = state(&host)?;
+        let mut passes = 0;
         let route = |address: IpAddr| {
             let way = route::lookup(&mut Socket::route().unwrap(), address).map_err(|error| error.to_string())?;
             let routed = way.is_some_and(|way| way.destination == family::host(address));
             check(routed, || format!("there is no route to {address}"))
         };
-        promptly(&host, &["ip", "route", "delete", &address.to_string()], || route(address))?;
+        promptly(&host, &mut passes, &["ip", "route", "delete", &address.to_string()], || route(address))?;
         let device = way_of(&host, address)?;
-        promptly(&host, &["ip", "link", "set", &device, "down"], || route(address))?;
-        promptly(&host, &["ip", "neighbour", "flush", "dev", &device, "nud", "permanent"], || {
+        promptly(&host, &mut passes, &["ip", "link", "set", &device, "down"], || route(address))?;
+        promptly(&host, &mut passes, &["ip", "neighbour", "flush", "dev", &device, "nud", "permanent"], || {
             let index = link::by_name(&mut Socket::route().unwrap(), &device).unwrap().unwrap().index;
             let found = neighbour::list(&mut Socket::route().unwrap(), index).map_err(|error| error.to_string())?;
             check(found.len() == 2, || format!("its neighbours are {found:?}"))
@@ -255,9 +284,9 @@ fn pods_and_firewall_are_repaired_within_50_ms_beside_a_hundred_peers() {
             let ours = found.iter().filter(|element| element.owner.as_deref() == Some(&*published)).count();
             check(ours == 2, || format!("there are {found:?}"))
         };
-        promptly(&host, &["nft", "flush set inet podwire overlay-peers4"], has_peers)?;
-        promptly(&host, &["nft", "flush map inet podwire hostports4"], has_ports)?;
-        promptly(&host, &["nft", "flush ruleset"], || has_peers().and_then(|()| has_ports()))?;
+        promptly(&host, &mut passes, &["nft", "flush set inet podwire overlay-peers4"], has_peers)?;
+        promptly(&host, &mut passes, &["nft", "flush map inet podwire hostports4"], has_ports)?;
+        promptly(&host, &mut passes, &["nft", "flush ruleset"], || has_peers().and_then(|()| has_ports()))?;
         eventually(SOON, || same("the node", &by_chain(&whole), &by_chain(&state(&host)?)))
     });
 }
