@@ -15,6 +15,7 @@ mod gc;
 pub(crate) mod hand_made;
 mod host;
 mod host_ports;
+mod ledger_files;
 mod lifecycle;
 mod limits;
 mod locks;

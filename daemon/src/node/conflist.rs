@@ -27,7 +27,7 @@ pub fn write(directory: &Path, network: &Network) -> io::Result<bool> {
     let beside = directory.join(format!(".{}.new", defaults::CONFLIST));
     let store = || {
         fs::create_dir_all(directory)?;
-        let mut file = File::create(&beside)?;
+        let mut file = regular_file::create(&beside)?;
         file.write_all(wanted.as_bytes())?;
         file.set_permissions(PermissionsExt::from_mode(MODE))?;
         file.sync_all()?;

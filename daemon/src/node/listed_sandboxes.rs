@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use podwire_attachment::regular_file;
@@ -79,7 +79,7 @@ impl ListedSandboxes {
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         let (path, beside) = (directory.join(FILE), directory.join(format!(".{FILE}.new")));
         let write = || {
-            fs::write(&beside, serde_json::to_vec(self)?)?;
+            regular_file::create(&beside)?.write_all(&serde_json::to_vec(self)?)?;
             fs::rename(&beside, &path)
         };
         write().map_err(|error: io::Error| named(&error, "write", &path))

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use podwire_attachment::error::Error;
 use podwire_attachment::names;
+use podwire_attachment::regular_file;
 use podwire_attachment::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, removal};
@@ -29,6 +30,9 @@ const IN_PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// The interval between attempts (`--wait`).
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most bytes of a conflist that are read.
+const LONGEST_CONFLIST: u64 = 1024 * 1024;
 
 /// How many pods are listed by name.
 const LISTED: usize = 10;
@@ -246,7 +250,9 @@ impl Removal<'_> {
         self.file(&directory.join(plugin_binary::BESIDE))?;
         let place = directory.join(defaults::PLUGIN);
         let name = place.display();
-        let ours = match File::open(&place).and_then(|file| plugin_binary::is_podwire(&file)) {
+        let ours = match regular_file::open(&place, File::options().read(true))
+            .and_then(|file| plugin_binary::is_podwire(&file))
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return self.done("", Err(format!("read {name}: {error}"))),
             Ok(ours) => ours,
@@ -322,7 +328,8 @@ fn clear(path: &Path, ours: impl Fn(&str) -> bool) -> io::Result<()> {
 /// Network configurations that name the plugin and were not written by podwired.
 fn foreign_conflists(directory: &Path) -> Vec<PathBuf> {
     let names_podwire = |path: &PathBuf| {
-        let text: String = fs::read_to_string(path).unwrap_or_default().split_whitespace().collect();
+        let text = regular_file::read(path, LONGEST_CONFLIST).unwrap_or_default();
+        let text: String = String::from_utf8_lossy(&text).split_whitespace().collect();
         text.contains(&format!("\"type\":\"{}\"", defaults::PLUGIN))
     };
     let mut others: Vec<_> = fs::read_dir(directory)

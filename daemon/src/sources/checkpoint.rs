@@ -88,7 +88,7 @@ fn store(directory: &Path, text: &[u8]) -> io::Result<()> {
     let beside = directory.join(format!(".{FILE}.new"));
     let write = || {
         fs::create_dir_all(directory)?;
-        let mut file = File::create(&beside)?;
+        let mut file = regular_file::create(&beside)?;
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;

@@ -2,14 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Error, Kind, Result};
 use crate::regular_file;
@@ -19,7 +18,7 @@ use crate::regular_file;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bytes that a file of the ledger may have: a record with 65,535 host ports has six million.
-const LIMIT: u64 = 64 << 20;
+pub(super) const LIMIT: u64 = 64 << 20;
 
 /// The content of a file; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -38,13 +37,10 @@ pub(super) fn exists(path: &Path) -> Result<bool> {
 /// Writes a temporary file and renames it, so a reader sees the old content or the new. No fsync: a power cut takes all of a
 /// tmpfs. Returns the file, open for reading and writing.
 pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> Result<File> {
-    let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(temporary)?;
-        file.write_all(content)?;
-        fs::rename(temporary, path)?;
-        Ok(file)
-    };
-    write().map_err(|error| {
+    // What a killed process has left of it, or somebody has put there, is not opened.
+    let mut file = regular_file::create(temporary).map_err(|error| failed("create", temporary, &error))?;
+    let written = file.write_all(content).and_then(|()| fs::rename(temporary, path));
+    written.map(|()| file).map_err(|error| {
         // The first error is returned. If this fails as well, the next writer overwrites the file.
         let _ = fs::remove_file(temporary);
         failed("write", path, &error)
@@ -55,6 +51,17 @@ pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> Result<F
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed process was writing. Where another program has made a directory of this name nothing is in the way of a
+/// release; the next write names it.
+pub(super) fn discard(temporary: &Path) -> Result<()> {
+    match fs::remove_file(temporary) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            Err(failed("remove", temporary, &error))
+        }
         _ => Ok(()),
     }
 }
@@ -87,10 +94,7 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
 }
 
 fn attempt(path: &Path) -> Result<std::result::Result<Flock<File>, File>> {
-    // Opening a FIFO that somebody has put there waits otherwise.
-    let mut options = OpenOptions::new();
-    let options = options.create(true).truncate(false).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    let file = options.open(path);
+    let file = regular_file::open(path, OpenOptions::new().create(true).truncate(false).write(true));
     let file = file.map_err(|error| failed("open", path, &error))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Ok(lock)),
@@ -126,9 +130,29 @@ fn wait(path: &Path, mut file: File, limit: Duration) -> Result<Flock<File>> {
     }
 }
 
-/// An error of the file system: what was wanted, of which file.
+/// An error of the file system: what was wanted, of which file, and the way out.
 pub(super) fn failed(action: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::io(format!("{action} {}", path.display()), error)
+    let message = format!("{action} {}: {error}", path.display());
+    Error::new(Kind::Io, message, way_out(error.kind()))
+}
+
+/// What to do about a file of the ledger that fails so.
+fn way_out(error: ErrorKind) -> &'static str {
+    match error {
+        regular_file::NOT_REGULAR
+        | ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::FileTooLarge => {
+            "another program has put something there that is not podwire's: move it away, and try again"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the file system is full: `df` and `df -i` show it, `du -x` shows what fills it"
+        }
+        ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+        ErrorKind::PermissionDenied => "it has to belong to root, who calls the plugin, and be writable",
+        _ => "",
+    }
 }
 
 #[cfg(test)]

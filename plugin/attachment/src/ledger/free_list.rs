@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use super::disk::{self, failed};
 use crate::error::Result;
 use crate::ipam::Interval;
+use crate::regular_file;
 
 const MAGIC: &[u8; 8] = b"podwire1";
 /// Magic, index of the first interval, index behind the last one, the address that was given last.
@@ -45,9 +46,10 @@ impl FreeList {
     /// # Errors
     /// When the file cannot be read.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let file = match regular_file::open(path, OpenOptions::new().read(true).write(true)) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // A new list takes its place, by a rename.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | regular_file::NOT_REGULAR) => return Ok(None),
             Err(error) => return Err(failed("open", path, &error)),
         };
         let mut header = [0; HEADER];
@@ -60,8 +62,11 @@ impl FreeList {
         let number = |from: usize| u64::from_be_bytes(std::array::from_fn(|place| rest[from + place]));
         let (head, tail) = (number(0), number(8));
         let last = u128::from_be_bytes(std::array::from_fn(|place| rest[16 + place]));
-        // A file that ends before its last interval is damaged.
+        // A file that ends before its last interval is damaged; one that is too long is not read, and rebuilt.
         let length = file.metadata().map_err(|error| failed("look at", path, &error))?.len();
+        if length > disk::LIMIT {
+            return Ok(None);
+        }
         let whole = tail <= length.saturating_sub(HEADER as u64) / INTERVAL as u64;
         if magic != MAGIC || head > tail || !whole {
             return Ok(None);

@@ -91,7 +91,7 @@ impl<'a> HostPorts<'a> {
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
         // Left by a process that was killed while writing. No other process writes now: the lock is held here.
-        disk::remove(&self.temporary())?;
+        disk::discard(&self.temporary())?;
         self.drop_claims(holder, ports)
     }
 
@@ -104,7 +104,7 @@ impl<'a> HostPorts<'a> {
             return Ok(());
         }
         let _lock = disk::lock(&self.directory().join("lock"))?;
-        disk::remove(&self.temporary())?;
+        disk::discard(&self.temporary())?;
         let names = disk::list(&self.directory())?;
         names.iter().filter(|name| name.contains('-')).try_for_each(|name| {
             let stays = |holder: &Holder| holder.network != network || keeps(&holder.record);

@@ -16,7 +16,7 @@ impl Ledger {
     pub fn release(&self, attachment: &Attachment) -> Result<()> {
         let _lock = self.lock()?;
         // Left by a process that was killed while writing. No other process writes now: the lock is held here.
-        disk::remove(&self.temporary())?;
+        disk::discard(&self.temporary())?;
         let record = match self.find(attachment) {
             Ok(None) => return Ok(()),
             Ok(Some((record, _))) => record,

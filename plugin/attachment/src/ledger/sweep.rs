@@ -42,6 +42,6 @@ impl Ledger {
                 drop(AttachmentLock::of(&path, held)?);
             }
         }
-        disk::remove(&self.temporary())
+        disk::discard(&self.temporary())
     }
 }
