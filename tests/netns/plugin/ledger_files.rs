@@ -114,3 +114,15 @@ fn what_lies_where_a_file_of_the_ledger_is_to_be_is_named() {
         check(answer.output.contains(WAY_OUT), || answer.output.clone())
     });
 }
+
+#[test]
+fn no_other_user_can_write_the_ledger_whatever_umask_the_runtime_has() {
+    scene(1, |lab| {
+        let (host, _, path) = bare(lab, "p1")?;
+        let call = Call::new("ADD", "p1", &path, &large()).by("umask 000; exec \"$0\"");
+        call.execute(&host)?.result()?;
+        let writable = host.run("find", &["/run/podwire", "-perm", "/022", "!", "-type", "l"])?;
+        check(writable.is_empty(), || format!("others can write {writable}"))?;
+        call.verb("DEL").execute(&host)?.silent()
+    });
+}
