@@ -18,6 +18,7 @@ mod membership;
 mod modes;
 mod mtu;
 mod narrow_paths;
+mod neighbours;
 mod node_changes;
 mod outside;
 mod path_mtu_guard;
