@@ -118,12 +118,12 @@ mod tests {
     fn hostile() -> Status {
         Status {
             node: HOSTILE.into(),
-            problems: vec![Problem::new(ProblemKind::PeerSilent, HOSTILE, HOSTILE)],
+            problems: vec![Problem::new(ProblemKind::PeerSilent, HOSTILE, HOSTILE).into()],
             wrong: vec![HOSTILE.into(), "x".repeat(1_000_000)],
             refused: vec![RejectedEntry {
                 node: HOSTILE.into(),
                 why: HOSTILE.into(),
-                kind: ProblemKind::EntryRejected,
+                kind: ProblemKind::EntryRejected.into(),
             }],
             ranges: vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 1, free: 2 }],
             ..Status::default()

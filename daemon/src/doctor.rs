@@ -23,7 +23,9 @@ mod devices;
 mod diagnosis;
 mod dropped;
 mod examined;
+mod fix;
 mod forward_policy;
+mod ledger;
 mod leftovers;
 mod limits;
 mod plugin_directory;
@@ -35,6 +37,7 @@ use podwire_kernel::Socket;
 use crate::args;
 use crate::observe::status::client;
 use crate::observe::status::table::Paint;
+use crate::report::problem::ProblemKind;
 use error::{Error, Result};
 use examined::Examined;
 use finding::{Finding, FindingKind, LISTED};
@@ -49,7 +52,12 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
     let mut record = |found: Result<Vec<Finding>>| match found {
         Ok(found) => findings.extend(found),
         Err(why) => {
-            let fix = "run `podwired doctor` as root, with CAP_NET_ADMIN and CAP_NET_RAW";
+            let fix = match why {
+                Error::Ledger(_) | Error::Directory { .. } => {
+                    "do what the sentence says, then run `podwired doctor` again"
+                }
+                _ => "run `podwired doctor` as root, with CAP_NET_ADMIN and CAP_NET_RAW",
+            };
             findings.push(Finding::general(FindingKind::ExaminationFailed, why.to_string(), fix));
         }
     };
@@ -74,6 +82,7 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
         }
     }
     record(conflists::look(&node));
+    record(Ok(ledger::look()));
     record(Ok(node.status.as_ref().and_then(conflict::look).into_iter().collect()));
     Ok(limit_per_kind(drop_consequences(findings)))
 }
@@ -114,10 +123,17 @@ fn drop_consequences(mut findings: Vec<Finding>) -> Vec<Finding> {
         FindingKind::EntryRejected,
         FindingKind::ClusterRangeRejected,
     ]);
+    // Where the interface leaves too little for pods, so does every path.
+    let is_reported = |wanted: ProblemKind| {
+        findings.iter().any(|finding| finding.problem.as_ref().is_some_and(|problem| *problem == wanted))
+    };
+    let too_small = is_reported(ProblemKind::MtuTooSmall);
     findings.retain(|Finding { kind, problem, .. }| match kind {
-        FindingKind::DaemonProblem => {
-            !problem.is_some_and(|problem| kinds.iter().any(|kind| daemon::explains(*kind, problem)))
-        }
+        FindingKind::LargePacketsLost | FindingKind::LargePacketsFragmented => !too_small,
+        FindingKind::DaemonProblem => !problem
+            .as_ref()
+            .and_then(|problem| problem.known())
+            .is_some_and(|problem| kinds.iter().any(|kind| daemon::explains(*kind, *problem))),
         FindingKind::ForwardingOff => !unmade,
         FindingKind::SourceUnlisted | FindingKind::SenderUnknown => !left_out,
         FindingKind::OverlayMissing | FindingKind::OverlayDown | FindingKind::OverlayBypassed => !bypassed,
@@ -161,7 +177,6 @@ pub fn render(findings: &[Finding], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::problem::ProblemKind;
 
     #[test]
     fn what_follows_from_another_finding_is_left_out() {
@@ -171,7 +186,7 @@ mod tests {
         };
         let left = |given: &[(FindingKind, Option<ProblemKind>)]| {
             let finding = |(kind, problem): &(FindingKind, Option<ProblemKind>)| Finding {
-                problem: *problem,
+                problem: problem.map(Into::into),
                 ..Finding::general(*kind, "", "")
             };
             drop_consequences(given.iter().map(finding).collect())
@@ -190,6 +205,10 @@ mod tests {
         let conflist = reported(ProblemKind::ConflistNotWritten);
         assert_eq!(left(&[conflist, own(ConflistNoDirectory)]), [ConflistNoDirectory]);
         assert_eq!(left(&[conflist, own(ConflistOutranked)]), [DaemonProblem, ConflistOutranked]);
+        let address = reported(ProblemKind::NodeAddressMissing);
+        assert_eq!(left(&[address, own(FindingKind::NodeAddressMissing)]), [FindingKind::NodeAddressMissing]);
+        let small = reported(ProblemKind::MtuTooSmall);
+        assert_eq!(left(&[small, own(FindingKind::LargePacketsLost)]), [DaemonProblem]);
         // Another problem is none of these.
         let other = reported(ProblemKind::KernelRefused);
         assert_eq!(left(&[other, own(ForeignRoute)]), [DaemonProblem, ForeignRoute]);

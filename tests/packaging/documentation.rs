@@ -64,7 +64,7 @@ fn full_status() -> Status {
         address: address(),
         pod_cidrs: vec![network()],
         routes: vec![PeerRoute { pod_cidr: network(), by: Reach::Plain }],
-        state: PeerState::Answers,
+        state: PeerState::Answers.into(),
         probes: vec![probe],
         path_mtu: Some(1500),
     };
@@ -80,7 +80,7 @@ fn full_status() -> Status {
         mtu: Some(1450),
         underlay_mtu: Some(1500),
         fast_path: "on".into(),
-        fast_path_state: FastPathState::On { devices_left_out: 1 },
+        fast_path_state: FastPathState::On { devices_left_out: 1 }.into(),
         conflist: "/".into(),
         plugin_directory: Some("/".into()),
         membership: document::Membership {
@@ -93,7 +93,7 @@ fn full_status() -> Status {
         },
         converged: true,
         wrong: vec![String::new()],
-        problems: vec![Problem::new(ProblemKind::EntryRejected, "node-2", "")],
+        problems: vec![Problem::new(ProblemKind::EntryRejected, "node-2", "").into()],
         daemon: Daemon {
             age_seconds: 0,
             last_pass_age_seconds: Some(0.0),
@@ -104,7 +104,11 @@ fn full_status() -> Status {
             repairs: counts(),
         },
         peers: vec![peer],
-        refused: vec![RejectedEntry { node: String::new(), why: String::new(), kind: ProblemKind::EntryRejected }],
+        refused: vec![RejectedEntry {
+            node: String::new(),
+            why: String::new(),
+            kind: ProblemKind::EntryRejected.into(),
+        }],
         ranges: vec![Range { range: network(), used: 0, free: 1 }],
         guards: [("pod-spoofing".to_owned(), 0)].into(),
         adds: Some(Adds { count: 1, seconds: 0.1, within_microseconds: [(500, 1)].into() }),
@@ -209,7 +213,7 @@ fn keys(value: &Value, parent: &str, found: &mut BTreeSet<(String, String)>) {
 #[test]
 fn every_key_of_the_status_is_documented_in_the_row_of_its_parent() {
     let mut there = BTreeSet::new();
-    let off = Status { fast_path_state: FastPathState::Off { why: String::new() }, ..full_status() };
+    let off = Status { fast_path_state: FastPathState::Off { why: String::new() }.into(), ..full_status() };
     for status in [full_status(), off] {
         keys(&serde_json::to_value(status).unwrap(), "", &mut there);
     }

@@ -12,6 +12,7 @@ use podwire_kernel::{Result, Socket, family};
 
 use super::examined::{Cluster, Examined, Rejected, Source};
 use super::finding::{Finding, FindingKind};
+use super::fix::{Fix, command};
 use crate::report::problem::ProblemKind;
 
 /// `RTPROT_KERNEL` (uapi/linux/rtnetlink.h): routes that come with an address.
@@ -39,23 +40,22 @@ fn membership(rejected: &Rejected, source: &Source) -> Finding {
     let fix = match (source, kind) {
         (Source::File(path), _) => {
             let what = match kind {
-                FindingKind::ClusterRangeRejected => "correct the cluster's ranges".to_owned(),
+                FindingKind::ClusterRangeRejected => "correct the cluster's ranges".into(),
                 FindingKind::NotInMembership => {
-                    format!("add an entry for {node}; or start podwired with the name that is listed (--node-name)")
+                    command!("add an entry for {}; or start podwired with the name that is listed (--node-name)", node)
                 }
-                _ => format!("correct the entry of node {node}"),
+                _ => command!("correct the entry of node {}", node),
             };
-            format!("$EDITOR {}   # {what}", path.display())
+            command!("$EDITOR {}   # {}", path, what)
         }
-        (_, FindingKind::ClusterRangeRejected) => {
-            "correct `cluster_cidrs` in the settings file of every node".to_owned()
-        }
+        (_, FindingKind::ClusterRangeRejected) => "correct `cluster_cidrs` in the settings file of every node".into(),
         (_, FindingKind::NotInMembership) => {
-            format!(
-                "kubectl get node {node}   # kubelet makes it; or podwired is started by another name (--node-name)"
+            command!(
+                "kubectl get node {}   # kubelet makes it; or podwired is started by another name (--node-name)",
+                node
             )
         }
-        _ => format!("kubectl get node {node} -o yaml   # correct its address and its pod CIDRs"),
+        _ => command!("kubectl get node {} -o yaml   # correct its address and its pod CIDRs", node),
     };
     let finding = Finding::general(kind, cause, fix);
     Finding { subject: Some(node.clone()).filter(|node| !node.is_empty()), ..finding }
@@ -78,12 +78,14 @@ fn own(cluster: &Cluster, source: &Source, addresses: &[Address], links: &BTreeM
         "the membership says that node {node} has address {address}, which is on none of its interfaces: {there}"
     );
     let source = match source {
-        Source::File(path) => format!(" (file {})", path.display()),
+        Source::File(path) => command!(" (file {})", path),
         Source::Kubernetes => " (kubernetes)".into(),
-        Source::Unknown => String::new(),
+        Source::Unknown => Fix::from(""),
     };
-    let fix = format!(
-        "correct the address of {node} in the membership{source}, or: ip address add {} dev INTERFACE",
+    let fix = command!(
+        "correct the address of {} in the membership{}, or: ip address add {} dev INTERFACE",
+        node,
+        source,
         family::host(address)
     );
     Some(Finding::new(FindingKind::NodeAddressMissing, address.to_string(), cause, fix))
@@ -113,7 +115,7 @@ fn foreign(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: &B
             found.address,
             whose(prefix)
         );
-        let fix = format!("ip address delete {} dev {device}", found.address);
+        let fix = command!("ip address delete {} dev {}", found.address, device);
         findings.push(Finding::new(FindingKind::ForeignAddress, found.address.to_string(), cause, fix));
     }
     for found in routes {
@@ -132,7 +134,7 @@ fn foreign(cluster: &Cluster, addresses: &[Address], routes: &[Route], links: &B
             "a route to {destination}{to} leads packets away that are for pods of {range}{}",
             whose(destination)
         );
-        let fix = format!("ip {version} route delete {destination} proto {}", found.protocol);
+        let fix = command!("ip {} route delete {} proto {}", version, destination, found.protocol);
         findings.push(Finding::new(FindingKind::ForeignRoute, destination.to_string(), cause, fix));
     }
     findings
@@ -182,7 +184,7 @@ mod tests {
             &BTreeMap::new(),
         );
         let fixes: Vec<_> = found.iter().map(|finding| finding.fix.as_str()).collect();
-        let wanted = ["ip address delete 10.244.1.1/24 dev number 3", "ip -4 route delete 10.244.2.0/25 proto 4"];
+        let wanted = ["ip address delete 10.244.1.1/24 dev 'number 3'", "ip -4 route delete 10.244.2.0/25 proto 4"];
         assert_eq!(fixes, wanted);
         assert!(found[0].cause.ends_with("the pods' range 10.244.0.0/16 of this node"), "{}", found[0].cause);
         assert!(found[1].cause.ends_with("of 10.244.0.0/16 of node node-2"), "{}", found[1].cause);

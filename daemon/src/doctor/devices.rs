@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use podwire_attachment::regular_file;
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::{Result, Socket};
 
 use super::examined::Examined;
 use super::finding::{Finding, FindingKind};
+use super::fix::command;
 
 /// A program that rewrites or removes devices, addresses and routes that it finds, unless it is configured not to.
 struct Program {
@@ -22,6 +24,10 @@ struct Program {
     harm: &'static str,
     fix: &'static str,
 }
+
+/// The most bytes of a file of theirs that are read, and the most files of a directory.
+const LONGEST: u64 = 256 * 1024;
+const MOST_FILES: usize = 1000;
 
 const PROGRAMS: [Program; 2] = [
     Program {
@@ -73,7 +79,7 @@ fn on_port(links: &[Link], port: u16) -> Vec<Finding> {
     let finding = |link: &Link| {
         let name = &link.name;
         let cause = format!("VXLAN device {name} is foreign and has UDP port {port}, which is the overlay's");
-        let fix = format!("ip link delete {name}   # or another `port` in the settings of every node");
+        let fix = command!("ip link delete dev {}   # or another `port` in the settings of every node", name);
         Finding::new(FindingKind::ForeignVxlanPort, name, cause, fix)
     };
     others.map(finding).collect()
@@ -84,11 +90,16 @@ fn unaware(program: &Program, root: &Path) -> Option<Finding> {
     if !root.join(program.running).exists() {
         return None;
     }
-    let configured = files(program, root).iter().any(|path| {
-        let text = std::fs::read(path).unwrap_or_default();
-        (program.configured)(&String::from_utf8_lossy(&text))
+    let mut unread = String::new();
+    let configured = files(program, root).iter().any(|path| match regular_file::read(path, LONGEST) {
+        Ok(text) => (program.configured)(&String::from_utf8_lossy(&text)),
+        Err(error) => {
+            unread += &format!("; {} cannot be read: {error}", path.display());
+            false
+        }
     });
-    let cause = format!("{} runs and is not configured to leave podwire alone: it {}", program.name, program.harm);
+    let (name, harm) = (program.name, program.harm);
+    let cause = format!("{name} runs and is not configured to leave podwire alone: it {harm}{unread}");
     (!configured).then(|| Finding::new(FindingKind::NetworkManager, program.name, cause, program.fix))
 }
 
@@ -97,7 +108,7 @@ fn files(program: &Program, root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for directory in program.directories {
         for inner in [".", "networkd.conf.d", "conf.d"] {
-            let entries = std::fs::read_dir(root.join(directory).join(inner)).into_iter().flatten();
+            let entries = std::fs::read_dir(root.join(directory).join(inner)).into_iter().flatten().take(MOST_FILES);
             let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
             found.extend(paths.filter(|path| path.extension().is_some_and(|ending| ending == "conf")));
         }
@@ -131,7 +142,17 @@ mod tests {
             fs::write(&path, text.replace("\\n", "\n")).unwrap();
             assert_eq!(unaware(program, &root), None, "{}", found.fix);
             fs::write(&path, "#ManageForeignRoutes=no\nunmanaged-devices=none\n").unwrap();
-            assert!(unaware(program, &root).is_some());
+            // What cannot be read ends, and is said.
+            for name in ["fifo.conf", "zero.conf"] {
+                let odd = path.with_file_name(name);
+                match name {
+                    "fifo.conf" => nix::unistd::mkfifo(&odd, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                    _ => std::os::unix::fs::symlink("/dev/zero", &odd).unwrap(),
+                }
+                let said = format!("; {} cannot be read: it is not a regular file", odd.display());
+                let cause = unaware(program, &root).unwrap().cause;
+                assert!(cause.contains(&said), "{cause}");
+            }
         }
         fs::remove_dir_all(&root).unwrap();
     }
@@ -161,6 +182,6 @@ mod tests {
         };
         let found = on_port(&[link("podwire.1", 8472), link("flannel.1", 8472), link("other", 4789)], 8472);
         assert_eq!((found.len(), found[0].subject.as_deref()), (1, Some("flannel.1")));
-        assert!(found[0].fix.starts_with("ip link delete flannel.1"));
+        assert!(found[0].fix.starts_with("ip link delete dev flannel.1 "));
     }
 }

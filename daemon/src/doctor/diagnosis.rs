@@ -7,6 +7,7 @@ use podwire_conf::defaults;
 
 use super::examined::ExaminedPeer;
 use super::finding::{Finding, FindingKind};
+use super::fix::command;
 
 /// Peers of one cause that are named; the others are counted.
 const NAMED: usize = 3;
@@ -105,10 +106,15 @@ fn cut_off(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
     let (kind, why) = if all.iter().all(|(_, seen)| seen.unrouted) {
         (FindingKind::NoRouteToPeer, "this node has no route to them")
     } else {
-        (FindingKind::NodeCutOff, "this node is cut off, or they all are")
+        (FindingKind::NodeCutOff, "this node is cut off, or a firewall on it drops everything, or they all are down")
     };
     let cause = format!("no peer answers ({} tried: {}): {why}", all.len(), names(all));
-    Finding::general(kind, cause, format!("ip address show dev {interface}; ip route get {first}; ping {first}"))
+    let fix = command!(
+        "ip address show dev {}; ip route get {1}; ping {1}; nft list ruleset   # chains with `hook input` and `policy drop`",
+        interface,
+        first
+    );
+    Finding::general(kind, cause, fix)
 }
 
 /// No peer answers over the overlay, and some do on the underlay.
@@ -120,9 +126,10 @@ fn blocked(all: &[(&ExaminedPeer, &Seen)], here: Here<'_>) -> Finding {
         all.len(),
         names(all)
     );
-    let fix = format!(
-        "here: iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall; if the network itself drops \
-         this port, another `port` in the settings of every node"
+    let fix = command!(
+        "here: iptables -I INPUT -p udp --dport {} -j ACCEPT   # and in the cloud's firewall; if the network itself drops \
+         this port, another `port` in the settings of every node",
+        port
     );
     Finding::general(FindingKind::OverlayPortBlocked, cause, fix)
 }
@@ -133,7 +140,7 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
     let (silent, port) = (seen.silent(), here.port);
     if let Some(to) = seen.astray {
         let cause = format!("packets to {name} over the overlay ({to}) do not leave by {}", defaults::OVERLAY_DEVICE);
-        let fix = format!("ip route get {to}; podwired status");
+        let fix = command!("ip route get {}; podwired status", to);
         return Some(Finding::new(FindingKind::OverlayBypassed, name, cause, fix));
     }
     if !silent.is_empty() && !seen.underlay && seen.is_silent() {
@@ -142,11 +149,11 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
         } else {
             let cause = format!(
                 "{name} does not answer at all, neither at {address} nor over the overlay: it is down, or there is no path to \
-                 it, or a firewall on it drops everything"
+                 it, or a firewall on it drops everything, or this is not its address and the membership is wrong"
             );
             (FindingKind::PeerDown, cause)
         };
-        return Some(Finding::new(kind, name, cause, format!("ip route get {address}; ping {address}")));
+        return Some(Finding::new(kind, name, cause, command!("ip route get {0}; ping {0}", address)));
     }
     if !silent.is_empty() && seen.overlay.iter().all(|(to, answers)| *answers || peer.is_plain(*to)) {
         let cause = format!(
@@ -163,8 +170,10 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
             "{underlay}{verb} ({silent}): podwired does not run on {name}, or UDP port {port} is blocked on the path, or {name} \
              does not have this node in its membership"
         );
-        let fix = format!(
-            "on {name}: podwired status; iptables -I INPUT -p udp --dport {port} -j ACCEPT   # and in the cloud's firewall"
+        let fix = command!(
+            "on {}: podwired status; iptables -I INPUT -p udp --dport {} -j ACCEPT   # and in the cloud's firewall",
+            name,
+            port
         );
         return Some(Finding::new(FindingKind::PeerOverlaySilent, name, cause, fix));
     }
@@ -178,7 +187,7 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
         deaf.join(", "),
         defaults::OVERLAY_DEVICE
     );
-    let fix = format!("on both nodes: ethtool -K {} tx-checksum-ip-generic off", defaults::OVERLAY_DEVICE);
+    let fix = command!("on both nodes: ethtool -K {} tx-checksum-ip-generic off", defaults::OVERLAY_DEVICE);
     Some(Finding::new(FindingKind::WrongChecksums, name, cause, fix))
 }
 
@@ -204,7 +213,7 @@ fn too_narrow(peers: &[(&ExaminedPeer, &Seen)], path: usize, lost: bool, here: H
              overlay are fragmented on the path"
         )
     };
-    let fix = format!("on every node: ip link set dev {} mtu {path}   # or raise it on the path", here.interface);
+    let fix = command!("on every node: ip link set dev {} mtu {}   # or raise it on the path", here.interface, path);
     let kind = if lost { FindingKind::LargePacketsLost } else { FindingKind::LargePacketsFragmented };
     let subject = match peers {
         [(peer, _)] => Some(peer.name.clone()),

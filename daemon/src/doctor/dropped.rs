@@ -16,6 +16,7 @@ use podwire_kernel::{Result, Socket};
 
 use super::examined::{Cluster, Examined, ExaminedPeer, Source};
 use super::finding::{Finding, FindingKind};
+use super::fix::command;
 
 /// How long a node may take to hear of a change of the membership.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
@@ -116,18 +117,23 @@ fn unlisted(cluster: &Cluster, source: &Source, sender: &ExaminedPeer, inner: Ip
         let what = if is_pods { "is in the pods' ranges and not that node's" } else { "is another node's" };
         (
             what,
-            format!("on {name}: ip route get {}; ip address show to {inner}   # what sends from it", cluster.address),
+            command!(
+                "on {}: ip route get {}; ip address show to {}   # what sends from it",
+                name,
+                cluster.address,
+                inner
+            ),
         )
     } else {
         let fix = match source {
-            Source::Kubernetes => format!(
-                "kubectl get node {name} -o jsonpath='{{.status.addresses}}'   # {inner} has to be there, as InternalIP or \
-                 ExternalIP (kubelet --node-ip, cloud provider)"
+            Source::Kubernetes => command!(
+                "kubectl get node {} -o jsonpath='{{.status.addresses}}'   # {} has to be there, as InternalIP or \
+                 ExternalIP (kubelet --node-ip, cloud provider)",
+                name,
+                inner
             ),
-            Source::File(path) => {
-                format!("$EDITOR {}   # add \"{inner}\" to `addresses` of node {name}", path.display())
-            }
-            Source::Unknown => format!("add \"{inner}\" to `addresses` of node {name} in the membership"),
+            Source::File(path) => command!("$EDITOR {}   # add \"{}\" to `addresses` of node {}", path, inner, name),
+            Source::Unknown => command!("add \"{}\" to `addresses` of node {} in the membership", inner, name),
         };
         ("is no address that the membership lists for it", fix)
     };
@@ -144,25 +150,32 @@ fn stranger(source: &Source, address: IpAddr, owner: Option<&ExaminedPeer>) -> F
                 "another address of node {}, whose packets of the overlay have to come from {}",
                 owner.name, owner.address
             ),
-            format!("on {}: ip route get THIS-NODE   # a rule, a route or NAT has it sent from {address}", owner.name),
+            command!(
+                "on {}: ip route get THIS-NODE   # a rule, a route or NAT has it sent from {}",
+                owner.name,
+                address
+            ),
         ),
         (None, Source::Kubernetes) => (
             "no member's address".into(),
-            format!(
-                "kubectl get nodes -o wide   # a node with {address} has to have it as its first InternalIP; others may not send here"
+            command!(
+                "kubectl get nodes -o wide   # a node with {} has to have it as its first InternalIP; others may not send here",
+                address
             ),
         ),
         (None, Source::File(path)) => (
             "no member's address".into(),
-            format!(
-                "$EDITOR {}   # if {address} is to be a node: its entry, with this `address`. If not, keep it away",
-                path.display()
+            command!(
+                "$EDITOR {}   # if {} is to be a node: its entry, with this `address`. If not, keep it away",
+                path,
+                address
             ),
         ),
         (None, Source::Unknown) => (
             "no member's address".into(),
-            format!(
-                "if {address} is to be a node: give it an entry of the membership, with this `address`. If not, keep it away"
+            command!(
+                "if {} is to be a node: give it an entry of the membership, with this `address`. If not, keep it away",
+                address
             ),
         ),
     };

@@ -183,7 +183,7 @@ impl Examined {
     pub(super) fn of_status(status: Status, arguments: &args::Doctor) -> Self {
         let conflists = PathBuf::from(&status.conflist).parent().map(PathBuf::from);
         let entry = |entry: &crate::observe::status::document::RejectedEntry| Rejected {
-            kind: entry.kind,
+            kind: entry.kind.known().copied().unwrap_or(ProblemKind::EntryRejected),
             node: entry.node.clone(),
             why: entry.why.clone(),
         };

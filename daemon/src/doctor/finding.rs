@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::named::named;
+use super::fix::Fix;
+use crate::report::named::{Documented, named};
 use crate::report::problem::ProblemKind;
 
 /// Findings of one kind that are listed; the others are counted.
@@ -20,10 +21,10 @@ pub struct Finding {
     pub subject: Option<String>,
     /// The problem of the daemon, where it is one that the daemon has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<ProblemKind>,
+    pub problem: Option<Documented<ProblemKind>>,
     /// The cause, one sentence.
     pub cause: String,
-    /// What fixes it: a command.
+    /// What fixes it: a command that can be pasted into a shell.
     pub fix: String,
 }
 
@@ -61,6 +62,10 @@ named! {
         /// The reverse path filter of the underlay's interface is too strict: it drops packets of a peer that this node
         /// answers by another interface.
         ReversePathStrict = "reverse-path-strict",
+        /// The file system of the ledgers is all but full.
+        LedgerFull = "ledger-full",
+        /// Other users than root can write the ledgers.
+        LedgerWritable = "ledger-writable",
         /// A ledger is of another boot; all of its pods are dead.
         LedgerOfOtherBoot = "ledger-of-other-boot",
         /// A pod has an address from pod CIDRs that this node no longer has.
@@ -145,6 +150,7 @@ impl FindingKind {
             | Self::OrphanedDevice
             | Self::LeftoverRoute
             | Self::LeftoverNexthop => "stale",
+            Self::LedgerFull | Self::LedgerWritable => "ledger",
             Self::SandboxesUnlisted | Self::RuntimeSilent => "runtime",
             Self::ConntrackFull => "conntrack",
             Self::NeighboursFull => "neighbours",
@@ -168,15 +174,15 @@ impl Finding {
         kind: FindingKind,
         subject: impl Into<String>,
         cause: impl Into<String>,
-        fix: impl Into<String>,
+        fix: impl Into<Fix>,
     ) -> Self {
         Self { subject: Some(subject.into()), ..Self::general(kind, cause, fix) }
     }
 
     /// A finding that is about the node as a whole, or about several things.
-    pub(super) fn general(kind: FindingKind, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn general(kind: FindingKind, cause: impl Into<String>, fix: impl Into<Fix>) -> Self {
         let check = kind.check().into();
-        Self { check, kind, subject: None, problem: None, cause: cause.into(), fix: fix.into() }
+        Self { check, kind, subject: None, problem: None, cause: cause.into(), fix: fix.into().into() }
     }
 }
 

@@ -15,10 +15,12 @@ use podwire_conf::defaults;
 use podwire_kernel::nexthop::{self, Nexthop};
 use podwire_kernel::route::{self, Route};
 use podwire_kernel::{Socket, family, link};
+use serde_json::json;
 
 use super::error::{Error, Result};
 use super::examined::{Cluster, Examined, Source};
 use super::finding::{Finding, FindingKind};
+use super::fix::{Fix, command};
 use super::plugin_directory;
 use crate::node::stale_addresses::{self, StalePod};
 
@@ -46,14 +48,14 @@ fn once(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
         match Ledger::of_this_boot(state, &network).map_err(Error::Ledger)? {
             None => {
                 let cause = format!("the ledger of network {network} is of another boot, whose pods are all dead");
-                let fix = format!("rm -r {}", state.join(&network).display());
+                let fix = command!("rm -r {}", state.join(&network));
                 findings.push(Finding::new(FindingKind::LedgerOfOtherBoot, &network, cause, fix));
             }
             Some(ledger) => {
                 let (records, _) = ledger.records().map_err(Error::Ledger)?;
                 if let Some(cluster) = node.cluster.as_ref().filter(|_| network == defaults::NETWORK) {
                     let found = |pod: StalePod| {
-                        let fix = pod.fix(cluster.address, node.source == Source::Kubernetes);
+                        let fix = replace_pod(&pod, cluster.address, node.source == Source::Kubernetes);
                         Finding::new(FindingKind::StaleAddress, &pod.container, pod.sentence(), fix)
                     };
                     findings.extend(stale_addresses::of(&records, &cluster.pod_cidrs).into_iter().map(found));
@@ -71,9 +73,19 @@ fn once(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// The command that makes a pod anew. Kubernetes knows it by its address of the family of its node's.
+fn replace_pod(pod: &StalePod, node: IpAddr, in_kubernetes: bool) -> Fix {
+    let of_family = pod.addresses.iter().find(|address| address.is_ipv4() == node.is_ipv4());
+    match of_family.or(pod.addresses.first()) {
+        Some(address) if in_kubernetes => {
+            command!("kubectl delete pods --all-namespaces --field-selector status.podIP={}", address)
+        }
+        _ => command!("podman restart {}   # or with the program that started it", pod.container),
+    }
+}
+
 /// Attachments without a device, and devices without an attachment. `plugins` is the directory of the plugin.
 fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) -> Vec<Finding> {
-    let plugins = plugins.display();
     let known: BTreeMap<_, _> = attachments.iter().map(|it| (names::host_device(it), it)).collect();
     let dead = known.iter().filter(|(device, _)| !devices.contains(*device)).map(|(device, attachment)| {
         let Attachment { network, container, interface } = attachment;
@@ -81,10 +93,14 @@ fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) 
             "interface {interface} of container {container} holds addresses of network {network}, but its device \
              {device} is gone"
         );
-        let fix = format!(
-            "echo '{{\"cniVersion\": \"1.0.0\", \"name\": \"{network}\", \"type\": \"podwire\"}}' | CNI_COMMAND=DEL \
-             CNI_CONTAINERID={container} CNI_IFNAME={interface} CNI_PATH={plugins} {plugins}/{}",
-            defaults::PLUGIN
+        let configuration = json!({"cniVersion": "1.0.0", "name": network, "type": defaults::PLUGIN}).to_string();
+        let fix = command!(
+            "printf %s {} | CNI_COMMAND=DEL CNI_CONTAINERID={} CNI_IFNAME={} CNI_PATH={} {}",
+            configuration,
+            container,
+            interface,
+            plugins,
+            plugins.join(defaults::PLUGIN)
         );
         Finding::new(FindingKind::DeadAttachment, container, cause, fix)
     });
@@ -95,7 +111,7 @@ fn pods(attachments: &[Attachment], devices: &BTreeSet<String>, plugins: &Path) 
     };
     let orphaned = devices.iter().filter(is_pods).filter(|name| !known.contains_key(*name)).map(|name| {
         let cause = format!("device {name} is named as a pod's, but no ledger knows of its pod");
-        Finding::new(FindingKind::OrphanedDevice, name, cause, format!("ip link delete {name}"))
+        Finding::new(FindingKind::OrphanedDevice, name, cause, command!("ip link delete dev {}", name))
     });
     dead.chain(orphaned).collect()
 }
@@ -118,7 +134,7 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
         let destination = route.destination;
         let version = if destination.is_ipv4() { "-4" } else { "-6" };
         let cause = format!("a route of podwire's leads to {destination}, which is no node's in the membership");
-        let fix = format!("ip {version} route delete {destination} proto {protocol}");
+        let fix = command!("ip {} route delete {} proto {}", version, destination, protocol);
         Finding::new(FindingKind::LeftoverRoute, destination.to_string(), cause, fix)
     });
     // A plain one leads to the node itself.
@@ -127,7 +143,7 @@ fn overlay(cluster: &Cluster, routes: &[Route], nexthops: &[Nexthop]) -> Vec<Fin
         let (id, destination) = (nexthop.id, destination(nexthop));
         let cause =
             format!("nexthop {id} of podwire's leads to {destination}, which is no node's address in the membership");
-        Finding::new(FindingKind::LeftoverNexthop, id.to_string(), cause, format!("ip nexthop delete id {id}"))
+        Finding::new(FindingKind::LeftoverNexthop, id.to_string(), cause, command!("ip nexthop delete id {}", id))
     });
     routes.chain(nexthops).collect()
 }
@@ -159,7 +175,7 @@ mod tests {
         assert!(found[0].cause.starts_with("interface eth0 of container dead holds addresses of network podwire"));
         let end = "CNI_CONTAINERID=dead CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni /usr/lib/cni/podwire";
         assert!(found[0].fix.ends_with(end), "{}", found[0].fix);
-        assert_eq!(found[1].fix, format!("ip link delete {}", names[1]));
+        assert_eq!(found[1].fix, format!("ip link delete dev {}", names[1]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use podwire_kernel::{Result, Socket, address, link, neighbour};
 
 use super::examined::Examined;
 use super::finding::{Finding, FindingKind};
+use super::fix::{Fix, command};
 
 /// From this part of a table on, in percent, it is worth a word.
 const ALL_BUT_FULL: u64 = 80;
@@ -83,9 +84,12 @@ fn judge(read: &impl Fn(&str) -> Option<String>, neighbours: Neighbours) -> Vec<
 }
 
 /// A command that gives settings of the network their values.
-fn set(values: &[(&str, u64)]) -> String {
-    let values: Vec<_> = values.iter().map(|(path, value)| format!("net/{path}={value}")).collect();
-    format!("sysctl -w {}   # and write it to /etc/sysctl.d/, or it is gone at the next boot", values.join(" "))
+fn set(values: &[(&str, u64)]) -> Fix {
+    let mut settings = Fix::from("sysctl -w");
+    for (path, value) in values {
+        settings = command!("{} net/{}={}", settings, path, value);
+    }
+    command!("{}   # and write it to /etc/sysctl.d/, or it is gone at the next boot", settings)
 }
 
 /// The entries of a table, which every row of its statistics repeats.

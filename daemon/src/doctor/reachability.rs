@@ -14,6 +14,7 @@ use super::diagnosis::{self, Here, Seen, Sizes};
 use super::error::{Error, Result};
 use super::examined::{Cluster, ExaminedPeer};
 use super::finding::{Finding, FindingKind, LISTED};
+use super::fix::command;
 use crate::observe::probe::icmp::{self, Echo, Echoer, Heard};
 
 /// Attempts before something counts as unanswered, and how long each one waits.
@@ -54,7 +55,7 @@ pub(super) fn look(cluster: &Cluster, port: u16, socket: &mut Socket) -> Result<
     ] {
         let Some(Link { name, .. }) = link.filter(|link| !link.up) else { continue };
         let cause = format!("device {name}{whose} is down: no pod on another node is reached");
-        let fix = format!("ip link set dev {name} up; ip -brief link show dev {name}");
+        let fix = command!("ip link set dev {0} up; ip -brief link show dev {0}", name);
         return Ok(vec![Finding::new(kind, name, cause, fix)]);
     }
     let interface = underlay.as_ref().map_or("INTERFACE", |link| link.name.as_str());

@@ -1,19 +1,26 @@
 //! Sysctls that drop the packets of pods or let pods spoof their source, and the files of sysctl.d that set them again at
 //! the next boot.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
+use podwire_attachment::regular_file;
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, Link};
 use podwire_kernel::{Result, Socket, address, route};
 
 use super::examined::{Cluster, Examined};
 use super::finding::{Finding, FindingKind};
+use super::fix::{Fix, command};
 
 /// Where settings are kept for the next boot (sysctl.d(5)).
 const DIRECTORIES: [&str; 5] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
 const FILE: &str = "/etc/sysctl.conf";
+
+/// The most bytes of such a file that are read, and the most files of a directory.
+const LONGEST: u64 = 256 * 1024;
+const MOST_FILES: usize = 1000;
 
 pub(super) fn look(node: &Examined, socket: &mut Socket) -> Result<Vec<Finding>> {
     let links = link::list(socket)?;
@@ -38,8 +45,8 @@ fn is_pods(link: &Link) -> bool {
 }
 
 /// A setting, as the program sysctl writes it: slashes, since names of devices may have dots.
-fn set(path: &str, value: &str) -> String {
-    format!("sysctl -w {path}={value}{}", culprits(path))
+fn set(path: &str, value: &str) -> Fix {
+    command!("sysctl -w {}={}{}", path, value, culprits(Path::new("/"), path))
 }
 
 fn forwarding(ours: &[&str], read: &impl Fn(&str) -> Option<String>, has: impl Fn(bool) -> bool) -> Vec<Finding> {
@@ -112,7 +119,7 @@ fn asymmetry(
              would be answered by another device",
             peer.name, peer.address
         );
-        let fix = format!("sysctl -w net/ipv4/conf/{arrives}/rp_filter=2{}", culprits("rp_filter"));
+        let fix = set(&format!("net/ipv4/conf/{arrives}/rp_filter"), "2");
         findings.push(Finding::new(FindingKind::ReversePathStrict, &peer.name, cause, fix));
     }
     Ok(findings)
@@ -124,25 +131,44 @@ fn strictness(all: Option<&str>, device: Option<&str>) -> u8 {
     number(all).max(number(device))
 }
 
-/// The files that set it at every boot, as the end of a command.
-fn culprits(path: &str) -> String {
-    let Some(key) = path.rsplit('/').next() else { return String::new() };
-    let listed = DIRECTORIES.iter().flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten());
-    let mut files: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.push(FILE.into());
-    let mut setting: Vec<_> = files
-        .into_iter()
-        .filter(|file| file.extension().is_some_and(|ending| ending == "conf"))
-        .filter(|file| sets(&std::fs::read_to_string(file).unwrap_or_default(), key))
-        .map(|file| file.display().to_string())
-        .collect();
-    setting.sort_unstable();
-    setting.dedup();
-    if setting.is_empty() {
-        String::new()
-    } else {
-        format!("   # and at every boot it is set by {}", setting.join(", "))
+/// The files below `root` that set it at every boot, as the end of a command, and those that may and cannot be read.
+fn culprits(root: &Path, path: &str) -> Fix {
+    let Some(key) = path.rsplit('/').next() else { return Fix::from("") };
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let (mut files, mut unread) = (vec![below(FILE)], Vec::new());
+    for directory in DIRECTORIES.map(below) {
+        let mut listed = std::fs::read_dir(&directory).into_iter().flatten();
+        let few = listed.by_ref().take(MOST_FILES).filter_map(|entry| Some(entry.ok()?.path()));
+        files.extend(few.filter(|file| file.extension().is_some_and(|ending| ending == "conf")));
+        unread.extend(listed.next().map(|_| directory));
     }
+    let mut setting = Vec::new();
+    for file in files {
+        match regular_file::read(&file, LONGEST) {
+            Ok(text) if sets(&String::from_utf8_lossy(&text), key) => setting.push(file),
+            Err(error) if error.kind() != ErrorKind::NotFound => unread.push(file),
+            _ => {}
+        }
+    }
+    let mut end = Fix::from("");
+    for (files, before) in
+        [(setting, "   # and at every boot it is set by"), (unread, "   # or in what cannot be read:")]
+    {
+        end = listed(end, files, before);
+    }
+    end
+}
+
+fn listed(mut end: Fix, mut files: Vec<PathBuf>, before: &'static str) -> Fix {
+    files.sort_unstable();
+    files.dedup();
+    for (place, file) in files.into_iter().enumerate() {
+        end = match place {
+            0 => command!("{}{} {}", end, Fix::from(before), file),
+            _ => command!("{}, {}", end, file),
+        };
+    }
+    end
 }
 
 /// Whether a file of sysctl.d sets something of this name.
@@ -211,5 +237,24 @@ mod tests {
         assert!(sets("net.ipv4.conf.*.rp_filter = 2\n", "rp_filter"));
         assert!(sets(" -net/ipv4/conf/all/rp_filter=2", "rp_filter"));
         assert!(!sets("# net.ipv4.conf.all.rp_filter = 2\nnet.ipv4.ip_forward=1\nrp_filter", "rp_filter"));
+    }
+    #[test]
+    fn files_that_cannot_be_read_end_and_are_named() {
+        let root = std::env::temp_dir().join(format!("podwire-sysctl-{}", std::process::id()));
+        let directory = root.join("etc/sysctl.d");
+        std::fs::create_dir_all(&directory).unwrap();
+        let set = |name: &str| std::fs::write(directory.join(name), "net.ipv4.ip_forward = 0\n").unwrap();
+        let said = || String::from(culprits(&root, "net/ipv4/ip_forward")).replace(directory.to_str().unwrap(), "D");
+        assert_eq!(said(), "");
+        set("10 own.conf");
+        set("other");
+        assert_eq!(said(), "   # and at every boot it is set by 'D/10 own.conf'");
+        nix::unistd::mkfifo(&directory.join("20.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", directory.join("30.conf")).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", directory.join("35.conf")).unwrap();
+        std::fs::File::create(directory.join("40.conf")).unwrap().set_len(1 << 40).unwrap();
+        let unread = "   # or in what cannot be read: D/20.conf, D/30.conf, D/40.conf";
+        assert_eq!(said(), format!("   # and at every boot it is set by 'D/10 own.conf'{unread}"));
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::{Display, Write};
 use podwire_conf::shown;
 
 use crate::observe::status::document::{PeerState, PeerStatus, Range, Status};
+use crate::report::named::Documented;
 use crate::report::outcome::FastPathState;
 use crate::report::problem::ProblemKind;
 
@@ -92,7 +93,7 @@ fn convergence(page: &mut Page, status: &Status) {
     let sizes = [("overlay", status.mtu), ("underlay", status.underlay_mtu)];
     let sizes = sizes.into_iter().filter_map(|(device, mtu)| Some((vec![("device", device.to_owned())], mtu?)));
     page.metric("podwire_mtu_bytes", "gauge", "The largest packet, in bytes.", sizes);
-    let fast = u8::from(matches!(status.fast_path_state, FastPathState::On { .. }));
+    let fast = u8::from(matches!(status.fast_path_state, Documented::Known(FastPathState::On { .. })));
     page.gauge("podwire_fast_path", "1 while established connections between pods take the fast path.", fast);
 }
 
@@ -165,7 +166,7 @@ mod tests {
             address: [192, 168, 50, 2].into(),
             pod_cidrs: Vec::new(),
             routes: Vec::new(),
-            state,
+            state: state.into(),
             probes: vec![probe],
             path_mtu: Some(1400),
         }
@@ -178,8 +179,8 @@ mod tests {
         status.peers = vec![peer("node-2", PeerState::Answers)];
         status.ranges = vec![Range { range: "10.244.1.0/24".parse().unwrap(), used: 2, free: 251 }];
         status.guards.insert("pod-spoofing".into(), 7);
-        status.problems.push(Problem::new(ProblemKind::PeerSilent, "node-2", "peer node-2 does not answer"));
-        status.fast_path_state = FastPathState::On { devices_left_out: 1 };
+        status.problems.push(Problem::new(ProblemKind::PeerSilent, "node-2", "peer node-2 does not answer").into());
+        status.fast_path_state = FastPathState::On { devices_left_out: 1 }.into();
         status.daemon.repairs.insert("route".into(), 3);
         status.adds = Some(Adds { count: 5, seconds: 0.0125, within_microseconds: [(500, 1), (2000, 4)].into() });
         let page = render(&status);
@@ -218,7 +219,7 @@ mod tests {
         let peers = (0..600).map(|number| peer(&format!("a-{number}"), PeerState::Answers)).collect();
         let mut status = Status { peers, ..Status::default() };
         status.peers.push(peer("z", PeerState::Silent));
-        status.fast_path_state = FastPathState::Off { why: "on purpose".into() };
+        status.fast_path_state = FastPathState::Off { why: "on purpose".into() }.into();
         let page = render(&status);
         assert!(page.contains("podwire_fast_path 0\n"));
         let series = page.lines().filter(|line| line.starts_with("podwire_probe_loss_ratio{")).count();

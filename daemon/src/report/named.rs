@@ -1,5 +1,5 @@
 //! Kinds that have a public name each: one macro defines the enum, its public names and `ALL`, so that none is forgotten in a
-//! metric or in a document.
+//! metric or in a document; and kinds as a document has them, which another version may have written.
 
 /// Makes an enum of kinds. Each variant is written with its documentation and its name, which is also its name in JSON.
 macro_rules! named {
@@ -30,3 +30,44 @@ macro_rules! named {
 }
 
 pub(crate) use named;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A kind in a document, which may be of a newer podwired: one that is not known here stays as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Documented<K> {
+    /// A kind that this podwired knows.
+    Known(K),
+    /// Another one.
+    Unknown(Value),
+}
+
+impl<K> Documented<K> {
+    /// The kind, where it is known here.
+    pub fn known(&self) -> Option<&K> {
+        match self {
+            Self::Known(kind) => Some(kind),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl<K> From<K> for Documented<K> {
+    fn from(kind: K) -> Self {
+        Self::Known(kind)
+    }
+}
+
+impl<K: Default> Default for Documented<K> {
+    fn default() -> Self {
+        Self::Known(K::default())
+    }
+}
+
+impl<K: PartialEq> PartialEq<K> for Documented<K> {
+    fn eq(&self, kind: &K) -> bool {
+        self.known() == Some(kind)
+    }
+}

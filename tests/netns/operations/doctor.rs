@@ -361,6 +361,22 @@ fn leftovers_are_found() {
 }
 
 #[test]
+fn a_ledger_without_room_or_that_others_can_write_is_found() {
+    cluster(1, |lab| {
+        lab.nodes[0].add_pod("pod")?;
+        let place = "/run/podwire/podwire";
+        plays(lab, &format!("chmod 777 {place}"), &[], "ledger-writable", Some(place))?;
+        plays(lab, "chown 65534 /run/podwire", &[], "ledger-writable", Some("/run/podwire"))?;
+        sh(&lab.nodes[0].host, "mount -o remount,size=1M /run; head -c 2M /dev/zero > /run/fill || true")?;
+        only(&findings(lab, &[])?, "ledger-full", Some("/run/podwire"))?;
+        let Err(why) = lab.nodes[0].add_pod("another") else { return Err("there is room".into()) };
+        check(why.contains("No space left") && why.contains("the file system is full"), || why)?;
+        sh(&lab.nodes[0].host, "rm /run/fill")?;
+        nothing(lab, &[])
+    });
+}
+
+#[test]
 fn a_pod_outside_of_its_nodes_new_pod_cidrs_is_found() {
     cluster(2, |lab| {
         let host = lab.nodes[0].host.clone();

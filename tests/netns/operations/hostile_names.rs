@@ -119,3 +119,56 @@ fn plugin(node: &podwire_tests::lab::node::Node) -> Outcome {
     }
     Ok(())
 }
+
+/// Names that a shell would take for more than a name; `touch forged` is what they try.
+const COMMANDS: [&[u8]; 8] = [
+    b"00 other network.conflist",
+    b"01-it's \"quoted\".conflist",
+    b"02-$(touch forged).conflist",
+    b"03-`touch forged`.conflist",
+    b"04;touch forged;.conflist",
+    b"05-a\ntouch forged\n.conflist",
+    b"06-\x1b]0;t\x07\xe2\x80\xae\xff&&touch forged.conflist",
+    b"07-' 'touch forged' '.conflist",
+];
+
+#[test]
+fn a_fix_with_any_name_in_it_can_be_pasted() {
+    use std::os::unix::ffi::OsStrExt;
+
+    scene(1, |lab| {
+        daemon::start(&mut lab.nodes[0], &[])?;
+        lab.nodes[0].wait_ready()?;
+        let host = lab.nodes[0].host.clone();
+        let directory = std::path::Path::new("/etc/cni/net.d");
+        for name in COMMANDS {
+            let path = directory.join(std::ffi::OsStr::from_bytes(name));
+            host.enter(|| std::fs::write(&path, "{}")).map_err(|error| format!("{path:?}: {error}"))?;
+        }
+        let device = "$(>forged)";
+        host.run("ip", &["link", "add", device, "type", "bridge"])?;
+        for address in ["10.244.9.9/24", "fd00:10:244:9::9/64"] {
+            host.run("ip", &["address", "add", address, "dev", device])?;
+        }
+        let answer = daemon::podwired(&host, &["doctor"])?;
+        let fixes: Vec<_> = answer.said.lines().filter_map(|line| line.strip_prefix("    fix: ")).collect();
+        check(fixes.len() == COMMANDS.len() + 2, || answer.said.clone())?;
+        // As somebody pastes what is on the screen.
+        host.run("mkdir", &["/run/here"])?;
+        for fix in fixes {
+            let pasted = host.run("bash", &["-c", &format!("cd /run/here\n{fix}\n")]);
+            pasted.map_err(|why| format!("{fix}: {why}"))?;
+        }
+        let forged = host.run("ls", &["/run/here"])?;
+        check(forged.is_empty(), || format!("a name was run: {forged}"))?;
+        eventually(SOON, || {
+            let found = daemon::json(&host, &["doctor", "--json"])?;
+            check(found == serde_json::json!([]), || format!("{found:#}"))
+        })?;
+        for name in COMMANDS {
+            let path = directory.join(std::ffi::OsStr::from_bytes(&[name, b".disabled"].concat()));
+            check(host.enter(|| path.exists()), || format!("{path:?} is not there"))?;
+        }
+        Ok(())
+    });
+}

@@ -44,7 +44,7 @@ impl Status {
         };
         let entry = |rejected: &Rejected| {
             let Problem { kind, subject, .. } = Problem::from(rejected);
-            RejectedEntry { node: subject.unwrap_or_default(), why: rejected.reason.to_string(), kind }
+            RejectedEntry { node: subject.unwrap_or_default(), why: rejected.reason.to_string(), kind: kind.into() }
         };
         let problems = problems(report, &peers, &snapshot, now);
         Self {
@@ -59,7 +59,7 @@ impl Status {
             mtu: report.mtu.map(|mtu| mtu.overlay),
             underlay_mtu: report.mtu.map(|mtu| mtu.underlay),
             fast_path: fast_path(&report.fast_path),
-            fast_path_state: report.fast_path.clone(),
+            fast_path_state: report.fast_path.clone().into(),
             conflist: report.conflist.display().to_string(),
             plugin_directory: report.plugin_directory.clone(),
             membership: Membership {
@@ -72,7 +72,7 @@ impl Status {
             },
             converged: report.converged,
             wrong: problems.iter().map(|problem| problem.text.clone()).collect(),
-            problems,
+            problems: problems.into_iter().map(Into::into).collect(),
             daemon: Daemon {
                 age_seconds: report.started.map_or(0, |then| age(then).as_secs()),
                 last_pass_age_seconds: report.last_sync.map(|then| age(then).as_secs_f64()),
@@ -122,7 +122,7 @@ fn peers(view: &View, report: &Report) -> Vec<PeerStatus> {
             address: peer.address,
             pod_cidrs: peer.pod_cidrs.clone(),
             routes: peer.pod_cidrs.iter().map(|cidr| route(report, peer, *cidr)).collect(),
-            state: state(probed),
+            state: state(probed).into(),
             probes: echoes(view, peer, report, probed).map(probe).collect(),
             path_mtu: probed.and_then(|probed| probed.path).map(|path| path.largest),
         }

@@ -1,4 +1,5 @@
-//! The status document: the types behind `podwired status --json`. Keys are added, never changed or taken away.
+//! The status document: the types behind `podwired status --json`. Keys are added, never changed or taken away; kinds and
+//! states are added, and an older podwired that asks a newer one keeps those that it does not know as they are.
 //!
 //! Serde types only. What may not live here: where the values come from (`build`), and how they are shown (`table`,
 //! `metrics`).
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::report::named::Documented;
 use crate::report::outcome::FastPathState;
 use crate::report::problem::{Problem, ProblemKind};
 
@@ -41,7 +43,7 @@ pub struct Status {
     pub fast_path: String,
     /// The same for programs.
     #[serde(default)]
-    pub fast_path_state: FastPathState,
+    pub fast_path_state: Documented<FastPathState>,
     /// The path of the conflist.
     pub conflist: String,
     /// The directory that the plugin is kept in; nothing where podwired does not install it.
@@ -55,7 +57,7 @@ pub struct Status {
     pub wrong: Vec<String>,
     /// What is wrong, for programs; nothing where all is OK.
     #[serde(default)]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ProblemStatus>,
     /// The daemon's work.
     pub daemon: Daemon,
     /// The other nodes, by name.
@@ -124,7 +126,7 @@ pub struct PeerStatus {
     #[serde(default)]
     pub routes: Vec<PeerRoute>,
     /// Whether it answers.
-    pub state: PeerState,
+    pub state: Documented<PeerState>,
     /// What the probes of each of its overlay addresses have found.
     pub probes: Vec<Probe>,
     /// The largest packet that came through to its node, in bytes, where the path has been measured.
@@ -200,12 +202,30 @@ pub struct RejectedEntry {
     pub why: String,
     /// The kind of problem that it is.
     #[serde(default = "entry_rejected")]
-    pub kind: ProblemKind,
+    pub kind: Documented<ProblemKind>,
 }
 
 /// What an older podwired does not say.
-fn entry_rejected() -> ProblemKind {
-    ProblemKind::EntryRejected
+fn entry_rejected() -> Documented<ProblemKind> {
+    ProblemKind::EntryRejected.into()
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemStatus {
+    /// What kind of problem it is.
+    pub kind: Documented<ProblemKind>,
+    /// What it is about, where that is one thing.
+    pub subject: Option<String>,
+    /// What is wrong and what can be done, one sentence.
+    pub text: String,
+}
+
+impl From<Problem> for ProblemStatus {
+    fn from(problem: Problem) -> Self {
+        let Problem { kind, subject, text } = problem;
+        Self { kind: kind.into(), subject, text }
+    }
 }
 
 /// A range of addresses of pods.
@@ -249,5 +269,44 @@ impl Status {
     /// Whether nothing is wrong.
     pub fn is_ok(&self) -> bool {
         self.converged && self.wrong.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_document_of_a_newer_podwired_is_read_and_its_kinds_stay_as_they_are() {
+        let peer = PeerStatus {
+            name: "node-2".into(),
+            address: "192.168.50.2".parse().unwrap(),
+            pod_cidrs: Vec::new(),
+            state: PeerState::Answers.into(),
+            probes: Vec::new(),
+            path_mtu: None,
+        };
+        let rejected = RejectedEntry { node: String::new(), why: String::new(), kind: entry_rejected() };
+        let problem = Problem::general(ProblemKind::PeerSilent, "a sentence").into();
+        let known = Status { peers: vec![peer], refused: vec![rejected], problems: vec![problem], ..Status::default() };
+        let mut document = serde_json::to_value(&known).unwrap();
+        assert_eq!(serde_json::from_value::<Status>(document.clone()).unwrap(), known);
+        for (place, invented) in [
+            ("/problems/0/kind", json!("tunnel-frozen")),
+            ("/refused/0/kind", json!("entry-postponed")),
+            ("/peers/0/state", json!("dozing")),
+            ("/fast_path_state", json!({"state": "partly", "devices": ["eth0"]})),
+        ] {
+            *document.pointer_mut(place).unwrap() = invented.clone();
+            let read: Status = serde_json::from_value(document.clone()).unwrap();
+            let written = serde_json::to_value(&read).unwrap();
+            assert_eq!(written.pointer(place), Some(&invented));
+        }
+        // What is new beside them does not matter.
+        document["invented"] = Value::from(1);
+        let read: Status = serde_json::from_value(document).unwrap();
+        assert!(read.problems[0].kind != ProblemKind::PeerSilent && read.problems[0].text == "a sentence");
     }
 }

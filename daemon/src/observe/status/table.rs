@@ -7,6 +7,7 @@ use std::path::Path;
 use podwire_conf::shown;
 
 use crate::observe::status::document::{PeerState, PeerStatus, Runtime, Status};
+use crate::report::named::Documented;
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +141,13 @@ impl Cell {
 }
 
 fn row(peer: &PeerStatus, paint: Paint) -> Vec<Cell> {
-    let state = match peer.state {
-        PeerState::Answers => ("answers", paint.good("answers")),
-        PeerState::Silent => ("silent", paint.bad("silent")),
-        PeerState::Unknown => ("unknown", "unknown".into()),
+    let state = |text: &str, painted| Cell { text: text.into(), painted };
+    let state = match &peer.state {
+        Documented::Known(PeerState::Answers) => state("answers", paint.good("answers")),
+        Documented::Known(PeerState::Silent) => state("silent", paint.bad("silent")),
+        Documented::Known(PeerState::Unknown) => state("unknown", "unknown".into()),
+        Documented::Unknown(newer) => Cell::plain(newer.as_str().map_or_else(|| newer.to_string(), str::to_owned)),
     };
-    let state = Cell { text: state.0.into(), painted: state.1 };
     let slowest = peer.probes.iter().filter_map(|probe| probe.round_trip_microseconds).max();
     let loss = peer.probes.iter().map(|probe| probe.loss_percent).max();
     vec![

@@ -35,7 +35,7 @@ fn probed(answers: [bool; 2], largest: u32) -> Probed {
 
 /// The kinds and subjects of what is wrong.
 fn typed(status: &Status) -> Vec<(ProblemKind, Option<&str>)> {
-    status.problems.iter().map(|problem| (problem.kind, problem.subject.as_deref())).collect()
+    status.problems.iter().map(|problem| (*problem.kind.known().unwrap(), problem.subject.as_deref())).collect()
 }
 
 fn status(report: &Report) -> Status {
@@ -49,8 +49,8 @@ fn a_healthy_node_says_who_it_is_and_that_all_is_ok() {
     let held = ["10.244.1.2", "10.244.1.3", "fd00:10:244:1::2", "10.244.9.9"].map(|text| text.parse().unwrap());
     let status = Status::new(&report, Snapshot { held: held.to_vec(), ..Snapshot::default() }, Instant::now());
     assert!(status.is_ok(), "{:?}", status.wrong);
-    let states: Vec<_> = status.peers.iter().map(|peer| (peer.name.as_str(), peer.state)).collect();
-    assert_eq!(states, [("node-2", PeerState::Answers), ("node-3", PeerState::Unknown)]);
+    let states: Vec<_> = status.peers.iter().map(|peer| (peer.name.as_str(), peer.state.clone())).collect();
+    assert_eq!(states, [("node-2", PeerState::Answers.into()), ("node-3", PeerState::Unknown.into())]);
     let ranges: Vec<_> = status.ranges.iter().map(|range| (range.used, range.free)).collect();
     // The network address, the gateway and the broadcast address are given to no pod.
     assert_eq!(ranges, [(2, 251), (1, (1 << 53) - 1)]);
@@ -108,7 +108,7 @@ fn a_node_that_is_not_joined_says_why() {
     assert_eq!((status.converged, status.address, status.membership.nodes), (false, None, 0));
     assert_eq!(status.wrong, ["membership: node node-1: has no pod CIDR"]);
     assert_eq!(typed(&status), [(ProblemKind::EntryRejected, Some("node-1"))]);
-    assert_eq!((status.refused.len(), status.refused[0].kind), (1, ProblemKind::EntryRejected));
+    assert_eq!((status.refused.len(), status.refused[0].kind.clone()), (1, ProblemKind::EntryRejected.into()));
     assert!(render(&status, Paint(false)).contains("node-1    has no pod CIDR"));
 }
 
