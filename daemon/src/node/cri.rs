@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, StatusCode};
+use podwire_conf::shown;
 use prost::Message;
 use thiserror::Error;
 use tokio::net::UnixStream;
@@ -22,6 +23,9 @@ const LARGEST_REPLY: usize = 16 * 1024 * 1024;
 
 /// The most characters of a runtime's name that are kept: `containerd`, `cri-o`.
 const LONGEST_NAME: usize = 64;
+
+/// The most characters of its words about an error that are kept.
+const LONGEST_MESSAGE: usize = 512;
 
 /// The names of the calls (cri-api, runtime/v1/api.proto); the authority means nothing on a Unix socket.
 const LIST: &str = "http://localhost/runtime.v1.RuntimeService/ListPodSandbox";
@@ -161,8 +165,8 @@ async fn call<T: Message + Default>(sender: &h2::client::SendRequest<Bytes>, nam
         Some("0") => read(&bytes).map(Some),
         Some(UNIMPLEMENTED) => Ok(None),
         Some(status) => {
-            let message = text(&trailers, "grpc-message").unwrap_or_default().into();
-            Err(Cause::Grpc { status: status.into(), message })
+            let message = shown::bounded(text(&trailers, "grpc-message").unwrap_or_default(), LONGEST_MESSAGE);
+            Err(Cause::Grpc { status: shown::bounded(status, LONGEST_NAME), message })
         }
         None => Err(Cause::NoGrpc),
     }

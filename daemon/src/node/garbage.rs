@@ -34,8 +34,9 @@ const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Durati
 /// Pods that are named in one problem; the others are counted.
 const NAMED: usize = 3;
 
-/// The attachments that look dead or that the runtime does not list, and since when.
-type Suspects = HashMap<Attachment, Instant>;
+/// The attachments that look dead or that the runtime does not list: as what they were judged last, and since when. Time under
+/// one verdict does not count for another: who was not listed for an hour has not looked dead for an hour.
+type Suspects = HashMap<Attachment, (Verdict, Instant)>;
 
 /// What is kept from one check to the next.
 struct State {
@@ -151,33 +152,45 @@ fn known(runtime: &Runtime) -> ContainerRuntime {
     }
 }
 
-/// Queries the runtime. One that is named must have a CRI; of those that are found the first is taken that has one. It is
-/// kept, since its socket vanishes while it restarts.
+/// Queries the runtime. One that is named must have a CRI; of those that are found the first is taken that lists sandboxes. It
+/// is kept, since its socket vanishes while it restarts, until it turns out to have no CRI. While one before it is silent it is
+/// asked in its place and not kept: the other may be starting still, or have left nothing but its socket.
 async fn query(set: Option<&Path>, kept: &mut Option<PathBuf>) -> Runtime {
-    let mut candidates = cri_socket::candidates(set);
-    if candidates.iter().all(|socket| socket.why == Why::Found)
-        && let Some(path) = kept.clone()
-    {
-        candidates = vec![CriSocket { path, why: Why::Found }];
-    }
-    for socket in candidates {
-        let runtime = match cri::list_sandboxes(&socket.path).await {
-            Ok(Reply::Listing(listing)) => Runtime::Lists(socket, listing),
-            Ok(Reply::NoCri) if socket.why == Why::Found => continue,
-            Ok(Reply::NoCri) => {
-                let why = format!("the container runtime at {socket} has no CRI");
-                Runtime::Silent(socket, why)
-            }
-            Err(error) => Runtime::Silent(socket, error.to_string()),
-        };
-        if let Runtime::Silent(socket, _) | Runtime::Lists(socket, _) = &runtime
-            && socket.why == Why::Found
-        {
-            *kept = Some(socket.path.clone());
+    let candidates = cri_socket::candidates(set);
+    let is_found = candidates.iter().all(|socket| socket.why == Why::Found);
+    if let Some(path) = kept.take_if(|_| is_found) {
+        let runtime = ask(CriSocket { path: path.clone(), why: Why::Found }).await;
+        if runtime != Runtime::Absent {
+            *kept = Some(path);
+            return runtime;
         }
-        return runtime;
     }
-    Runtime::Absent
+    let mut silent = None;
+    for socket in candidates {
+        let path = socket.path.clone();
+        match ask(socket).await {
+            Runtime::Absent => {}
+            runtime @ Runtime::Silent(..) => _ = silent.get_or_insert(runtime),
+            runtime @ Runtime::Lists(..) => {
+                *kept = (is_found && silent.is_none()).then_some(path);
+                return runtime;
+            }
+        }
+    }
+    silent.unwrap_or(Runtime::Absent)
+}
+
+/// Asks the runtime at a socket; there is none where one that was found has no CRI.
+async fn ask(socket: CriSocket) -> Runtime {
+    match cri::list_sandboxes(&socket.path).await {
+        Ok(Reply::Listing(listing)) => Runtime::Lists(socket, listing),
+        Ok(Reply::NoCri) if socket.why == Why::Found => Runtime::Absent,
+        Ok(Reply::NoCri) => {
+            let why = format!("the container runtime at {socket} has no CRI");
+            Runtime::Silent(socket, why)
+        }
+        Err(error) => Runtime::Silent(socket, error.to_string()),
+    }
 }
 
 /// Judges every attachment, and releases those that have looked dead for long enough.
@@ -212,8 +225,9 @@ fn check(state: &mut State, runtime: &Runtime, after: Duration) -> CheckResult {
     let (now, mut unlisted) = (Instant::now(), Vec::new());
     for attached in &all {
         let attachment = &attached.record.attachment;
-        let since = suspects.get(attachment).copied().unwrap_or(now);
-        match judge(attached, runtime, &state.listed, pods, after) {
+        let verdict = judge(attached, runtime, &state.listed, pods, after);
+        let since = suspects.get(attachment).filter(|(before, _)| *before == verdict).map_or(now, |(_, since)| *since);
+        match verdict {
             Verdict::Alive => continue,
             Verdict::Unlisted { for_at_least } => {
                 unlisted.extend((now.duration_since(since) >= for_at_least).then_some(attachment));
@@ -232,7 +246,7 @@ fn check(state: &mut State, runtime: &Runtime, after: Duration) -> CheckResult {
             }
             Verdict::Dead { .. } => {}
         }
-        state.suspects.insert(attachment.clone(), since);
+        state.suspects.insert(attachment.clone(), (verdict, since));
     }
     if let Runtime::Lists(socket, listing) = runtime {
         // In an order of their own: the ledger's changes.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use podwire_tests::lab::cri::Cri;
+use podwire_tests::lab::cri::{Cri, Failure};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::node::Node;
 use podwire_tests::lab::process::Process;
@@ -179,5 +179,87 @@ fn a_runtime_that_does_not_answer_is_a_problem_until_it_does() {
         check(finding.is_some_and(|one| one["subject"] == SOCKET), || findings.to_string())?;
         let _runtime = Cri::start(&host, SOCKET, "containerd", &[])?;
         eventually(SOON, || silent()?.map_or(Ok(()), Err))
+    });
+}
+
+/// That these stay attached for a time.
+fn stay(host: &Host, containers: &[&str], long: Duration) -> Outcome {
+    let since = Instant::now();
+    while since.elapsed() < long {
+        let found = attached(host)?;
+        check(found == containers, || format!("after {:?} of {containers:?} are left {found:?}", since.elapsed()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn time_in_which_a_pod_was_not_listed_is_no_time_in_which_it_looked_dead() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let runtime = Cri::start(&host, SOCKET, "containerd", &["a", "b", "c", "d"])?;
+        start(&mut lab.nodes[0])?;
+        for id in ["a", "b", "c", "d"] {
+            sandbox(&lab.nodes[0], id)?;
+        }
+        eventually(SOON, || host.run("grep", &["-q", "\"d\"", "/run/podwire/listed-sandboxes.json"]))?;
+        // It has lost its state, is asked while it reads it again, and lists one pod sooner than the others.
+        runtime.lists(&[]);
+        are_kept(&host, &["a", "b", "c", "d"], &["none of this node's 4 pods"])?;
+        runtime.lists(&["a"]);
+        stay(&host, &["a", "b", "c", "d"], Duration::from_secs(3))?;
+        runtime.lists(&["a", "b"]);
+        stay(&host, &["a", "b", "c", "d"], Duration::from_millis(500))?;
+        // A runtime that hangs or says what is wrong lists nothing either, and time begins again.
+        runtime.fails(Some(Failure::Status("14", "containerd is not ready".into())));
+        stay(&host, &["a", "b", "c", "d"], Duration::from_secs(3))?;
+        runtime.fails(None);
+        stay(&host, &["a", "b", "c", "d"], Duration::from_secs(3))?;
+        eventually(SOON, || {
+            let left = attached(&host)?;
+            check(left == ["a", "b"], || format!("{left:?}"))
+        })
+    });
+}
+
+/// Which socket the daemon asks, and how many sandboxes are listed there.
+fn asked(host: &Host, socket: &str, sandboxes: u64) -> Outcome {
+    eventually(SOON, || {
+        let runtime = daemon::json(host, &["status", "--json"])?["runtime"].clone();
+        check(runtime["socket"] == socket && runtime["sandboxes"] == sandboxes, || runtime.to_string())
+    })
+}
+
+#[test]
+fn of_the_sockets_that_are_found_the_first_with_a_runtime_that_lists_sandboxes_is_kept() {
+    const FIRST: &str = "/run/containerd/containerd.sock";
+    const SECOND: &str = "/run/crio/crio.sock";
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("mkdir", &["-p", "/run/containerd", "/run/crio"])?;
+        // Docker's containerd, which has no CRI, has only left its socket; later it starts.
+        host.enter(|| std::os::unix::net::UnixListener::bind(FIRST)).map(drop).map_err(|error| error.to_string())?;
+        let second = Cri::start(&host, SECOND, "cri-o", &["a"])?;
+        daemon::start_with_settings(&mut lab.nodes[0], SETTINGS, &[])?;
+        sandbox(&lab.nodes[0], "a")?;
+        asked(&host, SECOND, 1)?;
+        let docker = Cri::start(&host, FIRST, "", &[])?;
+        docker.fails(Some(Failure::Status("14", "starting".into())));
+        asked(&host, SECOND, 1)?;
+        docker.fails(Some(Failure::Status("12", "unknown service runtime.v1.RuntimeService".into())));
+        second.lists(&["a", "b"]);
+        asked(&host, SECOND, 2)?;
+        // Kept, it is not changed for another one while it restarts.
+        docker.fails(None);
+        stay(&host, &["a"], Duration::from_secs(1))?;
+        drop(second);
+        let silent = || problem_of(&host, "runtime-silent")?.ok_or_else(|| "nothing is wrong".into());
+        let text = eventually(SOON, silent)?;
+        check(text.contains(SECOND), || text)?;
+        let second = Cri::start(&host, SECOND, "cri-o", &["a", "b", "c"])?;
+        asked(&host, SECOND, 3)?;
+        // One that turns out to have no CRI is asked no more.
+        second.fails(Some(Failure::Status("12", String::new())));
+        docker.lists(&["a", "b", "c", "d"]);
+        asked(&host, FIRST, 4)
     });
 }

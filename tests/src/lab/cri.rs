@@ -19,6 +19,16 @@ use super::host::Host;
 struct State {
     name: String,
     sandboxes: BTreeSet<String>,
+    failure: Option<Failure>,
+}
+
+/// How it does not answer.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// By a status of gRPC, as a runtime without a CRI does ("12"), with a message.
+    Status(&'static str, String),
+    /// By nothing: the client waits.
+    Hangs,
 }
 
 /// A runtime that answers for as long as this lives.
@@ -47,7 +57,7 @@ impl Cri {
         let listener = bound.map_err(|error| format!("bind {socket} on {}: {error}", host.name))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let state = Arc::new(Mutex::new(State { name: name.into(), sandboxes: BTreeSet::new() }));
+        let state = Arc::new(Mutex::new(State { name: name.into(), ..State::default() }));
         let (stop, stopped) = oneshot::channel();
         let answers = state.clone();
         let thread = thread::spawn(move || {
@@ -67,6 +77,13 @@ impl Cri {
     pub fn lists(&self, sandboxes: &[&str]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.sandboxes = sandboxes.iter().map(|id| (*id).to_owned()).collect();
+    }
+}
+
+impl Cri {
+    /// From now on it fails to answer, or answers again.
+    pub fn fails(&self, failure: Option<Failure>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
     }
 }
 
@@ -90,19 +107,30 @@ async fn serve(listener: StdListener, state: Arc<Mutex<State>>) -> io::Result<()
 
 async fn answer(stream: UnixStream, state: Arc<Mutex<State>>) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
+    let mut unanswered = Vec::new();
     while let Some(request) = connection.accept().await {
         let (request, mut respond) = request?;
-        let reply = {
+        let (failure, reply) = {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            match request.uri().path() {
+            let reply = match request.uri().path() {
                 "/runtime.v1.RuntimeService/Version" => Some(field(2, state.name.as_bytes())),
                 "/runtime.v1.RuntimeService/ListPodSandbox" => {
                     Some(state.sandboxes.iter().flat_map(|id| field(1, &field(1, id.as_bytes()))).collect())
                 }
                 _ => None,
-            }
+            };
+            (state.failure.clone(), reply)
         };
-        let status = if reply.is_some() { "0" } else { "12" };
+        let (status, message, reply) = match (failure, reply) {
+            // The stream stays open for as long as this end of it.
+            (Some(Failure::Hangs), _) => {
+                unanswered.push(respond);
+                continue;
+            }
+            (Some(Failure::Status(status, message)), _) => (status, message, None),
+            (None, None) => ("12", String::new(), None),
+            (None, reply) => ("0", String::new(), reply),
+        };
         let mut body = respond.send_response(Response::new(()), false)?;
         if let Some(message) = reply {
             let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
@@ -110,6 +138,9 @@ async fn answer(stream: UnixStream, state: Arc<Mutex<State>>) -> Result<(), h2::
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static(status));
+        if let Ok(message) = http::HeaderValue::from_str(&message) {
+            trailers.insert("grpc-message", message);
+        }
         body.send_trailers(trailers)?;
     }
     Ok(())

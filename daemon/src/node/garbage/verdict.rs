@@ -29,7 +29,7 @@ pub(super) enum Runtime {
 }
 
 /// Whether an attachment is dead.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is not, or that is not known.
     Alive,
