@@ -11,18 +11,24 @@ use std::io::{self, Write};
 
 /// Whether a character is seen as what it is: letters, digits, punctuation, symbols and the space. Not: control characters
 /// (C0, DEL, C1), those that turn the direction or join (Unicode's Cf), separators of lines and paragraphs, other spaces, marks
-/// that are drawn over another character, private and unassigned ones.
+/// that are drawn over another character, private and unassigned ones, letters and symbols without a shape.
 pub fn is_shown(character: char) -> bool {
     match character {
         ' '..='~' => true,
         '\0'..='\u{9f}' => false,
+        // The fillers of Hangul, the empty pattern of Braille, the head of no note: a name with one looks like one without.
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{1d159}' => false,
         other => other.escape_debug().len() == 1,
     }
 }
 
 /// A text on one line: what is not seen as what it is, a newline too, as its escape in Rust (`\n`, `\u{1b}`).
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, |character, line| line.extend(character.escape_debug()))
+    escaped(text, |character, line| match character.escape_debug() {
+        // Rust takes it for a letter.
+        same if same.len() == 1 => line.extend(character.escape_unicode()),
+        escape => line.extend(escape),
+    })
 }
 
 /// The beginning of a text on one line, so many characters at most. A cut one ends with an ellipsis.
@@ -87,8 +93,9 @@ impl<W: Write> Write for Lines<W> {
 mod tests {
     use super::*;
 
-    /// A forged line, a colour, a title, C1, DEL, bidi, zero width, line separators, a tag, a mark, no-break space, nothing.
-    const HOSTILE: &str = "a\nb\r\t\0\x1b[31m\x1b]0;t\x07\u{9b}2J\x7f\u{202e}\u{2066}\u{61c}\u{200f}\u{200b}\u{feff}\u{2028}\u{2029}\u{e0041}\u{301}\u{a0}\u{ad}\u{e000}\u{fff9}";
+    /// A forged line, a colour, a title, C1, DEL, bidi, zero width, line separators, a tag, a mark, no-break space, nothing,
+    /// letters without a shape.
+    const HOSTILE: &str = "a\nb\r\t\0\x1b[31m\x1b]0;t\x07\u{9b}2J\x7f\u{202e}\u{2066}\u{61c}\u{200f}\u{200b}\u{feff}\u{2028}\u{2029}\u{e0041}\u{301}\u{a0}\u{ad}\u{e000}\u{fff9}\u{115f}\u{1160}\u{3164}\u{ffa0}\u{2800}\u{1d159}";
 
     #[test]
     fn what_acts_on_a_terminal_or_is_not_seen_is_escaped_and_letters_are_not() {

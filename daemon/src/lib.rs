@@ -8,6 +8,8 @@
 //! ```
 //! This file wires the parts and holds the runtime. What may not live here: any decision.
 
+#![warn(clippy::print_stderr, reason = "what others have named in it is to be escaped: `log::note`, or tracing")]
+
 pub mod args;
 pub mod cluster;
 pub mod datapath;

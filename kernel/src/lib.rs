@@ -6,6 +6,8 @@
 //!
 //! What may not live here: policy (which routes a node wants), tokio, the CNI protocol, anything that decides.
 
+#![warn(clippy::print_stderr, reason = "what others have named in it is to be escaped: `log::note`, or tracing")]
+
 pub mod address;
 pub mod bpf;
 pub mod conntrack;

@@ -1,6 +1,7 @@
 //! A network namespace: opening one, comparing two, running code inside one.
 
 use std::fs::{File, Metadata};
+use std::io::{Write, stderr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -99,7 +100,7 @@ impl Drop for ReturnGuard<'_> {
         if let Err(error) = self.own.enter() {
             // Nothing may run in the wrong namespace, and destructors of a panic would: what exists by now stays, and
             // is on record.
-            eprintln!("return from a pod's network namespace: {error}");
+            let _ = writeln!(stderr(), "return from a pod's network namespace: {error}");
             std::process::abort();
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use podwire_attachment::error::{Error, Kind};
 use podwire_attachment::ledger::{Ledger, Record, SecondInterface, Wanted};
-use podwire_attachment::{add_durations, detach, names, pod_rules, reclaim, regular_file};
+use podwire_attachment::{add_durations, detach, log, names, pod_rules, reclaim, regular_file};
 use podwire_conf::{Bandwidth, Dns};
 use podwire_kernel::link::{self, End, Veth, removal};
 use podwire_kernel::netlink::message::Message;
@@ -185,7 +185,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
     match reclaim::reclaim(ledger, host)? {
         0 => Err(error.into()),
         reclaimed => {
-            eprintln!("podwire: {}: reclaimed what {reclaimed} dead pods held", error.message());
+            log::note(format_args!("{}: reclaimed what {reclaimed} dead pods held", error.message()));
             Ok(attempt(host)?)
         }
     }
@@ -289,7 +289,7 @@ fn dns(request: &Add, given: Option<&Given>) -> Result<Dns, Failure> {
 fn accept_loopback(host: &mut Socket, plan: &Plan, device: u32) -> Result<(), Failure> {
     match host.execute_all(plan.loopback_filter(device)).into_iter().next() {
         None => host.execute(plan.accept_loopback(device))?,
-        Some((_, error)) => eprintln!("podwire: host ports are not reached at 127.0.0.1 of the node: {error}"),
+        Some((_, error)) => log::note(format_args!("host ports are not reached at 127.0.0.1 of the node: {error}")),
     }
     Ok(())
 }

@@ -5,11 +5,12 @@
 
 mod process;
 
-use std::io::{ErrorKind, Write, stderr};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
+use podwire_attachment::log;
 use podwire_conf::{Dns, Route};
 use podwire_kernel::family;
 use serde_json::Value;
@@ -35,7 +36,7 @@ pub(crate) fn add(delegate: &Delegate) -> Result<Given, Failure> {
     let given = execute(delegate, "ADD").and_then(|answer| Given::parse(delegate, &answer));
     given.inspect_err(|_| {
         if let Err(failure) = execute(delegate, "DEL") {
-            eprintln!("podwire: undo: {failure}");
+            log::note(format_args!("undo: {failure}"));
         }
     })
 }
@@ -65,9 +66,9 @@ fn execute(delegate: &Delegate, verb: &str) -> Result<Value, Failure> {
             }
         }
     });
-    let Finished { status, output, log } = executed?;
-    // What it has said is for the reader of ours.
-    let _ = stderr().write_all(&log);
+    let Finished { status, output, log: said } = executed?;
+    // What it has said is for the reader of ours, line by line.
+    log::pass_on(&delegate.kind, &said);
     let answer: Value = match serde_json::from_slice(&output) {
         Ok(answer) => answer,
         Err(_) if output.is_empty() && (status.success() && verb != "ADD") => Value::Null,
@@ -93,7 +94,7 @@ fn find(delegate: &Delegate) -> Result<PathBuf, Failure> {
         Ok(metadata) => metadata.is_file(),
         Err(error) => {
             if error.kind() != ErrorKind::NotFound {
-                eprintln!("podwire: look at {}: {error}", path.display());
+                log::note(format_args!("look at {}: {error}", path.display()));
             }
             false
         }

@@ -6,6 +6,8 @@
 //! ```
 //! Each verb is one file: `add`, `del`, `check`, `gc`, `status`. This file is the only one that knows them all.
 
+#![warn(clippy::print_stderr, reason = "what others have named in it is to be escaped: `log::note`, or tracing")]
+
 pub mod cni;
 pub mod plan;
 pub mod stdin;

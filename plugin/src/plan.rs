@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use podwire_attachment::host_side::{HostSide, Loopback, hardening, on_loopback};
 use podwire_attachment::names::{self, alias_of, host_device, host_mac};
-use podwire_conf::{Bandwidth, Route as PodRoute, defaults};
+use podwire_conf::{Bandwidth, Route as PodRoute, defaults, shown};
 use podwire_kernel::address::Address;
 use podwire_kernel::link::{self, Ipv4Setting};
 use podwire_kernel::neighbour::Neighbour;
@@ -68,6 +68,8 @@ impl Plan {
         let families =
             |route: &&PodRoute| addresses.iter().any(|address| address.is_ipv4() == route.destination.is_ipv4());
         let node_mtu = node_mtu.map_or(defaults::MTU, |mtu| mtu.clamp(defaults::SMALLEST_MTU, 65_535));
+        // `ip link` shows the alias to people as it is.
+        let pod = shown::line(&request.pod);
         Self {
             host: Device { name: host_device(attachment), mac: host_mac(attachment) },
             pod: Device { name: attachment.interface.clone(), mac: pod_mac(request) },
@@ -77,7 +79,7 @@ impl Plan {
             ingress_hook: request.requested.bandwidth.egress.is_some(),
             // The fast path would bypass the shaping queue.
             fast_path: request.network.fast_path && request.requested.bandwidth == Bandwidth::default(),
-            alias: alias_of(&attachment.network) + &request.pod[..request.pod.floor_char_boundary(60)],
+            alias: alias_of(&attachment.network) + &pod[..pod.floor_char_boundary(60)],
             addresses,
         }
     }

@@ -3,6 +3,8 @@
 //! It stops at a step that cannot be reverted. What was done before that stays, and so does the record, so the runtime's DEL
 //! finds it.
 
+use podwire_attachment::log;
+
 /// How a step is reverted; the error is a sentence.
 type Revert<'a> = Box<dyn FnOnce() -> Result<(), String> + 'a>;
 
@@ -30,7 +32,7 @@ impl Drop for Undo<'_> {
         for revert in steps {
             if let Err(error) = revert() {
                 // The first error is the result of the call; this one goes to the log.
-                eprintln!("podwire: undo: {error}: DEL removes what is left");
+                log::note(format_args!("undo: {error}: DEL removes what is left"));
                 return;
             }
         }

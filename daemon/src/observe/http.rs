@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use podwire_conf::shown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{self, Handle};
@@ -40,6 +41,9 @@ const BACKLOG: u32 = 4096;
 
 /// How long after a failed bind the next one comes: the address may be free then.
 const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The most characters of a sentence: kubelet reads 10 KiB of an answer.
+const LONGEST_SENTENCE: usize = 2048;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -192,8 +196,9 @@ struct Page {
 }
 
 impl Page {
+    /// A sentence. kubelet shows it to people, in the events of a pod.
     fn plain(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, kind: PLAIN, body: format!("{}\n", body.into()).into() }
+        Self { status, kind: PLAIN, body: (shown::bounded(&body.into(), LONGEST_SENTENCE) + "\n").into() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! names      device names and link-layer addresses, derived from the attachment
 //! ipam       which addresses a set of ranges has (pure)
 //! ledger     what is held, and by which attachment: records, claims, host ports and free lists below the state directory
+//! log        what a reader should know that fails no call
 //! host_side  the veth end on the host, its routes, neighbours and settings (pure)
 //! pod_rules  host ports and masquerade in table inet podwire
 //! host_port_flows  tracked UDP flows that do not follow a change of host ports
@@ -16,12 +17,15 @@
 //! No CNI code or version, no stdin or stdout, nothing of the pod's side, and nothing of the daemon belongs here.
 //! Errors are of [`error::Error`]: the plugin turns their kind into a code of CNI, the daemon into a problem.
 
+#![warn(clippy::print_stderr, reason = "what others have named in it is to be escaped: `log::note`, or tracing")]
+
 pub mod add_durations;
 pub mod detach;
 pub mod error;
 pub mod host_side;
 pub mod ipam;
 pub mod ledger;
+pub mod log;
 pub mod names;
 pub mod pod_rules;
 pub mod reclaim;

@@ -13,6 +13,7 @@ use podwire_kernel::nft::{self, Chain, Element, Table};
 use crate::error::Result;
 use crate::host_port_flows::{self, Change};
 use crate::ledger::{Ledger, Record};
+use crate::log;
 use crate::names;
 
 /// The chains and elements of one pod.
@@ -235,7 +236,7 @@ fn records(state: &Path) -> Result<Vec<Record>> {
 /// Deletes the flows that do not follow a change of a pod's host ports. An error here is only logged.
 fn forget_flows(record: &Record, change: Change, socket: &mut Socket) {
     if let Err(error) = host_port_flows::forget(mappings(record), change, socket) {
-        eprintln!("podwire: UDP packets to the host ports may be sent to the wrong pod for a while: {error}");
+        log::note(format_args!("UDP packets to the host ports may be sent to the wrong pod for a while: {error}"));
     }
 }
 

@@ -77,8 +77,27 @@ fn e11_to_e15_an_interface_name_is_one_that_the_kernel_takes_as_it_is() {
     for good in ["eth0", "eth0.100", "fifteen-letters"] {
         assert!(add(&[("CNI_IFNAME", good)], CONFIGURATION).is_ok(), "{good}");
     }
-    for bad in ["sixteen--letters", ".", "..", "a/b", "a:b", "a b", "a\u{a0}b", "à", "a\t", "eth%d", "all", "default"]
-    {
+    for bad in [
+        "sixteen--letters",
+        ".",
+        "..",
+        "a/b",
+        "a:b",
+        "a b",
+        "a\u{a0}b",
+        "à",
+        "a\t",
+        "eth%d",
+        "all",
+        "default",
+        "e\u{1b}[2J",
+        "e\u{7f}",
+        "e\u{7}",
+        "e\u{9b}2J",
+        "e\u{202e}0",
+        "e\u{200b}",
+        "e\u{3164}",
+    ] {
         assert_eq!(refusal(add(&[("CNI_IFNAME", bad)], CONFIGURATION)).0, 4, "{bad}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use podwire_conf::shown;
 use serde_json::Value;
 
 use super::failure::{Code, Failure};
@@ -60,6 +61,10 @@ pub(super) fn check_interface(name: &str) -> Result<(), Failure> {
         }
         _ if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) => {
             refuse("interface name contains / or : or whitespace characters", name)
+        }
+        // The kernel takes them: every list of devices would then act on a terminal.
+        _ if !name.chars().all(shown::is_shown) => {
+            refuse("interface name contains characters that are not seen as what they are", name)
         }
         // The kernel's `isspace` works on Latin-1, whatever the encoding of the name: a byte of "à" is its no-break space.
         _ if name.bytes().any(|byte| byte == 0xa0) => {

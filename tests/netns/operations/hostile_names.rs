@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, TcpStream};
 
+use podwire_tests::lab::cri::{Cri, Failure};
 use podwire_tests::lab::membership::{Membership, pod_cidrs, underlay};
 use podwire_tests::lab::scene::{Outcome, check, scene};
 use podwire_tests::lab::{SOON, daemon, eventually};
@@ -28,10 +29,10 @@ fn harmless(what: &str, text: &str) -> Outcome {
     check(forged.is_none(), || format!("{what} has a line that is another's: {forged:?}"))
 }
 
-fn metrics() -> std::io::Result<String> {
+fn page(path: &str) -> std::io::Result<String> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9472))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())?;
     let mut page = String::new();
     stream.read_to_string(&mut page)?;
     Ok(page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
@@ -89,7 +90,7 @@ fn names_of_others_are_shown_as_escapes_and_unfit_ones_are_no_nodes() {
         check(foreign.contains("[2J"), || foreign)?;
         let outranked = cause("conflist-outranked")?;
         check(outranked.contains("05-evil"), || outranked)?;
-        let page = eventually(SOON, || host.enter(metrics).map_err(|error| error.to_string()))?;
+        let page = eventually(SOON, || host.enter(|| page("/metrics")).map_err(|error| error.to_string()))?;
         harmless("the metrics", &page)?;
         let said = daemon::of(&lab.nodes[0])?.said();
         harmless("the log", &said.join("\n"))?;
@@ -170,5 +171,97 @@ fn a_fix_with_any_name_in_it_can_be_pasted() {
             check(host.enter(|| path.exists()), || format!("{path:?} is not there"))?;
         }
         Ok(())
+    });
+}
+
+/// That none of the commands' answers, the log and the pages of health and metrics does harm.
+fn all_harmless(node: &podwire_tests::lab::node::Node) -> Outcome {
+    for arguments in [&["status"][..], &["status", "--json"], &["doctor"], &["doctor", "--json"]] {
+        let answer = daemon::podwired(&node.host, arguments)?;
+        harmless(&format!("podwired {arguments:?}"), &(answer.said.clone() + &answer.complaint))?;
+        check(answer.said.lines().all(|line| line.len() < 4096), || format!("{arguments:?}: a line is too long"))?;
+    }
+    for path in ["/metrics", "/readyz", "/healthz"] {
+        harmless(path, &node.host.enter(|| page(path)).map_err(|error| error.to_string())?)?;
+    }
+    harmless("the log", &daemon::of(node)?.said().join("\n"))
+}
+
+#[test]
+fn what_health_says_of_a_device_and_what_a_runtime_answers_is_shown_as_escapes() {
+    const SOCKET: &str = "/run/cri.sock";
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        host.run("ip", &["link", "set", "lo", "up"])?;
+        // It has the overlay's port.
+        host.run("ip", &["link", "add", DEVICE, "type", "vxlan", "id", "9", "dstport", "8472", "dev", "eth0"])?;
+        host.run("ip", &["link", "set", DEVICE, "up"])?;
+        let runtime = Cri::start(&host, SOCKET, RAW, &["a\u{1b}[2J\nFORGED"])?;
+        let settings = host.enter(|| std::fs::write("/run/settings.toml", "garbage_after_seconds = 1\n"));
+        settings.map_err(|error| error.to_string())?;
+        let arguments = ["--settings", "/run/settings.toml", "--cri-socket", SOCKET, "--metrics", "127.0.0.1:9472"];
+        daemon::start(&mut lab.nodes[0], &arguments)?;
+        let readiness = || host.enter(|| page("/readyz")).map_err(|error| error.to_string());
+        let why = eventually(SOON, || {
+            let why = readiness()?;
+            check(why.contains("has UDP port 8472"), || why.clone()).map(|()| why)
+        })?;
+        check(why.contains(r"e\u{1b}[2J"), || format!("{why:?}"))?;
+        eventually(SOON, || {
+            let status = daemon::json(&host, &["status", "--json"])?;
+            check(status["runtime"]["sandboxes"] == 1, || status["runtime"].to_string())
+        })?;
+        all_harmless(&lab.nodes[0])?;
+        // Words without end: gRPC has them percent-encoded, on one line.
+        runtime.fails(Some(Failure::Status("13", "x".repeat(100_000))));
+        eventually(SOON, || {
+            let status = daemon::json(&host, &["status", "--json"])?;
+            let failure = status["runtime"]["failure"].as_str().unwrap_or_default();
+            check(failure.contains("gRPC status 13") && failure.len() < 1024, || status["runtime"].to_string())
+        })?;
+        all_harmless(&lab.nodes[0])
+    });
+}
+
+#[test]
+fn the_plugin_gives_no_device_a_name_or_alias_that_acts_on_a_terminal_and_passes_no_such_words_on() {
+    scene(1, |lab| {
+        let host = lab.nodes[0].host.clone();
+        let (pod, path) = host.pod("a")?;
+        let configuration = serde_json::json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "podwire", "ipam": {"ranges": [[{"subnet": "10.7.0.0/28"}]]},
+        });
+        let call = podwire_tests::lab::runtime::Call::new("ADD", "a", &path, &configuration);
+        for name in ["e\u{1b}[2J", "e\u{7f}", "e\u{9b}31m", "e\u{202e}", "e\u{200b}", "\u{3164}"] {
+            let answer = call.clone().interface(name).execute(&host)?;
+            check(answer.failure()?.0 == 4, || format!("{name:?}: {answer:?}"))?;
+            harmless("a refusal", &(answer.output + &answer.log))?;
+        }
+        // A pod's name is in the alias of its device.
+        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={RAW};K8S_POD_NAME=a\nFORGED\u{1b}[2J");
+        call.clone().with("CNI_ARGS", &arguments).execute(&host)?.result()?;
+        let links = host.run("ip", &["link", "show"])?;
+        check(links.contains("alias net: "), || links.clone())?;
+        harmless("ip link", &links)?;
+        harmless("ip link in the pod", &pod.run("ip", &["link", "show"])?)?;
+        call.clone().verb("DEL").execute(&host)?.silent()?;
+        // Another plugin's words on its standard error, and a place that cannot be looked at.
+        let line = "mkdir -p /run/bin && cd /run/bin && printf '#!/bin/sh\ncat /run/words >&2\necho \"{}\"\n' >other && \
+                    chmod 755 other && touch /run/file";
+        host.run("sh", &["-ec", line])?;
+        let words = [RAW.as_bytes(), b"\nsecond\r\xff\x9b\0\n", &b"x".repeat(10_000)].concat();
+        host.enter(|| std::fs::write("/run/words", words)).map_err(|error| error.to_string())?;
+        let delegated = serde_json::json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "podwire", "ipam": {"type": "other"},
+        });
+        let place = format!("/run/file/{RAW}:/run/bin");
+        let answer = call.configured(&delegated).with("CNI_PATH", &place).execute(&host)?;
+        check(answer.code == Some(1), || format!("{answer:?}"))?;
+        check(answer.log.contains("other: evil\n") && answer.log.contains("\nother: second"), || {
+            format!("{:?}", answer.log)
+        })?;
+        check(answer.log.contains("look at /run/file/"), || format!("{:?}", answer.log))?;
+        harmless("the plugin's log", &answer.log)?;
+        harmless("the plugin's answer", &answer.output)
     });
 }

@@ -13,6 +13,7 @@ use super::disk::{self, failed};
 use super::layout::{ATTACHMENTS, BOOT, PENDING, PLACES, boot, encode};
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
+use crate::log;
 
 /// The directory beside those of the networks. No network has this name: names begin with a letter or a digit.
 const DIRECTORY: &str = ".ports";
@@ -76,7 +77,7 @@ impl<'a> HostPorts<'a> {
         claim_all().inspect_err(|_| {
             // The first error is returned.
             if let Err(error) = self.drop_claims(holder, ports) {
-                eprintln!("podwire: undo: {error}");
+                log::note(format_args!("undo: {error}"));
             }
         })
     }
@@ -121,7 +122,7 @@ impl<'a> HostPorts<'a> {
         let mut claims = match read(path) {
             Err(error) if error.kind() == Kind::Damaged => {
                 // A damaged file must not stop a release. The next claim of this port fails with the same error.
-                eprintln!("podwire: {error}");
+                log::note(format_args!("{error}"));
                 return Ok(());
             }
             claims => claims?,

@@ -6,6 +6,7 @@ use super::host_ports::{Holder, HostPorts};
 use super::layout::record_name;
 use super::record::Record;
 use crate::error::{Kind, Result};
+use crate::log;
 use crate::names::Attachment;
 
 impl Ledger {
@@ -42,7 +43,10 @@ impl Ledger {
             // The claim is the truth. A free list that cannot be written must not make DEL fail: an address that is missing
             // there is found when the list is empty.
             if let Err(error) = self.put_back(set, held.address) {
-                eprintln!("podwire: {} is free, but not on its free list, and is given last: {error}", held.address);
+                log::note(format_args!(
+                    "{} is free, but not on its free list, and is given last: {error}",
+                    held.address
+                ));
             }
             disk::remove(&self.claim(held.address))?;
         }

@@ -15,6 +15,7 @@ use super::layout::{encode, record_name};
 use super::record::{Held, Record};
 use crate::error::{Error, Kind, Result};
 use crate::ipam;
+use crate::log;
 use crate::names::Attachment;
 
 /// What an attachment is to hold.
@@ -95,7 +96,7 @@ impl Ledger {
             let unlisted =
                 record.addresses.iter().map(|held| Held { set: held.set.as_ref().map(|_| String::new()), ..*held });
             let undone = Record { addresses: unlisted.collect(), ..record.clone() };
-            self.erase(&undone).unwrap_or_else(|error| eprintln!("podwire: undo: {error}"));
+            self.erase(&undone).unwrap_or_else(|error| log::note(format_args!("undo: {error}")));
         })?;
         Ok(record)
     }
