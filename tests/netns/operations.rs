@@ -17,3 +17,4 @@ mod settings_mistakes;
 mod starved;
 mod status;
 mod uninstall;
+mod unusable_files;

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use podwire_conf::shown;
 use serde::{Deserialize, Serialize};
 
 /// The cluster, from the outside.
@@ -36,6 +37,16 @@ pub struct Member {
 /// The most other addresses of a node that count.
 pub const OTHER_ADDRESSES: usize = 16;
 
+/// The most nodes of a membership file.
+const NODES: usize = 65_536;
+
+/// The most brackets, quotes, separators, spaces and line breaks of a membership file. Each becomes a value of the parser's, of
+/// fifty bytes, right or wrong: of a file with nothing else that would be half a gigabyte. Sixty thousand nodes have less.
+const SEPARATORS: usize = 2_500_000;
+
+/// The most characters of what is said of a place: a key may be as long as the file.
+const LONGEST_TEXT: usize = 512;
+
 /// Where a membership file is wrong, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {text}")]
@@ -52,16 +63,39 @@ impl Membership {
     /// Reads the membership file's text.
     ///
     /// # Errors
-    /// When it is not TOML, or lacks a key, or has one that there is not.
+    /// When it is not TOML, or lacks a key, or has one that there is not; or has more in it than is read.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            ParseError {
-                line: before.matches('\n').count() + 1,
-                column: before.chars().rev().take_while(|it| *it != '\n').count() + 1,
-                text: error.message().lines().collect::<Vec<_>>().join(", "),
-            }
-        })
+        if let Some((place, _)) = text.bytes().enumerate().filter(|(_, byte)| is_separator(*byte)).nth(SEPARATORS) {
+            let why = format!(
+                "more than {SEPARATORS} brackets, quotes, separators and spaces up to here, the most that are read"
+            );
+            return Err(ParseError::at(text, place, why));
+        }
+        let membership: Self = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let why = error.message().lines().collect::<Vec<_>>().join(", ");
+            ParseError::at(text, error.span().map_or(0, |span| span.start), shown::bounded(&why, LONGEST_TEXT))
+        })?;
+        match membership.nodes.len() {
+            0..=NODES => Ok(membership),
+            nodes => Err(ParseError::at(text, 0, format!("it has {nodes} nodes, and at most {NODES} are read"))),
+        }
+    }
+}
+
+/// Whether a byte ends a word of TOML, and may be one itself.
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'[' | b']' | b'{' | b'}' | b',' | b'=' | b'.' | b'"' | b'\'' | b'#' | b' ' | b'\t' | b'\r' | b'\n')
+}
+
+impl ParseError {
+    /// At this byte of a text.
+    fn at(text: &str, place: usize, why: String) -> Self {
+        let before = text.get(..place).unwrap_or_default();
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.chars().rev().take_while(|it| *it != '\n').count() + 1,
+            text: why,
+        }
     }
 }
 
@@ -81,7 +115,31 @@ mod tests {
         let text = "cluster_cidrs = []\n[[node]]\nname = \"a\"\nadress = \"10.0.0.1\"\n";
         let error = Membership::parse(text).unwrap_err().to_string();
         assert!(error.starts_with("line 4, column 1: unknown field `adress`, expected one of"), "{error}");
+        let long = format!("\"{}\\u001b\" = 1\n", "k".repeat(1_000_000));
+        let error = Membership::parse(&long).unwrap_err().to_string();
+        assert!(error.len() < 1024 && error.ends_with('…'), "{error}");
         let error = Membership::parse("cluster_cidrs = [").unwrap_err().to_string();
         assert_eq!(error, "line 1, column 18: unclosed array, expected `]`");
+    }
+
+    #[test]
+    fn as_many_nodes_as_fit_are_read_and_a_text_of_separators_is_not() {
+        let node = |number: usize| {
+            let [.., a, b] = number.to_be_bytes();
+            format!(
+                "[[node]]\nname = \"node-{number}.example\"\naddress = \"192.168.{a}.{b}\"\npod_cidrs = [\"10.{a}.{b}.0/24\", \"fd00:{number:x}::/64\"]\n"
+            )
+        };
+        let text = |nodes| "cluster_cidrs = []\n".to_owned() + &(0..nodes).map(node).collect::<String>();
+        let whole = text(60_000);
+        assert_eq!(Membership::parse(&whole).unwrap().nodes.len(), 60_000, "of {} bytes", whole.len());
+        let short = "cluster_cidrs = []\nnode = [".to_owned();
+        let many = short + &"{name=\"\",address=\"::\",pod_cidrs=[]},".repeat(NODES + 1) + "]";
+        let error = Membership::parse(&many).unwrap_err().to_string();
+        assert_eq!(error, "line 1, column 1: it has 65537 nodes, and at most 65536 are read");
+        for filler in ["[", "a.", "\n", "{a=", " \t", "''"] {
+            let error = Membership::parse(&filler.repeat(4_000_000)).unwrap_err().to_string();
+            assert!(error.contains("more than 2500000 brackets"), "{filler:?}: {error}");
+        }
     }
 }

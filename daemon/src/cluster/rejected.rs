@@ -10,6 +10,16 @@ use thiserror::Error;
 
 use crate::cluster::membership::OTHER_ADDRESSES;
 
+/// The most rejected entries that are named: the others are counted. A file may have tens of thousands.
+const NAMED: usize = 500;
+
+/// In the place of a name, where there are more.
+const OTHERS: &str = "(others)";
+
+/// The most pod CIDRs of a node, and cluster CIDRs, that are accepted.
+pub(super) const POD_CIDRS: usize = 64;
+pub(super) const CLUSTER_CIDRS: usize = 64;
+
 /// The longest name of a node, in bytes: that of a DNS subdomain, as in Kubernetes (RFC 1123).
 pub(super) const LONGEST_NAME: usize = 253;
 
@@ -64,6 +74,9 @@ pub enum Reason {
     /// It has no pod CIDR.
     #[error("has no pod CIDR")]
     NoPodCidr,
+    /// It has more pod CIDRs than are looked at.
+    #[error("has {0} pod CIDRs; at most {POD_CIDRS} are accepted")]
+    ManyPodCidrs(usize),
     /// A pod CIDR has bits set behind its prefix.
     #[error("pod CIDR {cidr} has host bits set: did you mean {meant}?")]
     HostBits {
@@ -110,6 +123,12 @@ pub enum Reason {
     /// It lists more other addresses than count.
     #[error("lists more than {OTHER_ADDRESSES} other addresses: those from {0} on do not count")]
     ManyAddresses(IpAddr),
+    /// So many more entries are rejected.
+    #[error("{0} more entries are rejected: correct those that are named first")]
+    More(usize),
+    /// There are more cluster CIDRs than are looked at.
+    #[error("there are {0} cluster CIDRs; those behind the first {CLUSTER_CIDRS} do not count")]
+    ManyClusterCidrs(usize),
     /// A cluster CIDR has bits set behind its prefix.
     #[error("cluster CIDR {cidr} has host bits set: did you mean {meant}?")]
     ClusterHostBits {
@@ -142,6 +161,15 @@ impl Rejected {
         let node = if name.is_empty() { "(no name)".into() } else { shown::bounded(name, LONGEST_NAME) };
         Self { node, reason }
     }
+}
+
+/// The first of many, and how many more there are.
+pub(super) fn named(mut rejected: Vec<Rejected>) -> Vec<Rejected> {
+    if rejected.len() > NAMED {
+        let more = rejected.split_off(NAMED).len();
+        rejected.push(Rejected { node: OTHERS.into(), reason: Reason::More(more) });
+    }
+    rejected
 }
 
 /// Whether a node can have a name. It stands in logs and tables, and is compared byte by byte.

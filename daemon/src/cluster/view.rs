@@ -118,7 +118,7 @@ impl View {
             let peer = if entry.name == name { Some(&mut own) } else { peers.get_mut(&entry.name) };
             peer.into_iter().for_each(|peer| peer.addresses.clone_from(&addresses));
         }
-        Ok(Self { cluster_cidrs, own, peers, rejected })
+        Ok(Self { cluster_cidrs, own, peers, rejected: rejected::named(rejected) })
     }
 }
 
@@ -134,7 +134,10 @@ pub fn ranges(view: &View) -> Vec<Vec<Range>> {
 /// The cluster CIDRs that can be right, and why the others are rejected.
 fn cluster(cidrs: &[IpNetwork]) -> (Vec<IpNetwork>, Vec<Rejected>) {
     let (mut accepted, mut rejected) = (Vec::<IpNetwork>::new(), Vec::new());
-    for cidr in cidrs.iter().copied() {
+    if cidrs.len() > rejected::CLUSTER_CIDRS {
+        rejected.push(Rejected { node: String::new(), reason: Reason::ManyClusterCidrs(cidrs.len()) });
+    }
+    for cidr in cidrs.iter().copied().take(rejected::CLUSTER_CIDRS) {
         let reason = if cidr.network() != cidr.ip() {
             Reason::ClusterHostBits { cidr, meant: family::masked(cidr) }
         } else if let Some(reserved) = family::reserved().find(|reserved| family::overlap(*reserved, cidr)) {
@@ -167,6 +170,9 @@ impl Claims {
         let address = node.address;
         self.is_free(address, cluster_cidrs)?;
         let Some(first) = node.pod_cidrs.first() else { return Err(Reason::NoPodCidr) };
+        if node.pod_cidrs.len() > rejected::POD_CIDRS {
+            return Err(Reason::ManyPodCidrs(node.pod_cidrs.len()));
+        }
         for (place, cidr) in node.pod_cidrs.iter().copied().enumerate() {
             if cidr.network() != cidr.ip() {
                 return Err(Reason::HostBits { cidr, meant: family::masked(cidr) });

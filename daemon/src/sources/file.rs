@@ -2,7 +2,7 @@
 //!
 //! The file's metadata is read a few times a second. That sees a rename, an edit in place, a swapped symbolic link (a mounted
 //! ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only. A change counts
-//! when it was seen twice in a row: a file that is being written is not read half. At the start once is enough for a file that
+//! when it was seen twice in a row: a file that is being written is not read half, and one that never rests is a problem. At the start once is enough for a file that
 //! has been as it is for a while. A file that was rewritten with identical content is not
 //! parsed again.
 
@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use podwire_attachment::regular_file;
 use tokio::sync::watch;
@@ -31,6 +31,9 @@ const LARGEST: u64 = 8 * 1024 * 1024;
 /// A file that was last changed so long ago is not being written.
 const AT_REST: Duration = Duration::from_secs(1);
 
+/// One that has been changing for so long is said to be.
+const RESTLESS: Duration = Duration::from_secs(5);
+
 /// What tells one state of a file from another: device, inode, size, and times of modification and change in seconds
 /// and nanoseconds.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
@@ -46,6 +49,12 @@ pub enum FileError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// It keeps changing.
+    #[error("the membership file {} has been changing for {RESTLESS:?}, and is read only when it rests: replace it by a rename", path.display())]
+    Restless {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is no membership.
     #[error("membership file {}: {source}", path.display())]
     Invalid {
@@ -54,6 +63,14 @@ pub enum FileError {
         /// Where, and how.
         source: ParseError,
     },
+}
+
+impl FileError {
+    /// Whether the same file may be read later.
+    fn is_passing(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, InvalidData};
+        matches!(self, Self::Unreadable { source, .. } if !matches!(source.kind(), FileTooLarge | InvalidData))
+    }
 }
 
 /// Reads the membership file once.
@@ -76,7 +93,8 @@ fn parse(path: &Path, text: &str) -> Result<Membership, FileError> {
 pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::Result<Subscriber> {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut reader = Reader { path, hasher: RandomState::new(), last: None };
-    let mut seen = None;
+    let mut complaints = Complaints { report: report.clone(), logged: String::new() };
+    let (mut seen, begun) = (None, Instant::now());
     let (stamp, first) = loop {
         ticks.tick().await;
         let now = reader.stamp().map_err(io::Error::other)?;
@@ -86,38 +104,46 @@ pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::R
             break (now, first);
         }
         seen = Some(now);
+        if begun.elapsed() >= RESTLESS {
+            complaints.say(&reader.restless(), "waiting for a membership");
+        }
     };
     let (publisher, subscriber) = channel(first);
-    report.send_modify(|report| report.feed.comes_from(Source::File));
-    tokio::spawn(watch_file(reader, stamp, publisher, report));
+    complaints.none();
+    tokio::spawn(watch_file(reader, stamp, publisher, complaints));
     Ok(subscriber)
 }
 
-async fn watch_file(mut reader: Reader, first: Stamp, publisher: Publisher, report: watch::Sender<Report>) {
+async fn watch_file(mut reader: Reader, first: Stamp, publisher: Publisher, mut complaints: Complaints) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    // What was last seen, and what was last dealt with; a file that is not there is a state as well.
-    let mut seen = Some(first);
-    let mut dealt_with = Some(seen);
-    let mut logged = String::new();
+    // What was last seen, and what was last dealt with. That it is not there is a state as well, and that something else is in
+    // its place another one: the error's words tell them apart.
+    let mut seen = Ok(first);
+    let mut dealt_with = Some(seen.clone());
+    let mut rested = Instant::now();
     loop {
         ticks.tick().await;
         let stamp = reader.stamp();
-        let now = stamp.as_ref().ok().copied();
+        let now = stamp.as_ref().copied().map_err(ToString::to_string);
         let settled = now == seen;
         seen = now;
-        if !settled || dealt_with == Some(now) {
+        if settled && dealt_with.as_ref() == Some(&seen) {
+            rested = Instant::now();
             continue;
         }
-        dealt_with = Some(now);
-        match stamp.and_then(|now| reader.read(now)) {
-            Ok(Content::Changing) => dealt_with = None,
-            Ok(Content::Same) => {
-                logged.clear();
-                report.send_modify(|report| report.feed.comes_from(Source::File));
+        let content = if settled { stamp.and_then(|now| reader.read(now)) } else { Ok(Content::Changing) };
+        dealt_with = Some(seen.clone());
+        match content {
+            Ok(Content::Changing) => {
+                dealt_with = None;
+                if rested.elapsed() >= RESTLESS {
+                    complaints.say(&reader.restless(), KEPT);
+                }
+                continue;
             }
+            Ok(Content::Same) => complaints.none(),
             Ok(Content::New(membership)) => {
-                logged.clear();
-                report.send_modify(|report| report.feed.comes_from(Source::File));
+                complaints.none();
                 let nodes = membership.nodes.len();
                 let changed = publisher.publish(|current| {
                     let update = (*current != membership).then(|| Update::between(current, &membership));
@@ -129,14 +155,39 @@ async fn watch_file(mut reader: Reader, first: Stamp, publisher: Publisher, repo
                 }
             }
             Err(error) => {
-                let text = error.to_string();
-                if text != logged {
-                    warn!("{text}; going on with the last membership that could be read");
-                    report.send_modify(|report| report.feed.fails(text.clone()));
-                    logged = text;
+                // What the file is to blame for stays so until it changes. Descriptors that are wanting come back.
+                if seen.is_ok() && error.is_passing() {
+                    dealt_with = None;
                 }
+                complaints.say(&error, KEPT);
             }
         }
+        rested = Instant::now();
+    }
+}
+
+/// What is done where the file cannot be used.
+const KEPT: &str = "going on with the last membership that could be read";
+
+/// What was said of the file: in the log once, and in the report.
+struct Complaints {
+    report: watch::Sender<Report>,
+    logged: String,
+}
+
+impl Complaints {
+    fn say(&mut self, error: &FileError, so: &str) {
+        let text = error.to_string();
+        if text != self.logged {
+            warn!("{text}; {so}");
+            self.report.send_modify(|report| report.feed.fails(text.clone()));
+            self.logged = text;
+        }
+    }
+
+    fn none(&mut self) {
+        self.logged.clear();
+        self.report.send_modify(|report| report.feed.comes_from(Source::File));
     }
 }
 
@@ -175,6 +226,10 @@ impl Reader {
 
     fn stamp(&self) -> Result<Stamp, FileError> {
         stamp(&self.path).map_err(|error| self.unreadable(error))
+    }
+
+    fn restless(&self) -> FileError {
+        FileError::Restless { path: self.path.clone() }
     }
 
     fn unreadable(&self, source: io::Error) -> FileError {

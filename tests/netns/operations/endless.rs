@@ -17,7 +17,7 @@ use podwire_tests::lab::{SOON, daemon, eventually};
 const MEMORY: u64 = 128 * 1024;
 
 /// The most memory that a process has had, in KiB.
-fn peak(host: &Host, process: &Process) -> Outcome<u64> {
+pub(super) fn peak(host: &Host, process: &Process) -> Outcome<u64> {
     let status = host.run("cat", &[&format!("/proc/{}/status", process.id())])?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());

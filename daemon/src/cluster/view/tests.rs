@@ -146,6 +146,32 @@ fn of_two_nodes_with_one_pod_cidr_all_agree_that_the_first_has_it() {
 }
 
 #[test]
+fn of_many_rejected_entries_the_first_are_named_and_of_many_ranges_the_first_are_looked_at() {
+    let entry = |name: String, cidrs: usize| Member {
+        name,
+        address: "192.0.2.9".parse().unwrap(),
+        pod_cidrs: (0..cidrs).map(|number| format!("10.244.9.{}/30", number % 64 * 4).parse().unwrap()).collect(),
+        addresses: Vec::new(),
+    };
+    let mut membership = Membership {
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(); 66],
+        nodes: vec![Member { address: "192.0.2.1".parse().unwrap(), ..entry("a".into(), 1) }],
+    };
+    membership.nodes[0].pod_cidrs = vec!["10.244.1.0/24".parse().unwrap()];
+    membership.nodes.push(entry("many".into(), 65));
+    membership.nodes.extend((0..1000).map(|number| entry(format!("x{number}"), 0)));
+    let view = View::new(&membership, "a").unwrap();
+    let text = |place: usize| view.rejected[place].to_string();
+    assert_eq!(view.rejected.len(), 501);
+    assert_eq!(text(0), "membership: there are 66 cluster CIDRs; those behind the first 64 do not count");
+    assert_eq!(text(64), "membership: node many: has 65 pod CIDRs; at most 64 are accepted");
+    assert_eq!(
+        text(500),
+        "membership: node (others): 565 more entries are rejected: correct those that are named first"
+    );
+}
+
+#[test]
 fn a_cluster_range_that_is_never_routed_or_has_host_bits_is_rejected() {
     for (cidr, why) in [
         ("0.0.0.0/0", "cluster CIDR 0.0.0.0/0 overlaps 0.0.0.0/8, which is never routed"),
