@@ -13,7 +13,7 @@ use podwire_conf::shown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{self, Handle};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tracing::{info, warn};
 
 use crate::observe::server::{self, Place, Places};
@@ -28,6 +28,10 @@ const REQUESTS: (usize, Duration) = (128, Duration::from_secs(1));
 
 /// How many may be reading the metrics, and for how long.
 const SCRAPES: (usize, Duration) = (32, Duration::from_secs(10));
+
+/// How many may be waiting for the thread that answers them: a client that has lost its place gives its descriptor back only
+/// there, and the thread may be behind.
+const HANDED_OVER: usize = 256;
 
 /// How many may be closing, and for how long.
 const CLOSING: (usize, Duration) = (32, Duration::from_secs(1));
@@ -53,6 +57,7 @@ struct Shared {
     /// Where scrapes are answered.
     thread: Handle,
     scrapes: Places,
+    handed_over: Arc<Semaphore>,
     closing: Places,
     /// The last page of metrics, and when it was made.
     page: Mutex<Option<(Instant, Arc<str>)>>,
@@ -79,7 +84,8 @@ pub(crate) async fn serve(address: SocketAddr, report: watch::Receiver<Report>) 
     };
     let places = |(at_once, within)| Places::new(at_once, within);
     let (scrapes, closing) = (places(SCRAPES), places(CLOSING));
-    let shared = Arc::new(Shared { report, thread, scrapes, closing, page: Mutex::default() });
+    let handed_over = Arc::new(Semaphore::new(HANDED_OVER));
+    let shared = Arc::new(Shared { report, thread, scrapes, handed_over, closing, page: Mutex::default() });
     let answer = |stream, place| answer(stream, place, shared.clone());
     server::serve("the metrics", &places(REQUESTS), listener, answer).await;
 }
@@ -102,9 +108,15 @@ fn scrape_thread() -> io::Result<Handle> {
 
 async fn answer(mut stream: TcpStream, place: Place, shared: Arc<Shared>) -> io::Result<()> {
     if let Some(only_head) = place.hold(first(&mut stream, &shared.report)).await? {
+        let Ok(handed_over) = shared.handed_over.clone().try_acquire_owned() else { return Ok(()) };
         let place = shared.scrapes.take();
         let thread = shared.thread.clone();
-        thread.spawn(async move { scrape(stream, only_head, place, shared).await.ok() });
+        thread.spawn(async move {
+            // The stream is gone when this returns.
+            let answered = scrape(stream, only_head, place, shared).await;
+            drop(handed_over);
+            answered.ok()
+        });
         return Ok(());
     }
     shared.closing.take().hold(server::close(stream)).await

@@ -147,6 +147,46 @@ fn health_is_answered_within_a_second_whatever_other_clients_do() {
     }
 }
 
+/// Asks for the metrics and goes, again and again.
+fn ask_and_go(address: SocketAddr, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(mut stream) = TcpStream::connect_timeout(&address, PROBE) {
+            // Who is refused asks again.
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n");
+        }
+    }
+}
+
+#[test]
+fn clients_that_ask_for_metrics_and_go_take_no_descriptors_with_them() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9472));
+    scene(1, |lab| {
+        lab.write(&Membership::of(1..=500))?;
+        start(&mut lab.nodes[0], &["--metrics", &address.to_string()])?;
+        lab.nodes[0].wait_ready()?;
+        let host = lab.nodes[0].host.clone();
+        host.run("ip", &["link", "set", "lo", "up"])?;
+        eventually(SOON, || host.enter(|| probe(address, "/readyz")).map_err(|error| error.to_string()))?;
+        let process = daemon::of(&lab.nodes[0])?.id();
+        let stop = AtomicBool::new(false);
+        let most = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| host.enter(|| ask_and_go(address, &stop)));
+            }
+            let (begun, mut most) = (Instant::now(), 0);
+            while begun.elapsed() < Duration::from_secs(5) {
+                let open = host.enter(|| std::fs::read_dir(format!("/proc/{process}/fd")).map(Iterator::count));
+                most = most.max(open.unwrap_or(usize::MAX));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            stop.store(true, Ordering::Relaxed);
+            most
+        });
+        check(most < 1000, || format!("{most} open descriptors"))?;
+        eventually(SOON, || host.enter(|| probe(address, "/metrics")).map_err(|error| error.to_string())).map(drop)
+    });
+}
+
 #[test]
 fn health_is_answered_when_descriptors_are_few_and_the_status_socket_too() {
     scene(1, |lab| {
