@@ -10,7 +10,7 @@ use podwire_kernel::address::{self, Address};
 use podwire_kernel::link;
 use podwire_kernel::{Result, Socket};
 
-use crate::cluster::view::View;
+use crate::cluster::view::{Peer, View};
 
 /// Kinds of devices that lead nowhere.
 const KINDS: [&str; 2] = ["dummy", "ifb"];
@@ -34,7 +34,7 @@ impl ServiceAddresses {
                 match address::list(&mut self.socket, Some(link.index)) {
                     // It has gone since.
                     Err(error) if error.is_gone() => {}
-                    found => addresses.extend(of_services(&found?, view.own.address)),
+                    found => addresses.extend(of_services(&found?, &view.own)),
                 }
             }
         }
@@ -48,23 +48,35 @@ impl ServiceAddresses {
     }
 }
 
-/// Those that are no subnet's, and not the node's own: where routing protocols run on the host, its address is on such a
-/// device.
-fn of_services(addresses: &[Address], own: IpAddr) -> impl Iterator<Item = IpAddr> {
+/// Those that are no subnet's, and not the node's own: where routing protocols run on the host, its addresses are on such a
+/// device, and the membership lists those of both families.
+fn of_services(addresses: &[Address], own: &Peer) -> impl Iterator<Item = IpAddr> {
     let whole = |address: &&Address| address.address.prefix() == if address.address.is_ipv4() { 32 } else { 128 };
     let ips = addresses.iter().filter(whole).map(|address| address.address.ip());
-    ips.filter(move |address| *address != own)
+    ips.filter(move |address| *address != own.address && !own.addresses.contains(address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::membership::Membership;
 
     #[test]
     fn whole_addresses_that_are_not_the_nodes_own_are_of_services() {
-        let there = ["10.96.0.1/32", "10.0.0.1/24", "192.168.50.1/32", "fd00:96::1/128", "fd00::1/64", "fe80::1/64"];
+        let there = [
+            "10.96.0.1/32",
+            "10.0.0.1/24",
+            "192.168.50.1/32",
+            "fd00:96::1/128",
+            "fd00::1/64",
+            "fe80::1/64",
+            "fd00:192:168:50::1/128",
+        ];
         let addresses = there.map(|text| Address { device: 7, address: text.parse().unwrap() });
-        let found: Vec<_> = of_services(&addresses, "192.168.50.1".parse().unwrap()).map(|ip| ip.to_string()).collect();
+        let membership = Membership::parse(include_str!("../../../conf/nodes.toml")).unwrap();
+        let mut own = View::new(&membership, "node-1").unwrap().own;
+        own.addresses = vec!["fd00:192:168:50::1".parse().unwrap()];
+        let found: Vec<_> = of_services(&addresses, &own).map(|ip| ip.to_string()).collect();
         assert_eq!(found, ["10.96.0.1", "fd00:96::1"]);
     }
 }

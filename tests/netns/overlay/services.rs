@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::underlay_address;
-use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster};
+use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, scene};
 use podwire_tests::lab::{SOON, UPLINK, eventually};
 use serde_json::json;
 
+use super::modes::membership_on;
 use crate::plugin::hand_made::{HOST_PORT, LOOPBACK, POD_PORT, Server, tcp, udp, udp_socket};
 use crate::repair::host_ports::with_mappings;
 
@@ -144,4 +145,47 @@ fn a_service_of_iptables_keeps_its_address_beside_a_later_host_port() {
 #[test]
 fn a_service_of_iptables_takes_its_address_from_an_earlier_host_port() {
     play("iptables", false);
+}
+
+#[test]
+fn a_nodes_own_addresses_on_a_device_that_leads_nowhere_have_its_host_ports() {
+    for underlay in FAMILIES {
+        let [own, other] = if underlay.is_ipv4() { FAMILIES } else { [FAMILIES[1], FAMILIES[0]] };
+        let [own, other] = [own, other].map(|like| underlay_address(1, like));
+        scene(1, |lab| {
+            let mut membership = membership_on(underlay, 1..=1);
+            membership.addresses(1, &[other]);
+            lab.write(&membership)?;
+            lab.start()?;
+            let (node, outside) = (&lab.nodes[0], &lab.outside);
+            // As where routing protocols run on the host, for both families.
+            node.host.run("ip", &["link", "add", "anycast", "type", "ifb"])?;
+            let ports = ["tcp", "udp"]
+                .map(|protocol| json!({"hostPort": HOST_PORT, "containerPort": POD_PORT, "protocol": protocol}));
+            let (pod, _, _) = with_mappings(node, "pod", &ports)?;
+            let _server = Server::start(&pod, "pod", Ipv6Addr::UNSPECIFIED, POD_PORT)?;
+            let also = |address: &str| {
+                let length = if address.contains(':') { 128 } else { 32 };
+                node.host.run("ip", &["address", "add", &format!("{address}/{length}"), "dev", "anycast"])
+            };
+            for address in [own, other].map(|address| address.to_string()).iter().map(String::as_str).chain(OWN) {
+                also(address)?;
+            }
+            // What is a Service's is known then.
+            let services: Vec<_> = OWN
+                .iter()
+                .map(|address| Server::start(&node.host, "service", address.parse::<IpAddr>().unwrap(), HOST_PORT))
+                .collect::<Outcome<_>>()?;
+            for address in OWN {
+                eventually(SOON, || leads(&node.host, address, "service"))?;
+            }
+            for address in [own, other].map(|address| address.to_string()) {
+                for from in [outside, &node.host, &pod] {
+                    leads(from, &address, "pod")?;
+                }
+            }
+            drop(services);
+            Ok(())
+        });
+    }
 }
