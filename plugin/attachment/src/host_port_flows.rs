@@ -42,13 +42,16 @@ pub(crate) fn forget(mappings: impl Iterator<Item = Mapping>, change: Change, ne
     if flows.is_empty() {
         return Ok(());
     }
-    let local = local(flows.iter().map(|flow| flow.destination.ip()))?;
-    flows.retain(|flow| local.contains(&flow.destination.ip()));
+    // What leads to a pod that goes is forgotten wherever it was for: a virtual IP may have moved to another node since.
+    if change == Change::Added {
+        let local = local(flows.iter().map(|flow| flow.destination.ip()))?;
+        flows.retain(|flow| local.contains(&flow.destination.ip()));
+    }
     conntrack::forget_each(netfilter, &flows)
 }
 
-/// Whether a flow goes elsewhere than the mapping says, or would say if it were there, given that its destination is an
-/// address of the node.
+/// Whether a flow goes elsewhere than the mapping says, or would say if it were there; for an addition, given that its
+/// destination is an address of the node.
 fn is_outdated(mapping: &Mapping, change: Change, flow: &Connection) -> bool {
     let pod = SocketAddr::new(mapping.pod, mapping.pod_port);
     let is_meant = mapping.specific_address().is_none_or(|address| address == flow.destination.ip());

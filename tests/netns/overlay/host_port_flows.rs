@@ -12,7 +12,7 @@ use podwire_kernel::family::IpVersion;
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::underlay_address;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster};
-use podwire_tests::lab::{SOON, UPLINK, outside_address};
+use podwire_tests::lab::{SOON, UPLINK, eventually, outside_address};
 use serde_json::{Value, json};
 
 use crate::repair::host_ports::with_mappings;
@@ -120,12 +120,53 @@ fn only_flows_to_the_very_host_port_are_forgotten() {
 }
 
 #[test]
+fn a_flow_to_an_address_that_has_moved_away_is_forgotten_with_the_pod() {
+    cluster(1, |lab| {
+        lab.nodes[0].add_pod("user")?;
+        let (node, outside) = (&lab.nodes[0], &lab.outside);
+        for (number, like) in FAMILIES.into_iter().enumerate() {
+            let moving = MORE[0][number];
+            let whole = format!("{moving}/{}", if like.is_ipv6() { 64 } else { 24 });
+            // Not one to speak under: IPv6 takes the newest that it prefers.
+            let flags: &[&str] = if like.is_ipv6() { &["nodad", "preferred_lft", "0"] } else { &[] };
+            let add = |host: &Host| host.run("ip", &[&["address", "add", &whole, "dev", UPLINK], flags].concat());
+            add(&node.host)?;
+            let (pod, call, _) = with_mappings(node, &format!("pod-{number}"), &[mapping(None)])?;
+            let (address, mine) = (moving.parse().unwrap(), socket(&node.pod("user").host, like, 0)?);
+            says(&mine, address)?;
+            let leads = || -> Outcome<Vec<IpAddr>> {
+                let flows = tracked(&node.host, like)?.into_iter().filter(|flow| flow.destination.ip() == address);
+                Ok(flows.map(|flow| flow.reply_source.ip()).collect())
+            };
+            let before = leads()?;
+            check(before.len() == 1 && before[0] != address, || format!("flows to {moving} lead to {before:?}"))?;
+            // A virtual IP that another host has now: what the pod's connections are stays with the pod, as long as it is there.
+            node.host.run("ip", &["address", "del", &whole, "dev", UPLINK])?;
+            add(outside)?;
+            let heard = eventually(SOON, || {
+                let open = || UdpSocket::bind((address, PORT));
+                outside.enter(open).map_err(|error| format!("{moving} outside: {error}"))
+            })?;
+            heard.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
+            drop(pod);
+            call.clone().verb("DEL").execute(&node.host)?.result()?;
+            says(&mine, address)?;
+            heard.recv_from(&mut [0; 16]).map_err(|error| format!("what is sent to {moving} is not heard: {error}"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_thousand_ports_beside_a_hundred_thousand_flows_are_one_search() {
     cluster(1, |lab| {
         let node = &lab.nodes[0];
         // A small machine tracks fewer.
         let most = node.host.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_max"])?;
         let most = most.parse::<usize>().map_err(|error| format!("{most}: {error}"))?.min(200_000) / 2;
+        // On a busy machine many would end by themselves, after half a minute.
+        let lasting = "echo 600 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
+        node.host.run("sh", &["-c", lasting])?;
         let targets = (2..).flat_map(|last| (5_000..65_000).map(move |port| (Ipv4Addr::new(127, 0, 0, last), port)));
         node.host
             .enter(|| -> io::Result<()> {
