@@ -51,6 +51,30 @@ impl Address {
     }
 }
 
+/// Those of these IPv6 addresses that the kernel lacks, whatever their prefix length. They are queried one by one, many in one
+/// system call: the cost does not grow with the host's other addresses. (The kernel answers such queries for IPv6 only.)
+///
+/// # Errors
+/// When the kernel refuses; an address or device that does not exist is not an error.
+pub fn missing(socket: &mut Socket, wanted: &[Address]) -> Result<Vec<Address>> {
+    let query = |address: &Address| {
+        let mut message = AddressMessage::default();
+        message.header.family = family::of(address.address.ip());
+        message.header.index = address.device;
+        message.attributes.push(AddressAttribute::Address(address.address.ip()));
+        let message = Message::from(RouteNetlinkMessage::GetAddress(message));
+        Request::new(format!("look up address {address}"), message, 0)
+    };
+    let replies: Vec<Option<Message>> = socket.get_all(wanted.iter().map(query).collect())?;
+    // Where the device is gone, it is the same address of another one.
+    let is = |wanted: &Address, found: Option<Message>| {
+        let Some(Message::Route(found)) = found else { return false };
+        matches!(*found, RouteNetlinkMessage::NewAddress(ref found) if found.header.index == wanted.device)
+    };
+    let missing = wanted.iter().zip(replies).filter_map(|(wanted, reply)| (!is(wanted, reply)).then_some(wanted));
+    Ok(missing.cloned().collect())
+}
+
 /// The addresses of the namespace, or of one device, both families.
 pub fn list(socket: &mut Socket, device: Option<u32>) -> Result<Vec<Address>> {
     let mut message = AddressMessage::default();

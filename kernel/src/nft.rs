@@ -18,6 +18,7 @@ mod field;
 mod field_type;
 mod forward_policy;
 mod generation;
+mod icmp;
 mod keys;
 mod listing;
 mod message;

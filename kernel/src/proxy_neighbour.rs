@@ -1,8 +1,11 @@
-//! An address that the host answers for on a device, by ARP or neighbour discovery, without having it: a proxy entry of the
-//! neighbour table. The kernel answers for IPv4 if it forwards there and has a unicast route to the address by another
-//! device (net/ipv4/arp.c, `arp_process`), for IPv6 if `proxy_ndp` is on there (net/ipv6/ndisc.c, `ndisc_recv_ns`).
+//! An IPv4 address that the host answers for on a device, by ARP, without having it: a proxy entry of the neighbour table. The
+//! kernel answers if it forwards there and has a unicast route to the address by another device (net/ipv4/arp.c,
+//! `arp_process`).
+//!
+//! What is not here: the same for IPv6. There the kernel answers under an address that it looks for, and gives no answer to
+//! who asks from a link-local address where the device has none (net/ipv6/ndisc.c, `ndisc_send_na`).
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -23,31 +26,25 @@ pub struct ProxyNeighbour {
     /// Index of the device.
     pub device: u32,
     /// The address.
-    pub address: IpAddr,
+    pub address: Ipv4Addr,
 }
 
 impl ProxyNeighbour {
-    /// Creates it; one that is there stays. For IPv6 the answer is that of a router.
+    /// Creates it; one that is there stays.
     pub fn replace(&self) -> Request<Message> {
         let mut message = self.message();
         message.header.state = NeighbourState::Permanent;
-        if self.address.is_ipv6() {
-            message.header.flags |= NeighbourFlags::Router;
-        }
         let message = RouteNetlinkMessage::NewNeighbour(message);
         Request::new(format!("answer for {self}"), message.into(), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     fn message(&self) -> NeighbourMessage {
         let mut message = NeighbourMessage::default();
-        message.header.family = family::of(self.address);
+        message.header.family = family::of(self.address.into());
         message.header.ifindex = self.device;
         message.header.flags = NeighbourFlags::Proxy;
         message.header.kind = RouteType::Unspec;
-        message.attributes.push(NeighbourAttribute::Destination(match self.address {
-            IpAddr::V4(address) => NeighbourAddress::Inet(address),
-            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-        }));
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(self.address)));
         message
     }
 }

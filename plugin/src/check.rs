@@ -153,13 +153,17 @@ fn host_side(
         }
     }
     let side = HostSide::of(record);
-    for gateway in proxy_neighbour::missing(host, &side.gateways(host_end.index))? {
-        differs.add(format!("{} does not answer for {}", host_end.name, gateway.address));
+    let gateway4: Vec<_> = side.gateway4(host_end.index).into_iter().collect();
+    let gateway6: Vec<_> = side.gateway6(host_end.index).into_iter().collect();
+    let unanswered = proxy_neighbour::missing(host, &gateway4)?.into_iter().map(|gateway| IpAddr::V4(gateway.address));
+    let missing = address::missing(host, &gateway6)?.into_iter().map(|gateway| gateway.address.ip());
+    for gateway in unanswered.chain(missing) {
+        differs.add(format!("{} does not answer for {gateway}", host_end.name));
     }
-    for setting in side.answering() {
-        if setting.holds()? == Some(false) {
-            differs.add(format!("{} is not {}", setting.path, setting.value));
-        }
+    if let Some(setting) = side.answering()
+        && setting.holds()? == Some(false)
+    {
+        differs.add(format!("{} is not {}", setting.path, setting.value));
     }
     if side.loopback_ports
         && accepts_loopback(host, &host_end.name)?

@@ -219,7 +219,8 @@ impl Plan {
         let host_side = self.host_side();
         let mut requests = vec![link::set_up(device, &host_side.name)];
         requests.extend(host_side.neighbours(device).iter().map(Neighbour::replace));
-        requests.extend(host_side.gateways(device).iter().map(ProxyNeighbour::replace));
+        requests.extend(host_side.gateway4(device).iter().map(ProxyNeighbour::replace));
+        requests.extend(host_side.gateway6(device).iter().map(Address::replace));
         // "File exists" means a foreign route to this address, which must not be replaced.
         requests.extend(host_side.routes(device).iter().map(Route::add));
         requests

@@ -9,7 +9,8 @@
 //! guard-plain-first  nat: the same for the first packets of connections to the node itself (answers to what the node has sent
 //!                    from an address of its own come plainly)
 //! guard-local        raw, packets to the node itself: from pods → guard-from-pod: IPv4 whose source is not routed to the
-//!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped. ICMP
+//!                    pod, and IPv6 from a link-local source (guard-on-link) to what is not on the link, dropped, and all
+//!                    to the gateway fe80::1 (guard-gateway) but neighbour discovery. ICMP
 //!                    errors by which a packet was too large: dropped when of a pod, the others → guard-path-mtu4, -6:
 //!                    dropped when about a packet to a peer or a pod that is none of TCP
 //! guard-output       raw: packets to a peer's VXLAN port are not tracked, so they are never translated
@@ -48,7 +49,7 @@ use std::collections::BTreeSet;
 
 pub use self::config::{NodeConfig, PlainLink};
 pub use self::counters::GUARDS;
-use self::local::{FROM_POD, LOCAL, ON_LINK};
+use self::local::{FROM_POD, GATEWAY, LOCAL, ON_LINK};
 pub use self::outdated::is_outdated;
 use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
@@ -79,6 +80,7 @@ const CHAINS: [&str; 21] = [
     LOCAL,
     FROM_POD,
     ON_LINK,
+    GATEWAY,
     path_mtu::CHAINS[0],
     path_mtu::CHAINS[1],
     FAST_PATH,

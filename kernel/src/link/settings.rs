@@ -65,8 +65,6 @@ pub struct Ipv6 {
     pub accept_advertisements: i32,
     /// `accept_redirects`.
     pub accept_redirects: i32,
-    /// `proxy_ndp`.
-    pub proxy_discovery: i32,
 }
 
 impl Ipv4 {
@@ -137,7 +135,6 @@ fn of_ipv6(field: &AfSpecInet6) -> Option<Ipv6> {
         disabled: found.disable_ipv6,
         accept_advertisements: found.accept_ra,
         accept_redirects: found.accept_redirects,
-        proxy_discovery: found.proxy_ndp,
     })
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use podwire_conf::{Port, defaults};
+use podwire_kernel::address::Address;
 use podwire_kernel::link::Ipv4Setting;
 use podwire_kernel::neighbour::Neighbour;
 use podwire_kernel::proxy_neighbour::ProxyNeighbour;
@@ -81,33 +82,24 @@ impl HostSide {
         self.pod_mac.into_iter().flat_map(neighbour).collect()
     }
 
-    /// The pod's gateways, which the device with this index answers for: a pod knows their link-layer address, but a
-    /// machine in a pod (KubeVirt, Kata) asks. Nobody has these addresses, and the device answers for no others.
-    pub fn gateways(&self, device: u32) -> Vec<ProxyNeighbour> {
-        let has = |ipv4| self.addresses.iter().any(|address| address.is_ipv4() == ipv4);
-        let gateways = [IpAddr::V4(defaults::GATEWAY4), IpAddr::V6(defaults::GATEWAY6)];
-        let gateways = gateways.into_iter().filter(|gateway| has(gateway.is_ipv4()));
-        gateways.map(|address| ProxyNeighbour { device, address }).collect()
+    /// The pod's IPv4 gateway, which the device with this index answers for: a pod knows its link-layer address, but a
+    /// machine in a pod (KubeVirt, Kata) asks. Nobody has the address, and the device answers for no others.
+    pub fn gateway4(&self, device: u32) -> Option<ProxyNeighbour> {
+        let needed = self.addresses.iter().any(IpAddr::is_ipv4);
+        needed.then_some(ProxyNeighbour { device, address: defaults::GATEWAY4 })
     }
 
-    /// What the answers for [`HostSide::gateways`] need beside forwarding: the kernel would not give them at all for IPv6,
-    /// and up to 0.8 s late for both.
-    pub fn answering(&self) -> Vec<Sysctl> {
-        let has = |ipv4| self.addresses.iter().any(|address| address.is_ipv4() == ipv4);
-        let late = |family: &str| Sysctl { path: format!("net/{family}/neigh/{}/proxy_delay", self.name), value: "0" };
-        let mut settings = Vec::new();
-        if has(true) {
-            settings.push(late("ipv4"));
-        }
-        if has(false) {
-            settings.extend([self.proxy_discovery(), late("ipv6")]);
-        }
-        settings
+    /// The pod's IPv6 gateway, for the same reason an address of the device with this index: without one of its own it would
+    /// not answer who asks from a link-local address. The daemon's rules let nothing but neighbour discovery to it.
+    pub fn gateway6(&self, device: u32) -> Option<Address> {
+        let needed = self.addresses.iter().any(IpAddr::is_ipv6);
+        needed.then(|| Address { device, address: family::host(defaults::GATEWAY6.into()) })
     }
 
-    /// The switch of the answers for IPv6 gateways.
-    pub fn proxy_discovery(&self) -> Sysctl {
-        Sysctl::of_device("ipv6", &self.name, "proxy_ndp", "1")
+    /// What the answers for [`HostSide::gateway4`] need beside forwarding: the kernel would give them up to 0.8 s late.
+    pub fn answering(&self) -> Option<Sysctl> {
+        let needed = self.addresses.iter().any(IpAddr::is_ipv4);
+        needed.then(|| Sysctl { path: format!("net/ipv4/neigh/{}/proxy_delay", self.name), value: "0" })
     }
 
     /// IPv4 settings of the device: it drops packets from source addresses that are not routed to it, and follows no route

@@ -1,13 +1,20 @@
 //! A machine in a pod (KubeVirt's bridge, Kata): it has the pod's address and link-layer address, knows nothing of the
 //! pod's neighbours, and asks for its gateways. The node answers for them, and for them only.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, TcpListener, TcpStream};
+use std::time::Duration;
+
+use nix::net::if_::if_nametoindex;
 use podwire_tests::lab::exchange::Responder;
 use podwire_tests::lab::host::Host;
+use podwire_tests::lab::membership::underlay_address;
 use podwire_tests::lab::node::Node;
 use podwire_tests::lab::runtime::Call;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, cluster, field, json as look, reaches};
 use podwire_tests::lab::{SOON, eventually};
 use serde_json::Value;
+
+use super::guards::refused;
 
 const GATEWAYS: [&str; 2] = ["169.254.1.1", "fe80::1"];
 
@@ -71,6 +78,44 @@ fn forgets(guest: &Host) -> Outcome {
     ip(guest, "-6 neighbour flush all")
 }
 
+/// A machine assures itself of a neighbour from its link-local address, without a word of another packet (RFC 4861, section 7.2.2
+/// leaves the choice to it), and some ask so from the first.
+fn asks_from_link_local(guest: &Host, mac: &str) -> Outcome {
+    forgets(guest)?;
+    guest.run("sh", &["-c", "ping -c 1 -W 1 -I ens3 fe80::1 || true"])?;
+    let found = answered(guest, "fe80::1")?;
+    check(found.as_deref() == Some(mac), || format!("asked from a link-local address, fe80::1 is at {found:?}"))?;
+    ip(guest, &format!("neighbour replace fe80::1 lladdr {mac} dev ens3 nud probe"))?;
+    eventually(SOON, || {
+        let neighbours = look(guest, "ip", &["-j", "neighbour", "show", "fe80::1"])?;
+        let state = neighbours[0]["state"].to_string();
+        check(state.contains("REACHABLE"), || format!("the guest's neighbour fe80::1 is {state}"))
+    })
+}
+
+/// That programs of the node which listen at every address are not reached at the gateway, under neither of a guest's addresses.
+fn nothing_of_the_node_is_at_its_gateway(node: &Node, guest: &Host, own: IpAddr) -> Outcome {
+    const PORT: u16 = 7600;
+    let listener = node.host.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)));
+    let _listener = listener.map_err(|error| format!("listen on the node: {error}"))?;
+    let to_node = underlay_address(1, own);
+    let reached = guest.enter(|| TcpStream::connect_timeout(&(to_node, PORT).into(), SOON));
+    reached.map_err(|error| format!("the guest to {to_node}: {error}"))?;
+    let before = refused(&node.host, "pod-destinations")?;
+    let gateway: Ipv6Addr = GATEWAYS[1].parse().unwrap();
+    let reached = guest.enter(|| {
+        let scope = if_nametoindex("ens3").unwrap_or(0);
+        TcpStream::connect_timeout(&SocketAddrV6::new(gateway, PORT, 0, scope).into(), Duration::from_millis(300))
+    });
+    check(reached.is_err(), || "a program of the node is reached at fe80::1".into())?;
+    for source in [own.to_string(), "ens3".into()] {
+        let ping = format!("ping -c 1 -W 1 -I {source} fe80::1%ens3");
+        check(guest.run("sh", &["-c", &ping]).is_err(), || format!("{ping} is answered"))?;
+    }
+    let dropped = refused(&node.host, "pod-destinations")? - before;
+    check(dropped >= 3, || format!("{dropped} packets to the gateway were dropped"))
+}
+
 #[test]
 fn a_machine_in_a_pod_is_answered_for_its_gateways_only() {
     cluster(2, |lab| {
@@ -91,6 +136,8 @@ fn a_machine_in_a_pod_is_answered_for_its_gateways_only() {
             Ok(())
         };
         talks()?;
+        asks_from_link_local(&guest, &mac)?;
+        nothing_of_the_node_is_at_its_gateway(node, &guest, addresses.map(|(own, _)| own)[1])?;
 
         // Addresses of other pods, of nobody, of another link-local host, of the machine itself.
         for other in ["10.244.1.99", "10.244.2.2", "169.254.1.2", "fd00:10:244:1::99", "fe80::2", "192.0.2.1"] {
@@ -109,20 +156,19 @@ fn a_machine_in_a_pod_is_answered_for_its_gateways_only() {
 
         // Whatever is taken away comes back.
         for broken in [
-            // The kernel does not notify of these two by themselves: the timer finds them.
-            format!(
-                "for gateway in 169.254.1.1 fe80::1; do ip neighbour del proxy $gateway dev {device}; done; \
-                 ip route del 169.254.1.1"
-            ),
+            // The kernel does not notify of the first by itself.
+            format!("ip neighbour del proxy 169.254.1.1 dev {device}; ip route del 169.254.1.1"),
+            format!("ip -6 address flush dev {device}"),
             format!("ip link set {device} down"),
             "ip route del 169.254.1.1".to_owned(),
-            format!("echo 0 >/proc/sys/net/ipv6/conf/{device}/proxy_ndp"),
+            format!("echo 1 >/proc/sys/net/ipv6/conf/{device}/disable_ipv6"),
         ] {
             node.host.run("sh", &["-c", &broken])?;
             eventually(SOON, || {
                 let proxies = field(&look(&node.host, "ip", &["-j", "neighbour", "show", "proxy"])?, "dst");
-                check(proxies == GATEWAYS, || format!("{proxies:?}"))?;
-                talks()
+                check(proxies == GATEWAYS[..1], || format!("{proxies:?}"))?;
+                talks()?;
+                asks_from_link_local(&guest, &mac)
             })
             .map_err(|why| format!("after {broken}: {why}"))?;
         }
@@ -147,8 +193,7 @@ fn check_reports_a_gateway_that_is_not_answered_for() {
         let (device, _) = host_device(node)?;
         for (broken, why) in [
             (format!("ip neighbour del proxy 169.254.1.1 dev {device}"), "does not answer for 169.254.1.1"),
-            (format!("ip neighbour del proxy fe80::1 dev {device}"), "does not answer for fe80::1"),
-            (format!("echo 0 >/proc/sys/net/ipv6/conf/{device}/proxy_ndp"), "proxy_ndp is not 1"),
+            (format!("ip address del fe80::1/128 dev {device}"), "does not answer for fe80::1"),
             (format!("echo 80 >/proc/sys/net/ipv4/neigh/{device}/proxy_delay"), "proxy_delay is not 0"),
         ] {
             node.host.run("sh", &["-c", &broken])?;

@@ -16,7 +16,7 @@ pub const GUARDS: [(&str, &str); 8] = [
     (PLAIN, "packets from an address of the cluster that came neither from a pod nor by the way that leads to it"),
     (ENCAPSULATION, "packets of a pod to the VXLAN port of a node"),
     (UNTRANSLATED, "packets of a pod to the outside that belong to no connection, so that nothing masquerades them"),
-    (DESTINATIONS, "packets of a pod to its gateway's own address, or to one of refused_destinations"),
+    (DESTINATIONS, "packets of a pod to its gateways' own addresses, or to one of refused_destinations"),
     (
         PATH_MTU,
         "ICMP errors that claim a smaller path MTU to a peer or a pod and cannot be checked, and such errors of pods to the node",

@@ -9,9 +9,9 @@ use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Rule};
 
-use crate::defaults::HOST_VETH_PREFIX;
+use crate::defaults::{GATEWAY6, HOST_VETH_PREFIX};
 use crate::rules::masquerade::prefix;
-use crate::rules::node::counters::SPOOFING;
+use crate::rules::node::counters::{DESTINATIONS, SPOOFING};
 use crate::rules::node::path_mtu;
 use crate::rules::pods::RAW;
 
@@ -21,9 +21,11 @@ pub(super) const LOCAL: &str = "guard-local";
 pub(super) const FROM_POD: &str = "guard-from-pod";
 /// The chain for those from a source that is valid on the pod's link only.
 pub(super) const ON_LINK: &str = "guard-on-link";
+/// The chain for those to the gateway.
+pub(super) const GATEWAY: &str = "guard-gateway";
 
 /// The chains, the hooked one first.
-pub(super) fn chains() -> [Chain; 3] {
+pub(super) fn chains() -> [Chain; 4] {
     let base = Base { chain_type: ChainType::Filter, hook: ChainHook::Input, priority: RAW };
     let chain = |name: &str, base, rules| Chain { name: name.into(), base, rules };
     [
@@ -31,6 +33,7 @@ pub(super) fn chains() -> [Chain; 3] {
         chain(LOCAL, Some(base), from_all().collect()),
         chain(FROM_POD, None, from_pod()),
         chain(ON_LINK, None, from_link_local()),
+        chain(GATEWAY, None, to_gateway()),
     ]
 }
 
@@ -44,7 +47,14 @@ fn from_all() -> impl Iterator<Item = Rule> {
 fn from_pod() -> Vec<Rule> {
     let ipv4 = Rule::new().of(IpVersion::V4).without_reverse_route().count(SPOOFING).drop();
     let on_link = [link_local(), unspecified()].map(|source| Rule::new().from(source).jump(ON_LINK));
-    path_mtu::drop_all().chain([ipv4]).chain(on_link).collect()
+    let gateway = Rule::new().to(family::host(GATEWAY6.into())).jump(GATEWAY);
+    path_mtu::drop_all().chain([ipv4, gateway]).chain(on_link).collect()
+}
+
+/// The IPv6 gateway is an address of every pod's device so that it answers who asks for it: nothing of the node is reached there.
+fn to_gateway() -> Vec<Rule> {
+    let asks = Rule::neighbour_discovery().map(Rule::return_);
+    asks.into_iter().chain([Rule::new().count(DESTINATIONS).drop()]).collect()
 }
 
 /// From a link-local address or from :: a pod may send to its link only: such packets are not forwarded, but the node

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podwire_attachment::host_side::HostSide;
 use podwire_conf::defaults;
+use podwire_kernel::address::{self, Address};
 use podwire_kernel::link::settings::{self, DeviceSettings};
 use podwire_kernel::neighbour::{self, Neighbour};
 use podwire_kernel::proxy_neighbour::{self, ProxyNeighbour};
@@ -21,8 +22,8 @@ pub(super) struct Observed {
     pub(super) routes: Vec<Route>,
     /// The neighbours that are not there.
     pub(super) missing: Vec<Neighbour>,
-    /// The gateways that a device does not answer for.
-    pub(super) unanswered: Vec<ProxyNeighbour>,
+    /// The gateways that a device does not answer for, and those that are no address of a device.
+    pub(super) unanswered: (Vec<ProxyNeighbour>, Vec<Address>),
     /// The devices with the filter of 127.0.0.0/8, among those that need it.
     pub(super) filtered: BTreeSet<u32>,
 }
@@ -38,8 +39,9 @@ impl Observed {
         let there = || pods.clone().filter_map(|pod| Some((pod, devices.get(&pod.name)?.link.index)));
         let neighbours: Vec<_> = there().flat_map(|(pod, index)| pod.neighbours(index)).collect();
         let missing = neighbour::missing(socket, &neighbours)?;
-        let gateways: Vec<_> = there().flat_map(|(pod, index)| pod.gateways(index)).collect();
-        let unanswered = proxy_neighbour::missing(socket, &gateways)?;
+        let gateways4: Vec<_> = there().filter_map(|(pod, index)| pod.gateway4(index)).collect();
+        let gateways6: Vec<_> = there().filter_map(|(pod, index)| pod.gateway6(index)).collect();
+        let unanswered = (proxy_neighbour::missing(socket, &gateways4)?, address::missing(socket, &gateways6)?);
         let mut filtered = BTreeSet::new();
         for (_, index) in there().filter(|(pod, _)| pod.loopback_ports) {
             if loopback_filter::attached(socket, index)? {

@@ -5,7 +5,6 @@ use podwire_kernel::Request;
 use podwire_kernel::link;
 use podwire_kernel::link::settings::DeviceSettings;
 use podwire_kernel::netlink::message::Message;
-use podwire_kernel::proxy_neighbour::ProxyNeighbour;
 use podwire_kernel::sysctl::Sysctl;
 
 use crate::datapath::pods::observed::Observed;
@@ -40,11 +39,7 @@ impl Repair {
             if ipv6.accept_advertisements != 0 || ipv6.accept_redirects != 0 {
                 repair.sysctls.extend(host_side.hardening());
             }
-            let enable = host_side.enable_ipv6();
-            if enable.is_some() && ipv6.proxy_discovery != 1 {
-                repair.sysctls.push(host_side.proxy_discovery());
-            }
-            repair.sysctls.extend(enable.filter(|_| ipv6.disabled != 0));
+            repair.sysctls.extend(host_side.enable_ipv6().filter(|_| ipv6.disabled != 0));
         }
         let mut flushed = link.mac != Some(host_side.mac);
         if !link.up {
@@ -54,14 +49,15 @@ impl Repair {
         let neighbours = host_side.neighbours(link.index).into_iter();
         let neighbours = neighbours.filter(|neighbour| flushed || observed.missing.contains(neighbour));
         repair.requests.extend(neighbours.map(|neighbour| neighbour.replace()));
-        let gateways = host_side.gateways(link.index).into_iter();
-        let gateways: Vec<_> = gateways.filter(|gateway| flushed || observed.unanswered.contains(gateway)).collect();
-        if !gateways.is_empty() {
+        let (unanswered4, unanswered6) = &observed.unanswered;
+        let gateway4 = host_side.gateway4(link.index).filter(|gateway| flushed || unanswered4.contains(gateway));
+        if let Some(gateway) = gateway4 {
             // An attachment of an earlier version has none of it.
-            repair.sysctls.retain(|setting| *setting != host_side.proxy_discovery());
             repair.sysctls.extend(host_side.answering());
+            repair.requests.push(gateway.replace());
         }
-        repair.requests.extend(gateways.iter().map(ProxyNeighbour::replace));
+        let gateway6 = host_side.gateway6(link.index).filter(|gateway| flushed || unanswered6.contains(gateway));
+        repair.requests.extend(gateway6.map(|gateway| gateway.replace()));
         let routes = host_side.routes(link.index).into_iter().filter(|route| !observed.routes.contains(route));
         repair.requests.extend(routes.map(|route| {
             // A route of ours with another target is replaced; a foreign one is not.
@@ -117,7 +113,7 @@ mod tests {
             accept_source_route: 0,
             route_localnet: 0,
         };
-        let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0, proxy_discovery: 1 };
+        let ipv6 = Ipv6 { disabled: 0, accept_advertisements: 0, accept_redirects: 0 };
         DeviceSettings { link, ipv4: Some(ipv4), ipv6: Some(ipv6) }
     }
 
@@ -127,7 +123,7 @@ mod tests {
         missing: &[Neighbour],
         routes: Vec<Route>,
     ) -> Vec<String> {
-        let (missing, unanswered, filtered) = (missing.to_vec(), Vec::new(), BTreeSet::new());
+        let (missing, unanswered, filtered) = (missing.to_vec(), Default::default(), BTreeSet::new());
         let observed = Observed { devices: BTreeMap::new(), routes, missing, unanswered, filtered };
         let repair = Repair::of(host_side, device, &observed);
         let sysctls = repair.sysctls.iter().map(|setting| format!("{} {}", setting.path, setting.value));
@@ -164,17 +160,15 @@ mod tests {
         let host_side = host_side();
         let mut down = device();
         down.link.up = false;
-        down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0, proxy_discovery: 1 });
+        down.ipv6 = Some(Ipv6 { disabled: 1, accept_advertisements: 0, accept_redirects: 0 });
         let expected = [
             "net/ipv6/conf/pw1/disable_ipv6 0",
             "net/ipv4/neigh/pw1/proxy_delay 0",
-            "net/ipv6/conf/pw1/proxy_ndp 1",
-            "net/ipv6/neigh/pw1/proxy_delay 0",
             "bring pw1 up",
             "set neighbour 10.244.1.5 at 02:00:00:00:00:02",
             "set neighbour fd00::5 at 02:00:00:00:00:02",
             "answer for 169.254.1.1 on device 7",
-            "answer for fe80::1 on device 7",
+            "set address fe80::1/128",
             "add route 10.244.1.5/32 dev 7",
             "add route fd00::5/128 dev 7",
         ];
