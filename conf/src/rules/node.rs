@@ -48,11 +48,12 @@ use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Keys, Rule, Table};
 use std::collections::BTreeSet;
 
 pub use self::config::{NodeConfig, PlainLink};
-pub use self::counters::GUARDS;
+pub use self::counters::{GUARDS, PATH_MTU};
 use self::local::{FROM_POD, GATEWAY, LOCAL, ON_LINK};
 pub use self::outdated::is_outdated;
 use self::outside::{FILTER, OUTSIDE, POD_DESTINATIONS, UNTRACKED};
 use self::overlay::{OVERLAY, RELAYED};
+pub use self::path_mtu::claimed;
 use self::plain::{BESIDE, BESIDE_FIRST, FIRST, REFUSED};
 use self::pod_sources::SPOOFED;
 pub use self::sources::Sender;
@@ -118,14 +119,11 @@ pub fn firewall<'a>(config: &NodeConfig<'_>, peers: impl Iterator<Item = Sender<
     let underlay = IpVersion::of(config.own);
     let mut keys = sources::keys(underlay, &lengths, peers);
     keys.extend(services::keys(config.service_addresses));
+    let recorded = dropped::sets(underlay, config.link.is_some()).into_iter().chain([path_mtu::claimed(underlay)]);
     let table = Table {
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),
-        sets: keys
-            .iter()
-            .map(|keys| keys.set().clone())
-            .chain(dropped::sets(underlay, config.link.is_some()))
-            .collect(),
+        sets: keys.iter().map(|keys| keys.set().clone()).chain(recorded).collect(),
         chains: chains(config, &lengths),
     };
     Firewall { table, keys }

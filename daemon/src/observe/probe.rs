@@ -3,6 +3,7 @@
 //!
 //! What may not live here: what a lost probe means (`status::build`, the doctor).
 
+mod claims;
 pub mod icmp;
 mod schedule;
 
@@ -23,6 +24,7 @@ use crate::observe::probe::icmp::{Echo, Echoer, Heard};
 use crate::report::Report;
 use crate::report::outcome::Mtu;
 use crate::report::probes::{self, Probed};
+use claims::Claims;
 use schedule::{Addresses, Probe, Schedule};
 
 /// The time between two batches of probes: often enough that no result is late, seldom enough that it costs nothing.
@@ -46,6 +48,7 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
     let mut schedule = Schedule::new(Instant::now());
     let overlay = report.borrow().settings.overlay;
     let mut asked: Option<(Arc<View>, Mtu)> = None;
+    let mut claims = Some(Claims::open().map_err(io::Error::other)?);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -68,6 +71,15 @@ async fn probe(report: &watch::Sender<Report>) -> io::Result<()> {
             }
             // Every sync makes a view; of two that are equal the later one is kept, so that the other can go.
             asked = Some((view, mtu));
+        }
+        if let Some(((view, _), open)) = asked.as_ref().zip(claims.as_mut()) {
+            match open.look(Instant::now(), view.own.address) {
+                Ok(peers) => schedule.claimed(Instant::now(), &peers),
+                Err(error) => {
+                    warn!("paths are measured at their usual times only: {error}");
+                    claims = None;
+                }
+            }
         }
         for Probe { number, source, destination, size } in schedule.due(Instant::now(), BATCH) {
             let size = usize::try_from(size).unwrap_or(usize::MAX);

@@ -10,9 +10,10 @@ use podwire_tests::lab::host::Host;
 use podwire_tests::lab::membership::{Membership, underlay_address};
 use podwire_tests::lab::node::Pod;
 use podwire_tests::lab::scene::{FAMILIES, Outcome, check, json, scene};
-use podwire_tests::lab::{Lab, SOON, eventually};
+use podwire_tests::lab::{Lab, SOON, daemon, eventually};
 
 use super::connectivity::pods;
+use super::modes::settle;
 
 const PORT: u16 = 7500;
 /// What the path takes, in bytes.
@@ -165,6 +166,54 @@ fn routes_to_pods_behind_a_narrow_path_have_its_mtu_until_it_grows() {
                 eventually(SOON, || {
                     pod.run("ping", &["-c", "1", "-W", "1", "-M", "do", "-s", &size.to_string(), &to])
                 })?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_path_that_becomes_narrow_is_measured_once_an_error_says_so() {
+    // Over IPv4 routers cut the overlay's packets, and say nothing.
+    let [_, underlay] = FAMILIES;
+    for settings in ["", "fast_path = false\nmasquerade = false\n"] {
+        scene(2, |lab| {
+            move_away(lab)?;
+            let mut membership = Membership::of(1..=2);
+            membership.nodes[0].1 = underlay_address(1, underlay);
+            membership.nodes[1].1 = address_of_second(underlay);
+            lab.write(&membership)?;
+            settle(lab, settings)?;
+            lab.start()?;
+            let _responders = pods(lab)?;
+            for node in &lab.nodes {
+                eventually(SOON, || {
+                    let status = daemon::json(&node.host, &["status", "--json"])?;
+                    let found = &status["peers"][0]["path_mtu"];
+                    check(*found == 1500, || format!("{} has measured {found}", node.host.name))
+                })?;
+            }
+            routes_have(lab, None)?;
+            // They are measured again four minutes later, or more.
+            set_path(lab, NARROW)?;
+            let (near, far) = (lab.nodes[0].pod("pod-1"), lab.nodes[1].pod("pod-2"));
+            let start = Instant::now();
+            eventually(SOON, || {
+                // What either side answers is lost, and the router says so.
+                let sent = [(near, far), (far, near)].map(|(from, to)| large_answers(from, to, FAMILIES[0]));
+                for (node, other) in lab.nodes.iter().zip([2, 1]) {
+                    let found = route_mtus(&node.host, other)?;
+                    check(found == [Some(u64::from(NARROW) - 70); 2], || {
+                        format!("routes of {} after {:?}: {found:?}, {sent:?}", node.host.name, start.elapsed())
+                    })?;
+                }
+                Ok(())
+            })?;
+            for (from, to) in [(near, far), (far, near)] {
+                for like in FAMILIES {
+                    large_answers(from, to, like)?;
+                    large_write(from, to, like)?;
+                }
             }
             Ok(())
         });

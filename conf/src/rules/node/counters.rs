@@ -6,7 +6,8 @@ pub(super) const PLAIN: &str = "plain-sources";
 pub(super) const ENCAPSULATION: &str = "pod-encapsulation";
 pub(super) const UNTRANSLATED: &str = "pod-untranslated";
 pub(super) const DESTINATIONS: &str = "pod-destinations";
-pub(super) const PATH_MTU: &str = "path-mtu";
+/// The counter of errors that claim a smaller path.
+pub const PATH_MTU: &str = "path-mtu";
 pub(super) const SPOOFING: &str = "pod-spoofing";
 
 /// The counters of the guards: the name of each, and what it counts.

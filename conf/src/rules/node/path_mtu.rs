@@ -9,15 +9,29 @@
 //! Pods keep a path MTU for each destination as well. An error that is forwarded to one is dropped where it belongs to no
 //! connection; without a masquerade, when connections may not be tracked, it is judged as one for the node.
 
+use std::time::Duration;
+
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::{Chain, PacketField, Rule};
+use podwire_kernel::nft::{Bounds, Chain, Content, PacketField, Rule, Set, Type};
 
 use crate::rules::node::config::NodeConfig;
 use crate::rules::node::counters::PATH_MTU;
+use crate::rules::node::dropped::SETS;
 use crate::rules::node::sources::{peer_set, quoted_set};
 
 /// The chains for such errors, of each version.
 pub(super) const CHAINS: [&str; 2] = ["guard-path-mtu4", "guard-path-mtu6"];
+
+/// How many peers a set of [`claimed`] has, and how long. What fills it by forged errors keeps others' peers out of it, whose
+/// paths are then measured when they would have been anyway.
+const BOUNDS: Bounds = Bounds { size: 256, timeout: Duration::from_secs(60) };
+
+/// The peers to which the path is smaller, as an error has claimed that was dropped here: their paths are worth a measurement.
+/// As for the peers themselves, what is quoted is a number.
+pub fn claimed(underlay: IpVersion) -> Set {
+    let name = format!("{SETS}path-mtu{}", underlay.digit());
+    Set { name, key: vec![Type::QuotedDestination(underlay)], content: Content::Recorded(BOUNDS) }
+}
 
 /// The rules that lead here.
 pub(super) fn rules() -> impl Iterator<Item = Rule> {
@@ -49,7 +63,8 @@ fn guard(config: &NodeConfig<'_>, version: IpVersion) -> Vec<Rule> {
             Rule::new().of(underlay).in_set(&peer_set(underlay).name, &[PacketField::Source(underlay)]).return_(),
         );
         let to_peer = [PacketField::QuotedDestination(version)];
-        rules.push(drop(Rule::new().in_set(&quoted_set(version).name, &to_peer)));
+        let about_peer = || Rule::new().in_set(&quoted_set(version).name, &to_peer);
+        rules.extend([about_peer().record(&claimed(version).name, &to_peer), drop(about_peer())]);
     }
     let cluster = config.cluster_cidrs.iter().filter(|cidr| IpVersion::of(cidr.ip()) == version);
     rules.extend(cluster.map(|cidr| drop(Rule::new().quotes_to(*cidr))));

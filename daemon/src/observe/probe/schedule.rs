@@ -20,6 +20,10 @@ const INTERVAL: u32 = 30;
 /// The time between two measurements of a path, in seconds.
 const PATH_INTERVAL: u32 = 300;
 
+/// The time between two measurements of a path that others have claimed to be smaller, in seconds: whoever forges such a claim
+/// again and again has a peer's path measured no more often than its overlay address is probed.
+const CLAIM_INTERVAL: u32 = INTERVAL;
+
 /// What has not answered in time is probed again at once, a few times.
 const AGAIN: u32 = 0;
 
@@ -79,6 +83,8 @@ enum State {
         through: u32,
         /// Rounds with the largest packet that came to nothing.
         tried: u8,
+        /// Seconds since the beginning from which on a claim has the path measured.
+        heeded: u32,
     },
 }
 
@@ -155,7 +161,7 @@ impl Schedule {
                 let due = self.seconds(now);
                 let Some((peer, address)) = self.peers.get_mut(&number).zip(address) else { continue };
                 let state = match slot {
-                    UNDERLAY => State::Underlay { largest: 0, through: 0, tried: 0 },
+                    UNDERLAY => State::Underlay { largest: 0, through: 0, tried: 0, heeded: 0 },
                     _ => State::Overlay(Echoes::default()),
                 };
                 peer.targets[slot] = Some(Target { address, due, open: 0, state });
@@ -278,12 +284,12 @@ impl Schedule {
                 1..SILENT_AFTER => AGAIN,
                 _ => INTERVAL,
             },
-            State::Underlay { largest, tried, through } if *through >= wanted => {
+            State::Underlay { largest, tried, through, .. } if *through >= wanted => {
                 (*largest, *tried) = (wanted, 0);
                 PATH_INTERVAL
             }
             // A node that does not answer at all may drop echoes: that says nothing about the size.
-            State::Underlay { largest, tried, through: 0 } => {
+            State::Underlay { largest, tried, through: 0, .. } => {
                 (*largest, *tried) = (0, 0);
                 PATH_INTERVAL
             }
@@ -291,7 +297,7 @@ impl Schedule {
                 *tried += 1;
                 AGAIN
             }
-            State::Underlay { largest, tried, through } => {
+            State::Underlay { largest, tried, through, .. } => {
                 (*largest, *tried) = (*through, 0);
                 INTERVAL
             }
@@ -300,6 +306,28 @@ impl Schedule {
         target.due = due;
         self.queue.insert((due, place.0, place.1));
         self.changed.insert(place.0);
+    }
+
+    /// Brings forward the measurement of the paths to these addresses, which others have claimed to be smaller.
+    pub(super) fn claimed(&mut self, now: Instant, addresses: &BTreeSet<IpAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
+        let second = self.seconds(now);
+        for (number, peer) in &mut self.peers {
+            let Some(target) = peer.targets[UNDERLAY].as_mut().filter(|target| addresses.contains(&target.address))
+            else {
+                continue;
+            };
+            let State::Underlay { heeded, .. } = &mut target.state else { continue };
+            let due = second.max(*heeded);
+            // One that is under way is not in the queue: its answers tell as much.
+            if due < target.due && self.queue.remove(&(target.due, *number, byte(UNDERLAY))) {
+                *heeded = due + CLAIM_INTERVAL;
+                target.due = due;
+                self.queue.insert((due, *number, byte(UNDERLAY)));
+            }
+        }
     }
 
     /// The peers of which there is news, each with all that is known of it; `None` for one that is not probed any more.

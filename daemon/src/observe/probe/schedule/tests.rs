@@ -154,3 +154,28 @@ fn a_peer_that_leaves_is_forgotten_and_late_answers_count_for_nothing() {
     play.set(1400, &[]);
     assert!(play.schedule.sent.is_empty() && play.schedule.queue.is_empty() && play.schedule.peers.is_empty());
 }
+
+#[test]
+fn a_path_that_is_claimed_to_be_smaller_is_measured_at_once_but_not_often() {
+    let mut play = Play::new();
+    let peers: BTreeSet<_> = address("192.168.50.2").into_iter().collect();
+    play.run(10, true, 1500);
+    // It is smaller indeed.
+    play.schedule.claimed(play.now, &peers);
+    play.run(5, true, 1400);
+    assert_eq!(play.probed().path, path(1400, 1500));
+    play.run(600, true, 1500);
+    assert_eq!(play.probed().path, path(1500, 1500));
+    // It is not, whatever is claimed each second: a round of two each half minute, beside the overlay's.
+    let before = play.run(300, true, 1500);
+    let mut sent = 0;
+    for _ in 0..300 {
+        play.schedule.claimed(play.now, &peers);
+        sent += play.run(1, true, 1500);
+    }
+    assert!(sent <= before + 30, "{sent} instead of {before}");
+    // Of others nothing is measured.
+    let others: BTreeSet<_> = address("192.168.50.9").into_iter().collect();
+    play.schedule.claimed(play.now, &others);
+    assert_eq!(play.probed().path, path(1500, 1500));
+}
