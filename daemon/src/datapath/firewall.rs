@@ -5,6 +5,7 @@
 //! Ten thousand peers are forty thousand elements. They are listed only after a transaction of another program:
 //! nftables numbers its transactions.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -33,6 +34,8 @@ pub(crate) struct Firewall {
     socket: Socket,
     known: Option<Known>,
     services: ServiceAddresses,
+    /// Those of them that host ports had left out after the last step, sorted.
+    left_out: Vec<IpAddr>,
     /// The interface to the peers, as of the last look.
     underlay: Option<Underlay>,
 }
@@ -87,7 +90,8 @@ fn forget_path_mtus(view: &View) -> Result<()> {
 
 impl Firewall {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, known: None, services: ServiceAddresses::new()?, underlay: None })
+        let (socket, services) = (Socket::netfilter()?, ServiceAddresses::new()?);
+        Ok(Self { socket, known: None, services, left_out: Vec::new(), underlay: None })
     }
 
     /// Looks for the addresses of Services on this node, which the next steps leave out of host ports.
@@ -147,6 +151,18 @@ impl Firewall {
             break;
         }
         self.known = known;
+        self.leave_out(inputs.state_directory)
+    }
+
+    /// Flows that began before an address was known as a Service's are translated to a pod for as long as they last.
+    fn leave_out(&mut self, state: &Path) -> std::result::Result<(), Problem> {
+        let there = self.services.addresses();
+        let new: BTreeSet<_> = there.iter().filter(|it| self.left_out.binary_search(it).is_err()).copied().collect();
+        if !new.is_empty() {
+            podwire_attachment::pod_rules::leave_out(&new, &mut self.socket, state)
+                .map_err(|failure| Problem::general(ProblemKind::LedgerUnreadable, failure.to_string()))?;
+        }
+        self.left_out = there.to_vec();
         Ok(())
     }
 

@@ -13,18 +13,24 @@ use podwire_kernel::{Result, Socket, route};
 
 /// What has become of the host ports of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum Change<'a> {
     /// They lead to the pod now.
     Added,
     /// They do not lead to the pod any more.
     Removed,
+    /// Those of every local address leave these out now.
+    LeftOut(&'a BTreeSet<IpAddr>),
 }
 
 /// Deletes the flows that do not follow the change: all ports of a pod in one search.
 ///
 /// # Errors
 /// What the kernel refused.
-pub(crate) fn forget(mappings: impl Iterator<Item = Mapping>, change: Change, netfilter: &mut Socket) -> Result<()> {
+pub(crate) fn forget(
+    mappings: impl Iterator<Item = Mapping>,
+    change: Change<'_>,
+    netfilter: &mut Socket,
+) -> Result<()> {
     // By family and port: a pod may have one port at several addresses.
     let mut wanted: HashMap<(bool, u16), Vec<Mapping>> = HashMap::new();
     for mapping in mappings.filter(|mapping| mapping.protocol == Protocol::Udp) {
@@ -52,7 +58,7 @@ pub(crate) fn forget(mappings: impl Iterator<Item = Mapping>, change: Change, ne
 
 /// Whether a flow goes elsewhere than the mapping says, or would say if it were there; for an addition, given that its
 /// destination is an address of the node.
-fn is_outdated(mapping: &Mapping, change: Change, flow: &Connection) -> bool {
+fn is_outdated(mapping: &Mapping, change: Change<'_>, flow: &Connection) -> bool {
     let pod = SocketAddr::new(mapping.pod, mapping.pod_port);
     let is_meant = mapping.specific_address().is_none_or(|address| address == flow.destination.ip());
     is_meant
@@ -60,6 +66,11 @@ fn is_outdated(mapping: &Mapping, change: Change, flow: &Connection) -> bool {
             // To the node itself, or to an earlier owner of the pod's address. Others' translations come first.
             Change::Added => flow.is_untranslated() || (flow.reply_source.ip() == pod.ip() && flow.reply_source != pod),
             Change::Removed => flow.reply_source == pod,
+            Change::LeftOut(addresses) => {
+                mapping.specific_address().is_none()
+                    && flow.reply_source == pod
+                    && addresses.contains(&flow.destination.ip())
+            }
         }
 }
 
@@ -114,5 +125,18 @@ mod tests {
             let other = |change| is_outdated(&mapping(Some("192.0.2.10")), change, &flow(reply_source));
             assert_eq!((other(Change::Added), other(Change::Removed)), (false, false), "{reply_source}");
         }
+    }
+
+    #[test]
+    fn a_flow_to_an_address_that_is_left_out_is_outdated_where_a_host_port_of_all_addresses_has_translated_it() {
+        let [service, other] = ["192.0.2.9", "192.0.2.8"].map(|text| BTreeSet::from([text.parse().unwrap()]));
+        let outdated = |host_address, left_out, reply_source| {
+            is_outdated(&mapping(host_address), Change::LeftOut(left_out), &flow(reply_source))
+        };
+        assert!(outdated(None, &service, "10.244.1.5:5353"));
+        assert!(!outdated(None, &other, "10.244.1.5:5353"));
+        // By its own address a host port is not left out, and a Service's endpoint may be the pod at another port.
+        assert!(!outdated(Some("192.0.2.9"), &service, "10.244.1.5:5353"));
+        assert!(!outdated(None, &service, "10.244.1.5:53"));
     }
 }

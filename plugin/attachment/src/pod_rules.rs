@@ -1,7 +1,8 @@
 //! Host ports and masquerade of pods in nftables, as their records say: applied, removed, compared, and restored when
 //! another program has flushed them. The table itself is defined in `podwire_conf`; rules of the node are the daemon's.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 use podwire_conf::defaults;
@@ -159,6 +160,16 @@ pub fn restore(socket: &mut Socket, state: &Path) -> Result<Restored> {
     Ok(restored)
 }
 
+/// Has UDP flows to these addresses forgotten that host ports of all addresses have translated: they leave the addresses out.
+///
+/// # Errors
+/// What could not be read of the ledger, or what the kernel refused.
+pub fn leave_out(addresses: &BTreeSet<IpAddr>, socket: &mut Socket, state: &Path) -> Result<()> {
+    let records = records(state)?;
+    let mappings = records.iter().flat_map(mappings);
+    Ok(host_port_flows::forget(mappings, Change::LeftOut(addresses), socket)?)
+}
+
 /// The table that these pods need, and whether it is complete. Pods of one network may come from different configurations,
 /// and each ADD replaces the network's chain: a chain is right if it is that of any pod.
 fn read_table(socket: &mut Socket, pods: &[(Ledger, Record, PodRules)]) -> Result<(Table, bool)> {
@@ -234,7 +245,7 @@ fn records(state: &Path) -> Result<Vec<Record>> {
 }
 
 /// Deletes the flows that do not follow a change of a pod's host ports. An error here is only logged.
-fn forget_flows(record: &Record, change: Change, socket: &mut Socket) {
+fn forget_flows(record: &Record, change: Change<'_>, socket: &mut Socket) {
     if let Err(error) = host_port_flows::forget(mappings(record), change, socket) {
         log::note(format_args!("UDP packets to the host ports may be sent to the wrong pod for a while: {error}"));
     }

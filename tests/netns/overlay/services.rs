@@ -114,7 +114,8 @@ fn play(by: &'static str, before: bool) {
         }
         for (number, like) in FAMILIES.into_iter().enumerate() {
             for from in [outside, client, host, &pod] {
-                leads(from, OWN[number], "service")?;
+                // The daemon may not have heard of it yet.
+                eventually(SOON, || leads(from, OWN[number], "service"))?;
                 leads(from, VIRTUAL[number], "service")?;
                 leads(from, SPARE[number], "pod")?;
                 leads(from, &underlay_address(1, like).to_string(), "pod")?;
@@ -188,4 +189,41 @@ fn a_nodes_own_addresses_on_a_device_that_leads_nowhere_have_its_host_ports() {
             Ok(())
         });
     }
+}
+
+#[test]
+fn a_flow_that_began_before_a_service_was_known_leads_to_the_service() {
+    cluster(1, |lab| {
+        lab.nodes[0].add_pod("client")?;
+        let node = &mut lab.nodes[0];
+        let ports = ["tcp", "udp"]
+            .map(|protocol| json!({"hostPort": HOST_PORT, "containerPort": POD_PORT, "protocol": protocol}));
+        let (pod, _, _) = with_mappings(node, "pod", &ports)?;
+        let _pod = Server::start(&pod, "pod", Ipv6Addr::UNSPECIFIED, POD_PORT)?;
+        // A daemon that is away, or has not heard of the address yet.
+        node.daemon = None;
+        node.host.run("ip", &["link", "add", "kube-ipvs0", "type", "ifb"])?;
+        let (mut flows, mut services) = (Vec::new(), Vec::new());
+        for (number, own) in OWN.iter().enumerate() {
+            let length = if own.contains(':') { 128 } else { 32 };
+            node.host.run("ip", &["address", "add", &format!("{own}/{length}"), "dev", "kube-ipvs0"])?;
+            let address: IpAddr = own.parse().unwrap();
+            services.push(eventually(SOON, || Server::start(&node.host, "service", address, HOST_PORT))?);
+            for to in [address, underlay_address(1, FAMILIES[number])] {
+                let flow = udp_socket(&node.pod("client").host, to)?;
+                let found = udp(&flow, to)?;
+                check(found.starts_with("pod "), || format!("{to}: {found}"))?;
+                flows.push((flow, to, if to == address { "service" } else { "pod" }));
+            }
+        }
+        node.start()?;
+        node.wait_ready()?;
+        for (flow, to, who) in &flows {
+            eventually(SOON, || {
+                let found = udp(flow, *to)?;
+                check(found.split(' ').next() == Some(who), || format!("the flow to {to}: {found}, not {who}"))
+            })?;
+        }
+        Ok(())
+    });
 }
