@@ -173,10 +173,11 @@ fn a_nodes_own_addresses_on_a_device_that_leads_nowhere_have_its_host_ports() {
                 also(address)?;
             }
             // What is a Service's is known then.
-            let services: Vec<_> = OWN
-                .iter()
-                .map(|address| Server::start(&node.host, "service", address.parse::<IpAddr>().unwrap(), HOST_PORT))
-                .collect::<Outcome<_>>()?;
+            let serve = |address: &&str| {
+                let at: IpAddr = address.parse().unwrap();
+                eventually(SOON, || Server::start(&node.host, "service", at, HOST_PORT))
+            };
+            let services: Vec<_> = OWN.iter().map(serve).collect::<Outcome<_>>()?;
             for address in OWN {
                 eventually(SOON, || leads(&node.host, address, "service"))?;
             }
