@@ -63,7 +63,7 @@ use crate::rules::pods::{RAW, SOURCE_NAT};
 use crate::rules::services;
 
 /// The names of the daemon's chains, of this version and of earlier ones.
-const CHAINS: [&str; 21] = [
+const CHAINS: [&str; 22] = [
     "guard-prerouting",
     "guard-output",
     "guard-input",
