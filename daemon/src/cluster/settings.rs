@@ -262,7 +262,7 @@ mod tests {
         );
         assert!(said.contains("; line 7: not_masqueraded[1] = \"ten\", but it has to be a prefix"), "{said}");
         assert!(!said.contains('\n'), "{said}");
-        let many = "probes = 1\n".repeat(1) + &(0..100).map(|key| format!("k{key} = 1\n")).collect::<String>();
+        let many = "probes = 1\n".to_owned() + &(0..100).map(|key| format!("k{key} = 1\n")).collect::<String>();
         let said = Settings::parse(&many).unwrap_err().to_string();
         assert!(said.starts_with("101 mistakes: ") && said.ends_with("; and 81 more"), "{said}");
         for odd in [

@@ -64,9 +64,10 @@ fn status_shows_the_node_and_its_exit_code_says_whether_it_is_ok() {
         let ok = podwired(&host, &["status"])?;
         check(ok.code == Some(0) && ok.said.contains("\nOK "), || ok.said.clone())?;
         check(!ok.said.contains('\u{1b}'), || format!("colours where no terminal is: {:?}", ok.said))?;
-        for part in
-            ["node-2  192.168.50.2  10.244.2.0/24, fd00:10:244:2::/64  overlay  answers  ", "10.244.1.0/24       2     251"]
-        {
+        for part in [
+            "node-2  192.168.50.2  10.244.2.0/24, fd00:10:244:2::/64  overlay  answers  ",
+            "10.244.1.0/24       2     251",
+        ] {
             check(ok.said.contains(part), || format!("no {part:?} in {}", ok.said))?;
         }
 

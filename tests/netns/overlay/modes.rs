@@ -197,9 +197,10 @@ fn switching_from_always_via_auto_to_never_and_back_loses_no_packet() {
 #[test]
 fn an_invalid_setting_is_rejected_by_name() {
     scene(1, |lab| {
-        for (text, why) in
-            [("overlay = \"sometimes\"", "sometimes"), ("mtu = 100", "mtu = 100, but it has to be the MTU of pods in bytes: 576")]
-        {
+        for (text, why) in [
+            ("overlay = \"sometimes\"", "sometimes"),
+            ("mtu = 100", "mtu = 100, but it has to be the MTU of pods in bytes: 576"),
+        ] {
             settle(lab, text)?;
             lab.nodes[0].start()?;
             lab.nodes[0].daemon.as_ref().ok_or("no daemon")?.wait_for(why, SOON)?;
