@@ -63,7 +63,7 @@ fn full_status() -> Status {
         name: "node-2".into(),
         address: address(),
         pod_cidrs: vec![network()],
-        routes: vec![PeerRoute { pod_cidr: network(), by: Reach::Plain }],
+        routes: vec![PeerRoute { pod_cidr: network(), by: Reach::Plain.into() }],
         state: PeerState::Answers.into(),
         probes: vec![probe],
         path_mtu: Some(1500),

@@ -119,7 +119,7 @@ pub fn firewall<'a>(config: &NodeConfig<'_>, peers: impl Iterator<Item = Sender<
     let underlay = IpVersion::of(config.own);
     let mut keys = sources::keys(underlay, &lengths, peers);
     keys.extend(services::keys(config.service_addresses));
-    let recorded = dropped::sets(underlay, config.link.is_some()).into_iter().chain([path_mtu::claimed(underlay)]);
+    let recorded = dropped::sets(underlay, config.link.is_some()).chain([path_mtu::claimed(underlay)]);
     let table = Table {
         name: TABLE.into(),
         counters: GUARDS.iter().map(|(name, _)| (*name).into()).collect(),

@@ -160,7 +160,7 @@ fn of_one(peer: &ExaminedPeer, seen: &Seen, here: Here<'_>) -> Option<Finding> {
             "{name} answers at {address}, but not by the plain route to its pods ({silent}): podwired does not run on {name}, or \
              {name} drops plain packets from here: `overlay` differs between the nodes, or they come in by another device there"
         );
-        let fix = format!("on {name}: podwired status   # the mode, and the guard plain-sources; podwired doctor");
+        let fix = command!("on {}: podwired status   # the mode, and the guard plain-sources; podwired doctor", name);
         return Some(Finding::new(FindingKind::PeerPlainSilent, name, cause, fix));
     }
     if !silent.is_empty() {

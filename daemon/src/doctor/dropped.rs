@@ -101,9 +101,11 @@ fn astray(cluster: &Cluster, device: &str, sources: &BTreeSet<IpAddr>) -> Option
          route to them leads by another device, and {device} has no address in the subnet of {address}. Either this node \
          answers ARP for its address by {device} as well, or somebody on that link uses addresses of pods"
     );
-    let fix = format!(
+    let fix = command!(
         "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2   # and the same in /etc/sysctl.d/; \
-         tcpdump -eni {device} src {source}   # shows who sends it"
+         tcpdump -eni {} src {}   # shows who sends it",
+        device,
+        source,
     );
     Some(Finding::new(FindingKind::PlainAstray, device, cause, fix))
 }

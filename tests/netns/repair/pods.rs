@@ -228,7 +228,6 @@ fn promptly(host: &Host, passes: &mut u64, broken: &[&str], is_whole: impl Fn() 
         });
         let factor = repaired.map_err(|why| format!("after {broken:?}: {why}"))?;
         let (took, limit) = (start.elapsed(), PROMPT.mul_f64(factor));
-        println!("{took:?} of {limit:?} after {broken:?}");
         if took < limit {
             return Ok(());
         }

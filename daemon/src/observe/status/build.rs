@@ -139,7 +139,7 @@ fn route(report: &Report, peer: &view::Peer, pod_cidr: IpNetwork) -> PeerRoute {
         (false, Overlay::Never) => Reach::None,
         (false, Overlay::Always | Overlay::Auto) => Reach::Overlay,
     };
-    PeerRoute { pod_cidr, by }
+    PeerRoute { pod_cidr, by: by.into() }
 }
 
 /// What the probes of each address of a peer that is asked have found.
@@ -226,7 +226,7 @@ fn silent(peer: &PeerStatus, report: &Report) -> Problem {
         let route = peer.routes.iter().find(|route| route.pod_cidr.contains(*address));
         // The node's own address stands for its pods, where that is asked.
         let route = route.or(peer.routes.first());
-        route.map_or(Reach::Overlay, |route| route.by)
+        route.and_then(|route| route.by.known()).copied().unwrap_or(Reach::Overlay)
     };
     let addresses: Vec<_> = peer.probes.iter().map(|probe| probe.address).filter(is_silent).collect();
     let ways = [

@@ -134,12 +134,12 @@ pub struct PeerStatus {
 }
 
 /// How a prefix of a peer's pods is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerRoute {
     /// The prefix.
     pub pod_cidr: IpNetwork,
     /// By what.
-    pub by: Reach,
+    pub by: Documented<Reach>,
 }
 
 /// What packets to a peer's pods, and its probes, take.
@@ -284,6 +284,7 @@ mod tests {
             name: "node-2".into(),
             address: "192.168.50.2".parse().unwrap(),
             pod_cidrs: Vec::new(),
+            routes: vec![PeerRoute { pod_cidr: "10.244.2.0/24".parse().unwrap(), by: Reach::Plain.into() }],
             state: PeerState::Answers.into(),
             probes: Vec::new(),
             path_mtu: None,
@@ -297,6 +298,7 @@ mod tests {
             ("/problems/0/kind", json!("tunnel-frozen")),
             ("/refused/0/kind", json!("entry-postponed")),
             ("/peers/0/state", json!("dozing")),
+            ("/peers/0/routes/0/by", json!("tunnel")),
             ("/fast_path_state", json!({"state": "partly", "devices": ["eth0"]})),
         ] {
             *document.pointer_mut(place).unwrap() = invented.clone();

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use podwire_conf::shown;
+use serde_json::Value;
 
-use crate::observe::status::document::{PeerState, PeerStatus, Runtime, Status};
+use crate::observe::status::document::{PeerState, PeerStatus, Reach, Runtime, Status};
 use crate::report::named::Documented;
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
@@ -146,7 +147,7 @@ fn row(peer: &PeerStatus, paint: Paint) -> Vec<Cell> {
         Documented::Known(PeerState::Answers) => state("answers", paint.good("answers")),
         Documented::Known(PeerState::Silent) => state("silent", paint.bad("silent")),
         Documented::Known(PeerState::Unknown) => state("unknown", "unknown".into()),
-        Documented::Unknown(newer) => Cell::plain(newer.as_str().map_or_else(|| newer.to_string(), str::to_owned)),
+        Documented::Unknown(newer) => Cell::plain(as_written(newer)),
     };
     let slowest = peer.probes.iter().filter_map(|probe| probe.round_trip_microseconds).max();
     let loss = peer.probes.iter().map(|probe| probe.loss_percent).max();
@@ -162,13 +163,25 @@ fn row(peer: &PeerStatus, paint: Paint) -> Vec<Cell> {
     ]
 }
 
+/// A kind of a newer podwired.
+fn as_written(kind: &Value) -> String {
+    kind.as_str().map_or_else(|| kind.to_string(), str::to_owned)
+}
+
+fn way(reach: &Documented<Reach>) -> String {
+    match reach {
+        Documented::Known(reach) => reach.to_string(),
+        Documented::Unknown(newer) => as_written(newer),
+    }
+}
+
 /// By what a peer is reached; where that is not the same for both families, by what each.
 fn routes(peer: &PeerStatus) -> String {
-    let by: BTreeSet<_> = peer.routes.iter().map(|route| route.by).collect();
+    let by: BTreeSet<_> = peer.routes.iter().map(|route| way(&route.by)).collect();
     if by.len() < 2 {
         return by.first().map_or("-".into(), ToString::to_string);
     }
-    let each: BTreeSet<_> = peer.routes.iter().map(|route| (!route.pod_cidr.is_ipv4(), route.by)).collect();
+    let each: BTreeSet<_> = peer.routes.iter().map(|route| (!route.pod_cidr.is_ipv4(), way(&route.by))).collect();
     let each = each.into_iter().map(|(six, by)| format!("{} {by}", if six { "IPv6" } else { "IPv4" }));
     each.collect::<Vec<_>>().join(", ")
 }
