@@ -17,12 +17,17 @@ const OTHER: &str = "eth1";
 /// Its addresses on the link.
 const ADDRESSES: [&str; 2] = ["192.168.50.101/24", "fd00:192:168:50::101/64"];
 
-/// Has the second node send to the other device of the first one what it sends to it.
+/// Has the second node send to the other device of the first one what it sends to it. Advertisements of the second node come
+/// there as well, and so the first one could not keep it as a neighbour by itself.
 fn send_to_other(lab: &Lab, underlay: IpAddr) -> Outcome {
-    let text = mac(&lab.nodes[0].host, OTHER)?.map(|byte| format!("{byte:02x}")).join(":");
-    let address = underlay_address(1, underlay).to_string();
-    let entry = ["neighbour", "replace", &address, "lladdr", &text, "dev", UPLINK, "nud", "permanent"];
-    lab.nodes[1].host.run("ip", &entry).map(drop)
+    let [first, second] = [1, 2].map(|number| underlay_address(number, underlay).to_string());
+    let ways = [(1, first, mac(&lab.nodes[0].host, OTHER)?), (0, second, mac(&lab.nodes[1].host, UPLINK)?)];
+    for (from, address, mac) in ways {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let entry = ["neighbour", "replace", &address, "lladdr", &mac, "dev", UPLINK, "nud", "permanent"];
+        lab.nodes[from].host.run("ip", &entry)?;
+    }
+    Ok(())
 }
 
 /// By what each prefix of a peer is reached, and whether it answers, as the first node's status says.
