@@ -2,6 +2,7 @@
 //! What may not live here: podwire's programs (`plugin`, `overlay`).
 
 mod elements;
+mod lookups;
 mod nftables;
 mod objects;
 mod overlay;

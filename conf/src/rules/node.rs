@@ -44,7 +44,7 @@ mod pod_sources;
 mod sources;
 
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Keys, Rule, Table};
+use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, Entries, Rule, Table};
 use std::collections::BTreeSet;
 
 pub use self::config::{NodeConfig, PlainLink};
@@ -100,7 +100,7 @@ pub struct Firewall {
     /// The daemon's part of the table.
     pub table: Table,
     /// The keys of its sets, in the same order; those behind are filled by the rules themselves.
-    pub keys: Vec<Keys>,
+    pub keys: Vec<Entries>,
 }
 
 /// Whether a chain of the table is the daemon's, of this version or an earlier one.

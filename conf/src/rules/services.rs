@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::{Content, Field, Keys, Set, Type};
+use podwire_kernel::nft::{Content, Entries, Field, Set, Type};
 
 /// Prefix of the names of the sets.
 pub(crate) const SETS: &str = "service-addresses";
@@ -16,9 +16,9 @@ pub(crate) fn set(version: IpVersion) -> Set {
 }
 
 /// The sets with these addresses.
-pub(crate) fn keys(addresses: &[IpAddr]) -> [Keys; 2] {
+pub(crate) fn keys(addresses: &[IpAddr]) -> [Entries; 2] {
     IpVersion::BOTH.map(|version| {
         let own = addresses.iter().filter(|address| IpVersion::of(**address) == version);
-        Keys::new(set(version), own.map(|address| [Field::Address(*address)]))
+        Entries::keys(set(version), own.map(|address| [Field::Address(*address)]))
     })
 }

@@ -13,7 +13,7 @@ use podwire_conf::rules::host_ports::Protocol;
 use podwire_conf::rules::node::{self, Firewall as Desired, NodeConfig, PlainLink, Sender};
 use podwire_kernel::conntrack::{self, Filter};
 use podwire_kernel::family::IpVersion;
-use podwire_kernel::nft::{self, Keys, Listed, Names};
+use podwire_kernel::nft::{self, Entries, Listed, Names};
 use podwire_kernel::{Result, Socket, path_mtu};
 use tracing::info;
 
@@ -238,7 +238,7 @@ impl Firewall {
 struct Observed {
     found: Listed,
     /// The keys of the desired sets, in the same order.
-    keys: Vec<Keys>,
+    keys: Vec<Entries>,
     /// Chains and sets of ours that are not desired any more.
     surplus: Names,
 }
@@ -265,7 +265,7 @@ impl Observed {
         let mut keys = Vec::new();
         for desired in &desired.keys {
             let right = found.table.sets.contains(desired.set());
-            keys.push(if right { nft::keys(socket, &found.table.name, desired.set())? } else { desired.none() });
+            keys.push(if right { nft::entries(socket, &found.table.name, desired)? } else { desired.none() });
         }
         let surplus = surplus(nft::names(socket, &found.table.name)?, desired);
         Ok(Self { found, keys, surplus })

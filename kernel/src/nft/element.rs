@@ -56,17 +56,19 @@ pub enum Field {
     Port(u16),
     /// The name of a device.
     Device(DeviceName),
+    /// A number that a program gives for itself.
+    Number(u32),
 }
 
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`, `NFTA_SET_ELEM_*`, `NFTA_DATA_*`, `NFTA_VERDICT_CHAIN`
 /// (uapi/linux/netfilter/nf_tables.h).
 pub(super) const LIST_ELEMENTS: u16 = 3;
 pub(super) const KEY: u16 = 1;
-const DATA: u16 = 2;
+pub(super) const DATA: u16 = 2;
 const USER_DATA: u16 = 6;
 pub(super) const VALUE: u16 = 1;
-const VERDICT: u16 = 2;
-const VERDICT_CHAIN: u16 = 2;
+pub(super) const VERDICT: u16 = 2;
+pub(super) const VERDICT_CHAIN: u16 = 2;
 /// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl: a type, a length, and a text that ends with a zero byte.
 const COMMENT: u8 = 0;
 /// The longest comment that the program `nft` reads, without the zero byte.
@@ -82,6 +84,7 @@ impl std::fmt::Display for Field {
             Self::Address(address) => write!(f, "{address}"),
             Self::Port(port) => write!(f, "{port}"),
             Self::Device(name) => write!(f, "\"{name}\""),
+            Self::Number(number) => write!(f, "{number}"),
         }
     }
 }
@@ -106,6 +109,7 @@ impl Field {
             Self::Address(address) => family::bytes(address),
             Self::Port(port) => port.to_be_bytes().to_vec(),
             Self::Device(name) => name.bytes(),
+            Self::Number(number) => number.to_ne_bytes().to_vec(),
         }
     }
 
@@ -118,6 +122,7 @@ impl Field {
             }
             Type::Port => Some(Self::Port(u16::from_be_bytes(bytes.try_into().ok()?))),
             Type::DeviceName => DeviceName::parse(bytes).map(Self::Device),
+            Type::Number => Some(Self::Number(u32::from_ne_bytes(bytes.try_into().ok()?))),
         }
     }
 }
@@ -282,7 +287,9 @@ fn read(set: &Set, element: &[u8]) -> Option<Element> {
     let key = reply::get(reply::get(element, KEY)?, VALUE)?;
     let data = match &set.content {
         Content::Nothing | Content::Recorded(_) => Data::Nothing,
-        Content::Values(types) => Data::Value(parse(types, reply::get(reply::get(element, DATA)?, VALUE)?)?),
+        Content::Values(types) | Content::Ranges(types) => {
+            Data::Value(parse(types, reply::get(reply::get(element, DATA)?, VALUE)?)?)
+        }
         Content::Verdicts => {
             let chain = reply::get(reply::get(reply::get(element, DATA)?, VERDICT)?, VERDICT_CHAIN)?;
             Data::Jump(String::from_utf8_lossy(chain.strip_suffix(&[0])?).into_owned())

@@ -18,6 +18,9 @@ pub enum Type {
     Port,
     /// `ifname`: the name of a device.
     DeviceName,
+    /// A number that a program gives for itself, such as a class of addresses: `mark` to the program `nft`, in the order of
+    /// bytes of this machine.
+    Number,
 }
 
 /// Where a field of a concatenation ends: at a multiple of this many bytes (`NFT_REG32_SIZE`).
@@ -34,6 +37,7 @@ impl Type {
             Self::Protocol => 12,
             Self::Port => 13,
             Self::DeviceName => 41,
+            Self::Number => 19,
         }
     }
 
@@ -46,6 +50,7 @@ impl Type {
             }
             Self::Port => 2,
             Self::DeviceName => device_name::LENGTH,
+            Self::Number => 4,
         }
     }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator,
-    Register, Verdict, VerdictAttribute,
+    DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Meta, MetaKey, Operator, Register,
+    Verdict, VerdictAttribute,
 };
 
 use crate::family::{self, IpVersion};
@@ -19,6 +19,7 @@ use crate::nft::encode::{
 };
 use crate::nft::field::{self, PacketField};
 use crate::nft::field_type::WORD;
+use crate::nft::lookup::lookup;
 use crate::nft::reply;
 
 /// `NFTA_RULE_EXPRESSIONS` (uapi/linux/netfilter/nf_tables.h).
@@ -278,10 +279,7 @@ impl Rule {
 
     fn look_up(mut self, set: &str, fields: &[PacketField], to: Option<Register>) -> Self {
         self.load(fields);
-        let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(Register::Reg1)];
-        lookup.extend(to.map(Lookup::DestinationRegister));
-        lookup.push(Lookup::Flags(0));
-        self.push(Expressions::Lookup(lookup));
+        self.push(lookup(set, Register::Reg1, to));
         self
     }
 
@@ -297,7 +295,7 @@ impl Rule {
         expressions.into_iter().for_each(|expression| self.push(expression));
     }
 
-    fn push(&mut self, expression: Expressions) {
+    pub(super) fn push(&mut self, expression: Expressions) {
         self.expressions.extend(reply::listed(&ListAttribute::from(expression)));
     }
 

@@ -1,4 +1,4 @@
-//! Sets and maps: hash tables whose keys and values are single fields or concatenations. Their content is in `element`.
+//! Sets and maps: hash tables whose keys and values are single fields or concatenations, and maps of ranges of one field. Their content is in `element`.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::nft::field_type::{Type, WORD};
 use crate::nft::reply::{self, Reply};
 use crate::nft::{encode, type_of};
 
-/// A set, or a map when its elements have data. The cost of a lookup does not grow with its elements.
+/// A set, or a map when its elements have data. The cost of a lookup does not grow with its elements, but in a
+/// map of ranges with the logarithm of their number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     /// Its name, 255 bytes at most.
@@ -27,6 +28,8 @@ pub enum Content {
     Nothing,
     /// A value of these fields: it is a map.
     Values(Vec<Type>),
+    /// A value of these fields for each range of keys: it is an interval map. Its ranges do not overlap.
+    Ranges(Vec<Type>),
     /// A verdict: it is a verdict map.
     Verdicts,
     /// Nothing: it is a set that rules add to ([`crate::nft::Rule::record`]), and nobody else.
@@ -107,6 +110,7 @@ impl Set {
         match self.content {
             Content::Nothing => SetFlags::empty(),
             Content::Values(_) | Content::Verdicts => SetFlags::Map,
+            Content::Ranges(_) => SetFlags::Map | SetFlags::Interval,
             Content::Recorded(_) => SetFlags::from_bits_retain(WITH_TIMEOUT | DYNAMIC),
         }
     }
@@ -127,7 +131,7 @@ impl Set {
         let mut types = vec![SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
         match &self.content {
             Content::Nothing | Content::Recorded(_) => {}
-            Content::Values(fields) => {
+            Content::Values(fields) | Content::Ranges(fields) => {
                 let (data, length) = layout(fields);
                 types.extend([SetAttribute::DataType(data), SetAttribute::DataLen(length)]);
             }

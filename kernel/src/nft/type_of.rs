@@ -55,7 +55,7 @@ fn expression(field: Type) -> Option<Vec<u8>> {
         }
         Type::CarriedSource(version) => bytes_at(carried_source(version), version.address_length()),
         Type::QuotedDestination(version) => bytes_at(quoted_destination(version), version.address_length()),
-        Type::Protocol | Type::Port | Type::DeviceName => return None,
+        Type::Protocol | Type::Port | Type::DeviceName | Type::Number => return None,
     };
     Some([number(EXPRESSION, PAYLOAD), part(DATA, &data)].concat())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{
-    Base, Bounds, Chain, ChainHook, ChainType, Content, Data, Element, Ensured, Field, Keys, PacketField, Rule, Set,
+    Base, Bounds, Chain, ChainHook, ChainType, Content, Data, Element, Ensured, Entries, Field, PacketField, Rule, Set,
     Table, Type,
 };
 use podwire_kernel::{Socket, nft};
@@ -176,10 +176,10 @@ pub(super) fn sorted(mut elements: Vec<Element>) -> Vec<Element> {
 /// Waits until a set is found to have these keys. The kernel makes room in a set after it was filled, and a list that is made
 /// meanwhile may lack some (lib/rhashtable.c).
 #[track_caller]
-fn settled(socket: &mut Socket, set: &nft::Set, wanted: &Keys) {
+fn settled(socket: &mut Socket, wanted: &Entries) {
     let same = eventually(SOON, || {
-        let found = nft::keys(socket, "ours", set).unwrap();
-        if found == *wanted { Ok(()) } else { Err(format!("other keys than the wanted in {}", set.name)) }
+        let found = nft::entries(socket, "ours", wanted).unwrap();
+        if found == *wanted { Ok(()) } else { Err(format!("other keys than the wanted in {}", wanted.set().name)) }
     });
     same.unwrap();
 }
@@ -201,19 +201,20 @@ fn elements_are_compared_as_a_whole_and_changed_by_their_difference() {
                 });
                 [address, address]
             };
-            let many = Keys::new(set.clone(), (1..12_000).map(pair));
-            let other = Keys::new(set.clone(), (6_000..13_000).map(pair));
-            assert!(nft::keys(&mut socket, "ours", set).unwrap().is_empty());
+            let many = Entries::keys(set.clone(), (1..12_000).map(pair));
+            let other = Entries::keys(set.clone(), (6_000..13_000).map(pair));
+            assert!(nft::entries(&mut socket, "ours", &many).unwrap().is_empty());
             socket.transact(many.add("ours")).unwrap();
-            settled(&mut socket, set, &many);
-            let found = nft::keys(&mut socket, "ours", set).unwrap();
+            settled(&mut socket, &many);
+            let found = nft::entries(&mut socket, "ours", &many).unwrap();
             let changes = [found.without(&other).remove("ours"), other.without(&found).add("ours")].concat();
             socket.transact(changes).unwrap();
-            settled(&mut socket, set, &other);
+            settled(&mut socket, &other);
             let gone = socket.transact(many.remove("ours")).unwrap_err();
             assert!(gone.is_gone(), "{gone}");
         }
-        assert_eq!(nft::keys(&mut socket, "nobody's", &table.sets[0]).unwrap().len(), 0);
+        let nobodys = Entries::keys(table.sets[0].clone(), std::iter::empty::<[Field; 2]>());
+        assert_eq!(nft::entries(&mut socket, "nobody's", &nobodys).unwrap().len(), 0);
     });
 }
 

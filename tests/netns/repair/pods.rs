@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use podwire_kernel::family::{self, IpVersion};
-use podwire_kernel::nft::{self, Content, Set, Type};
+use podwire_kernel::nft::{self, Content, Entries, Field, Set, Type};
 use podwire_kernel::{Socket, link, neighbour, route};
 use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
@@ -271,8 +271,9 @@ fn pods_and_firewall_are_repaired_within_50_ms_beside_a_hundred_peers() {
         let version = Type::Address(IpVersion::V4);
         let peers = set("overlay-peers4", &[version], Content::Nothing);
         let has_peers = || {
-            let keys = nft::keys(&mut Socket::netfilter().unwrap(), "podwire", &peers);
-            let found = keys.map_err(|error| error.to_string())?.len();
+            let peers = Entries::keys(peers.clone(), std::iter::empty::<[Field; 1]>());
+            let entries = nft::entries(&mut Socket::netfilter().unwrap(), "podwire", &peers);
+            let found = entries.map_err(|error| error.to_string())?.len();
             check(found == 99, || format!("there are {found} peers"))
         };
         let ports = Content::Values(vec![version, Type::Port]);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use podwire_kernel::family::{self, IpVersion};
-use podwire_kernel::nft::{Content, Field, Keys, Set, Type};
+use podwire_kernel::nft::{Content, Entries, Field, Set, Type};
 
 use crate::rules::node::config::NodeConfig;
 
@@ -48,17 +48,17 @@ pub(super) fn keys<'a>(
     underlay: IpVersion,
     lengths: &BTreeSet<PrefixLength>,
     peers: impl Iterator<Item = Sender<'a>> + Clone,
-) -> Vec<Keys> {
+) -> Vec<Entries> {
     let sources = lengths.iter().map(|length| {
         let of_peer = |peer: Sender<'a>| {
             let carried = peer.prefixes().filter(|carried| PrefixLength::of(*carried) == *length);
             carried.map(move |carried| [Field::Address(peer.address), Field::Address(carried.network())])
         };
-        Keys::new(length.set(underlay), peers.clone().flat_map(of_peer))
+        Entries::keys(length.set(underlay), peers.clone().flat_map(of_peer))
     });
     let addresses = peers.clone().map(|peer| [Field::Address(peer.address)]);
-    let quoted = Keys::new(quoted_set(underlay), addresses.clone());
-    [Keys::new(peer_set(underlay), addresses), quoted].into_iter().chain(sources).collect()
+    let quoted = Entries::keys(quoted_set(underlay), addresses.clone());
+    [Entries::keys(peer_set(underlay), addresses), quoted].into_iter().chain(sources).collect()
 }
 
 /// A prefix length of peers' pod CIDRs. Each has a set of its own, since a hash set matches one prefix length.
