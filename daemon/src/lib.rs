@@ -16,6 +16,7 @@ pub mod datapath;
 pub mod doctor;
 pub mod node;
 pub mod observe;
+pub mod policy;
 pub mod report;
 pub mod sources;
 

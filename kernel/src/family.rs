@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::AddressFamily;
 
 /// A version of the internet protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpVersion {
     /// IPv4.
     V4,

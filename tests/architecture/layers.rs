@@ -25,13 +25,14 @@ pub(crate) const DAEMON: [&[&str]; 9] = [
     &["reconcile", "observe"],
     &["datapath", "sources", "node"],
     &["report"],
-    &["cluster"],
+    &["cluster", "policy"],
     &["args", "logging"],
 ];
 
 /// What is pure, what it may therefore not name, and why.
-pub(crate) const PURE: [(&str, &[&str], &str); 10] = [
+pub(crate) const PURE: [(&str, &[&str], &str); 11] = [
     ("podwired::cluster", IMPURE, "the cluster is values: no kernel socket, no clock, no log"),
+    ("podwired::policy", IMPURE, "what policies mean follows from the objects alone"),
     ("podwired::datapath::overlay::desired", IMPURE, "what is desired follows from the view alone"),
     ("podwired::datapath::overlay::diff", IMPURE, "a difference is computed; step applies it"),
     ("podwired::datapath::overlay::state", IMPURE, "a state is a value"),

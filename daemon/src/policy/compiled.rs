@@ -1,0 +1,134 @@
+//! What follows from the policies for the pods of this node, as numbers: who is judged, as what a peer counts, and what is
+//! allowed. The kernel's sets have the same content; what is not in them is denied.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::policy::behind::Behind;
+use crate::policy::element::{Allowed, BlockSegment, Class, PortRange, PortSegment, Subject};
+use crate::policy::network_policy::Direction;
+use crate::policy::port::Protocol;
+
+/// The compiled form.
+#[derive(Debug, Clone, Default)]
+pub struct Compiled {
+    /// Traffic to pods of this node.
+    pub ingress: Matrix,
+    /// Traffic from pods of this node.
+    pub egress: Matrix,
+    /// The class of each pod's address of which selectors or named ports tell more than blocks do.
+    pub peers: BTreeMap<IpAddr, Class>,
+    /// The class of every other address that is in a block: segments in order that do not overlap. A pod's class has its
+    /// blocks in it, so it does no harm to look a pod up here as well.
+    pub blocks: Vec<BlockSegment>,
+    /// The range of each port that is in one: segments in order that do not overlap.
+    pub ports: Vec<PortSegment>,
+    /// Who is behind the numbers.
+    pub(super) behind: Arc<Behind>,
+}
+
+/// One direction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matrix {
+    /// The addresses of isolated pods, each with its subject.
+    pub subjects: BTreeMap<IpAddr, Subject>,
+    /// What is allowed, in order and each once: those of one variant, which is one set of the kernel, follow each other.
+    pub allowed: Vec<Allowed>,
+}
+
+/// A packet that begins a connection, as the forward hook sees it: after DNAT, before SNAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Its source.
+    pub source: IpAddr,
+    /// Its destination.
+    pub destination: IpAddr,
+    /// Protocol and destination port; `None` for every protocol that policies do not know.
+    pub port: Option<(Protocol, u16)>,
+}
+
+/// What the two ends of this node say of a packet. An end that is not isolated here allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The source's egress.
+    pub egress: bool,
+    /// The destination's ingress.
+    pub ingress: bool,
+}
+
+impl Verdict {
+    /// Whether both allow it.
+    pub fn passes(self) -> bool {
+        self.egress && self.ingress
+    }
+}
+
+impl Packet {
+    /// The end of the packet that a direction judges, and the other one.
+    pub(super) fn ends(&self, direction: Direction) -> (IpAddr, IpAddr) {
+        match direction {
+            Direction::Ingress => (self.destination, self.source),
+            Direction::Egress => (self.source, self.destination),
+        }
+    }
+}
+
+impl Compiled {
+    /// One direction.
+    pub fn matrix(&self, direction: Direction) -> &Matrix {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    /// The class of a peer.
+    pub fn class(&self, address: IpAddr) -> Option<Class> {
+        self.peers.get(&address).copied().or_else(|| {
+            let after = self.blocks.partition_point(|segment| segment.first <= address);
+            let before = self.blocks.get(after.checked_sub(1)?)?;
+            (address <= before.last).then_some(before.class)
+        })
+    }
+
+    /// The range of a port.
+    pub fn range(&self, port: u16) -> Option<PortRange> {
+        let after = self.ports.partition_point(|segment| segment.first <= port);
+        let before = self.ports.get(after.checked_sub(1)?)?;
+        (port <= before.last).then_some(before.range)
+    }
+
+    /// What the kernel does with a packet that begins a connection, by the same lookups.
+    pub fn verdict(&self, packet: &Packet) -> Verdict {
+        let [ingress, egress] = Direction::BOTH.map(|direction| self.allows(direction, packet));
+        Verdict { egress, ingress }
+    }
+
+    fn allows(&self, direction: Direction, packet: &Packet) -> bool {
+        let (own, peer) = packet.ends(direction);
+        let matrix = self.matrix(direction);
+        let Some(&subject) = matrix.subjects.get(&own) else { return true };
+        // A pod always reaches itself.
+        if own == peer || matrix.has(Allowed::Everything(subject)) {
+            return true;
+        }
+        let (class, range) = (self.class(peer), packet.port.and_then(|(_, port)| self.range(port)));
+        if class.is_some_and(|class| matrix.has(Allowed::AnyPort(subject, class))) {
+            return true;
+        }
+        let Some((protocol, port)) = packet.port else { return false };
+        matrix.has(Allowed::AnyPeer(subject, protocol, port))
+            || range.is_some_and(|range| matrix.has(Allowed::AnyPeerRange(subject, protocol, range)))
+            || class.is_some_and(|class| {
+                matrix.has(Allowed::Port(subject, class, protocol, port))
+                    || range.is_some_and(|range| matrix.has(Allowed::Range(subject, class, protocol, range)))
+            })
+    }
+}
+
+impl Matrix {
+    fn has(&self, allowed: Allowed) -> bool {
+        self.allowed.binary_search(&allowed).is_ok()
+    }
+}
