@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::policy::atoms::{Atom, PodAtoms};
 use crate::policy::behind::Behind;
 use crate::policy::compiled::{Compiled, Matrix};
-use crate::policy::element::{Allowed, BlockSegment, Class, Subject};
+use crate::policy::element::{BlockSegment, Class, Subject};
 use crate::policy::inputs::Inputs;
 use crate::policy::ip_block::address;
 use crate::policy::named_ports::NamedPort;
@@ -99,11 +99,9 @@ impl Compiler {
             own.sort_unstable();
             own.dedup();
             for subject in own {
-                let before = allowed.len();
                 if let Some(rules) = subjects.rules.get(&subject) {
-                    rules.allow(subject, &listed, &ranges, &mut allowed);
+                    rules.allow(subject, &listed, &ranges, ELEMENTS, &mut allowed);
                 }
-                sort_from(&mut allowed, before);
                 if allowed.len() > ELEMENTS {
                     return Err(TooLarge::Elements { count: allowed.len() });
                 }
@@ -167,14 +165,6 @@ impl Compiler {
         classes.entry(class).or_insert(key);
         class
     }
-}
-
-/// Sorts what stands behind a place, and leaves away what is there twice.
-fn sort_from(allowed: &mut Vec<Allowed>, place: usize) {
-    let mut new = allowed.split_off(place);
-    new.sort_unstable();
-    new.dedup();
-    allowed.append(&mut new);
 }
 
 /// The pods that are attached here, by the addresses that they hold.

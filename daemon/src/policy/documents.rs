@@ -1,10 +1,11 @@
 //! Objects in YAML documents, as people write them for `kubectl apply`: read with the defaults and the validation that an API
 //! server would add, and with all complaints at once.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::collections::HashSet;
 
 use podwire_conf::shown;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::policy::namespace::{self, Namespace};
 use crate::policy::network_policy::{self, NetworkPolicy};
@@ -60,14 +61,14 @@ impl Objects {
             let reason = Reason::TooMany { count: objects.len(), most: OBJECTS };
             return Err(of_text(Complaint { field: String::new(), reason }));
         }
-        let (mut read, mut rejected) = (Self::default(), Vec::new());
+        let (mut read, mut rejected, mut seen) = (Self::default(), Vec::new(), HashSet::new());
         for (place, object) in objects.into_iter().enumerate() {
-            rejected.extend(read.add(object, place).err());
+            rejected.extend(read.add(object, place, &mut seen).err());
         }
         if rejected.is_empty() { Ok(read) } else { Err(rejected) }
     }
 
-    fn add(&mut self, object: Value, place: usize) -> Result<(), Rejected> {
+    fn add(&mut self, object: Value, place: usize, seen: &mut HashSet<[String; 3]>) -> Result<(), Rejected> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind) = (text(object.get("apiVersion")), text(object.get("kind")));
         let metadata = object.get("metadata");
@@ -86,6 +87,10 @@ impl Objects {
                 let allowed = "v1 Pod, v1 Namespace or networking.k8s.io/v1 NetworkPolicy";
                 complaints.add("apiVersion, kind", Reason::Syntax { value, allowed });
             }
+        }
+        let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace };
+        if !name.is_empty() && !seen.insert([kind.clone(), namespace, name]) {
+            complaints.add("metadata.name", Reason::Twice);
         }
         complaints.accept(&kind, full.clone(), ())?;
         match kind.as_str() {

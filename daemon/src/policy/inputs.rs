@@ -15,7 +15,7 @@ pub struct Inputs<'a> {
     pub pods: Vec<&'a Pod>,
     /// The namespaces of the cluster. A namespace that is not among them is selected by no `namespaceSelector`.
     pub namespaces: Vec<&'a Namespace>,
-    /// The policies of the cluster.
+    /// The policies of the cluster. No two have one namespace and name: of those only one would count.
     pub policies: Vec<&'a NetworkPolicy>,
     /// The pods that are attached here, until their DEL, whatever has become of their objects.
     pub local: Vec<Local<'a>>,

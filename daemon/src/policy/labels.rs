@@ -1,11 +1,11 @@
 //! Labels of an object: sorted by key, and held once for all objects that have the same.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
-use crate::policy::pool::Pool;
+use crate::policy::pool::{Pool, Shared};
 use crate::policy::text::Text;
 
-static LABELS: LazyLock<Mutex<Pool<[(Text, Text)]>>> = LazyLock::new(|| Mutex::new(Pool::new()));
+static LABELS: Shared<[(Text, Text)]> = Shared::new(|| Mutex::new(Pool::new()));
 
 /// Labels: keys and values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

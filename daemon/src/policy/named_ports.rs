@@ -1,12 +1,12 @@
 //! The named ports of a pod's containers: held once for all pods that have the same.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
-use crate::policy::pool::Pool;
+use crate::policy::pool::{Pool, Shared};
 use crate::policy::port::Protocol;
 use crate::policy::text::Text;
 
-static NAMED_PORTS: LazyLock<Mutex<Pool<[NamedPort]>>> = LazyLock::new(|| Mutex::new(Pool::new()));
+static NAMED_PORTS: Shared<[NamedPort]> = Shared::new(|| Mutex::new(Pool::new()));
 
 /// A port that a container has a name for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Values that are held once, for as long as somebody has them.
 pub(super) struct Pool<T: ?Sized> {
@@ -10,6 +10,9 @@ pub(super) struct Pool<T: ?Sized> {
     /// At so many, those are let go that nobody has any more: each value is looked at twice as it comes and goes.
     sweep_at: usize,
 }
+
+/// A pool for the whole process.
+pub(super) type Shared<T> = LazyLock<Mutex<Pool<T>>>;
 
 /// Below so many values nothing is let go.
 const FEW: usize = 1024;

@@ -81,6 +81,9 @@ pub enum Reason {
         /// The prefix that it is to be an exception of.
         cidr: IpNetwork,
     },
+    /// There is one of this kind and name before it.
+    #[error("is there twice; leave one")]
+    Twice,
     /// There are more of them than can be.
     #[error("has {count} entries; at most {most} are allowed")]
     TooMany {

@@ -71,12 +71,13 @@ impl Rules {
         self.for_all.iter().filter_map(|place| self.rules.get(*place))
     }
 
-    /// What is allowed, in no order and perhaps twice.
+    /// Adds what is allowed, each once; stops once there are more than so many.
     pub(super) fn allow(
         &self,
         subject: Subject,
         classes: &[(Class, ClassKey)],
         ranges: &PortRanges,
+        most: usize,
         allowed: &mut Vec<Allowed>,
     ) {
         if self.of_all().any(|rule| rule.ports.is_none()) {
@@ -96,6 +97,10 @@ impl Rules {
         // A named port that everybody may be asked for is another number for each class.
         let named: Vec<_> = ports().filter(|ports| matches!(ports.which, Which::Named(_))).collect();
         for (class, key) in classes {
+            if allowed.len() > most {
+                return;
+            }
+            let before = allowed.len();
             if self.of_class(key).any(|rule| rule.ports.is_none()) {
                 allowed.push(Allowed::AnyPort(subject, *class));
                 continue;
@@ -116,6 +121,11 @@ impl Rules {
                     }
                 }
             }
+            // Rules of several policies allow the same.
+            let mut own = allowed.split_off(before);
+            own.sort_unstable();
+            own.dedup();
+            allowed.append(&mut own);
         }
     }
 

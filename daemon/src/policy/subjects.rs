@@ -51,7 +51,10 @@ impl Subjects {
             by_namespace.entry(&policy.name.namespace).or_default().push(policy);
         }
         let order = |policy: &&NetworkPolicy| (policy.name.clone(), policy.uid.clone());
-        by_namespace.values_mut().for_each(|policies| policies.sort_by_cached_key(order));
+        for policies in by_namespace.values_mut() {
+            policies.sort_by_cached_key(order);
+            policies.dedup_by(|later, first| later.name == first.name);
+        }
         let mut made = Self::default();
         let mut peers: HashMap<(*const NetworkPolicy, Direction), Peers> = HashMap::new();
         for (address, pod) in local {

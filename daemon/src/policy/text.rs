@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
-use crate::policy::pool::Pool;
+use crate::policy::pool::{Pool, Shared};
 
-static TEXTS: LazyLock<Mutex<Pool<str>>> = LazyLock::new(|| Mutex::new(Pool::new()));
+static TEXTS: Shared<str> = Shared::new(|| Mutex::new(Pool::new()));
 
 /// A string that is held once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -147,6 +147,12 @@ fn documents_of_several_kinds_are_read_and_others_are_named() {
         format!("(object 2 of the text): apiVersion, kind: \" \" {allowed}"),
     ];
     assert_eq!(rejected, expected);
+    let twice = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: \
+                 default}\n";
+    assert_eq!(
+        Objects::read(twice).unwrap_err()[0].to_string(),
+        "Pod default/p: metadata.name: is there twice; leave one"
+    );
     assert!(Objects::read("a: [").unwrap_err()[0].to_string().contains("line 1"));
 }
 
