@@ -41,6 +41,9 @@ pub const SHAPER_PREFIX: &str = "ps";
 /// The nftables table, family `inet`.
 pub const TABLE: &str = "podwire";
 
+/// The nftables table of NetworkPolicy, family `inet`.
+pub const POLICY_TABLE: &str = "podwire-policy";
+
 /// The default MTU: Ethernet's.
 pub const MTU: u32 = 1500;
 

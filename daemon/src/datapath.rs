@@ -12,4 +12,6 @@ pub(crate) mod inputs;
 pub(crate) mod kernel_support;
 mod narrow_path;
 pub(crate) mod pods;
+pub(crate) mod policy;
 pub(crate) mod service_addresses;
+pub(crate) mod transactions;

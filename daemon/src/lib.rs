@@ -42,7 +42,7 @@ use cluster::settings::Settings;
 use node::{garbage, instance_lock, plugin_binary, uninstall};
 use report::Report;
 use sources::channel::Subscriber;
-use sources::kubernetes::nodes;
+use sources::kubernetes::{nodes, policy_objects};
 use sources::{checkpoint, file, settings_file};
 
 /// Does what the command line says.
@@ -117,7 +117,12 @@ async fn serve(run: args::Run) -> io::Result<()> {
     observe::start(&run, &report);
     let work = async {
         let membership = membership(&run, &settings, &report).await?;
-        reconcile::run(&run, settings, membership, &report).await
+        let policies = settings.network_policy.then(|| {
+            let (wake, woken) = std::sync::mpsc::sync_channel(1);
+            let objects = policy_objects::start(run.kubeconfig.as_ref(), &wake);
+            reconcile::policies::Source { objects, wake, woken }
+        });
+        reconcile::run(&run, settings, membership, &report, policies).await
     };
     tokio::select! {
         outcome = work => return outcome,

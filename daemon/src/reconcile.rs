@@ -7,6 +7,7 @@
 mod backoff;
 mod full;
 mod incremental;
+pub(crate) mod policies;
 mod problem_log;
 
 use std::io;
@@ -27,9 +28,12 @@ use crate::args::Run;
 use crate::cluster::delta::Delta;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
+use crate::datapath::policy::table::PolicyTable;
+use crate::datapath::transactions::Transactions;
 use crate::node::file_watch::FileWatch;
 use crate::reconcile::backoff::{Backoff, GATHER, VERIFY};
 use crate::reconcile::full::Reconciler;
+use crate::reconcile::policies::Source;
 use crate::reconcile::problem_log::ProblemLog;
 use crate::report::Report;
 use crate::report::outcome::Outcome;
@@ -44,10 +48,26 @@ pub(crate) async fn run(
     settings: Settings,
     mut membership: Subscriber,
     report: &watch::Sender<Report>,
+    policies: Option<Source>,
 ) -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut reconciler = Reconciler::new(settings, run, stop.clone())?;
-    let mut notifications = listen(reconciler.ports())?;
+    let transactions = Transactions::default();
+    let mut reconciler = Reconciler::new(settings, run, stop.clone(), transactions.clone())?;
+    let mut table = PolicyTable::open(transactions).map_err(io::Error::other)?;
+    let (routes, firewall) = reconciler.ports();
+    let mut notifications = listen(&routes, &[firewall, table.port()])?;
+    let wake_policies = match policies {
+        Some(Source { objects, wake, woken }) => {
+            policies::start((objects, woken), table, reconciler.forgetting(), report.clone())?;
+            Some(wake)
+        }
+        // What an earlier daemon has left would stay in force for ever.
+        None => table.remove().map(|_| None).map_err(io::Error::other)?,
+    };
+    // Pods, peers and foreign rules: whatever a sync is made for may matter to the policies. One wake-up stands for all.
+    let wake = || {
+        let _ = wake_policies.as_ref().map(|wake| wake.try_send(()));
+    };
     let syncs = SyncThread::start()?;
     let plugin = run.plugin_directory.iter().map(|directory| directory.join(defaults::PLUGIN));
     let mut files = FileWatch::new(plugin.chain([run.conflist_directory.join(defaults::CONFLIST)]).collect());
@@ -74,6 +94,7 @@ pub(crate) async fn run(
                 problem_log.problems(&outcome.problems);
             }
             report.send_modify(|report| report.add(view.clone(), &outcome, start.elapsed()));
+            wake();
             (pause, next) = backoff.after(&outcome, start.elapsed(), last.elapsed());
             last = Instant::now();
         }
@@ -97,6 +118,7 @@ pub(crate) async fn run(
                         break;
                     }
                     report.send_modify(|report| report.add_incremental(view.clone(), &outcome, start.elapsed()));
+                    wake();
                     // Not amid a burst of changes, which would have to wait for it.
                     let first = *unverified.get_or_insert(start);
                     verify = earliest.max((Instant::now() + VERIFY).min(first + FULL_WITHIN));
@@ -185,8 +207,8 @@ impl SyncThread {
 
 /// Listens, on a thread of its own since the socket blocks, to what other programs change. One notification in the channel
 /// stands for all that arrived before it was taken out.
-fn listen((routes, nftables): ([u32; 3], [u32; 1])) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let notifications = Monitor::open(&routes, &nftables).map_err(io::Error::other)?;
+fn listen(routes: &[u32], nftables: &[u32]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+    let notifications = Monitor::open(routes, nftables).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
     thread::Builder::new().name("notifications".into()).spawn(move || {
         loop {

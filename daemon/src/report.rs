@@ -6,6 +6,7 @@ pub mod change_kind;
 pub mod container_runtime;
 pub mod feed;
 pub mod outcome;
+pub mod policies;
 pub mod probes;
 pub mod problem;
 pub mod underlay_link;
@@ -24,6 +25,7 @@ use crate::report::change_kind::Counts;
 use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Feed;
 use crate::report::outcome::{FastPathState, Mtu, Outcome};
+use crate::report::policies::PolicyState;
 use crate::report::probes::{NarrowPaths, Probed};
 use crate::report::problem::Problem;
 use crate::report::underlay_link::UnderlayLink;
@@ -53,6 +55,8 @@ pub struct Report {
     pub mtu: Option<Mtu>,
     /// The link of the underlay, as far as plain routes need it.
     pub link: UnderlayLink,
+    /// The state of the policies; nothing where they are switched off.
+    pub policies: Option<PolicyState>,
     /// The state of the fast path.
     pub fast_path: FastPathState,
     /// What the last reconcile could not do.

@@ -47,4 +47,4 @@ pub use self::lookup::{KeyPart, NUMBER};
 pub use self::recorded::{Record, recorded};
 pub use self::rule::Rule;
 pub use self::set::{Bounds, Content, Set};
-pub use self::table::{Listed, Table, read};
+pub use self::table::{Listed, Table, read, remove_table};

@@ -164,6 +164,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         bandwidth: request.requested.bandwidth,
         mac: Some(plan::pod_mac(request)),
         sandbox: request.sandbox,
+        pod: request.pod_name.clone(),
     };
     let attempt = |host: &mut Socket| {
         let mut routed = |address| is_routed(host, address);

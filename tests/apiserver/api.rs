@@ -23,6 +23,9 @@ pub(crate) const NODES: &str = "/api/v1/nodes";
 /// The account that the daemons have, and what it is allowed.
 const ACCOUNT: &str = "/api/v1/namespaces/kube-system/serviceaccounts";
 
+/// What a reader may do.
+const READ: [&str; 3] = ["get", "list", "watch"];
+
 /// The token of somebody who may do everything.
 const ADMINISTRATOR: &str = "administrator";
 
@@ -130,12 +133,24 @@ impl Api {
 
     /// Lets the daemons' account read nodes, and nothing else.
     pub(crate) fn allow(&self) -> Outcome {
+        self.allow_to_read("podwired", &json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": READ}]))
+    }
+
+    /// Lets it read what policies are made of.
+    pub(crate) fn allow_policies(&self) -> Outcome {
+        let rules = json!([
+            {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": READ},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": READ},
+        ]);
+        self.allow_to_read("podwired-policies", &rules)
+    }
+
+    fn allow_to_read(&self, name: &str, rules: &Value) -> Outcome {
         let base = "/apis/rbac.authorization.k8s.io/v1";
-        let rules = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]);
-        self.create(&format!("{base}/clusterroles"), &json!({"metadata": {"name": "podwired"}, "rules": rules}))?;
+        self.create(&format!("{base}/clusterroles"), &json!({"metadata": {"name": name}, "rules": rules}))?;
         let subjects = json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "podwired"}]);
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "podwired"});
-        let binding = json!({"metadata": {"name": "podwired"}, "subjects": subjects, "roleRef": role});
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+        let binding = json!({"metadata": {"name": name}, "subjects": subjects, "roleRef": role});
         self.create(&format!("{base}/clusterrolebindings"), &binding).map(drop)
     }
 

@@ -12,5 +12,6 @@ mod away;
 mod churn;
 mod heartbeats;
 mod nodes;
+mod policies;
 mod shipped;
 mod stage;

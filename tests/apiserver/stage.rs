@@ -18,6 +18,10 @@ pub(crate) const STATE: &str = "/run/podwired-state";
 /// The settings of the daemons.
 const SETTINGS: &str = "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\n";
 
+/// Their settings with policies in force.
+const SETTINGS_WITH_POLICIES: &str =
+    "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\nnetwork_policy = true\n";
+
 /// Plays a scene on some hosts that can be nodes, with an API server outside that knows no node yet. Its account may read
 /// nodes, and its kubeconfig is where [`start`] looks for it.
 #[track_caller]
@@ -35,6 +39,25 @@ pub(crate) fn kubernetes(nodes: u16, body: impl FnOnce(&mut Lab, &mut Api) -> Ou
 #[track_caller]
 pub(crate) fn cluster(nodes: u16, body: impl FnOnce(&mut Lab, &mut Api) -> Outcome) {
     kubernetes(nodes, |lab, api| {
+        for number in 1..=nodes {
+            api.create(NODES, &node(number))?;
+        }
+        for node in &mut lab.nodes {
+            start(node)?;
+        }
+        lab.nodes.iter().try_for_each(Node::wait_ready)?;
+        body(lab, api)
+    });
+}
+
+/// The same with policies in force: the daemons' account may read what they are made of.
+#[track_caller]
+pub(crate) fn policed(nodes: u16, body: impl FnOnce(&mut Lab, &mut Api) -> Outcome) {
+    kubernetes(nodes, |lab, api| {
+        api.allow_policies()?;
+        // Pods are accepted only where their account is.
+        api.create("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}}))?;
+        share(lab, "podwired.toml", SETTINGS_WITH_POLICIES)?;
         for number in 1..=nodes {
             api.create(NODES, &node(number))?;
         }

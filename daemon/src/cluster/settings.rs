@@ -32,6 +32,7 @@ pub const KEYS: &[&str] = &[
     "not_masqueraded",
     "refused_destinations",
     "fast_path",
+    "network_policy",
     "garbage_after_seconds",
     "probes",
     "cluster_cidrs",
@@ -60,6 +61,8 @@ pub struct Settings {
     pub refused_destinations: Vec<IpNetwork>,
     /// Whether what belongs to established connections between pods takes the fast path, where the kernel has it.
     pub fast_path: bool,
+    /// Whether NetworkPolicies of the API are in force.
+    pub network_policy: bool,
     /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
     pub garbage_after_seconds: u32,
     /// Whether peers are probed.
@@ -122,6 +125,7 @@ impl Default for Settings {
             not_masqueraded: Vec::new(),
             refused_destinations: Vec::new(),
             fast_path: true,
+            network_policy: false,
             garbage_after_seconds: 60,
             probes: true,
             cluster_cidrs: Vec::new(),
@@ -151,6 +155,7 @@ impl Settings {
             not_masqueraded: keys.prefixes("not_masqueraded").unwrap_or_default(),
             refused_destinations: keys.prefixes("refused_destinations").unwrap_or_default(),
             fast_path: keys.flag("fast_path").unwrap_or(default.fast_path),
+            network_policy: keys.flag("network_policy").unwrap_or(default.network_policy),
             garbage_after_seconds: keys
                 .number("garbage_after_seconds", &(0..=u32::MAX), "seconds: 0 (never) to 4294967295")
                 .unwrap_or(default.garbage_after_seconds),
@@ -172,6 +177,7 @@ impl Settings {
             (true, true, _) => Err(SettingsError::NoClusterCidrs),
             (false, false, _) => Err(SettingsError::ClusterCidrs),
             (false, _, Some(_)) => Err(SettingsError::Underlay),
+            (false, ..) if self.network_policy => Err(SettingsError::NetworkPolicy),
             _ => Ok(()),
         }
     }
@@ -200,6 +206,12 @@ pub enum SettingsError {
          settings"
     )]
     Underlay,
+    /// The nodes come from a file, and nothing has policies.
+    #[error(
+        "network_policy is set in the settings file, and the nodes do not come from Kubernetes, where the policies are: \
+         remove it from the settings"
+    )]
+    NetworkPolicy,
 }
 
 /// Mistakes as a sentence.

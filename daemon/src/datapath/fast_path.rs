@@ -13,6 +13,7 @@
 
 mod conntrack;
 mod devices;
+pub(crate) mod forgetting;
 mod program;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use podwire_kernel::{Error, Result, Socket};
 use tracing::{info, warn};
 
 use crate::datapath::fast_path::devices::{Devices, Loaded, clean};
+use crate::datapath::fast_path::forgetting::Forgetting;
 use crate::datapath::inputs::Inputs;
 use crate::datapath::{kernel_support, narrow_path};
 use crate::report::outcome::{FastPathState, Outcome};
@@ -76,10 +78,15 @@ impl FastPath {
     /// Invalidates all remembered flows, since some paths have changed.
     pub(crate) fn forget(&mut self) {
         if let Mode::On(loaded) = &self.mode
-            && let Err(error) = loaded.forget()
+            && let Err(error) = loaded.forgetting().forget()
         {
             self.give_up(&error);
         }
+    }
+
+    /// What has all flows forgotten, where the fast path is on.
+    pub(crate) fn forgetting(&self) -> Option<Forgetting> {
+        if let Mode::On(loaded) = &self.mode { Some(loaded.forgetting()) } else { None }
     }
 
     /// Attaches the programs to the devices of pods and of the overlay, which earlier steps have observed.

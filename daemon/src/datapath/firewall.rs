@@ -22,6 +22,7 @@ use crate::cluster::view::{Peer, View};
 use crate::datapath::inputs::Inputs;
 use crate::datapath::overlay::underlay::Underlay;
 use crate::datapath::service_addresses::ServiceAddresses;
+use crate::datapath::transactions::Transactions;
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
 use crate::report::problem::{Problem, ProblemKind};
@@ -38,6 +39,7 @@ pub(crate) struct Firewall {
     left_out: Vec<IpAddr>,
     /// The interface to the peers, as of the last look.
     underlay: Option<Underlay>,
+    transactions: Transactions,
 }
 
 /// What the kernel has, as of a generation.
@@ -89,9 +91,13 @@ fn forget_path_mtus(view: &View) -> Result<()> {
 }
 
 impl Firewall {
-    pub(crate) fn new() -> Result<Self> {
+    /// With the transactions of all that write rules.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub(crate) fn new(transactions: Transactions) -> Result<Self> {
         let (socket, services) = (Socket::netfilter()?, ServiceAddresses::new()?);
-        Ok(Self { socket, known: None, services, left_out: Vec::new(), underlay: None })
+        Ok(Self { socket, known: None, services, left_out: Vec::new(), underlay: None, transactions })
     }
 
     /// Looks for the addresses of Services on this node, which the next steps leave out of host ports.
@@ -130,7 +136,8 @@ impl Firewall {
         let mut known = self.known.take();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket)?;
-            known = known.filter(|known| known.generation == generation);
+            known = known.filter(|known| self.transactions.only_ours(known.generation, generation));
+            known.iter_mut().for_each(|known| known.generation = generation);
             if known.as_ref().is_some_and(|known| known.desired == desired) {
                 break;
             }
@@ -146,7 +153,7 @@ impl Firewall {
             // What pods have is read whenever the rest is. If something was restored or skipped, the next reconcile
             // reads again.
             if was_known || self.restore(inputs.state_directory, outcome)? {
-                known = made.map(|generation| Known { generation, desired });
+                known = Some(Known { generation: made, desired });
             }
             break;
         }
@@ -166,14 +173,14 @@ impl Firewall {
         Ok(())
     }
 
-    /// Applies the difference. Returns the generation, if there was no other transaction since.
+    /// Applies the difference. Returns the generation as of which the table is so.
     fn apply(
         &mut self,
         desired: &Desired,
         observed: &Observed,
         inputs: &Inputs<'_>,
         outcome: &mut Outcome,
-    ) -> Result<Option<u32>> {
+    ) -> Result<u32> {
         let table = &desired.table;
         let rules = !observed.found.is(table) || observed.surplus != Names::default();
         let mut requests = if rules { table.replace(&observed.found) } else { Vec::new() };
@@ -189,9 +196,10 @@ impl Firewall {
         requests.extend(observed.surplus.remove(&table.name));
         let generation = observed.found.generation;
         if requests.is_empty() {
-            return Ok(Some(generation));
+            return Ok(generation);
         }
         self.socket.transact_upon(Some(generation), requests)?;
+        let made_upon = self.transactions.made_upon(generation);
         let made = usize::from(rules) + changed.len();
         outcome.changes += made;
         (0..made).for_each(|_| outcome.made.add(ChangeKind::Firewall));
@@ -205,9 +213,7 @@ impl Firewall {
         for (set, more, fewer) in changed {
             info!("set the elements of set {set} of table inet {}: +{more} -{fewer}", table.name);
         }
-        // The kernel numbers transactions consecutively, skipping 0.
-        let ours = generation.checked_add(1).unwrap_or(1);
-        Ok((nft::current_generation(&mut self.socket)? == ours).then_some(ours))
+        Ok(made_upon)
     }
 
     /// Some guards see only the first packet of a connection: conntrack entries from before they existed are deleted.

@@ -68,6 +68,7 @@ mod tests {
             bandwidth: podwire_conf::Bandwidth::default(),
             mac: None,
             sandbox: false,
+            pod: None,
             second_interface: None,
         }
     }

@@ -17,7 +17,7 @@ use podwire_attachment::regular_file;
 use podwire_attachment::release::{self, Attached};
 use podwire_conf::defaults;
 use podwire_kernel::link::{self, removal};
-use podwire_kernel::nft::Table;
+use podwire_kernel::nft;
 use podwire_kernel::route::{self, Target};
 use podwire_kernel::{Socket, nexthop};
 use tokio::signal::unix::{SignalKind, signal};
@@ -285,13 +285,11 @@ impl Removal<'_> {
             Err(error) => Err(error),
         };
         self.done(&format!("device {device}"), removed)?;
-        let table = Table { name: defaults::TABLE.into(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
-        let removed = match Socket::netfilter().and_then(|mut socket| socket.transact(table.delete())) {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_gone() => Ok(false),
-            Err(error) => Err(error),
-        };
-        self.done(&format!("table inet {}", defaults::TABLE), removed)
+        for table in [defaults::POLICY_TABLE, defaults::TABLE] {
+            let removed = Socket::netfilter().and_then(|mut socket| nft::remove_table(&mut socket, table));
+            self.done(&format!("table inet {table}"), removed)?;
+        }
+        Ok(())
     }
 
     /// A directory of podwire, with podwire's files in it: a mistyped path loses nothing.

@@ -93,6 +93,18 @@ fn convergence(page: &mut Page, status: &Status) {
     let sizes = [("overlay", status.mtu), ("underlay", status.underlay_mtu)];
     let sizes = sizes.into_iter().filter_map(|(device, mtu)| Some((vec![("device", device.to_owned())], mtu?)));
     page.metric("podwire_mtu_bytes", "gauge", "The largest packet, in bytes.", sizes);
+    if let Some(policies) = &status.network_policy {
+        let in_force = "1 while the NetworkPolicies of the cluster are in force as the API has them.";
+        page.gauge("podwire_policies_in_force", in_force, u8::from(policies.in_force));
+        page.gauge("podwire_policies", "NetworkPolicies of the cluster.", policies.policies);
+        page.gauge("podwire_isolated_pods", "Pods of this node that policies isolate.", policies.isolated_pods);
+        let refused = [("from-pods", policies.refused_from_pods), ("to-pods", policies.refused_to_pods)];
+        let refused = refused
+            .into_iter()
+            .filter_map(|(direction, packets)| Some((vec![("direction", direction.to_owned())], packets?)));
+        let help = "Packets that NetworkPolicies have refused, by direction.";
+        page.metric("podwire_policy_refused_packets_total", "counter", help, refused);
+    }
     let fast = u8::from(matches!(status.fast_path_state, Documented::Known(FastPathState::On { .. })));
     page.gauge("podwire_fast_path", "1 while established connections between pods take the fast path.", fast);
 }

@@ -11,6 +11,7 @@ use podwire_conf::defaults;
 use podwire_conf::rules::node::GUARDS;
 use podwire_kernel::{Result, Socket, nft};
 
+use crate::datapath::policy::table::refused;
 use crate::node::forward_policies::Policies;
 use crate::observe::status::document::Adds;
 use crate::report::problem::{Problem, ProblemKind};
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub guards: BTreeMap<String, u64>,
     /// Chains of others that drop forwarded packets.
     pub policies: Policies,
+    /// Packets that NetworkPolicies have refused: from pods, and to pods.
+    pub refused: [Option<u64>; 2],
     /// How long ADDs took.
     pub adds: Option<Adds>,
     /// What could not be looked up.
@@ -45,11 +48,18 @@ impl Snapshot {
             }
         }
         snapshot.adds = durations(state);
-        match Socket::netfilter().and_then(|mut socket| Ok((dropped(&mut socket)?, Policies::read(&mut socket)?))) {
-            Ok((guards, policies)) => (snapshot.guards, snapshot.policies) = (guards, policies),
-            Err(error) => snapshot.unread.push(error.into()),
+        if let Err(error) = Socket::netfilter().and_then(|mut socket| snapshot.ask(&mut socket)) {
+            snapshot.unread.push(error.into());
         }
         snapshot
+    }
+
+    /// What nftables knows.
+    fn ask(&mut self, socket: &mut Socket) -> Result<()> {
+        self.guards = dropped(socket)?;
+        self.policies = Policies::read(socket)?;
+        self.refused = refused(socket)?;
+        Ok(())
     }
 }
 

@@ -16,11 +16,13 @@ use crate::args::Run;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::datapath::fast_path::FastPath;
+use crate::datapath::fast_path::forgetting::Forgetting;
 use crate::datapath::firewall::Firewall;
 use crate::datapath::inputs::Inputs;
 use crate::datapath::overlay::desired;
 use crate::datapath::overlay::step::Overlay;
 use crate::datapath::pods::Pods;
+use crate::datapath::transactions::Transactions;
 use crate::node::conflist;
 use crate::node::plugin_binary::Plugin;
 use crate::report::change_kind::ChangeKind;
@@ -48,10 +50,15 @@ impl Reconciler {
     ///
     /// # Errors
     /// When there are no sockets to be had, or the kernel lacks what the overlay needs.
-    pub(crate) fn new(settings: Settings, run: &Run, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        run: &Run,
+        stop: Arc<AtomicBool>,
+        transactions: Transactions,
+    ) -> io::Result<Self> {
         Ok(Self {
             overlay: Overlay::new(run.interface.clone(), stop.clone())?,
-            firewall: Firewall::new().map_err(io::Error::other)?,
+            firewall: Firewall::new(transactions).map_err(io::Error::other)?,
             pods: Pods::new(stop.clone()).map_err(io::Error::other)?,
             fast_path: FastPath::open(settings.fast_path, stop.clone()).map_err(io::Error::other)?,
             settings,
@@ -63,8 +70,8 @@ impl Reconciler {
     }
 
     /// The ports that it changes routes and devices by, and nftables.
-    pub(crate) fn ports(&self) -> ([u32; 3], [u32; 1]) {
-        ([self.overlay.port(), self.pods.port(), self.fast_path.port()], [self.firewall.port()])
+    pub(crate) fn ports(&self) -> ([u32; 3], u32) {
+        ([self.overlay.port(), self.pods.port(), self.fast_path.port()], self.firewall.port())
     }
 
     /// Has the next full sync follow these narrow paths.
@@ -130,6 +137,11 @@ impl Reconciler {
         outcome.devices.overlay = self.overlay.device_index();
         self.pods.step(&inputs, outcome);
         self.fast_path.step(&inputs, outcome);
+    }
+
+    /// What has the fast path forget, where it is on.
+    pub(super) fn forgetting(&self) -> Option<Forgetting> {
+        self.fast_path.forgetting()
     }
 
     /// When the pods are to be looked at again, where that is soon.

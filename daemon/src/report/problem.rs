@@ -58,6 +58,13 @@ named! {
         /// A foreign firewall drops what is forwarded, and has no rule for pods: they reach nothing outside of their node, or
         /// are not reached. Fix: `podwired doctor` has the commands.
         ForwardPolicyDrop = "forward-policy-drop",
+        /// A NetworkPolicy cannot be read, and has no effect: what it allows is not allowed, and whom it isolates is not isolated by
+        /// it. Cause: it is newer than this podwired, or not valid. Fix: correct the field that the sentence names.
+        PolicyRejected = "policy-rejected",
+        /// The NetworkPolicies of the cluster are not in force as they are; what was in force stays. Cause: the Kubernetes API
+        /// does not answer, or does not allow podwired to list pods, namespaces and networkpolicies; or the kernel has refused
+        /// the rules. Fix: what the sentence names; podwired tries again by itself.
+        PoliciesNotInForce = "policies-not-in-force",
         /// Repairs keep being undone by another program: packets are lost in between. Fix: find the program
         /// (`ip monitor all`) and keep it from podwire's devices and routes.
         Conflict = "conflict",

@@ -6,6 +6,7 @@
 pub mod node_cache;
 
 pub(crate) mod nodes;
+pub(crate) mod policy_objects;
 
 mod client;
 mod reflector;

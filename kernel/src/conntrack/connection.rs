@@ -2,19 +2,22 @@
 //!
 //! Reading in place matters: the types of `netlink-packet-netfilter` take 5 µs for each of 100,000 entries.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DecodeError, DefaultNla, NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::conntrack::{ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
 
-use crate::conntrack::message::{DELETE, ORIGINAL, REPLY, message, nested};
+use crate::conntrack::message::{DELETE, NEW, ORIGINAL, REPLY, message, nested};
 use crate::family::IpVersion;
 use crate::netlink::attribute::attributes;
 use crate::netlink::request::Request;
 
 /// `CTA_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
+const MARK: u16 = 8;
 const ID: u16 = 12;
+const MARK_MASK: u16 = 21;
 const ZONE: u16 = 18;
 /// `CTA_TUPLE_*`, `CTA_IP_*` (those of IPv4, of IPv6), `CTA_PROTO_*` (same file).
 const TUPLE_IP: u16 = 1;
@@ -41,6 +44,8 @@ pub struct Connection {
     pub reply_source: SocketAddr,
     /// The destination of the replies: the source after translation.
     pub reply_destination: SocketAddr,
+    /// Its mark, of which several programs may use bits.
+    pub mark: u32,
     /// What tells it from a later entry of the same addresses; unknown when it was read from text.
     id: Option<u32>,
     zone: Zone,
@@ -67,8 +72,8 @@ struct Direction {
 impl Connection {
     /// A connection as a value, which the kernel does not have: for tests of what is decided by its addresses.
     pub fn untracked(protocol: u8, source: SocketAddr, destination: SocketAddr, reply_source: SocketAddr) -> Self {
-        let (reply_destination, id, zone) = (source, None, Zone::default());
-        Self { protocol, source, destination, reply_source, reply_destination, id, zone }
+        let (reply_destination, mark, id, zone) = (source, 0, None, Zone::default());
+        Self { protocol, source, destination, reply_source, reply_destination, mark, id, zone }
     }
 
     /// Whether nobody has translated its destination.
@@ -105,16 +110,18 @@ impl Connection {
         let (original, reply) = (direction()?, direction()?);
         let first = |name| field(name).next();
         let zone = |name| first(name).map_or(Some(0), |value| value.parse().ok());
-        Self::new(&original, &reply, None, Zone { both: zone("zone")?, original: zone("zone-orig")? })
+        let mark = first("mark").map_or(Some(0), |value| value.parse().ok())?;
+        Self::new(&original, &reply, mark, None, Zone { both: zone("zone")?, original: zone("zone-orig")? })
     }
 
-    fn new(original: &Direction, reply: &Direction, id: Option<u32>, zone: Zone) -> Option<Self> {
+    fn new(original: &Direction, reply: &Direction, mark: u32, id: Option<u32>, zone: Zone) -> Option<Self> {
         Some(Self {
             protocol: original.protocol?,
             source: SocketAddr::new(original.source?, original.source_port?),
             destination: SocketAddr::new(original.destination?, original.destination_port?),
             reply_source: SocketAddr::new(reply.source?, reply.source_port?),
             reply_destination: SocketAddr::new(reply.destination?, reply.destination_port?),
+            mark,
             id,
             zone,
         })
@@ -122,7 +129,27 @@ impl Connection {
 
     /// Deletes it. One that was read from a message is told from an entry that was created since.
     pub(super) fn delete(&self) -> Request<NetfilterMessage> {
-        let Self { protocol, source, destination, id, zone, .. } = self;
+        let mut attributes = self.identity();
+        attributes.extend(self.id.map(|id| DefaultNla::new(ID, id.to_be_bytes().to_vec())));
+        Request::removal(format!("forget {self}"), self.message(DELETE, attributes))
+    }
+
+    /// Sets these bits of its mark to what they are in `bits`; the others stay.
+    pub(super) fn set_mark(&self, bits: u32, of: u32) -> Request<NetfilterMessage> {
+        let number = |kind, value: u32| DefaultNla::new(kind, value.to_be_bytes().to_vec());
+        let mut attributes = self.identity();
+        attributes.extend([number(MARK, bits & of), number(MARK_MASK, of)]);
+        // Without a flag that asks for a new entry, one that has gone is an error, which a removal takes for done.
+        Request::removal(format!("mark {self}"), self.message(NEW, attributes))
+    }
+
+    fn message(&self, message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
+        message(IpVersion::of(self.destination.ip()), ConntrackMessage::Other { message_type, attributes })
+    }
+
+    /// What the kernel finds it by.
+    fn identity(&self) -> Vec<DefaultNla> {
+        let Self { protocol, source, destination, zone, .. } = self;
         let mut tuple = vec![
             Tuple::Ip(vec![IPTuple::SourceAddress(source.ip()), IPTuple::DestinationAddress(destination.ip())]),
             Tuple::Proto(vec![
@@ -134,11 +161,14 @@ impl Connection {
         let in_zone = |kind, zone: u16| (zone != 0).then(|| DefaultNla::new(kind, zone.to_be_bytes().to_vec()));
         tuple.extend(in_zone(TUPLE_ZONE, zone.original).map(Tuple::Other));
         let mut attributes = vec![nested(ORIGINAL, &tuple)];
-        attributes.extend(id.map(|id| DefaultNla::new(ID, id.to_be_bytes().to_vec())));
         attributes.extend(in_zone(ZONE, zone.both));
-        let version = IpVersion::of(destination.ip());
-        let message = message(version, ConntrackMessage::Other { message_type: DELETE, attributes });
-        Request::removal(format!("forget the connection from {source} to {destination}"), message)
+        attributes
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection from {} to {}", self.source, self.destination)
     }
 }
 
@@ -151,18 +181,19 @@ impl NetlinkDeserializable for Listed {
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
         let rest = payload.get(NETFILTER_HEADER..).ok_or("a message shorter than its header")?;
         let (mut original, mut reply) = (Direction::default(), Direction::default());
-        let (mut id, mut zone) = (None, Zone::default());
+        let (mut mark, mut id, mut zone) = (0, None, Zone::default());
         for (kind, value) in attributes(rest) {
             match kind {
                 ORIGINAL => original = Direction::parse(value),
                 REPLY => reply = Direction::parse(value),
+                MARK => mark = value.try_into().map_or(0, u32::from_be_bytes),
                 ID => id = value.try_into().ok().map(u32::from_be_bytes),
                 ZONE => zone.both = short(value).unwrap_or_default(),
                 _ => {}
             }
         }
         zone.original = original.zone;
-        Ok(Self(Connection::new(&original, &reply, id, zone)))
+        Ok(Self(Connection::new(&original, &reply, mark, id, zone)))
     }
 }
 

@@ -7,6 +7,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use crate::family::IpVersion;
 
 /// `IPCTNL_MSG_CT_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
+pub(super) const NEW: u8 = 0;
 pub(super) const GET: u8 = 1;
 pub(super) const DELETE: u8 = 2;
 /// `CTA_*` (same file).

@@ -90,6 +90,19 @@ pub fn read(socket: &mut Socket, wanted: &Table) -> Result<Listed> {
     Ok(found)
 }
 
+/// Removes a table with its content. Whether there was one.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_table(socket: &mut Socket, name: &str) -> Result<bool> {
+    let table = Table { name: name.into(), counters: Vec::new(), sets: Vec::new(), chains: Vec::new() };
+    match socket.transact(table.delete()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_gone() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The generation, and those sets of the table that exist with the desired types.
 pub(super) fn sets(socket: &mut Socket, wanted: &Table) -> Result<(u32, Vec<Set>)> {
     let queries = std::iter::once(generation::query()).chain(wanted.query_sets());

@@ -32,7 +32,7 @@ mod sweep;
 
 pub use attachment_lock::AttachmentLock;
 pub use directory::Ledger;
-pub use record::{Held, Record, SecondInterface};
+pub use record::{Held, PodName, Record, SecondInterface};
 pub use reserve::{Routed, Wanted};
 
 #[cfg(test)]

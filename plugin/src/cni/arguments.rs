@@ -1,5 +1,7 @@
 //! `CNI_ARGS`: pairs of key and value that a runtime passes to every plugin (CNI specification, section 2).
 
+use podwire_attachment::ledger::PodName;
+
 use super::failure::{Code, Failure};
 
 /// Keys that are understood, or that every Kubernetes runtime sends.
@@ -49,6 +51,13 @@ impl Arguments {
     /// The value of a key; the last one, if there is more than one.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The pod in full, where its runtime is one of Kubernetes.
+    pub(crate) fn pod_name(&self) -> Option<PodName> {
+        let given = |key| self.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+        let (namespace, name) = (given("K8S_POD_NAMESPACE")?, given("K8S_POD_NAME")?);
+        Some(PodName { namespace, name, uid: given("K8S_POD_UID").unwrap_or_default() })
     }
 
     /// A name for people: `namespace/name` on Kubernetes, as far as it is given.

@@ -125,6 +125,7 @@ impl Call<'_> {
         let add = Add {
             netns: (self.variable)("CNI_NETNS").unwrap_or_default(),
             pod: arguments.pod().unwrap_or_else(|| attachment.container.clone()),
+            pod_name: arguments.pod_name(),
             network: Network::parse(self.document)?,
             sandbox: arguments.get("K8S_POD_INFRA_CONTAINER_ID") == Some(&attachment.container),
             requested: Requested::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,

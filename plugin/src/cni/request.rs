@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use podwire_attachment::ledger::PodName;
 use podwire_attachment::names::Attachment;
 use podwire_conf::{Dns, Network, Requested};
 
@@ -52,6 +53,8 @@ pub struct Add {
     /// Whether the container is the sandbox of a Kubernetes pod: then the runtime's CRI lists it by this id. (Podman gives the
     /// name of a pod as well, but not this.)
     pub sandbox: bool,
+    /// The pod, as the runtime has named it in full.
+    pub pod_name: Option<PodName>,
     /// The configuration of the network.
     pub network: Network,
     /// What is requested for this pod in addition.

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// TCP sends a packet that was lost again after a second: what takes longer than this has lost one.
 const RETRANSMISSION: Duration = Duration::from_millis(900);
 
+/// How long an answer is waited for where none should come: less than a retransmission, so that it is one packet.
+const UNANSWERED: Duration = Duration::from_millis(400);
+
 /// What an exchange has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchange {
@@ -106,6 +109,18 @@ pub fn exchange(from: &Host, to: IpAddr) -> Result<Exchange, String> {
         Ok(Exchange { seen, round_trip })
     };
     from.enter(attempt).map_err(|error| format!("from {} to {to}: {error}", from.name))
+}
+
+/// That the first packet of a connection gets no answer: somebody drops it on the way. Nobody who listens takes so long.
+///
+/// # Errors
+/// What came instead.
+pub fn is_dropped(from: &Host, to: IpAddr) -> Result<(), String> {
+    match from.enter(|| TcpStream::connect_timeout(&(to, PORT).into(), UNANSWERED)) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
+        Err(error) => Err(format!("from {} to {to}: {error}, instead of no answer", from.name)),
+        Ok(_) => Err(format!("from {} to {to}: connected, instead of no answer", from.name)),
+    }
 }
 
 /// That no packet was lost in an exchange that took so long.

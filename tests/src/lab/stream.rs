@@ -21,6 +21,9 @@ const ROOM: usize = 8 << 20;
 /// How long a thread waits before it looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A stream of which nothing comes back for so long is cut.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// How long the last packets may take.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -89,6 +92,22 @@ impl Stream {
         super::eventually(super::SOON, || match self.heard.load(Ordering::Relaxed) - before {
             0..20 => Err("the stream does not flow".into()),
             _ => Ok(()),
+        })
+    }
+
+    /// Waits until nothing comes back any more, although it is still sent.
+    ///
+    /// # Errors
+    /// When something does.
+    pub fn is_cut(&self) -> Result<(), String> {
+        super::eventually(super::SOON, || {
+            let before = self.heard.load(Ordering::Relaxed);
+            // Silence can only be waited for.
+            thread::sleep(SILENCE);
+            match self.heard.load(Ordering::Relaxed) - before {
+                0 => Ok(()),
+                more => Err(format!("{more} packets of the stream came back within {SILENCE:?}")),
+            }
         })
     }
 

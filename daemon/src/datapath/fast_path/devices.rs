@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use podwire_conf::defaults::HOST_VETH_PREFIX;
@@ -12,10 +13,10 @@ use podwire_kernel::bpf::{Map, Number, Program};
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::tc::bpf_hook::{self, Hook, Queues};
 use podwire_kernel::{Result, Socket, link};
-use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, info};
 
 use crate::datapath::fast_path::conntrack;
+use crate::datapath::fast_path::forgetting::Forgetting;
 use crate::datapath::fast_path::program::{self, Maps, TunnelAttributes};
 use crate::report::change_kind::ChangeKind;
 use crate::report::outcome::Outcome;
@@ -34,10 +35,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 const ADD_LIMIT: Duration = Duration::from_secs(10);
 /// How soon it is checked again whether the ADD has completed.
 const CHECK_AGAIN: Duration = Duration::from_millis(250);
-
-/// How long a packet that was routed earlier may take until its flow is remembered, and how far the programs' clock may
-/// lag (it ticks at least a hundred times a second).
-const IN_FLIGHT: Duration = Duration::from_millis(20);
 
 /// Names of the programs, as `tc filter` shows them.
 const FORWARD: &str = "podwire-forward";
@@ -93,7 +90,7 @@ impl Loaded {
     pub(super) fn new() -> Result<Self> {
         let maps = Maps {
             flows: Map::create("podwire_flows", program::KEY, program::VALUE, FLOWS)?,
-            expired: Number::create("podwire_forgot")?,
+            expired: Arc::new(Number::create("podwire_forgot")?),
             devices: Map::devices("podwire_devices", DEVICES)?,
             paths: Map::keeping("podwire_paths", program::PATH_KEY, program::PATH_VALUE, PATHS)?,
         };
@@ -122,10 +119,9 @@ impl Loaded {
         Ok(())
     }
 
-    pub(super) fn forget(&self) -> Result<()> {
-        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default() + IN_FLIGHT;
-        let life = Duration::from_nanos(program::LIFE.unsigned_abs().into());
-        self.maps.expired.set(u64::try_from((now + life).as_nanos()).unwrap_or(u64::MAX))
+    /// What has all flows forgotten.
+    pub(super) fn forgetting(&self) -> Forgetting {
+        Forgetting(self.maps.expired.clone())
     }
 
     pub(super) fn attach_all(

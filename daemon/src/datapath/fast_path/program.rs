@@ -9,6 +9,7 @@
 //! So the host's routes and rules have accepted every forwarded flow within the last second.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use podwire_conf::rules::node::PASSED;
 use podwire_kernel::bpf::{Code, Condition, Label, Map, Number, Register, Width};
@@ -128,7 +129,7 @@ pub(super) struct Maps {
     /// The remembered flows.
     pub(super) flows: Map,
     /// Flows that expire at this time or earlier, on the kernel's clock, are invalid.
-    pub(super) expired: Number,
+    pub(super) expired: Arc<Number>,
     /// The devices that a packet may leave by. One that is gone is not in it, whether a daemon runs or not.
     pub(super) devices: Map,
     /// Peers behind a path that takes less than the overlay's MTU.

@@ -13,14 +13,15 @@ use crate::node::forward_policies::Cut;
 use crate::node::stale_addresses::{self, StalePod};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::{
-    Daemon, Membership, PeerRoute, PeerState, PeerStatus, Probe, Range as RangeStatus, Reach, RejectedEntry, Runtime,
-    Status,
+    Daemon, Membership, NetworkPolicy, PeerRoute, PeerState, PeerStatus, Probe, Range as RangeStatus, Reach,
+    RejectedEntry, Runtime, Status,
 };
 use crate::report::Report;
 use crate::report::change_kind::Counts;
 use crate::report::container_runtime::ContainerRuntime;
 use crate::report::feed::Source;
 use crate::report::outcome::FastPathState;
+use crate::report::policies::PolicyState;
 use crate::report::probes::{self, Echoes, Path, Probed};
 use crate::report::problem::{Problem, ProblemKind};
 
@@ -58,6 +59,7 @@ impl Status {
             port: report.settings.port,
             mtu: report.mtu.map(|mtu| mtu.overlay),
             underlay_mtu: report.mtu.map(|mtu| mtu.underlay),
+            network_policy: report.policies.as_ref().map(|policies| network_policy(policies, &snapshot)),
             fast_path: fast_path(&report.fast_path),
             fast_path_state: report.fast_path.clone().into(),
             conflist: report.conflist.display().to_string(),
@@ -95,6 +97,12 @@ impl Status {
 fn runtime(ContainerRuntime { socket, why, name, sandboxes, failure, problem: _ }: &ContainerRuntime) -> Runtime {
     let (socket, why, name, failure) = (socket.clone(), why.clone(), name.clone(), failure.clone());
     Runtime { socket, why, name, sandboxes: *sandboxes, failure }
+}
+
+fn network_policy(state: &PolicyState, snapshot: &Snapshot) -> NetworkPolicy {
+    let [refused_from_pods, refused_to_pods] = snapshot.refused;
+    let PolicyState { in_force, policies, isolated, .. } = *state;
+    NetworkPolicy { in_force, policies, isolated_pods: isolated, refused_from_pods, refused_to_pods }
 }
 
 /// The state of the fast path, for people.
@@ -183,6 +191,10 @@ fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Ins
         listed(&mut problems, cut.iter().map(Cut::problem), "more chains drop what pods send");
     }
     problems.extend(report.runtime.problem.clone());
+    let policies = report.policies.iter().flat_map(|policies| policies.problems.iter().cloned());
+    for kind in [ProblemKind::PolicyRejected, ProblemKind::PoliciesNotInForce] {
+        listed(&mut problems, policies.clone().filter(|problem| problem.kind == kind), "more problems of policies");
+    }
     problems.extend_from_slice(&snapshot.unread);
     problems
 }

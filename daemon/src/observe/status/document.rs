@@ -44,6 +44,9 @@ pub struct Status {
     /// The same for programs.
     #[serde(default)]
     pub fast_path_state: Documented<FastPathState>,
+    /// The NetworkPolicies; nothing where they are switched off.
+    #[serde(default)]
+    pub network_policy: Option<NetworkPolicy>,
     /// The path of the conflist.
     pub conflist: String,
     /// The directory that the plugin is kept in; nothing where podwired does not install it.
@@ -73,6 +76,21 @@ pub struct Status {
     /// The container runtime that is asked which pods are alive.
     #[serde(default)]
     pub runtime: Runtime,
+}
+
+/// The NetworkPolicies of the cluster on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPolicy {
+    /// Whether they are in force as the API has them.
+    pub in_force: bool,
+    /// How many there are.
+    pub policies: usize,
+    /// How many pods of this node they isolate.
+    pub isolated_pods: usize,
+    /// Packets that pods of this node have sent and policies have refused; nothing where that is not known.
+    pub refused_from_pods: Option<u64>,
+    /// Packets to pods of this node that policies have refused.
+    pub refused_to_pods: Option<u64>,
 }
 
 /// Where the membership comes from.

@@ -7,7 +7,7 @@ use std::path::Path;
 use podwire_conf::shown;
 use serde_json::Value;
 
-use crate::observe::status::document::{PeerState, PeerStatus, Reach, Runtime, Status};
+use crate::observe::status::document::{NetworkPolicy, PeerState, PeerStatus, Reach, Runtime, Status};
 use crate::report::named::Documented;
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
@@ -38,6 +38,16 @@ impl Paint {
 /// The widest cell, in characters: two pod CIDRs of IPv4 and IPv6 fit in.
 const WIDEST: usize = 64;
 
+fn network_policy(policies: &NetworkPolicy, paint: Paint) -> String {
+    let state = if policies.in_force { paint.good("in force") } else { paint.bad("not in force as they are") };
+    let refused = |packets: Option<u64>| packets.map_or("?".into(), |packets| packets.to_string());
+    let (from, to) = (refused(policies.refused_from_pods), refused(policies.refused_to_pods));
+    let (count, pods) = (policies.policies, policies.isolated_pods);
+    format!(
+        "{state}: {count} in the cluster, {pods} pods isolated here; refused {from} packets from pods, {to} to pods"
+    )
+}
+
 /// The whole of it. Texts are expected to be shown as they are.
 pub fn render(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
@@ -55,6 +65,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
     line(&mut text, "overlay", overlay);
     if !status.fast_path.is_empty() {
         line(&mut text, "fast path", status.fast_path.clone());
+    }
+    if let Some(policies) = &status.network_policy {
+        line(&mut text, "policies", network_policy(policies, paint));
     }
     if let Some(socket) = &status.runtime.socket {
         line(&mut text, "runtime", runtime(socket, &status.runtime));

@@ -59,6 +59,9 @@ pub(crate) trait Kind: Clone + Send + 'static {
     /// What RBAC and the log call several of them, such as `nodes`.
     const PLURAL: &'static str;
 
+    /// Which of them are asked for (`fieldSelector`); an object that is none of them any more counts as deleted.
+    const FIELDS: Option<&'static str> = None;
+
     /// An object as the API writes it, with those fields only that are needed: everything else is skipped unread.
     type Wire: DeserializeOwned;
 
@@ -165,6 +168,7 @@ impl<S: Store> Reflector<S> {
     async fn list(&mut self, client: &Client) -> Result<String, Failure> {
         let failed = |error: Unread| Failure::listing(Self::PLURAL, &error);
         let (mut objects, mut parameters) = (BTreeMap::new(), ListParams::default().limit(PAGE));
+        parameters.field_selector = S::Kind::FIELDS.map(Into::into);
         let (mut text, mut pages) = (Vec::new(), 0);
         let version = loop {
             let request = Request::new(S::Kind::PATH).list(&parameters);
@@ -193,7 +197,8 @@ impl<S: Store> Reflector<S> {
     async fn watch(&mut self, client: &Client, version: &str) -> Result<(), Failure> {
         let failed = |error: Unread| Failure::listing(Self::PLURAL, &error);
         let (least, more) = WATCH_SECONDS;
-        let parameters = WatchParams::default().timeout(least + (random() % more));
+        let mut parameters = WatchParams::default().timeout(least + (random() % more));
+        parameters.field_selector = S::Kind::FIELDS.map(Into::into);
         let request = Request::new(S::Kind::PATH).watch(&parameters, version);
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error).into()))?;
         let mut events = within_silence(Self::PLURAL, Reply::of(client, request)).await?;

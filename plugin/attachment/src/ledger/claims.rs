@@ -37,6 +37,7 @@ impl Ledger {
             bandwidth: Bandwidth::default(),
             mac: None,
             sandbox: false,
+            pod: None,
             second_interface: None,
         })
     }

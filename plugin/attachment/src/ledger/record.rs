@@ -31,9 +31,24 @@ pub struct Record {
     /// Whether the container is a sandbox that the runtime's CRI knows.
     #[serde(default, skip_serializing_if = "is_not")]
     pub sandbox: bool,
+    /// The pod, as its runtime has named it; none where the runtime knows no pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
     /// Where routing rules were added for it: only when it is not the first interface of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "beside")]
     pub second_interface: Option<SecondInterface>,
+}
+
+/// What a runtime calls a pod (`K8S_POD_NAMESPACE`, `K8S_POD_NAME` and `K8S_POD_UID` of `CNI_ARGS`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its unique id; empty where the runtime gives none. Of a static pod it is the hash of its file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
 }
 
 /// The pod that has routing rules for an interface. The rules stay when the interface goes.

@@ -12,7 +12,7 @@ use super::disk::{self, failed};
 use super::free_list::FreeList;
 use super::host_ports::HostPorts;
 use super::layout::{encode, record_name};
-use super::record::{Held, Record};
+use super::record::{Held, PodName, Record};
 use crate::error::{Error, Kind, Result};
 use crate::ipam;
 use crate::log;
@@ -37,6 +37,8 @@ pub struct Wanted<'a> {
     pub mac: Option<Mac>,
     /// Whether the container is a sandbox that the runtime's CRI knows.
     pub sandbox: bool,
+    /// The pod, as its runtime has named it.
+    pub pod: Option<PodName>,
 }
 
 /// Whether the node already has a route to just this address. Then it is not given, even if the ledger has it as free.
@@ -62,6 +64,7 @@ impl Ledger {
             bandwidth: wanted.bandwidth,
             mac: wanted.mac,
             sandbox: wanted.sandbox,
+            pod: wanted.pod.clone(),
             second_interface: None,
         };
         let mut lists = Vec::new();
