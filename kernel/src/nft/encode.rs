@@ -3,7 +3,9 @@
 //! What may not live here: what a rule means (`rule`), and which field of a packet is loaded (`field`).
 
 use netlink_packet_core::DefaultNla;
-use netlink_packet_netfilter::nftables::{Bitwise, Cmp, DataAttribute, Expressions, Operator, Payload, Register};
+use netlink_packet_netfilter::nftables::{
+    Bitwise, Cmp, DataAttribute, Expressions, Lookup, Operator, Payload, Register,
+};
 
 use crate::family::IpVersion;
 
@@ -125,4 +127,12 @@ pub(super) fn compare_by(operator: Operator, value: Vec<u8>) -> Expressions {
         Cmp::Op(operator),
         Cmp::Data(DataAttribute::Value(value)),
     ])
+}
+
+/// Looks up what begins in a register; what a map has goes to another one.
+pub(super) fn lookup(set: &str, from: Register, to: Option<Register>) -> Expressions {
+    let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(from)];
+    lookup.extend(to.map(Lookup::DestinationRegister));
+    lookup.push(Lookup::Flags(0));
+    Expressions::Lookup(lookup)
 }

@@ -8,9 +8,9 @@
 //!
 //! What may not live here: what the numbers mean.
 
-use netlink_packet_netfilter::nftables::{Expressions, Lookup, Meta, MetaKey, Register};
+use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey};
 
-use crate::nft::encode::register;
+use crate::nft::encode::{lookup, register};
 use crate::nft::field::PacketField;
 use crate::nft::field_type::Type;
 use crate::nft::rule::Rule;
@@ -66,12 +66,4 @@ impl Rule {
     fn extend_by(&mut self, expressions: Vec<Expressions>) {
         expressions.into_iter().for_each(|expression| self.push(expression));
     }
-}
-
-/// Looks up what begins in a register; what a map has goes to another one.
-pub(super) fn lookup(set: &str, from: Register, to: Option<Register>) -> Expressions {
-    let mut lookup = vec![Lookup::Set(set.into()), Lookup::SourceRegister(from)];
-    lookup.extend(to.map(Lookup::DestinationRegister));
-    lookup.push(Lookup::Flags(0));
-    Expressions::Lookup(lookup)
 }

@@ -14,12 +14,11 @@ use crate::family::{self, IpVersion};
 use crate::nft::counter::COUNTER;
 use crate::nft::device_name::DeviceName;
 use crate::nft::encode::{
-    ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, compare_by, mask, number, other, payload,
-    protocol, register,
+    ACCEPT, DROP, NETWORK_HEADER, Side, TRANSPORT_HEADER, bitwise, compare, compare_by, lookup, mask, number, other,
+    payload, protocol, register,
 };
 use crate::nft::field::{self, PacketField};
 use crate::nft::field_type::WORD;
-use crate::nft::lookup::lookup;
 use crate::nft::reply;
 
 /// `NFTA_RULE_EXPRESSIONS` (uapi/linux/netfilter/nf_tables.h).
