@@ -254,12 +254,18 @@ fn uninstall_leaves_the_node_as_it_was_before() {
         stop(lab)?;
         same("the node after the daemon has stopped", &running, &whole(host)?)?;
 
+        // A daemon with policies leaves those in force when it stops.
+        host.run(
+            "sh",
+            &["-ec", "nft add table inet podwire-policy; nft add counter inet podwire-policy refused-egress"],
+        )?;
         let said = uninstall(host, &[])?;
         for part in [
             CONFLIST,
             PLUGIN,
             "device podwire.1",
-            "table inet podwire",
+            "table inet podwire\n",
+            "table inet podwire-policy\n",
             "/run/podwire",
             "/run/state",
             "not changed, since",

@@ -43,6 +43,8 @@ fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
         let arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0";
         let named = Call::new("ADD", "named", &netns, &configuration).with("CNI_ARGS", arguments);
         named.execute(&host)?.result()?;
+        // As a daemon with policies leaves it; the one that runs here has none.
+        host.run("nft", &["add", "table", "inet", "podwire-policy"])?;
         let before = (state(&host)?, files(&host)?);
         let untouched = || {
             same("the node while it waits", &before.0, &state(&host)?)?;
@@ -76,6 +78,8 @@ fn uninstall_waits_for_the_daemon_and_for_pods_and_keeps_running_when_done() {
             check(left.is_empty(), || left)
         })?;
         check(host.run("ip", &["link", "show", "podwire.1"]).is_err(), || "the overlay is left".into())?;
+        let tables = host.run("nft", &["list", "tables"])?;
+        check(!tables.contains("podwire"), || tables.clone())?;
         let said = staying.said().into_iter().filter(|line| line.starts_with("not yet")).count();
         // One for the daemon, and one for the pods; a third where it has looked between the ends of both.
         check([2, 3].contains(&said), || format!("it says the same again and again: {:?}", staying.said()))?;
