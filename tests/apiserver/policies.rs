@@ -95,7 +95,11 @@ fn a_policy_of_the_api_is_in_force_between_pods_of_one_node_and_of_two() {
             json!({"spec": {"ingress": [{"ports": [{"port": 7000, "endPort": 7776, "protocol": "TCP"}]}]}});
         api.patch(&format!("{POLICIES}/clients"), &other_port)?;
         soon(lab, &from(false, false, false))?;
-        let range = json!({"spec": {"ingress": [{"ports": [{"port": 7000, "endPort": 7777, "protocol": "TCP"}]}]}});
+        // Only of pods, and the range has the port.
+        let range = json!({"spec": {"ingress": [{
+            "from": [{"podSelector": {}}],
+            "ports": [{"port": 7000, "endPort": 7777, "protocol": "TCP"}],
+        }]}});
         api.patch(&format!("{POLICIES}/clients"), &range)?;
         soon(lab, &from(true, true, true))?;
         // Egress of the far end, by an ipBlock that leaves the server out.
@@ -148,6 +152,20 @@ fn a_connection_that_a_new_policy_refuses_is_cut_and_goes_on_when_it_is_allowed_
         streams.iter().step_by(2).try_for_each(Stream::is_cut)?;
         streams.iter().skip(1).step_by(2).try_for_each(Stream::flows)?;
         api.delete(&format!("{POLICIES}/deny"))?;
-        streams.iter().try_for_each(Stream::flows)
+        streams.iter().try_for_each(Stream::flows)?;
+        // A client that is one no longer: no policy has changed, and no selector means the pod any more.
+        let label = |value: &str| json!({"metadata": {"labels": {"app": value}}});
+        api.patch(&format!("{PODS}/far"), &label("client"))?;
+        let clients = json!({
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}],
+        });
+        api.create(POLICIES, &policy("clients", &clients))?;
+        let (near, far) = (streams.iter().step_by(4), streams.iter().skip(2).step_by(4));
+        near.clone().try_for_each(Stream::is_cut)?;
+        far.clone().try_for_each(Stream::flows)?;
+        api.patch(&format!("{PODS}/far"), &label("none"))?;
+        far.clone().try_for_each(Stream::is_cut)?;
+        streams.iter().skip(1).step_by(2).try_for_each(Stream::flows)
     });
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use podwired::cluster::settings::{Overlay, Settings};
 use serde_json::{Value, json};
 
+use crate::manifest::policy_rules;
 use crate::stage::{documents, fails, root, succeeds, text, the};
 
 /// helm, rendering the chart with more arguments.
@@ -104,13 +105,13 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
     let set = "settings.vni=16777215,settings.port=4789,settings.overlay=auto,settings.accept_plain=true,\
                settings.mtu=1400,settings.masquerade=false,\
                settings.not_masqueraded[0]=10.0.0.0/8,settings.refused_destinations[0]=169.254.169.254/32,\
-               settings.garbage_after_seconds=4294967295,settings.probes=false,\
+               settings.network_policy=true,settings.garbage_after_seconds=4294967295,settings.probes=false,\
                settings.underlay=ipv6,settings.cluster_cidrs[0]=10.0.0.0/8";
     // By --set a number is whole, in a file it is one with a fraction: both have to come out the same.
     let file = crate::stage::Directory::new();
     let values = file.path().join("values.yaml");
     let lines = "settings: {vni: 16777215, port: 4789, overlay: auto, accept_plain: true, mtu: 1400, masquerade: false, not_masqueraded: [10.0.0.0/8],
-        refused_destinations: [169.254.169.254/32],
+        refused_destinations: [169.254.169.254/32], network_policy: true,
         garbage_after_seconds: 4294967295, probes: false, underlay: ipv6, cluster_cidrs: [10.0.0.0/8]}";
     std::fs::write(&values, lines).unwrap();
     for arguments in [["--set", set], ["--values", values.to_str().unwrap()]] {
@@ -121,12 +122,22 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
         assert_eq!((settings.not_masqueraded.len(), settings.garbage_after_seconds), (1, u32::MAX));
         assert_eq!(settings.refused_destinations[0].to_string(), "169.254.169.254/32");
         assert_eq!(settings.cluster_cidrs[0].to_string(), "10.0.0.0/8");
-        assert!(settings.underlay.is_some() && settings.accept_plain);
+        assert!(settings.underlay.is_some() && settings.accept_plain && settings.network_policy);
         let mark =
             |documents: &[Value]| the(documents, "DaemonSet")["spec"]["template"]["metadata"]["annotations"].clone();
         assert_ne!(mark(&documents), mark(&plain));
     }
     assert_eq!(settings(&rendered(&["--set", "settings.mtu=null"])), settings(&plain));
+}
+
+#[test]
+fn the_chart_lets_the_daemon_read_policies_only_where_they_are_in_force() {
+    let rules = |arguments: &[&str]| the(&rendered(arguments), "ClusterRole")["rules"].clone();
+    assert_eq!(rules(&["--set", "settings.network_policy=true"]), policy_rules());
+    let without = rules(&[]);
+    assert_ne!(without, policy_rules());
+    assert_eq!(rules(&["--set", "settings.network_policy=false"]), without);
+    assert_eq!(rules(&["--set", "settings.network_policy=null"]), without);
 }
 
 #[test]
@@ -140,6 +151,7 @@ fn an_unknown_chart_value_is_rejected_by_name() {
         ("settings.cluster_cidrs=null", "cluster_cidrs"),
         ("settings.cluster_cidrs[0]=everything", "cluster_cidrs"),
         ("settings.masquerade=1", "masquerade"),
+        ("settings.network_policy=on", "network_policy"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("image.tag=a b", "tag"),
         ("metrics.port=0", "metrics/port"),

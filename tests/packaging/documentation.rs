@@ -14,7 +14,7 @@ use podwired::cluster::settings::KEYS;
 use podwired::doctor::finding::FindingKind;
 use podwired::observe::metrics;
 use podwired::observe::status::document::{
-    self, Adds, Daemon, PeerRoute, PeerState, PeerStatus, Probe, Range, Reach, RejectedEntry, Status,
+    self, Adds, Daemon, NetworkPolicy, PeerRoute, PeerState, PeerStatus, Probe, Range, Reach, RejectedEntry, Status,
 };
 use podwired::report::change_kind::Counts;
 use podwired::report::outcome::FastPathState;
@@ -81,6 +81,13 @@ fn full_status() -> Status {
         underlay_mtu: Some(1500),
         fast_path: "on".into(),
         fast_path_state: FastPathState::On { devices_left_out: 1 }.into(),
+        network_policy: Some(NetworkPolicy {
+            in_force: true,
+            policies: 1,
+            isolated_pods: 1,
+            refused_from_pods: Some(0),
+            refused_to_pods: Some(0),
+        }),
         conflist: "/".into(),
         plugin_directory: Some("/".into()),
         membership: document::Membership {

@@ -48,20 +48,40 @@ fn every_manifest_is_an_object_with_a_kind_and_a_name() {
 }
 
 #[test]
-fn the_only_permission_is_to_read_nodes() {
+fn the_only_permission_is_to_read_nodes_and_with_network_policy_what_policies_are_compiled_from() {
     let mut roles = 0;
     for (path, documents) in manifests() {
         for role in documents.iter().filter(|document| document["kind"].as_str().unwrap().ends_with("Role")) {
             roles += 1;
-            for rule in role["rules"].as_array().unwrap() {
-                assert_eq!(texts(&rule["apiGroups"]), [""], "{path}");
-                assert_eq!(texts(&rule["resources"]), ["nodes"], "{path}");
-                let reading = |verb: &String| ["get", "list", "watch"].contains(&verb.as_str());
-                assert!(texts(&rule["verbs"]).iter().all(reading), "{path}: {rule}");
-            }
+            assert_eq!(role["rules"], json!([reading("", &["nodes"])]), "{path}");
         }
     }
     assert_eq!(roles, 1);
+    // What the comments say is to be taken in are rules and a setting.
+    let allowed = documents(&with_network_policy());
+    assert_eq!(the(&allowed, "ClusterRole")["rules"], policy_rules());
+    let settings = the(&allowed, "ConfigMap")["data"]["podwired.toml"].as_str().unwrap();
+    assert!(Settings::parse(settings).unwrap().network_policy, "{settings}");
+}
+
+fn reading(group: &str, resources: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]})
+}
+
+/// The rules of a cluster whose policies are in force.
+pub(crate) fn policy_rules() -> Value {
+    let policies = reading("networking.k8s.io", &["networkpolicies"]);
+    json!([reading("", &["nodes"]), reading("", &["pods", "namespaces"]), policies])
+}
+
+/// The manifest with the lines that switch policies on.
+fn with_network_policy() -> String {
+    let commented = ["- apiGroups: [", "  resources: [", "  verbs: [", "network_policy = "];
+    let taken_in = |line: &str| match line.split_once("# ") {
+        Some((before, rest)) if commented.iter().any(|start| rest.starts_with(start)) => format!("{before}{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    text(MANIFEST).lines().map(taken_in).collect()
 }
 
 #[test]

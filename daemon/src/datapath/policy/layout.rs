@@ -11,12 +11,11 @@
 //!
 //! What may not live here: what the sets have (`contents`).
 
+use podwire_conf::defaults::POLICY_TABLE;
 use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{
     Base, Chain, ChainHook, ChainType, Content, KeyPart, NUMBER, PacketField, Rule, Set, Table, Type,
 };
-
-use podwire_conf::defaults::POLICY_TABLE;
 
 use crate::policy::network_policy::Direction;
 
@@ -37,6 +36,11 @@ pub(super) const ANY_PORT: &str = "any-port";
 pub(super) const ANY_PEER: &str = "any-peer";
 pub(super) const ANY_PEER_RANGE: &str = "any-peer-range";
 pub(super) const EVERYTHING: &str = "everything";
+
+/// The maps of isolated addresses, without the direction that begins their names, and the set of each address with itself.
+const ISOLATED: &str = "isolated";
+const SUBJECTS: &str = "subjects";
+const ITSELF: &str = "itself";
 
 /// The map of port ranges.
 const RANGES: &str = "ranges";
@@ -65,13 +69,13 @@ pub(super) fn allowed(direction: Direction, name: &str) -> Set {
 
 /// Isolated addresses, and the chain that judges them.
 pub(super) fn isolated(direction: Direction, version: IpVersion) -> Set {
-    let name = format!("{}-isolated{}", prefix(direction), version.digit());
+    let name = format!("{}-{ISOLATED}{}", prefix(direction), version.digit());
     Set { name, key: vec![Type::Address(version)], content: Content::Verdicts }
 }
 
 /// Isolated addresses, and their subjects.
 pub(super) fn subjects(direction: Direction, version: IpVersion) -> Set {
-    let name = format!("{}-subjects{}", prefix(direction), version.digit());
+    let name = format!("{}-{SUBJECTS}{}", prefix(direction), version.digit());
     Set { name, key: vec![Type::Address(version)], content: Content::Values(NUMBER.into()) }
 }
 
@@ -90,7 +94,7 @@ pub(super) fn blocks(version: IpVersion) -> Set {
 /// Isolated addresses, each twice: a pod reaches itself.
 pub(super) fn itself(version: IpVersion) -> Set {
     let address = Type::Address(version);
-    Set { name: format!("itself{}", version.digit()), key: vec![address, address], content: Content::Nothing }
+    Set { name: format!("{ITSELF}{}", version.digit()), key: vec![address, address], content: Content::Nothing }
 }
 
 /// Ports, and the range that they are in.
@@ -103,21 +107,12 @@ pub(super) fn chain_name(direction: Direction, version: IpVersion) -> String {
     format!("{}{}", prefix(direction), version.digit())
 }
 
-/// Whether a connection that was allowed may be refused after a set has got more entries, or lost some. A pod of another node
-/// whose address goes has no connections any more.
+/// Whether a connection that was allowed may be refused after a set has got more entries, or lost some. (An address that leaves
+/// `peers` may be of a pod that goes, or of one that no selector means any more.)
 pub(super) fn restricts(set: &str, more: bool, fewer: bool) -> bool {
-    let is = |what: &str| {
-        Direction::BOTH.iter().any(|direction| {
-            set.strip_prefix(prefix(*direction))
-                .is_some_and(|rest| rest.starts_with('-') && rest[1..].starts_with(what))
-        })
-    };
-    match set {
-        _ if is("isolated") || is("subjects") => more,
-        _ if set.starts_with("peers") => more && fewer,
-        _ if set.starts_with("itself") => false,
-        _ => fewer,
-    }
+    let isolates =
+        |direction| [ISOLATED, SUBJECTS].iter().any(|name| set.starts_with(&format!("{}-{name}", prefix(direction))));
+    if Direction::BOTH.into_iter().any(isolates) { more } else { fewer && !set.starts_with(ITSELF) }
 }
 
 /// The table without the contents of its sets.
