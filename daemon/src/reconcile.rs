@@ -23,6 +23,7 @@ use podwire_kernel::netlink::monitor::Monitor;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use crate::args::Run;
 use crate::cluster::delta::Delta;
@@ -62,7 +63,12 @@ pub(crate) async fn run(
             Some(wake)
         }
         // What an earlier daemon has left would stay in force for ever.
-        None => table.remove().map(|_| None).map_err(io::Error::other)?,
+        None => {
+            if let Err(error) = table.remove() {
+                warn!("the policies that an earlier podwired has left stay in force: {error}");
+            }
+            None
+        }
     };
     // Pods, peers and foreign rules: whatever a sync is made for may matter to the policies. One wake-up stands for all.
     let wake = || {
