@@ -34,7 +34,7 @@ use crate::sources::kubernetes::policy_objects::{Objects, PolicyObjects};
 /// How often the kernel is checked without a cause.
 const VERIFY: Duration = Duration::from_secs(30);
 
-/// The time to the next attempt after the kernel has refused.
+/// The time to the next attempt after a failure; it doubles each time, up to [`VERIFY`].
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where the objects come from, and the wake-up that each of their changes gives.
@@ -64,11 +64,12 @@ pub(super) fn start(
         attached: BTreeMap::new(),
         last: None,
         cut: 0,
+        logged: None,
     };
     let run = move || {
-        let mut wait = VERIFY;
+        let (mut wait, mut again) = (VERIFY, AGAIN);
         while !matches!(woken.recv_timeout(wait), Err(RecvTimeoutError::Disconnected)) {
-            wait = if policies.bring_up() { VERIFY } else { AGAIN };
+            (wait, again) = if policies.bring_up() { (VERIFY, AGAIN) } else { (again, (again * 2).min(VERIFY)) };
         }
     };
     thread::Builder::new().name("policies".into()).spawn(run).map(drop)
@@ -88,6 +89,8 @@ struct Policies {
     last: Option<InForce>,
     /// How many connections are cut, as far as it is known.
     cut: usize,
+    /// The failure that lasts, once it is logged.
+    logged: Option<String>,
 }
 
 /// What the last round that succeeded went by, and what it has put into the kernel.
@@ -109,18 +112,47 @@ fn not_in_force(why: impl std::fmt::Display) -> Problem {
     Problem::general(ProblemKind::PoliciesNotInForce, text)
 }
 
+/// Attachments of which it is not known whose they are: policies do not see their pods.
+fn unnamed(nameless: &[IpAddr], damaged: &[String]) -> Option<Problem> {
+    let address = nameless.first();
+    let why = match (address, damaged.first()) {
+        (_, Some(record)) => format!(
+            "{} records of the ledger cannot be read, {record} among them, and policies do not see their pods if these are new: \
+             restart the pods",
+            damaged.len()
+        ),
+        (Some(address), None) => format!(
+            "the ledger has no name for {} attachments, that of {address} among them, and policies do not see their pods: they \
+             were attached by an earlier podwire, or not by Kubernetes; restart the pods",
+            nameless.len()
+        ),
+        (None, None) => return None,
+    };
+    Some(Problem { subject: address.map(ToString::to_string), ..not_in_force(why) })
+}
+
 impl Policies {
     /// Whether everything is as desired now.
     fn bring_up(&mut self) -> bool {
         let objects = self.objects.newest();
         let (rejected, failures) = (objects.rejected().map(rejected), objects.failures().map(not_in_force));
-        let mut problems: Vec<_> = rejected.chain(failures).collect();
+        let unseen =
+            objects.unseen().map(|unseen| Problem { subject: Some(unseen.name.clone()), ..not_in_force(unseen) });
+        let mut problems: Vec<_> = rejected.chain(failures).chain(unseen).collect();
         // Until all is known nothing is enforced, and nothing that is in force is taken away.
         let done = match objects.are_complete() {
-            true => self.round(&objects).inspect_err(|failure| error!("the policies are not in force: {failure}")),
+            true => self.look_for_pods(&objects).and_then(|nameless| {
+                problems.extend(nameless);
+                self.round(&objects)
+            }),
             false => Ok(()),
         };
-        problems.extend(done.as_ref().err().map(not_in_force));
+        let failure = done.as_ref().err();
+        if let Some(failure) = failure.filter(|failure| self.logged.as_ref() != Some(failure)) {
+            error!("the policies are not in force as they are: {failure}");
+        }
+        self.logged = failure.cloned();
+        problems.extend(failure.map(not_in_force));
         let state = PolicyState {
             in_force: done.is_ok() && self.last.is_some(),
             policies: objects.policies().count(),
@@ -136,7 +168,6 @@ impl Policies {
     }
 
     fn round(&mut self, objects: &Objects) -> Result<(), String> {
-        self.look_for_pods(objects)?;
         let judged_as = self.judged_as();
         let is_first = self.last.is_none();
         let same = self.last.take_if(|last| {
@@ -196,18 +227,29 @@ impl Policies {
         Ok((InForce { version, attached, judged_as, compiled, isolated }, contents))
     }
 
-    /// The pods that hold addresses here, by the plugin's ledger.
-    fn look_for_pods(&mut self, objects: &Objects) -> Result<(), String> {
+    /// The pods that hold addresses here, by the plugin's ledger. What is wrong with the ledger, so that policies do not see pods.
+    fn look_for_pods(&mut self, objects: &Objects) -> Result<Option<Problem>, String> {
         let ledger = Ledger::of_this_boot(Path::new(defaults::RUN_DIRECTORY), defaults::NETWORK);
-        let records = match ledger.map_err(|error| error.to_string())? {
-            Some(ledger) => ledger.records().map_err(|error| error.to_string())?.0,
-            None => Vec::new(),
+        let (records, damaged) = match ledger.map_err(|error| error.to_string())? {
+            Some(ledger) => ledger.records().map_err(|error| error.to_string())?,
+            None => Default::default(),
         };
         let mut attached = Attached::new();
+        // A record that cannot be read now may be of a pod that is isolated already.
+        if !damaged.is_empty() {
+            attached.clone_from(&self.attached);
+            attached.values_mut().for_each(|(_, addresses)| addresses.clear());
+        }
+        let mut nameless = Vec::new();
         for record in records {
             let addresses = record.addresses();
-            let Some(name) = record.pod else { continue };
-            attached.entry(name).or_default().1.extend(addresses);
+            match record.pod {
+                Some(name) => attached.entry(name).or_default().1.extend(addresses),
+                None => nameless.extend(addresses.first().copied()),
+            }
+        }
+        for (name, (_, addresses)) in attached.iter_mut().filter(|(_, (_, addresses))| addresses.is_empty()) {
+            addresses.extend(self.attached.get(name).into_iter().flat_map(|(_, before)| before));
         }
         for (name, (pod, _)) in &mut attached {
             let present = objects.pod(&name.namespace, &name.name).cloned();
@@ -220,7 +262,7 @@ impl Policies {
             };
         }
         self.attached = attached;
-        Ok(())
+        Ok(unnamed(&nameless, &damaged))
     }
 
     /// The nodes' addresses on the overlay, each with the node's own: what a node forwards arrives from the former.

@@ -73,6 +73,12 @@ impl Objects {
     pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejected> {
         self.policies.values().filter_map(|policy| policy.as_ref().err())
     }
+
+    /// The pods and namespaces that cannot be read: no policy sees them.
+    pub(crate) fn unseen(&self) -> impl Iterator<Item = &Rejected> {
+        let pods = self.pods.values().filter_map(|pod| pod.as_ref().err());
+        pods.chain(self.namespaces.values().filter_map(|namespace| namespace.as_ref().err()))
+    }
 }
 
 /// The objects, shared between the reflectors and whoever compiles.
