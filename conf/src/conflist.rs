@@ -44,9 +44,9 @@ mod tests {
                 routes: vec![route("0.0.0.0/0"), route("::/0")],
                 resolv_conf: None,
             },
-            masquerade: false,
             fast_path: true,
             daemon: true,
+            ..Network::default()
         };
         assert_eq!(include_str!("../10-podwire.conflist"), render(&network).unwrap());
     }

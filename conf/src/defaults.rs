@@ -44,6 +44,9 @@ pub const TABLE: &str = "podwire";
 /// The nftables table of NetworkPolicy, family `inet`.
 pub const POLICY_TABLE: &str = "podwire-policy";
 
+/// The group of the kernel's packet log that its rules log to.
+pub const POLICY_LOG_GROUP: u16 = 11_200;
+
 /// The default MTU: Ethernet's.
 pub const MTU: u32 = 1500;
 
@@ -63,6 +66,9 @@ pub const PLUGIN: &str = "podwire";
 /// recognised without being executed. Written backwards here, so that a program that searches for it does not contain
 /// it.
 pub const PLUGIN_MARK_BACKWARDS: &str = "v eriwdop nigulp INC";
+
+/// The daemon's status socket, in [`RUN_DIRECTORY`].
+pub const STATUS_SOCKET: &str = "podwired.sock";
 
 /// Where runtimes look for plugins.
 pub const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";

@@ -52,6 +52,17 @@ impl<'a> Field<'a> {
         Ok(entries.iter().enumerate().map(place).collect())
     }
 
+    /// The entries of an object, by their keys as they are written.
+    pub(crate) fn entries(&self) -> Result<Vec<(&'a str, Field<'a>)>, Invalid> {
+        let Value::Object(entries) = self.value else {
+            return self.wrong("is not an object");
+        };
+        let entry = |(key, value): (&'a String, &'a Value)| {
+            (key.as_str(), Field { path: format!("{}[{key:?}]", self.path), value })
+        };
+        Ok(entries.iter().map(entry).collect())
+    }
+
     /// Whether it is a list.
     pub(crate) fn is_list(&self) -> bool {
         self.value.is_array()

@@ -7,6 +7,8 @@ use crate::defaults::{SMALLEST_IPV4_MTU, SMALLEST_MTU};
 use crate::invalid::{Invalid, invalid};
 use crate::ipam::{Ipam, read_sets};
 use crate::json::Field;
+use crate::labels::{self, Labels};
+use crate::network_policy::NetworkPolicy;
 
 /// A network configuration as on the plugin's stdin, without the keys of the CNI protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +26,12 @@ pub struct Network {
     /// a reboot, which the conflist survives.
     #[serde(rename = "podwired", skip_serializing_if = "std::ops::Not::not")]
     pub daemon: bool,
+    /// What ADD does about NetworkPolicy; absent where no policies are in force.
+    #[serde(rename = "networkPolicy", skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
+    /// Labels of all pods of the network, by which NetworkPolicies without an API select them.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Where addresses come from.
     pub ipam: Ipam,
 }
@@ -47,6 +55,8 @@ impl Network {
         let masquerade = root.get("ipMasq")?.map_or(Ok(false), |field| field.flag())?;
         let fast_path = root.get("fastPath")?.map_or(Ok(false), |field| field.flag())?;
         let daemon = root.get("podwired")?.map_or(Ok(false), |field| field.flag())?;
+        let network_policy = root.get("networkPolicy")?.map(|field| NetworkPolicy::read(&field)).transpose()?;
+        let labels = root.get("labels")?.map_or_else(|| Ok(Labels::new()), |field| labels::read(&field))?;
         let Some(ipam) = root.get("ipam")? else {
             return invalid("ipam", "is missing: pods would get no addresses");
         };
@@ -61,7 +71,7 @@ impl Network {
         if let Some(mtu) = mtu.filter(|mtu| has_ipv6 && *mtu < SMALLEST_MTU) {
             return invalid("mtu", format!("{mtu} is below {SMALLEST_MTU}, which IPv6 needs"));
         }
-        Ok(Self { mtu, masquerade, fast_path, daemon, ipam })
+        Ok(Self { mtu, masquerade, fast_path, daemon, network_policy, labels, ipam })
     }
 }
 
@@ -95,6 +105,8 @@ mod tests {
             masquerade: true,
             fast_path: true,
             daemon: true,
+            network_policy: Some(NetworkPolicy::default()),
+            labels: Labels::from([("example.com/zone".into(), "a".into())]),
         };
         assert_eq!(Network::parse(&serde_json::to_value(&network).unwrap()), Ok(network));
     }
@@ -121,6 +133,22 @@ mod tests {
             (
                 json!({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.9"}]}}),
                 "ipam.routes[0].gw: \"10.0.0.9\" cannot be the next hop of a pod, whose only neighbour is its node: remove it",
+            ),
+            (json!({"labels": ["app"]}), "labels: [\"app\"] is not an object"),
+            (json!({"labels": {"app": 1}}), "labels[\"app\"]: 1 is not a string"),
+            (
+                json!({"labels": {"app": "a b"}}),
+                "labels: app: the value \"a b\" is not valid: nothing, or up to 63 letters, digits, '-', '_' and '.' that \
+                 begin and end with a letter or digit",
+            ),
+            (
+                json!({"labels": {"": "a"}}),
+                "labels: the key \"\" is not valid: NAME or DOMAIN/NAME; NAME has 1 to 63 letters, digits, '-', '_' and \
+                 '.', and begins and ends with a letter or digit",
+            ),
+            (
+                json!({"labels": (0..513).map(|n| (format!("l{n}"), String::new())).collect::<Labels>()}),
+                "labels: 513 labels, and at most 512 are allowed",
             ),
             (json!({"mtu": 65_536, "ipam": {}}), "mtu: 65536 is not a number of bytes from 576 to 65535"),
             (json!({"mtu": "1500", "ipam": {}}), "mtu: \"1500\" is not a number of bytes from 576 to 65535"),

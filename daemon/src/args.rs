@@ -44,6 +44,10 @@ pub enum Command {
     /// code is 0 when nothing is found, 1 when something is, 2 when the node could not be examined.
     Doctor(Doctor),
 
+    /// Show which NetworkPolicies are in force on this node, and explain why a packet passes or not
+    #[command(subcommand)]
+    Policy(Policy),
+
     /// Print a script that completes this command line in a shell
     Completions(Completions),
 }
@@ -64,6 +68,66 @@ In Kubernetes the nodes come from the API, and the cluster's ranges, which the A
 
   podwired run --node-name node-1 --kubernetes --settings /etc/podwire/podwired.toml";
 
+/// What to show of policies.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// List the NetworkPolicies that select pods of this node, and the pods that each isolates
+    ///
+    /// The exit code is 0 when they are in force as the API has them, 1 when those of before are, 2 when the daemon does not
+    /// answer or policies are switched off.
+    List(PolicyList),
+
+    /// Explain whether a packet passes: which policy and which rule of it decides, at each end that this node judges
+    ///
+    /// The daemon answers from what the kernel enforces. An end on another node is judged there: ask there, too. The exit code is 0
+    /// when no end that is judged here denies the packet, 1 when one does, 2 when there is no answer.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+
+  Does the pod web reach the DNS server?
+    podwired policy explain default/web kube-system/coredns-0 53/UDP
+
+  Does a client outside of the cluster reach the pod web on TCP port 443?
+    podwired policy explain 203.0.113.7 default/web 443
+
+  May two pods speak by every protocol and on every port? If not, the ports are named on which they may.
+    podwired policy explain default/web default/database
+
+A packet to a Service is judged after it has been translated: ask about a pod behind the Service and its own port, not
+about the Service's address. A rule is named by its place in the policy, from 0 on: `ingress[0]` is the first.";
+
+/// How to list policies.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PolicyList {
+    /// Print JSON with stable keys (see docs/network-policy.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which packet to explain.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Explain {
+    /// Where the packet comes from: an address, or a pod as NAMESPACE/POD
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// Where it goes: an address, or a pod as NAMESPACE/POD
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+
+    /// Its destination port, with /UDP or /SCTP behind it where it is not TCP [default: every protocol and port]
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub port: Option<String>,
+
+    /// Print JSON with stable keys (see docs/network-policy.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How to run.
 #[derive(Debug, Clone, clap::Args)]
 #[command(group = ArgGroup::new("membership").required(true))]
@@ -77,6 +141,11 @@ pub struct Run {
     /// Membership file: the cluster's ranges, and each node's name, address and pod CIDRs
     #[arg(long, value_name = "FILE", group = "membership")]
     pub nodes: Option<PathBuf>,
+
+    /// Directory of NetworkPolicies, which are in force then: YAML or JSON files with NetworkPolicies, and the Pods and
+    /// Namespaces that they select (see docs/network-policy.md)
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "kubernetes")]
+    pub policies: Option<PathBuf>,
 
     /// Take the nodes from the Kubernetes API, which is only read (get, list, watch of nodes)
     #[arg(long, group = "membership")]
@@ -237,11 +306,14 @@ mod tests {
             Args::try_parse_from(arguments).map(drop).map_err(|error| error.to_string())
         };
         parse(&["--nodes", "nodes.toml"]).unwrap();
+        parse(&["--nodes", "nodes.toml", "--policies", "policies"]).unwrap();
         parse(&["--kubernetes"]).unwrap();
         parse(&["--kubernetes", "--kubeconfig", "admin.conf"]).unwrap();
-        let wrong: [(&[&str], &str); 3] = [
+        let wrong: [(&[&str], &str); 5] = [
             (&[], "--nodes <FILE>|--kubernetes"),
             (&["--nodes", "nodes.toml", "--kubernetes"], "cannot be used with"),
+            (&["--policies", "policies"], "--nodes <FILE>|--kubernetes"),
+            (&["--kubernetes", "--policies", "policies"], "cannot be used with"),
             (&["--nodes", "nodes.toml", "--kubeconfig", "admin.conf"], "--kubeconfig"),
         ];
         for (arguments, said) in wrong {

@@ -16,8 +16,10 @@ use serde_json::Value;
 
 use crate::args::{self, Args};
 use crate::doctor;
-use crate::observe::status::client::ask;
+use crate::observe::policies::table::{render_explanation, render_list};
+use crate::observe::status::client::{self, ask};
 use crate::observe::status::table::{self, Paint};
+use crate::policy::question::Question;
 
 /// The most characters of one text of a table or a sentence.
 const LONGEST_TEXT: usize = 2048;
@@ -44,6 +46,38 @@ pub(crate) fn doctor(arguments: &args::Doctor) -> ExitCode {
         }
         Err(why) => {
             complain(why);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `podwired policy list`: 0 in force, 1 not as they are, 2 the daemon has no answer.
+pub(crate) fn policies(arguments: &args::PolicyList) -> ExitCode {
+    match client::policies() {
+        Ok(list) => {
+            let text = if arguments.json { json(&list) } else { render_list(&visible(&list), paint()) };
+            print(&text, if list.in_force { 0 } else { 1 })
+        }
+        Err(why) => {
+            complain(why);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `podwired policy explain`: 0 allowed, 1 denied, 2 the question is wrong, or the daemon has no answer.
+pub(crate) fn explain(arguments: &args::Explain) -> ExitCode {
+    let args::Explain { source, destination, port, json: as_json } = arguments;
+    let explanation = Question::of(source, destination, port.as_deref())
+        .map_err(|mistake| mistake.to_string())
+        .and_then(|question| client::explain(&question).map_err(|error| error.to_string()));
+    match explanation {
+        Ok(found) => {
+            let text = if *as_json { json(&found) } else { render_explanation(&visible(&found), paint()) };
+            print(&text, if found.allowed { 0 } else { 1 })
+        }
+        Err(why) => {
+            complain(format_args!("explain {source} to {destination}: {why}"));
             ExitCode::from(2)
         }
     }

@@ -1,6 +1,6 @@
 //! `podwired doctor`: what keeps pods from talking, each finding with its cause and the command that fixes it.
 //!
-//! It looks at the node itself and probes the peers; the daemon is asked for nothing but its status. Each file in `doctor/`
+//! It looks at the node itself and probes the peers; the daemon is asked for its status and the list of its policies. Each file in `doctor/`
 //! examines one subject: `look` reads the node, `judge` is pure. A finding's group (`check`) is independent of its file.
 //! What may not live here: any change of the node.
 //!
@@ -29,6 +29,7 @@ mod ledger;
 mod leftovers;
 mod limits;
 mod plugin_directory;
+mod policies;
 mod reachability;
 mod sysctls;
 
@@ -53,7 +54,7 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
         Ok(found) => findings.extend(found),
         Err(why) => {
             let fix = match why {
-                Error::Ledger(_) | Error::Directory { .. } => {
+                Error::Ledger(_) | Error::Directory { .. } | Error::Policies(_) => {
                     "do what the sentence says, then run `podwired doctor` again"
                 }
                 _ => "run `podwired doctor` as root, with CAP_NET_ADMIN and CAP_NET_RAW",
@@ -69,6 +70,7 @@ pub fn examine(arguments: &args::Doctor) -> Result<Vec<Finding>> {
             record(sysctls::look(&node, &mut socket).map_err(Error::from));
             record(leftovers::look(&node, &mut socket));
             record(limits::look(&node, &mut socket).map_err(Error::from));
+            record(policies::look(&node, &mut socket));
             if let Some(cluster) = &node.cluster {
                 record(reachability::look(cluster, node.port, &mut socket));
             }

@@ -26,6 +26,7 @@ mod reconcile;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use podwire_conf::shown::{self, Lines};
@@ -37,13 +38,17 @@ use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use args::{Args, Command};
+use args::{Args, Command, Policy};
 use cluster::settings::Settings;
 use node::{garbage, instance_lock, plugin_binary, uninstall};
+use reconcile::policies::Source;
 use report::Report;
+use report::attaching::Attaching;
+use report::policies::Questions;
 use sources::channel::Subscriber;
-use sources::kubernetes::{nodes, policy_objects};
-use sources::{checkpoint, file, settings_file};
+use sources::kubernetes::{self, nodes};
+use sources::policy_objects::PolicyObjects;
+use sources::{checkpoint, file, policy_directory, settings_file};
 
 /// Does what the command line says.
 pub fn run(args: Args) -> ExitCode {
@@ -55,6 +60,8 @@ pub fn run(args: Args) -> ExitCode {
         Command::Uninstall(options) => once(|say| uninstall::run(&options, say)),
         Command::Status(status) => commands::status(&status),
         Command::Doctor(doctor) => commands::doctor(&doctor),
+        Command::Policy(Policy::List(list)) => commands::policies(&list),
+        Command::Policy(Policy::Explain(explain)) => commands::explain(&explain),
         Command::Completions(completions) => commands::completions(&completions),
     }
 }
@@ -102,8 +109,11 @@ async fn serve(run: args::Run) -> io::Result<()> {
     if let Some(root) = &run.sysctl_root {
         podwire_kernel::sysctl::set_root(root)?;
     }
-    let settings = settings_file::read(run.settings.as_deref()).map_err(io::Error::other)?;
-    settings.go_with(run.kubernetes).map_err(|error| settings_file::wrong(run.settings.as_deref(), error))?;
+    let mut settings = settings_file::read(run.settings.as_deref()).map_err(io::Error::other)?;
+    settings
+        .go_with(run.kubernetes, run.policies.as_deref())
+        .map_err(|error| settings_file::wrong(run.settings.as_deref(), error))?;
+    settings.network_policy |= run.policies.is_some();
     let garbage_after = Duration::from_secs(settings.garbage_after_seconds.into());
     let (report, _) = tokio::sync::watch::channel(Report {
         node: run.node_name.clone(),
@@ -114,14 +124,16 @@ async fn serve(run: args::Run) -> io::Result<()> {
         started: Some(std::time::Instant::now()),
         ..Report::default()
     });
-    observe::start(&run, &report);
+    let (wake, woken) = std::sync::mpsc::sync_channel(1);
+    let (attaching, questions) = (Attaching::new(wake.clone()), Questions::new(wake.clone()));
+    observe::start(&run, &report, &attaching, &questions);
     let work = async {
         let membership = membership(&run, &settings, &report).await?;
-        let policies = settings.network_policy.then(|| {
-            let (wake, woken) = std::sync::mpsc::sync_channel(1);
-            let objects = policy_objects::start(run.kubeconfig.as_ref(), &wake);
-            reconcile::policies::Source { objects, wake, woken }
-        });
+        let questions = questions.waiting();
+        let policies = match settings.network_policy {
+            true => Some(Source { objects: policy_objects(&run, &wake)?, wake, woken, attaching, questions }),
+            false => None,
+        };
         reconcile::run(&run, settings, membership, &report, policies).await
     };
     tokio::select! {
@@ -132,6 +144,14 @@ async fn serve(run: args::Run) -> io::Result<()> {
     }
     info!("stopping: the overlay, the routes and the firewall stay as they are");
     Ok(())
+}
+
+/// Follows what policies are compiled from.
+fn policy_objects(run: &args::Run, wake: &SyncSender<()>) -> io::Result<PolicyObjects> {
+    match &run.policies {
+        Some(directory) => policy_directory::start(directory, wake),
+        None => Ok(kubernetes::policy_objects::start(run.kubeconfig.as_ref(), wake)),
+    }
 }
 
 /// Subscribes to the membership; the first one is there when this returns.

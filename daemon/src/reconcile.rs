@@ -4,11 +4,15 @@
 //!
 //! What may not live here: what is changed and how (`datapath`), and what is shown of it (`observe`).
 
+mod attachments;
 mod backoff;
+mod connections;
+mod cutting;
 mod full;
 mod incremental;
 pub(crate) mod policies;
 mod problem_log;
+mod recorded_pods;
 
 use std::io;
 use std::pin::pin;
@@ -29,6 +33,7 @@ use crate::args::Run;
 use crate::cluster::delta::Delta;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
+use crate::datapath::policy::chains::Logging;
 use crate::datapath::policy::table::PolicyTable;
 use crate::datapath::transactions::Transactions;
 use crate::node::file_watch::FileWatch;
@@ -54,12 +59,14 @@ pub(crate) async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let transactions = Transactions::default();
     let mut reconciler = Reconciler::new(settings, run, stop.clone(), transactions.clone())?;
-    let mut table = PolicyTable::open(transactions).map_err(io::Error::other)?;
+    let logging = if report.borrow().settings.logs_refused() { Logging::On } else { Logging::Off };
+    let mut table = PolicyTable::open(transactions, logging).map_err(io::Error::other)?;
     let (routes, firewall) = reconciler.ports();
     let mut notifications = listen(&routes, &[firewall, table.port()])?;
     let wake_policies = match policies {
-        Some(Source { objects, wake, woken }) => {
-            policies::start((objects, woken), table, reconciler.forgetting(), report.clone())?;
+        Some(Source { objects, wake, woken, attaching, questions }) => {
+            let source = (objects, (wake.clone(), woken), attaching, questions);
+            policies::start(source, table, reconciler.forgetting(), report.clone())?;
             Some(wake)
         }
         // What an earlier daemon has left would stay in force for ever.

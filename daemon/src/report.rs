@@ -2,6 +2,7 @@
 //!
 //! What may not live here: anything but values. No socket, no file, no rendering (`observe`).
 
+pub mod attaching;
 pub mod change_kind;
 pub mod container_runtime;
 pub mod feed;
@@ -57,6 +58,8 @@ pub struct Report {
     pub link: UnderlayLink,
     /// The state of the policies; nothing where they are switched off.
     pub policies: Option<PolicyState>,
+    /// Why packets that policies refuse are not read from the kernel's packet log, where they shall be.
+    pub unread_log: Option<Problem>,
     /// The state of the fast path.
     pub fast_path: FastPathState,
     /// What the last reconcile could not do.

@@ -3,23 +3,26 @@
 //! A UDP flow keeps the translation of its first packet: after a change of the rules it goes to the old destination for
 //! as long as packets keep coming. Such entries are deleted here; the next packet creates a new one.
 //!
-//! Below are the parts: `message` (what all messages have), `connection` (an entry), `filter`, `to_ports` (a search).
+//! Below are the parts: `message` (what all messages have), `connection` (an entry), `few` (all of them), `filter`, `selection`, `to_ports` (a search).
 //! What may not live here: which flows are outdated, and when (`podwire_attachment`).
 
 mod connection;
+mod few;
 mod filter;
 mod message;
+mod selection;
 mod to_ports;
 
-use netlink_packet_netfilter::conntrack::ConntrackMessage;
+use std::convert::Infallible;
 
 pub use connection::Connection;
+pub use few::few;
 pub use filter::Filter;
+pub use selection::Selection;
 pub use to_ports::list_to_ports;
 
 use crate::conntrack::connection::Listed;
-use crate::conntrack::message::{DELETE, GET, message};
-use crate::family::IpVersion;
+use crate::conntrack::message::{DELETE, GET};
 use crate::netlink::error::{Error, Result};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
@@ -77,14 +80,27 @@ pub fn mark_each(socket: &mut Socket, connections: &[Connection], bits: u32, of:
 /// # Errors
 /// What the kernel refused.
 pub fn list_those(socket: &mut Socket, is_meant: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>> {
-    let mut connections = Vec::new();
-    for version in IpVersion::BOTH {
-        let all = message(version, ConntrackMessage::Other { message_type: GET, attributes: Vec::new() });
-        let pick = |Listed(connection): Listed| connection.filter(&is_meant);
-        let asked = Request::new(format!("list connections of IPv{}", version.digit()), all, 0);
-        connections.extend(socket.dump_some(asked, pick)?);
-    }
-    Ok(connections)
+    let all = Request::new("list connections", Selection::All.message(), 0);
+    socket.dump_some(all, |Listed(connection)| {
+        connection.filter(|connection| connection.has_ports() && is_meant(connection))
+    })
+}
+
+/// Shows each connection of a selection, of every protocol, while the list still comes. After an error no more are shown. One
+/// that comes or goes meanwhile may be missing, and where the list has to begin anew one may be shown twice.
+///
+/// # Errors
+/// What the kernel refused, and the first error of whom they are shown to.
+pub fn each(socket: &mut Socket, selection: Selection, mut show: impl FnMut(Connection) -> Result<()>) -> Result<()> {
+    let mut shown = Ok(());
+    let list =
+        socket.dump_some(Request::new(format!("list {selection}"), selection.message(), 0), |Listed(connection)| {
+            if let (Ok(()), Some(connection)) = (&shown, connection) {
+                shown = show(connection);
+            }
+            None::<Infallible>
+        });
+    list.and(shown)
 }
 
 /// The connections that match a filter.

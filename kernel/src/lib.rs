@@ -21,6 +21,7 @@ pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nexthop;
+pub mod nflog;
 pub mod nft;
 pub mod path_mtu;
 pub mod proxy_neighbour;

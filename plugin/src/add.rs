@@ -1,4 +1,4 @@
-//! ADD, from top to bottom: reserve, plan, change the kernel, all under [`Undo`].
+//! ADD, from top to bottom: reserve, plan, change the kernel, have policies in force, all under [`Undo`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -20,6 +20,7 @@ use crate::delegate::{self, Given};
 use crate::node_ready;
 use crate::plan::{self, Plan};
 use crate::pod_netns::{self, PodNetns};
+use crate::policies;
 use crate::settle;
 use crate::shaping::Shaper;
 use crate::undo::Undo;
@@ -58,6 +59,8 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     }
     let mut record = reserve(request, &ledger, given.as_ref(), &mut host)?;
     undo.push(|| ledger.release(attachment).map_err(|failure| failure.to_string()));
+    // The daemon sees to the policies while the pod gets its devices.
+    let asked = request.network.network_policy.map(|policy| policies::ask(policy, &request.pod, record.addresses()));
 
     let routes = given.as_ref().map_or(&request.network.ipam.routes, |given| &given.routes);
     let node_mtu = if request.network.mtu.is_none() { default_route_mtu(&mut host)? } else { None };
@@ -123,6 +126,7 @@ pub(crate) fn add(request: &Add, state: &Path) -> Result<Success, Failure> {
     undo.push(move || pod_rules::remove(&with_rules).map(drop).map_err(|failure| failure.to_string()));
     pod_rules::apply(&record, state)?;
     let dns = dns(request, given.as_ref())?;
+    asked.map_or(Ok(()), policies::Asked::settle)?;
     ledger.complete(attachment)?;
     undo.commit();
     // Only for the metrics: ADD has succeeded, whether or not this can be written.
@@ -165,6 +169,7 @@ fn reserve(request: &Add, ledger: &Ledger, given: Option<&Given>, host: &mut Soc
         mac: Some(plan::pod_mac(request)),
         sandbox: request.sandbox,
         pod: request.pod_name.clone(),
+        labels: request.labels.clone(),
     };
     let attempt = |host: &mut Socket| {
         let mut routed = |address| is_routed(host, address);

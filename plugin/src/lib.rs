@@ -1,4 +1,5 @@
-//! The CNI plugin: one verb, one answer, one process; no daemon, no API, no other program.
+//! The CNI plugin: one verb, one answer, one process; no API, no other program, and no daemon but for the question whether the
+//! policies of a new pod are in force.
 //! What the daemon needs as well (the ledger, names, the host side) is in `podwire-attachment`, not here.
 //!
 //! ```text
@@ -19,6 +20,7 @@ mod delegate;
 mod gc;
 mod node_ready;
 mod pod_netns;
+mod policies;
 mod settle;
 mod shaping;
 mod status;

@@ -14,6 +14,12 @@ use serde_json::{Value, json};
 /// Where the programs are.
 const BINARIES: &str = "PODWIRE_KUBE_BINARIES";
 
+/// Where the definitions of ClusterNetworkPolicy are.
+const CRDS: &str = "PODWIRE_POLICY_CRDS";
+
+/// Where definitions of kinds are.
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
 /// The address that it has on the underlay.
 const ADDRESS: &str = "192.168.50.254";
 
@@ -140,9 +146,36 @@ impl Api {
     pub(crate) fn allow_policies(&self) -> Outcome {
         let rules = json!([
             {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": READ},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": READ},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "servicecidrs"], "verbs": READ},
+            {"apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies"], "verbs": READ},
         ]);
         self.allow_to_read("podwired-policies", &rules)
+    }
+
+    /// Installs ClusterNetworkPolicy, with those of its versions that are to be served.
+    pub(crate) fn install_cluster_policies(&self, served: &[&str]) -> Outcome {
+        let path = env::var_os(CRDS).map(|directory| PathBuf::from(directory).join("experimental.yaml"));
+        let path = path.ok_or_else(|| {
+            format!("{CRDS} is not set: run scripts/test, which sets it by scripts/policy-conformance --crds")
+        })?;
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+        let mut definition: Value = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
+        for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
+            version["served"] = json!(served.iter().any(|served| version["name"] == *served));
+        }
+        self.create(DEFINITIONS, &definition)?;
+        let base = "/apis/policy.networking.k8s.io";
+        eventually(START, || {
+            for version in served {
+                self.ask("GET", &format!("{base}/{version}/clusternetworkpolicies"), None)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes ClusterNetworkPolicy away, and all there are.
+    pub(crate) fn uninstall_cluster_policies(&self) -> Outcome {
+        self.delete(&format!("{DEFINITIONS}/clusternetworkpolicies.policy.networking.k8s.io"))
     }
 
     fn allow_to_read(&self, name: &str, rules: &Value) -> Outcome {

@@ -19,7 +19,7 @@ pub(crate) const STATE: &str = "/run/podwired-state";
 const SETTINGS: &str = "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\n";
 
 /// Their settings with policies in force.
-const SETTINGS_WITH_POLICIES: &str =
+pub(crate) const SETTINGS_WITH_POLICIES: &str =
     "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\nnetwork_policy = true\n";
 
 /// Plays a scene on some hosts that can be nodes, with an API server outside that knows no node yet. Its account may read

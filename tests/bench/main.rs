@@ -108,3 +108,37 @@ fn the_daemon_bench_measures_every_layout_and_ends_in_the_right_state() {
     assert!(chart.contains("<rect ") && chart.contains("a quick run"), "{chart}");
     fs::remove_dir_all(&directory).unwrap();
 }
+
+#[test]
+fn the_policy_bench_puts_policies_in_force_and_cuts_what_they_refuse() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-policy");
+    fs::create_dir_all(&directory).unwrap();
+    let mut bench = Command::new(program("podwire-isolate").unwrap());
+    bench.arg(program("podwire-bench").unwrap()).args(["policy", "--quick", "--check", "--output"]).arg(&directory);
+    let output = bench.env_remove("PODWIRE_ISOLATED").output().unwrap();
+    let (table, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 1)) && !table.is_empty(), "{log}");
+
+    let report: Value = serde_json::from_slice(&fs::read(directory.join("policy.json")).unwrap()).unwrap();
+    let list = |name: &str| report[name].as_array().unwrap().clone();
+    let elements: Vec<_> = list("cold").iter().map(|one| one["elements"].as_u64().unwrap()).collect();
+    assert!(elements.len() == 3 && elements.is_sorted_by(|few, many| 0 < *few && few < many), "{elements:?}");
+    let is_there = |summary: &Value| summary["p50_ms"].as_f64() > Some(0.0) && summary["calls"].as_u64() > Some(1);
+    assert!(["known", "new", "gone"].iter().all(|name| is_there(&report["change"][name])), "{report:#}");
+    assert!(["without", "with"].iter().all(|name| is_there(&report["attach"][name])), "{report:#}");
+    // Of others, and of those that are refused.
+    assert_eq!(list("cut").len(), 2, "{report:#}");
+    for cut in list("cut") {
+        assert!(["existing", "new", "next"].iter().all(|name| is_there(&cut[name])), "{cut:#}");
+        // What is refused ends: the bench waits four times as long for a last packet.
+        assert!(cut["slowest_ms"].as_array().unwrap().iter().all(|one| one.as_f64().unwrap() < 900.0), "{cut:#}");
+    }
+    assert_eq!(list("packets").len(), 6, "{report:#}");
+    assert!(list("packets").iter().all(|one| one["connections"].as_f64() > Some(0.0)), "{report:#}");
+
+    let missed = list("verdicts").iter().any(|one| one["outcome"] == "missed");
+    assert_eq!(output.status.code(), Some(i32::from(missed)), "{table}{log}");
+    let chart = fs::read_to_string(directory.join("policy.svg")).unwrap();
+    assert!(chart.contains("<rect ") && chart.contains("a quick run"), "{chart}");
+    fs::remove_dir_all(&directory).unwrap();
+}

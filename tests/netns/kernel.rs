@@ -6,4 +6,5 @@ mod lookups;
 mod nftables;
 mod objects;
 mod overlay;
+mod packet_log;
 mod shaping;

@@ -10,4 +10,5 @@ mod kernel;
 mod operations;
 mod overlay;
 mod plugin;
+mod policy;
 mod repair;

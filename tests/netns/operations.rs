@@ -9,7 +9,7 @@ mod hardening;
 mod hostile_names;
 mod install;
 mod installer;
-mod metrics;
+pub(crate) mod metrics;
 mod probes;
 mod restart;
 mod restart_streams;

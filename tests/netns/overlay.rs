@@ -17,7 +17,7 @@ mod loopback;
 mod membership;
 mod modes;
 mod mtu;
-mod narrow_paths;
+pub(crate) mod narrow_paths;
 mod neighbours;
 mod node_changes;
 mod outside;

@@ -26,7 +26,7 @@ fn rendered(arguments: &[&str]) -> Vec<Value> {
 fn settings(documents: &[Value]) -> Settings {
     let text = the(documents, "ConfigMap")["data"]["podwired.toml"].as_str().unwrap();
     let settings = Settings::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    settings.go_with(true).unwrap();
+    settings.go_with(true, None).unwrap();
     settings
 }
 
@@ -105,13 +105,14 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
     let set = "settings.vni=16777215,settings.port=4789,settings.overlay=auto,settings.accept_plain=true,\
                settings.mtu=1400,settings.masquerade=false,\
                settings.not_masqueraded[0]=10.0.0.0/8,settings.refused_destinations[0]=169.254.169.254/32,\
-               settings.network_policy=true,settings.garbage_after_seconds=4294967295,settings.probes=false,\
+               settings.network_policy=true,settings.network_policy_unknown=allow,\
+               settings.network_policy_timeout_milliseconds=500,settings.log_refused=true,settings.garbage_after_seconds=4294967295,settings.probes=false,\
                settings.underlay=ipv6,settings.cluster_cidrs[0]=10.0.0.0/8";
     // By --set a number is whole, in a file it is one with a fraction: both have to come out the same.
     let file = crate::stage::Directory::new();
     let values = file.path().join("values.yaml");
     let lines = "settings: {vni: 16777215, port: 4789, overlay: auto, accept_plain: true, mtu: 1400, masquerade: false, not_masqueraded: [10.0.0.0/8],
-        refused_destinations: [169.254.169.254/32], network_policy: true,
+        refused_destinations: [169.254.169.254/32], network_policy: true, network_policy_unknown: allow, network_policy_timeout_milliseconds: 500, log_refused: true,
         garbage_after_seconds: 4294967295, probes: false, underlay: ipv6, cluster_cidrs: [10.0.0.0/8]}";
     std::fs::write(&values, lines).unwrap();
     for arguments in [["--set", set], ["--values", values.to_str().unwrap()]] {
@@ -122,7 +123,9 @@ fn the_charts_settings_are_the_settings_file_and_a_change_restarts_the_daemons()
         assert_eq!((settings.not_masqueraded.len(), settings.garbage_after_seconds), (1, u32::MAX));
         assert_eq!(settings.refused_destinations[0].to_string(), "169.254.169.254/32");
         assert_eq!(settings.cluster_cidrs[0].to_string(), "10.0.0.0/8");
-        assert!(settings.underlay.is_some() && settings.accept_plain && settings.network_policy);
+        let policy = settings.policies_of_new_pods().unwrap();
+        assert_eq!((policy.unknown.name(), policy.timeout.as_millis()), ("allow", 500));
+        assert!(settings.underlay.is_some() && settings.accept_plain && settings.logs_refused());
         let mark =
             |documents: &[Value]| the(documents, "DaemonSet")["spec"]["template"]["metadata"]["annotations"].clone();
         assert_ne!(mark(&documents), mark(&plain));

@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser};
 use podwired::args::Args;
 use podwired::cluster::membership::{Member, Membership};
 use podwired::cluster::settings::KEYS;
 use podwired::doctor::finding::FindingKind;
 use podwired::observe::metrics;
 use podwired::observe::status::document::{
-    self, Adds, Daemon, NetworkPolicy, PeerRoute, PeerState, PeerStatus, Probe, Range, Reach, RejectedEntry, Status,
+    self, Adds, Daemon, NetworkPolicy, PeerRoute, PeerState, PeerStatus, Probe, Range, Reach, RefusedPod,
+    RejectedEntry, Status,
 };
 use podwired::report::change_kind::Counts;
 use podwired::report::outcome::FastPathState;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use crate::stage::{root, text};
 
 /// The part of a page below a heading, without what is below the next one of the same level or a higher one.
-fn section(page: &str, heading: &str) -> String {
+pub(crate) fn section(page: &str, heading: &str) -> String {
     let level = heading.split(' ').next().unwrap().len();
     let above = |line: &str| line.starts_with('#') && line.split(' ').next().unwrap().len() <= level;
     let text = text(page);
@@ -36,7 +37,7 @@ fn section(page: &str, heading: &str) -> String {
 }
 
 /// The first cell of each row of the tables in a text, and the whole row.
-fn rows(text: &str) -> Vec<(&str, &str)> {
+pub(crate) fn rows(text: &str) -> Vec<(&str, &str)> {
     text.lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("|-"))
         .filter_map(|line| Some((line.trim_start_matches("| ").split(" | ").next()?, line)))
@@ -44,7 +45,7 @@ fn rows(text: &str) -> Vec<(&str, &str)> {
 }
 
 /// What stands between backquotes.
-fn quoted(text: &str) -> Vec<String> {
+pub(crate) fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -58,6 +59,13 @@ fn full_status() -> Status {
     let network = || "10.244.1.0/24".parse().unwrap();
     let address = || "10.244.1.0".parse().unwrap();
     let counts = || Counts::default().named().map(|(name, count)| (name.to_owned(), count)).collect();
+    let refused = || RefusedPod {
+        namespace: Some(String::new()),
+        pod: Some(String::new()),
+        addresses: vec![address()],
+        from_pod: 0,
+        to_pod: 0,
+    };
     let probe = Probe { address: address(), round_trip_microseconds: Some(1), loss_percent: 0 };
     let peer = PeerStatus {
         name: "node-2".into(),
@@ -84,9 +92,12 @@ fn full_status() -> Status {
         network_policy: Some(NetworkPolicy {
             in_force: true,
             policies: 1,
+            cluster_policies: 1,
             isolated_pods: 1,
             refused_from_pods: Some(0),
             refused_to_pods: Some(0),
+            refused_pods: vec![refused()],
+            audited_pods: vec![refused()],
         }),
         conflist: "/".into(),
         plugin_directory: Some("/".into()),
@@ -204,7 +215,7 @@ fn every_change_kind_is_documented() {
 
 /// The keys of an object, and of the objects in it, each behind that of its parent. Where names are keys (kinds, guards),
 /// they are not podwire's own.
-fn keys(value: &Value, parent: &str, found: &mut BTreeSet<(String, String)>) {
+pub(crate) fn keys(value: &Value, parent: &str, found: &mut BTreeSet<(String, String)>) {
     match value {
         Value::Object(fields) if !["changes", "repairs", "guards", "within_microseconds"].contains(&parent) => {
             for (key, value) in fields {
@@ -262,13 +273,27 @@ fn every_finding_is_documented_below_its_check_and_no_other() {
 #[test]
 fn every_problem_is_documented_and_no_other() {
     let kinds: BTreeSet<_> = ProblemKind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
-    assert_eq!(named("docs/troubleshooting.md", "## Problems in the status"), kinds);
+    let (page, heading) = ("docs/troubleshooting.md", "## Problems in the status");
+    assert_eq!(named(page, heading), kinds);
+    assert_eq!(rows(&section(page, heading)).iter().filter(|(cell, _)| cell.starts_with('`')).count(), kinds.len());
+}
+
+/// The commands that do something, and their names: of one that has commands of its own these.
+fn commands_of(command: &Command, above: &str) -> Vec<(String, Command)> {
+    let of = |command: &Command| {
+        let name = format!("{above}{}", command.get_name());
+        if command.has_subcommands() {
+            commands_of(command, &format!("{name} "))
+        } else {
+            vec![(name, command.clone())]
+        }
+    };
+    command.get_subcommands().flat_map(of).collect()
 }
 
 #[test]
 fn every_flag_of_every_subcommand_is_documented_and_no_other() {
-    for command in Args::command().get_subcommands() {
-        let name = command.get_name();
+    for (name, command) in commands_of(&Args::command(), "") {
         let flags: BTreeSet<_> =
             command.get_arguments().filter_map(|flag| flag.get_long()).map(str::to_owned).collect();
         let heading = format!("### podwired {name}");

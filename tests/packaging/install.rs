@@ -128,6 +128,31 @@ fn the_membership_file_and_another_plugin_directory_are_accepted() {
 }
 
 #[test]
+fn a_directory_of_policies_is_made_and_named_by_the_unit_from_then_on() {
+    let machine = machine();
+    let directory = "/etc/podwire/policies";
+    succeeds(&mut install(&machine, &["--policies", directory]));
+    let unit = || fs::read_to_string(machine.path().join(UNIT)).unwrap().replace("\\\n", " ");
+    let start = || unit().lines().find_map(|line| line.strip_prefix("ExecStart=").map(str::to_owned)).unwrap();
+    assert_eq!(start().matches("--policies /etc/podwire/policies ").count(), 1, "{}", start());
+    let place = machine.path().join(&directory[1..]);
+    assert_eq!((place.is_dir(), place.metadata().unwrap().permissions().mode() & 0o777), (true, 0o755));
+    // It is known from then on, and another one takes its place.
+    let said = succeeds(&mut install(&machine, &[]));
+    assert!(said.contains("nothing to do") && start().contains(directory), "{said}");
+    succeeds(&mut install(&machine, &["--policies=/srv/policies"]));
+    assert!(start().contains("--policies /srv/policies ") && !start().contains(directory), "{}", start());
+    // An empty one goes, one with files is yours.
+    fs::write(machine.path().join("srv/policies/deny.yaml"), "").unwrap();
+    let said = succeeds(&mut uninstall(&machine, &[]));
+    assert!(said.contains("it is yours, so it stays: ") && said.contains("/srv/policies"), "{said}");
+    assert_eq!(names(&machine), ["srv/policies/deny.yaml"]);
+    succeeds(&mut install(&machine, &["--policies", directory]));
+    succeeds(&mut uninstall(&machine, &[]));
+    assert!(!place.exists());
+}
+
+#[test]
 fn uninstall_leaves_only_files_that_were_changed() {
     let machine = machine();
     succeeds(&mut install(&machine, &[]));
@@ -167,6 +192,10 @@ fn a_wrong_command_line_is_reported_and_changes_nothing() {
         (&["--nodes", "missing.toml"], "missing.toml: no such file"),
         (&["--pods"], "--pods goes with --uninstall"),
         (&["--plugin-directory", "bin"], "from the root on"),
+        (&["--policies", "policies"], "from the root on"),
+        (&["--policies", "/etc/my policies"], "without spaces"),
+        (&["--policies", "/root/policies"], "the unit does not see"),
+        (&["--policies", "/etc/policies", "--alone"], "--policies goes with the daemon"),
         (&["--from", "/nonexistent"], "no program podwire in /nonexistent"),
     ] {
         let said = fails(&mut install(&machine, arguments));

@@ -14,6 +14,7 @@ mod github;
 mod image;
 mod install;
 mod manifest;
+mod policy_answers;
 mod release;
 mod stage;
 mod test_command;

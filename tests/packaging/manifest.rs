@@ -70,8 +70,9 @@ fn reading(group: &str, resources: &[&str]) -> Value {
 
 /// The rules of a cluster whose policies are in force.
 pub(crate) fn policy_rules() -> Value {
-    let policies = reading("networking.k8s.io", &["networkpolicies"]);
-    json!([reading("", &["nodes"]), reading("", &["pods", "namespaces"]), policies])
+    let policies = reading("networking.k8s.io", &["networkpolicies", "servicecidrs"]);
+    let of_cluster = reading("policy.networking.k8s.io", &["clusternetworkpolicies"]);
+    json!([reading("", &["nodes"]), reading("", &["pods", "namespaces"]), policies, of_cluster])
 }
 
 /// The manifest with the lines that switch policies on.
@@ -164,7 +165,7 @@ fn the_daemon_accepts_its_command_line_and_its_paths_are_mounted() {
     assert!(file.starts_with("/etc/podwire"));
     let settings = settings[file.file_name().unwrap().to_str().unwrap()].as_str().unwrap();
     let settings = Settings::parse(settings).unwrap();
-    settings.go_with(true).unwrap();
+    settings.go_with(true, None).unwrap();
     let kind = crate::stage::documents(&text("conf/kind/kind.yaml")).remove(0);
     let ranges: Vec<_> = settings.cluster_cidrs.iter().map(ToString::to_string).collect();
     assert_eq!(kind["networking"]["podSubnet"], ranges.join(","), "kind's pods are in other ranges");

@@ -1,5 +1,6 @@
 //! `scripts/test` as a newcomer uses it: its list names every target of tests, as tests/README.md does, and a word that
-//! means nothing is an error. It is played without a build: what it plays is the other targets.
+//! means nothing is an error. It is played without a build: what it plays is the other targets. `scripts/e2e`, which plays what others
+//! wrote, teaches its suites, and does not take a word for one.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -45,6 +46,24 @@ fn a_word_that_is_neither_a_part_nor_a_name_is_an_error() {
         (&[""], "an empty NAME"),
     ] {
         let output = scripts_test(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(sentence), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_command_for_suites_of_others_teaches_them_and_refuses_words_that_are_none() {
+    let e2e = |words: &[&str]| Command::new(root().join("scripts/e2e")).args(words).output().unwrap();
+    let help = e2e(&["--help"]);
+    let taught = String::from_utf8_lossy(&help.stdout);
+    let suites = ["netpol", "network", "cluster-policy"];
+    assert!(help.status.success() && suites.iter().all(|suite| taught.contains(&format!("\n  {suite} "))), "{help:?}");
+    for (words, sentence) in [
+        (&["netpols"][..], "The suites are netpol, network and cluster-policy"),
+        (&["netpol", "--focus"], "--focus wants a value"),
+        (&["--processes", "many"], "--processes many is not a number above 0"),
+    ] {
+        let output = e2e(words);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(sentence), "{words:?}: {output:?}");
     }

@@ -15,9 +15,11 @@ pub mod machine;
 pub mod membership;
 pub mod node;
 pub mod podman;
+pub mod policies;
 pub mod process;
 pub mod runtime;
 pub mod scene;
+pub mod sctp;
 pub mod stream;
 pub mod wire;
 

@@ -13,7 +13,9 @@ static PLAYING: Mutex<()> = Mutex::new(());
 /// Takes away what the scene before has left.
 const CLEAN: &str = "
     for device in $(ip -o link | sed 's/^[0-9]*: //; s/[:@].*//' | grep -v '^lo$'); do ip link delete $device; done
-    ! nft list table inet podwire >/dev/null 2>&1 || nft delete table inet podwire
+    for table in podwire podwire-policy; do
+        ! nft list table inet $table >/dev/null 2>&1 || nft delete table inet $table
+    done
     ip nexthop flush; ip route flush proto 112; ip -6 route flush proto 112
     for table in /proc/sys/net/ipv[46]/neigh/default; do
         echo 128 >$table/gc_thresh1; echo 512 >$table/gc_thresh2; echo 1024 >$table/gc_thresh3

@@ -13,9 +13,12 @@ mod keys;
 mod mistake;
 
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_conf::defaults::{self, SMALLEST_IPV4_MTU};
+use podwire_conf::{NetworkPolicy, Unknown};
 use thiserror::Error;
 
 use self::keys::Keys;
@@ -33,6 +36,9 @@ pub const KEYS: &[&str] = &[
     "refused_destinations",
     "fast_path",
     "network_policy",
+    "network_policy_unknown",
+    "network_policy_timeout_milliseconds",
+    "log_refused",
     "garbage_after_seconds",
     "probes",
     "cluster_cidrs",
@@ -61,8 +67,12 @@ pub struct Settings {
     pub refused_destinations: Vec<IpNetwork>,
     /// Whether what belongs to established connections between pods takes the fast path, where the kernel has it.
     pub fast_path: bool,
-    /// Whether NetworkPolicies of the API are in force.
+    /// Whether NetworkPolicies are in force, of the API or of a directory.
     pub network_policy: bool,
+    /// What becomes of pods whose policies are not known, and how long an ADD waits for them to be in force.
+    pub unknown_policies: NetworkPolicy,
+    /// Whether packets that policies refuse are logged.
+    pub log_refused: bool,
     /// How long a pod has to look dead before what it holds is released, in seconds; 0: it is never.
     pub garbage_after_seconds: u32,
     /// Whether peers are probed.
@@ -126,6 +136,8 @@ impl Default for Settings {
             refused_destinations: Vec::new(),
             fast_path: true,
             network_policy: false,
+            unknown_policies: NetworkPolicy::default(),
+            log_refused: false,
             garbage_after_seconds: 60,
             probes: true,
             cluster_cidrs: Vec::new(),
@@ -156,6 +168,15 @@ impl Settings {
             refused_destinations: keys.prefixes("refused_destinations").unwrap_or_default(),
             fast_path: keys.flag("fast_path").unwrap_or(default.fast_path),
             network_policy: keys.flag("network_policy").unwrap_or(default.network_policy),
+            unknown_policies: NetworkPolicy {
+                unknown: keys
+                    .word("network_policy_unknown", &Unknown::NAMES, "\"deny\" or \"allow\"")
+                    .unwrap_or(default.unknown_policies.unknown),
+                timeout: keys
+                    .number("network_policy_timeout_milliseconds", &(1..=60_000_u64), "milliseconds: 1 to 60000")
+                    .map_or(default.unknown_policies.timeout, Duration::from_millis),
+            },
+            log_refused: keys.flag("log_refused").unwrap_or(default.log_refused),
             garbage_after_seconds: keys
                 .number("garbage_after_seconds", &(0..=u32::MAX), "seconds: 0 (never) to 4294967295")
                 .unwrap_or(default.garbage_after_seconds),
@@ -168,16 +189,27 @@ impl Settings {
         if mistakes.is_empty() { Ok(settings) } else { Err(SettingsError::Mistakes(mistakes)) }
     }
 
-    /// Whether these settings go with where the nodes come from: Kubernetes, or a file that says these things itself.
+    /// What ADD does about policies, where they are in force.
+    pub fn policies_of_new_pods(&self) -> Option<NetworkPolicy> {
+        self.network_policy.then_some(self.unknown_policies)
+    }
+
+    /// Whether packets are logged that policies refuse: without policies there are none.
+    pub fn logs_refused(&self) -> bool {
+        self.network_policy && self.log_refused
+    }
+
+    /// Whether these settings go with where the nodes come from: Kubernetes, or a file that says these things itself; and with
+    /// where policies come from beside a file: `--policies`, if it is given.
     ///
     /// # Errors
     /// Which key is missing, or has no place here.
-    pub fn go_with(&self, kubernetes: bool) -> Result<(), SettingsError> {
+    pub fn go_with(&self, kubernetes: bool, policies: Option<&Path>) -> Result<(), SettingsError> {
         match (kubernetes, self.cluster_cidrs.is_empty(), self.underlay) {
             (true, true, _) => Err(SettingsError::NoClusterCidrs),
             (false, false, _) => Err(SettingsError::ClusterCidrs),
             (false, _, Some(_)) => Err(SettingsError::Underlay),
-            (false, ..) if self.network_policy => Err(SettingsError::NetworkPolicy),
+            (false, ..) if self.network_policy && policies.is_none() => Err(SettingsError::NetworkPolicy),
             _ => Ok(()),
         }
     }
@@ -208,8 +240,8 @@ pub enum SettingsError {
     Underlay,
     /// The nodes come from a file, and nothing has policies.
     #[error(
-        "network_policy is set in the settings file, and the nodes do not come from Kubernetes, where the policies are: \
-         remove it from the settings"
+        "network_policy is set in the settings file, and the nodes do not come from Kubernetes, where the policies are: name \
+         a directory of policies with --policies, or remove it from the settings"
     )]
     NetworkPolicy,
 }
@@ -236,6 +268,7 @@ mod tests {
         assert!(Settings::parse("garbage_after_seconds = -1").unwrap_err().to_string().contains("-1"));
         assert!(Settings::default().probes && !Settings::parse("probes = false").unwrap().probes);
         assert!(Settings::parse("probes = 1").is_err());
+        assert!(!Settings::default().log_refused && Settings::parse("log_refused = true").unwrap().log_refused);
         assert!(!Settings::default().accept_plain && Settings::parse("accept_plain = true").unwrap().accept_plain);
         assert!(Settings::default().fast_path && !Settings::parse("fast_path = false").unwrap().fast_path);
         for (text, said) in [
@@ -321,13 +354,21 @@ mod tests {
         let none = Settings::default();
         let ranges = Settings::parse("cluster_cidrs = [\"10.244.0.0/16\"]\nunderlay = \"ipv6\"").unwrap();
         let underlay = Settings::parse("underlay = \"ipv4\"").unwrap();
-        assert!(none.go_with(false).is_ok() && ranges.go_with(true).is_ok());
+        assert!(none.go_with(false, None).is_ok() && ranges.go_with(true, None).is_ok());
         for (settings, kubernetes, said) in [
             (&none, true, "cluster_cidrs is missing"),
             (&ranges, false, "cluster_cidrs"),
             (&underlay, false, "underlay"),
         ] {
-            assert!(settings.go_with(kubernetes).unwrap_err().to_string().starts_with(said), "{said}");
+            assert!(settings.go_with(kubernetes, None).unwrap_err().to_string().starts_with(said), "{said}");
         }
+    }
+
+    #[test]
+    fn policies_come_from_the_api_or_from_a_directory_that_is_named() {
+        let policies = Settings::parse("network_policy = true").unwrap();
+        assert!(policies.go_with(false, Some(Path::new("policies"))).is_ok());
+        let error = policies.go_with(false, None).unwrap_err().to_string();
+        assert!(error.contains("name a directory of policies with --policies"), "{error}");
     }
 }

@@ -255,7 +255,7 @@ impl Observed {
         let Known { generation, desired: Desired { table, keys: known } } = known;
         let chains = table.chains.iter().map(|chain| chain.name.clone()).collect();
         let sets = table.sets.iter().map(|set| set.name.clone()).collect();
-        let surplus = surplus(Names { chains, sets }, desired);
+        let surplus = surplus(Names { chains, sets, ..Names::default() }, desired);
         let keys = desired.keys.iter().map(|desired| {
             let same = known.iter().find(|known| known.set() == desired.set());
             same.cloned().unwrap_or_else(|| desired.none())
@@ -280,8 +280,8 @@ impl Observed {
 
 /// What is ours by its name, and not desired.
 fn surplus(there: Names, desired: &Desired) -> Names {
-    let Names { mut chains, mut sets } = there;
+    let Names { mut chains, mut sets, .. } = there;
     chains.retain(|name| node::is_chain(name) && desired.table.chains.iter().all(|chain| chain.name != *name));
     sets.retain(|name| node::is_set(name) && desired.table.sets.iter().all(|set| set.name != *name));
-    Names { chains, sets }
+    Names { chains, sets, ..Names::default() }
 }

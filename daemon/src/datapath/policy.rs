@@ -3,7 +3,11 @@
 //!
 //! What may not live here: what the policies mean (`policy`), and when they are compiled (`reconcile`).
 
+pub(crate) mod chains;
+mod combinations;
 pub(crate) mod contents;
 pub(crate) mod layout;
+pub(crate) mod logged;
+pub(crate) mod refused;
 pub(crate) mod table;
 pub(crate) mod tracked;

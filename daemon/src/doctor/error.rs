@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::observe::status::client::AskError;
 use crate::sources::{file, settings_file};
 
 /// What keeps the doctor from looking.
@@ -24,6 +25,9 @@ pub enum Error {
         /// What the kernel says.
         error: io::Error,
     },
+    /// The daemon does not say which policies it has.
+    #[error("ask for the policies: {0}")]
+    Policies(AskError),
     /// No echoes can be sent or heard.
     #[error("probe the peers: {0}")]
     Probe(io::Error),

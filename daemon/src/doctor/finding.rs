@@ -124,6 +124,14 @@ named! {
         ConflistOutranked = "conflist-outranked",
         /// There is something else in the place of the conflist's directory.
         ConflistNoDirectory = "conflist-no-directory",
+        /// IPVS sends packets to Services past NetworkPolicies.
+        ServicesPastPolicies = "services-past-policies",
+        /// A NetworkPolicy selects no pod.
+        PolicySelectsNone = "policy-selects-none",
+        /// A rule of a NetworkPolicy names a port that no pod declares which could be meant.
+        PortUndeclared = "port-undeclared",
+        /// A rule of a NetworkPolicy means addresses of Services only, which policies never see.
+        BlockOfServices = "block-of-services",
         /// Repairs keep being undone by another program.
         Conflict = "conflict",
     }
@@ -163,6 +171,9 @@ impl FindingKind {
             Self::LargePacketsLost | Self::LargePacketsFragmented => "mtu",
             Self::ForwardPolicyDrop => "forward-policy",
             Self::ConflistOutranked | Self::ConflistNoDirectory => "conflist",
+            Self::ServicesPastPolicies | Self::PolicySelectsNone | Self::PortUndeclared | Self::BlockOfServices => {
+                "policies"
+            }
             Self::Conflict => "conflict",
         }
     }

@@ -69,6 +69,7 @@ mod tests {
             mac: None,
             sandbox: false,
             pod: None,
+            labels: podwire_conf::labels::Labels::new(),
             second_interface: None,
         }
     }

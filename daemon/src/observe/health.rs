@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::report::Report;
-use crate::report::problem::Problem;
+use crate::report::policies::PolicyState;
+use crate::report::problem::{Problem, ProblemKind};
 
 /// A daemon without a reconcile for so long hangs: there is one at least every 30 s, and after every change.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
@@ -26,6 +27,12 @@ pub(crate) enum NotReady {
     /// The kernel or the conflist is not as desired.
     #[error("not converged: {0}")]
     NotConverged(Problem),
+    /// What policies follow from is not known yet.
+    #[error("the NetworkPolicies are not in force: pods, namespaces and policies have not all been read")]
+    PoliciesUnread,
+    /// The policies have not been put in force, or the kernel does not have the last change of them.
+    #[error("{0}")]
+    Policies(Problem),
     /// The conflist is not in its place.
     #[error("the conflist {}: {error}", path.display())]
     Conflist {
@@ -50,7 +57,8 @@ pub(crate) fn alive(report: &Report, now: Instant) -> Result<(), Hangs> {
     if age > HANGS_AFTER { Err(Hangs(age.as_secs())) } else { Ok(()) }
 }
 
-/// Whether pods can be started on this node: the kernel is as desired, and the conflist is there.
+/// Whether pods can be started on this node as the cluster wants: the kernel is as desired, the policies are in force where they shall
+/// be, and the conflist is there. Where they are and cannot be read any more, what was in force stays, and the node ready.
 ///
 /// # Errors
 /// Why not.
@@ -60,14 +68,27 @@ pub(crate) fn ready(report: &Report) -> Result<(), NotReady> {
         let problem = own.or_else(|| report.problems.first().cloned());
         return Err(problem.map_or(NotReady::Starting, NotReady::NotConverged));
     }
+    if report.settings.network_policy {
+        policies(report.policies.as_ref())?;
+    }
     let path = report.conflist.clone();
     std::fs::metadata(&path).map(drop).map_err(|error| NotReady::Conflist { path, error })
+}
+
+fn policies(state: Option<&PolicyState>) -> Result<(), NotReady> {
+    match state {
+        Some(state) if state.in_force => Ok(()),
+        state => {
+            let of_all = |problem: &&Problem| problem.kind == ProblemKind::PoliciesNotInForce;
+            let problem = state.and_then(|state| state.all_problems().find(of_all));
+            Err(problem.cloned().map_or(NotReady::PoliciesUnread, NotReady::Policies))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::problem::ProblemKind;
 
     #[test]
     fn a_daemon_without_a_reconcile_is_not_alive() {
@@ -95,6 +116,22 @@ mod tests {
         let missing = why(&report);
         assert!(missing.starts_with("the conflist /nonexistent/10-podwire.conflist: No such file"), "{missing}");
         report.conflist = "/proc/self/stat".into();
+        ready(&report).unwrap();
+    }
+
+    #[test]
+    fn ready_is_with_the_policies_in_force_where_they_shall_be() {
+        let mut report = Report { conflist: "/proc/self/stat".into(), converged: true, ..Report::default() };
+        report.settings.network_policy = true;
+        let why = |report: &Report| ready(report).unwrap_err().to_string();
+        let unread = "the NetworkPolicies are not in force: pods, namespaces and policies have not all been read";
+        assert_eq!(why(&report), unread);
+        let problems = [(ProblemKind::PolicyRejected, "of one"), (ProblemKind::PoliciesNotInForce, "list pods: 403")];
+        let problems = problems.map(|(kind, text)| Problem::general(kind, text)).into();
+        report.policies = Some(PolicyState { of_objects: problems, ..PolicyState::default() });
+        assert_eq!(why(&report), "list pods: 403");
+        // What was in force stays, whatever is wrong with the API.
+        report.policies.as_mut().unwrap().in_force = true;
         ready(&report).unwrap();
     }
 }

@@ -5,13 +5,16 @@ use std::fmt::{Display, Write};
 
 use podwire_conf::shown;
 
-use crate::observe::status::document::{PeerState, PeerStatus, Range, Status};
+use crate::observe::status::document::{PeerState, PeerStatus, Range, RefusedPod, Status};
 use crate::report::named::Documented;
 use crate::report::outcome::FastPathState;
 use crate::report::problem::ProblemKind;
 
 /// Peers that have series of their own: those that do not answer first. All are counted in `podwire_peers`.
 const PEERS: usize = 500;
+
+/// Pods that have series of their own for what policies have refused of them: those with the most first.
+const REFUSED_PODS: usize = 500;
 
 /// The content type of the format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -97,6 +100,8 @@ fn convergence(page: &mut Page, status: &Status) {
         let in_force = "1 while the NetworkPolicies of the cluster are in force as the API has them.";
         page.gauge("podwire_policies_in_force", in_force, u8::from(policies.in_force));
         page.gauge("podwire_policies", "NetworkPolicies of the cluster.", policies.policies);
+        let help = "ClusterNetworkPolicies of the cluster.";
+        page.gauge("podwire_cluster_policies", help, policies.cluster_policies);
         page.gauge("podwire_isolated_pods", "Pods of this node that policies isolate.", policies.isolated_pods);
         let refused = [("from-pods", policies.refused_from_pods), ("to-pods", policies.refused_to_pods)];
         let refused = refused
@@ -104,6 +109,21 @@ fn convergence(page: &mut Page, status: &Status) {
             .filter_map(|(direction, packets)| Some((vec![("direction", direction.to_owned())], packets?)));
         let help = "Packets that NetworkPolicies have refused, by direction.";
         page.metric("podwire_policy_refused_packets_total", "counter", help, refused);
+        let one = |refused: &RefusedPod| {
+            let address = || refused.addresses.first().map(ToString::to_string).unwrap_or_default();
+            let namespace = refused.namespace.clone().unwrap_or_default();
+            let pod = refused.pod.clone().unwrap_or_else(address);
+            [("from-pod", refused.from_pod), ("to-pod", refused.to_pod)].map(|(direction, packets)| {
+                let labels = [("namespace", namespace.clone()), ("pod", pod.clone()), ("direction", direction.into())];
+                (labels.into(), packets)
+            })
+        };
+        let of_pods = |pods: &[RefusedPod]| pods.iter().take(REFUSED_PODS).flat_map(one).collect::<Vec<_>>();
+        let help = "Packets of a pod that NetworkPolicies have refused since it became isolated, by direction.";
+        page.metric("podwire_pod_refused_packets_total", "counter", help, of_pods(&policies.refused_pods));
+        let help =
+            "Packets of a pod that passed and that NetworkPolicies with the annotation audit would have refused.";
+        page.metric("podwire_pod_audited_packets_total", "counter", help, of_pods(&policies.audited_pods));
     }
     let fast = u8::from(matches!(status.fast_path_state, Documented::Known(FastPathState::On { .. })));
     page.gauge("podwire_fast_path", "1 while established connections between pods take the fast path.", fast);
@@ -168,7 +188,7 @@ fn seconds(microseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::status::document::{Adds, Probe};
+    use crate::observe::status::document::{Adds, NetworkPolicy, Probe};
     use crate::report::problem::Problem;
 
     fn peer(name: &str, state: PeerState) -> PeerStatus {
@@ -224,6 +244,30 @@ mod tests {
         assert!(introduced.windows(2).all(|two| two[0] != two[1]));
         let number = |line: &str| line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok());
         assert!(page.lines().all(|line| line.starts_with('#') || number(line)), "{page}");
+    }
+
+    #[test]
+    fn pods_of_which_most_was_refused_have_series_under_their_names() {
+        let refused = |number: u64| RefusedPod {
+            namespace: Some("a\"b\n".into()),
+            pod: Some(format!("pod-{number}")),
+            addresses: vec![[10, 244, 1, 2].into()],
+            from_pod: number,
+            to_pod: 0,
+        };
+        let mut refused_pods: Vec<_> = (0..600).rev().map(refused).collect();
+        refused_pods[1] = RefusedPod { namespace: None, pod: None, ..refused(7) };
+        let audited_pods = refused_pods[..3].to_vec();
+        let policies = NetworkPolicy { refused_pods, audited_pods, ..NetworkPolicy::default() };
+        let page = render(&Status { network_policy: Some(policies), ..Status::default() });
+        let first =
+            "podwire_pod_refused_packets_total{namespace=\"a\\\"b\\\\n\",pod=\"pod-599\",direction=\"from-pod\"} 599\n";
+        assert!(page.contains(first), "{page}");
+        let nameless = "podwire_pod_refused_packets_total{namespace=\"\",pod=\"10.244.1.2\",direction=\"to-pod\"} 0\n";
+        assert!(page.contains(nameless), "{page}");
+        let series = page.lines().filter(|line| line.starts_with("podwire_pod_refused_packets_total{")).count();
+        assert_eq!(series, 2 * REFUSED_PODS);
+        assert!(page.contains(&first.replace("refused", "audited")), "{page}");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use podwire_conf::defaults;
 use podwire_conf::rules::node::GUARDS;
 use podwire_kernel::{Result, Socket, nft};
 
-use crate::datapath::policy::table::refused;
+use crate::datapath::policy::refused::{self, Refused};
+use crate::datapath::policy::table;
 use crate::node::forward_policies::Policies;
 use crate::observe::status::document::Adds;
 use crate::report::problem::{Problem, ProblemKind};
@@ -29,6 +30,10 @@ pub struct Snapshot {
     pub policies: Policies,
     /// Packets that NetworkPolicies have refused: from pods, and to pods.
     pub refused: [Option<u64>; 2],
+    /// The same by the address of the pod that was judged, as far as it is isolated still.
+    pub refused_by_address: BTreeMap<IpAddr, Refused>,
+    /// Packets that passed, and that policies would have refused which are not enforced.
+    pub audited_by_address: BTreeMap<IpAddr, Refused>,
     /// How long ADDs took.
     pub adds: Option<Adds>,
     /// What could not be looked up.
@@ -58,7 +63,9 @@ impl Snapshot {
     fn ask(&mut self, socket: &mut Socket) -> Result<()> {
         self.guards = dropped(socket)?;
         self.policies = Policies::read(socket)?;
-        self.refused = refused(socket)?;
+        self.refused = table::refused(socket)?;
+        self.refused_by_address = refused::by_address(socket)?;
+        self.audited_by_address = refused::would_be(socket)?;
         Ok(())
     }
 }

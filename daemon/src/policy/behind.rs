@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::policy::element::{Class, Subject};
-use crate::policy::rules::{ClassKey, Rules};
+use crate::policy::judge::Judge;
+use crate::policy::rules::ClassKey;
 
 /// Subjects and classes by their numbers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Behind {
-    pub(super) rules: BTreeMap<Subject, Rules>,
+    pub(super) judges: BTreeMap<Subject, Judge>,
     pub(super) classes: BTreeMap<Class, ClassKey>,
 }

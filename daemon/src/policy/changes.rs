@@ -1,10 +1,13 @@
 //! What two compiled forms differ in, set by set: what a transaction has to remove and to add.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::policy::compiled::{Compiled, Matrix};
-use crate::policy::element::{Allowed, BlockSegment, Class, PortSegment, Subject};
+use crate::policy::element::{BlockSegment, Class, Combination, Decided, PortSegment, Subject};
+use crate::policy::network_policy::Direction;
+use crate::policy::restricted::Restricted;
 
 /// What one set has to lose and to gain. A key that gets another value is in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +31,25 @@ pub struct Changes {
     pub blocks: Change<BlockSegment>,
     /// The ranges of ports.
     pub ports: Change<PortSegment>,
+    /// The addresses of pods that are not known.
+    pub unknown: Change<IpAddr>,
+    /// From which connections something may be taken away, of pods that are still there.
+    pub restricted: Restricted,
 }
 
 /// What one direction differs in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MatrixChanges {
-    /// The subjects of isolated addresses.
+    /// The subjects of addresses that are judged.
     pub subjects: Change<(IpAddr, Subject)>,
+    /// The addresses whose subjects have decisions.
+    pub tiered: Change<IpAddr>,
+    /// The addresses of which it is counted what would be refused.
+    pub audited: Change<IpAddr>,
     /// What is allowed.
-    pub allowed: Change<Allowed>,
+    pub allowed: Change<Combination>,
+    /// What is decided.
+    pub decided: Change<Decided>,
 }
 
 impl<T> Default for Change<T> {
@@ -47,7 +60,7 @@ impl<T> Default for Change<T> {
 
 impl<T: Ord> Change<T> {
     /// Of two lists in order.
-    fn between(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> Self {
+    pub(super) fn between(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> Self {
         let (mut old, mut new) = (old.peekable(), new.peekable());
         let mut change = Self::default();
         loop {
@@ -65,6 +78,23 @@ impl<T: Ord> Change<T> {
         }
     }
 
+    /// What this and another one that comes after it come to.
+    fn then(self, later: Self) -> Self {
+        if self.is_empty() || later.is_empty() {
+            return if later.is_empty() { self } else { later };
+        }
+        let sets = |change: Self| -> [BTreeSet<T>; 2] { [change.removed, change.added].map(BTreeSet::from_iter) };
+        let ([mut removed, mut added], [gone, come]) = (sets(self), sets(later));
+        // What was added and goes again was not there, and what was removed and comes again stays.
+        let (gone, come): (Vec<_>, Vec<_>) = (
+            gone.into_iter().filter(|one| !added.remove(one)).collect(),
+            come.into_iter().filter(|one| !removed.remove(one)).collect(),
+        );
+        removed.extend(gone);
+        added.extend(come);
+        Self { removed: Vec::from_iter(removed), added: Vec::from_iter(added) }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
@@ -74,28 +104,134 @@ impl<T: Ord> Change<T> {
 impl Changes {
     /// What leads from one to the other.
     pub fn between(old: &Compiled, new: &Compiled) -> Self {
-        let pairs = |compiled: &Compiled| compiled.peers.clone().into_iter();
-        Self {
+        fn pairs(compiled: &Compiled) -> impl Iterator<Item = (IpAddr, Class)> {
+            compiled.peers.iter().map(|(address, class)| (*address, *class))
+        }
+        let changes = Self {
             ingress: MatrixChanges::between(&old.ingress, &new.ingress),
             egress: MatrixChanges::between(&old.egress, &new.egress),
             peers: Change::between(pairs(old), pairs(new)),
             blocks: Change::between(old.blocks.iter().copied(), new.blocks.iter().copied()),
             ports: Change::between(old.ports.iter().copied(), new.ports.iter().copied()),
+            unknown: Change::between(old.unknown.iter().copied(), new.unknown.iter().copied()),
+            restricted: Restricted::default(),
+        };
+        // Without a look at who has the addresses, and at what the numbers mean. Where something is decided, who gets a class may be
+        // refused by it.
+        let decides = Direction::BOTH.iter().any(|direction| !new.matrix(*direction).tiered.is_empty());
+        let segments = changes.blocks.removed.is_empty() && changes.ports.removed.is_empty();
+        let more_segments = changes.blocks.added.is_empty() && changes.ports.added.is_empty();
+        let restricted = match segments && (more_segments || !decides) {
+            true => {
+                let added = changes.peers.added.iter().filter(|_| decides);
+                let peers = changes.peers.removed.iter().chain(added).map(|(address, _)| *address);
+                let unknown = changes.unknown.added.iter().copied();
+                changes.subjects_restricted(new).and(Restricted::with(peers.chain(unknown)))
+            }
+            false => Restricted::Any,
+        };
+        Self { restricted, ..changes }
+    }
+
+    /// The connections of pods that are isolated now, or in another way, or by policies that were not enforced, or that are not allowed
+    /// something any more; `now`: what the changes led to.
+    pub(super) fn subjects_restricted(&self, now: &Compiled) -> Restricted {
+        let of = |direction| {
+            let addresses = self.matrix(direction).takes_from(now.matrix(direction));
+            Restricted::judged(direction, addresses)
+        };
+        let [ingress, egress] = Direction::BOTH.map(of);
+        ingress.and(egress)
+    }
+
+    /// What these and others that come after them come to.
+    pub(super) fn then(self, later: Self) -> Self {
+        Self {
+            ingress: self.ingress.then(later.ingress),
+            egress: self.egress.then(later.egress),
+            peers: self.peers.then(later.peers),
+            blocks: self.blocks.then(later.blocks),
+            ports: self.ports.then(later.ports),
+            unknown: self.unknown.then(later.unknown),
+            restricted: self.restricted.and(later.restricted),
+        }
+    }
+
+    /// One direction.
+    pub fn matrix(&self, direction: Direction) -> &MatrixChanges {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    /// The same, to be written.
+    pub(super) fn matrix_mut(&mut self, direction: Direction) -> &mut MatrixChanges {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
         }
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let matrices = [&self.ingress, &self.egress];
+        matrices.iter().all(|matrix| matrix.is_empty())
+            && self.peers.is_empty()
+            && self.blocks.is_empty()
+            && self.ports.is_empty()
+            && self.unknown.is_empty()
     }
 }
 
 impl MatrixChanges {
     fn between(old: &Matrix, new: &Matrix) -> Self {
-        let pairs = |matrix: &Matrix| matrix.subjects.clone().into_iter();
+        fn pairs(matrix: &Matrix) -> impl Iterator<Item = (IpAddr, Subject)> {
+            matrix.subjects.iter().map(|(address, subject)| (*address, *subject))
+        }
         Self {
             subjects: Change::between(pairs(old), pairs(new)),
+            tiered: Change::between(old.tiered.iter().copied(), new.tiered.iter().copied()),
+            audited: Change::between(old.audited.iter().copied(), new.audited.iter().copied()),
             allowed: Change::between(old.allowed.iter().copied(), new.allowed.iter().copied()),
+            decided: Change::between(old.decided.iter().copied(), new.decided.iter().copied()),
         }
+    }
+
+    fn then(self, later: Self) -> Self {
+        Self {
+            subjects: self.subjects.then(later.subjects),
+            tiered: self.tiered.then(later.tiered),
+            audited: self.audited.then(later.audited),
+            allowed: self.allowed.then(later.allowed),
+            decided: self.decided.then(later.decided),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    fn is_empty(&self) -> bool {
+        let Self { subjects, tiered, audited, allowed, decided } = self;
+        subjects.is_empty() && tiered.is_empty() && audited.is_empty() && allowed.is_empty() && decided.is_empty()
+    }
+
+    /// The addresses from which something is taken, or for which something else is decided; `now`: the direction after this.
+    fn takes_from(&self, now: &Matrix) -> Vec<IpAddr> {
+        let Self { subjects, tiered, audited, allowed, decided } = self;
+        let isolated = subjects.added.iter().map(|(address, _)| *address);
+        let tiered = tiered.removed.iter().chain(&tiered.added).copied();
+        let mut addresses: Vec<_> = isolated.chain(tiered).chain(audited.removed.iter().copied()).collect();
+        // What is decided otherwise than before may be refused now.
+        let decided = decided.removed.iter().chain(&decided.added);
+        let fewer: BTreeSet<Subject> = allowed
+            .removed
+            .iter()
+            .map(Combination::subject)
+            .chain(decided.map(|decided| decided.combination.subject()))
+            .collect();
+        if !fewer.is_empty() {
+            let of_those = now.subjects.iter().filter(|(_, subject)| fewer.contains(subject));
+            addresses.extend(of_those.map(|(address, _)| *address));
+        }
+        addresses
     }
 }

@@ -1,12 +1,12 @@
 //! What follows from the policies for the pods of this node, as numbers: who is judged, as what a peer counts, and what is
 //! allowed. The kernel's sets have the same content; what is not in them is denied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::behind::Behind;
-use crate::policy::element::{Allowed, BlockSegment, Class, PortRange, PortSegment, Subject};
+use crate::policy::element::{BlockSegment, Class, Combination, Decided, Decision, PortRange, PortSegment, Subject};
 use crate::policy::network_policy::Direction;
 use crate::policy::port::Protocol;
 
@@ -24,6 +24,8 @@ pub struct Compiled {
     pub blocks: Vec<BlockSegment>,
     /// The range of each port that is in one: segments in order that do not overlap.
     pub ports: Vec<PortSegment>,
+    /// Addresses of pods here of which no object is known: they are allowed nothing.
+    pub unknown: BTreeSet<IpAddr>,
     /// Who is behind the numbers.
     pub(super) behind: Arc<Behind>,
 }
@@ -31,10 +33,17 @@ pub struct Compiled {
 /// One direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matrix {
-    /// The addresses of isolated pods, each with its subject.
+    /// The addresses of pods that are judged, each with its subject.
     pub subjects: BTreeMap<IpAddr, Subject>,
+    /// Those of them whose subjects have decisions, and nothing that is allowed: ClusterNetworkPolicies select them.
+    pub tiered: BTreeSet<IpAddr>,
+    /// Those of them of which it is counted what policies would refuse that are not enforced. Of one without decisions only such
+    /// policies select it: what is not allowed passes.
+    pub audited: BTreeSet<IpAddr>,
     /// What is allowed, in order and each once: those of one variant, which is one set of the kernel, follow each other.
-    pub allowed: Vec<Allowed>,
+    pub allowed: Vec<Combination>,
+    /// What is decided, in order and each combination once: those of one variant follow each other.
+    pub decided: Vec<Decided>,
 }
 
 /// A packet that begins a connection, as the forward hook sees it: after DNAT, before SNAT.
@@ -108,27 +117,68 @@ impl Compiled {
     fn allows(&self, direction: Direction, packet: &Packet) -> bool {
         let (own, peer) = packet.ends(direction);
         let matrix = self.matrix(direction);
+        if self.unknown.contains(&own) {
+            return own == peer;
+        }
         let Some(&subject) = matrix.subjects.get(&own) else { return true };
         // A pod always reaches itself.
-        if own == peer || matrix.has(Allowed::Everything(subject)) {
+        if own == peer {
+            return true;
+        }
+        if matrix.tiered.contains(&own) {
+            return self.decision(matrix, subject, peer, packet.port) != Decision::Refuse;
+        }
+        if matrix.audited.contains(&own) || matrix.has(Combination::Everything(subject)) {
             return true;
         }
         let (class, range) = (self.class(peer), packet.port.and_then(|(_, port)| self.range(port)));
-        if class.is_some_and(|class| matrix.has(Allowed::AnyPort(subject, class))) {
+        if class.is_some_and(|class| matrix.has(Combination::AnyPort(subject, class))) {
             return true;
         }
         let Some((protocol, port)) = packet.port else { return false };
-        matrix.has(Allowed::AnyPeer(subject, protocol, port))
-            || range.is_some_and(|range| matrix.has(Allowed::AnyPeerRange(subject, protocol, range)))
+        matrix.has(Combination::AnyPeer(subject, protocol, port))
+            || range.is_some_and(|range| matrix.has(Combination::AnyPeerRange(subject, protocol, range)))
             || class.is_some_and(|class| {
-                matrix.has(Allowed::Port(subject, class, protocol, port))
-                    || range.is_some_and(|range| matrix.has(Allowed::Range(subject, class, protocol, range)))
+                matrix.has(Combination::Port(subject, class, protocol, port))
+                    || range.is_some_and(|range| matrix.has(Combination::Range(subject, class, protocol, range)))
             })
     }
 }
 
+impl Compiled {
+    /// What is decided: by the most special combination that there is.
+    fn decision(&self, matrix: &Matrix, subject: Subject, peer: IpAddr, port: Option<(Protocol, u16)>) -> Decision {
+        let of_range = |(protocol, port)| Some((protocol, self.range(port)?));
+        let of_class = self.class(peer).and_then(|class| {
+            let at_port = || port.map(|(protocol, port)| Combination::Port(subject, class, protocol, port));
+            let at_range =
+                || port.and_then(of_range).map(|(protocol, range)| Combination::Range(subject, class, protocol, range));
+            at_port()
+                .and_then(|combination| matrix.decision(combination))
+                .or_else(|| matrix.decision(at_range()?))
+                .or_else(|| matrix.decision(Combination::AnyPort(subject, class)))
+        });
+        let of_everybody = || {
+            let at_port = port.map(|(protocol, port)| Combination::AnyPeer(subject, protocol, port));
+            let at_range =
+                port.and_then(of_range).map(|(protocol, range)| Combination::AnyPeerRange(subject, protocol, range));
+            [at_port, at_range, Some(Combination::Everything(subject))]
+                .into_iter()
+                .flatten()
+                .find_map(|combination| matrix.decision(combination))
+        };
+        // What nothing is said of is refused.
+        of_class.or_else(of_everybody).unwrap_or(Decision::Refuse)
+    }
+}
+
 impl Matrix {
-    fn has(&self, allowed: Allowed) -> bool {
+    fn decision(&self, combination: Combination) -> Option<Decision> {
+        let place = self.decided.binary_search_by_key(&combination, |decided| decided.combination).ok()?;
+        self.decided.get(place).map(|decided| decided.decision)
+    }
+
+    fn has(&self, allowed: Combination) -> bool {
         self.allowed.binary_search(&allowed).is_ok()
     }
 }

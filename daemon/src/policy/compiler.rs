@@ -1,7 +1,7 @@
 //! From the objects of the cluster to the compiled form. A compiler keeps the numbers that it has given: what has not changed
 //! has the same elements the next time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +13,9 @@ use crate::policy::compiled::{Compiled, Matrix};
 use crate::policy::element::{BlockSegment, Class, Subject};
 use crate::policy::inputs::Inputs;
 use crate::policy::ip_block::address;
+use crate::policy::judge::Elements;
 use crate::policy::named_ports::NamedPort;
+use crate::policy::network_policy::Direction;
 use crate::policy::numbers::Numbers;
 use crate::policy::pod::Pod;
 use crate::policy::port_ranges::PortRanges;
@@ -22,7 +24,7 @@ use crate::policy::segments::Segments;
 use crate::policy::subjects::{SubjectKey, Subjects};
 
 /// The most elements of one direction: some 115 bytes of the kernel's memory each.
-const ELEMENTS: usize = 1_000_000;
+pub(super) const ELEMENTS: usize = 1_000_000;
 
 /// The most port ranges of the rules that are in force on one node: each may be cut by all others.
 const PORT_RANGES: usize = 1024;
@@ -32,7 +34,7 @@ const PORT_RANGES: usize = 1024;
 pub enum TooLarge {
     /// More elements than the kernel is given.
     #[error(
-        "the policies of this node's pods allow {count} combinations of pod, peers and ports or more, at most {ELEMENTS} \
+        "the policies of this node's pods tell {count} combinations of pod, peers and ports apart or more, at most {ELEMENTS} \
          can be in force; let rules share selectors and ports"
     )]
     Elements {
@@ -53,10 +55,20 @@ pub enum TooLarge {
 /// Compiles again and again.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    atoms: Numbers<Atom>,
-    subjects: Numbers<SubjectKey>,
-    classes: Numbers<ClassKey>,
+    pub(super) atoms: Numbers<Atom>,
+    pub(super) subjects: Numbers<SubjectKey>,
+    pub(super) classes: Numbers<ClassKey>,
     ranges: Numbers<Vec<(u16, u16)>>,
+}
+
+/// What the compiled form was made by: an address more is looked up in it, and compiled without all others.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// The subjects, whose rules are in the compiled form.
+    pub(super) subjects: Subjects,
+    pub(super) ranges: PortRanges,
+    selectors: PodAtoms,
+    segments: Segments,
 }
 
 impl Compiler {
@@ -65,53 +77,64 @@ impl Compiler {
     /// # Errors
     /// When it is too large; the compiler goes on from what it had.
     pub fn compile(&mut self, inputs: &Inputs<'_>) -> Result<Compiled, TooLarge> {
+        self.compile_in_parts(inputs).map(|(compiled, _)| compiled)
+    }
+
+    /// Compiles everything, and keeps what it was made by.
+    ///
+    /// # Errors
+    /// When it is too large; the compiler goes on from what it had.
+    pub(super) fn compile_in_parts(&mut self, inputs: &Inputs<'_>) -> Result<(Compiled, Parts), TooLarge> {
         self.atoms.begin();
         self.subjects.begin();
         self.classes.begin();
         self.ranges.begin();
-        let compiled = self.round(inputs)?;
+        let made = self.round(inputs)?;
         self.atoms.end();
         self.subjects.end();
         self.classes.end();
         self.ranges.end();
-        Ok(compiled)
+        Ok(made)
     }
 
-    fn round(&mut self, inputs: &Inputs<'_>) -> Result<Compiled, TooLarge> {
+    fn round(&mut self, inputs: &Inputs<'_>) -> Result<(Compiled, Parts), TooLarge> {
         let local = local(inputs);
-        let subjects = Subjects::new(inputs, &local, &mut self.atoms, &mut self.subjects);
+        let mut subjects = Subjects::new(inputs, &local, &mut self.atoms, &mut self.subjects);
         if subjects.ranges.len() > PORT_RANGES {
             return Err(TooLarge::PortRanges { count: subjects.ranges.len() });
         }
+        let judges = std::mem::take(&mut subjects.judges);
         let ranges = PortRanges::new(&subjects.ranges, &mut self.ranges);
         let blocks = subjects.atoms.iter().filter_map(|(number, atom)| match atom {
             Atom::Block(spans) => Some((*number, &spans[..])),
             _ => None,
         });
         let segments = Segments::new(blocks, &inputs.judged_as);
+        let atoms = subjects.atoms.iter().map(|(number, atom)| (*number, atom));
+        let selectors = PodAtoms::new(atoms, inputs.namespaces.iter().copied());
+        let mut parts = Parts { subjects, ranges, selectors, segments };
         let mut classes = BTreeMap::new();
-        let peers = self.peers(inputs, local, &subjects, &segments, &mut classes);
-        let blocks = self.blocks(&segments, &mut classes);
-        let listed: Vec<_> = classes.into_iter().collect();
-        let matrix = |addresses: &BTreeMap<IpAddr, Subject>| {
-            let mut allowed = Vec::new();
-            let mut own: Vec<_> = addresses.values().copied().collect();
-            own.sort_unstable();
-            own.dedup();
-            for subject in own {
-                if let Some(rules) = subjects.rules.get(&subject) {
-                    rules.allow(subject, &listed, &ranges, ELEMENTS, &mut allowed);
+        let peers = self.peers(inputs, local, &mut parts, &mut classes);
+        let blocks = self.blocks(&parts.segments, &mut classes);
+        let matrix = |direction: Direction| {
+            let addresses = parts.subjects.addresses.of(direction);
+            let mut elements = Elements::default();
+            for subject in distinct(addresses) {
+                if let Some(judge) = judges.get(&subject) {
+                    judge.write(subject, &classes, &parts.ranges, ELEMENTS, &mut elements);
                 }
-                if allowed.len() > ELEMENTS {
-                    return Err(TooLarge::Elements { count: allowed.len() });
-                }
+                bounded(elements.len())?;
             }
-            allowed.sort_unstable();
-            Ok(Matrix { subjects: addresses.clone(), allowed })
+            let Elements { allowed, decided } = elements.sorted();
+            let audited = parts.subjects.addresses.audited(direction).collect();
+            let tiered = parts.subjects.addresses.tiered(direction).collect();
+            Ok(Matrix { subjects: addresses.clone(), tiered, audited, allowed, decided })
         };
-        let (ingress, egress) = (matrix(&subjects.ingress)?, matrix(&subjects.egress)?);
-        let behind = Arc::new(Behind { rules: subjects.rules, classes: listed.into_iter().collect() });
-        Ok(Compiled { ingress, egress, peers, blocks, ports: ranges.segments, behind })
+        let (ingress, egress) = (matrix(Direction::Ingress)?, matrix(Direction::Egress)?);
+        let ports = parts.ranges.segments.clone();
+        let behind = Arc::new(Behind { judges, classes });
+        let unknown = inputs.unknown.clone();
+        Ok((Compiled { ingress, egress, peers, blocks, ports, unknown, behind }, parts))
     }
 
     /// The class of each pod's address that is in a selector or has a port that is named.
@@ -119,33 +142,18 @@ impl Compiler {
         &mut self,
         inputs: &Inputs<'_>,
         local: BTreeMap<IpAddr, &Pod>,
-        subjects: &Subjects,
-        segments: &Segments,
+        parts: &mut Parts,
         classes: &mut BTreeMap<Class, ClassKey>,
     ) -> BTreeMap<IpAddr, Class> {
-        let mut atoms = PodAtoms::new(
-            subjects.atoms.iter().map(|(number, atom)| (*number, atom)),
-            inputs.namespaces.iter().copied(),
-        );
-        // Pods with the same labels in the same namespace are looked at once.
-        let mut of_labels: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
-        let mut of_ports: HashMap<usize, Vec<NamedPort>> = HashMap::new();
+        // Pods with the same labels and ports in the same namespace are looked at once.
+        let mut known: HashMap<(usize, usize, usize), Option<ClassKey>> = HashMap::new();
         let mut peers = BTreeMap::new();
         for (address, pod) in owners(inputs, local) {
-            let atoms = of_labels
-                .entry((pod.namespace.place(), pod.labels.place()))
-                .or_insert_with(|| atoms.of(&pod.namespace, &pod.labels));
-            let named = of_ports.entry(pod.named_ports.place()).or_insert_with(|| {
-                let known = |port: &&NamedPort| subjects.named.contains(&(port.name.clone(), port.protocol));
-                pod.named_ports.iter().filter(known).cloned().collect()
-            });
-            let mut key = ClassKey { atoms: atoms.clone(), named: named.clone() };
-            if key.is_empty() {
-                continue;
+            let alike = (pod.namespace.place(), pod.labels.place(), pod.named_ports.place());
+            let key = known.entry(alike).or_insert_with(|| parts.key(pod));
+            if let Some(key) = parts.at(address, key.clone()) {
+                peers.insert(address, self.class(key, classes));
             }
-            key.atoms.extend(segments.at(address));
-            key.atoms.sort_unstable();
-            peers.insert(address, self.class(key, classes));
         }
         peers
     }
@@ -167,8 +175,44 @@ impl Compiler {
     }
 }
 
+impl Parts {
+    /// What the peers have in common that have an address of this pod, but for the blocks that the address is in; nothing where no
+    /// selector and no named port means the pod.
+    pub(super) fn key(&mut self, pod: &Pod) -> Option<ClassKey> {
+        let named = &self.subjects.named;
+        let known = |port: &&NamedPort| named.contains(&(port.name.clone(), port.protocol));
+        let named = pod.named_ports.iter().filter(known).cloned().collect();
+        let key = ClassKey { atoms: self.selectors.of(&pod.namespace, &pod.labels), named };
+        (!key.is_empty()).then_some(key)
+    }
+
+    /// The same with the blocks that the address is in.
+    pub(super) fn at(&self, address: IpAddr, key: Option<ClassKey>) -> Option<ClassKey> {
+        let mut key = key?;
+        key.atoms.extend(self.segments.at(address));
+        key.atoms.sort_unstable();
+        Some(key)
+    }
+}
+
+/// Refuses more elements of a direction than the kernel is given.
+pub(super) fn bounded(count: usize) -> Result<(), TooLarge> {
+    if count > ELEMENTS { Err(TooLarge::Elements { count }) } else { Ok(()) }
+}
+
+/// Each subject of some addresses once.
+pub(super) fn distinct(addresses: &BTreeMap<IpAddr, Subject>) -> BTreeSet<Subject> {
+    addresses.values().copied().collect()
+}
+
+/// Whether policies can mean a pod as a peer: pods of the node's own network have no address of their own, and finished ones have
+/// none any more.
+pub(super) fn is_peer(pod: &Pod) -> bool {
+    !pod.host_network && !pod.finished
+}
+
 /// The pods that are attached here, by the addresses that they hold.
-fn local<'a>(inputs: &Inputs<'a>) -> BTreeMap<IpAddr, &'a Pod> {
+pub(super) fn local<'a>(inputs: &Inputs<'a>) -> BTreeMap<IpAddr, &'a Pod> {
     let mut local = BTreeMap::new();
     for held in inputs.local.iter().filter(|held| !held.pod.host_network) {
         held.addresses.iter().for_each(|address| keep_newer(&mut local, *address, held.pod));
@@ -176,13 +220,10 @@ fn local<'a>(inputs: &Inputs<'a>) -> BTreeMap<IpAddr, &'a Pod> {
     local
 }
 
-/// The pod that an address belongs to, as a peer. Pods of the node's own network have none, and finished ones have none any
-/// more. A pod of this node has those that it holds, and no others.
+/// The pod that an address belongs to, as a peer. A pod of this node has those that it holds, and no others.
 fn owners<'a>(inputs: &Inputs<'a>, local: BTreeMap<IpAddr, &'a Pod>) -> BTreeMap<IpAddr, &'a Pod> {
-    let is_peer = |pod: &&Pod| !pod.host_network && !pod.finished;
-    let elsewhere = |pod: &&Pod| inputs.node.is_empty() || *pod.node != *inputs.node;
     let mut owners = BTreeMap::new();
-    for pod in inputs.pods.iter().copied().filter(is_peer).filter(elsewhere) {
+    for pod in inputs.pods.iter().copied().filter(|pod| is_elsewhere(inputs.node, pod)) {
         for address in pod.addresses.iter().filter(|address| !local.contains_key(address)) {
             keep_newer(&mut owners, *address, pod);
         }
@@ -191,10 +232,22 @@ fn owners<'a>(inputs: &Inputs<'a>, local: BTreeMap<IpAddr, &'a Pod>) -> BTreeMap
     owners
 }
 
-/// Where two pods claim an address, the one that was created last has it.
+/// Whether a pod is a peer by the addresses that its own node has reported.
+pub(super) fn is_elsewhere(node: &str, pod: &Pod) -> bool {
+    is_peer(pod) && (node.is_empty() || *pod.node != *node)
+}
+
 fn keep_newer<'a>(pods: &mut BTreeMap<IpAddr, &'a Pod>, address: IpAddr, pod: &'a Pod) {
     let held = pods.entry(address).or_insert(pod);
-    if (held.created, &held.uid, &held.name) < (pod.created, &pod.uid, &pod.name) {
+    if is_newer(pod, held) {
         *held = pod;
     }
+}
+
+/// Where two pods claim an address, the one that was created last has it.
+pub(super) fn is_newer(pod: &Pod, other: &Pod) -> bool {
+    fn order(pod: &Pod) -> (u64, &str, &str, &str) {
+        (pod.created, &pod.uid, &pod.name, &pod.namespace)
+    }
+    order(other) < order(pod)
 }

@@ -7,11 +7,13 @@ use podwire_conf::shown;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::policy::cluster_policy::{self, ClusterPolicy};
 use crate::policy::namespace::{self, Namespace};
 use crate::policy::network_policy::{self, NetworkPolicy};
 use crate::policy::pod::{self, Pod};
 use crate::policy::rejected::{Complaint, Complaints, Reason, Rejected, quoted};
 use crate::policy::schema::{self, KINDS};
+use crate::policy::unsupported::Unknown;
 
 /// The most objects in one text.
 const OBJECTS: usize = 100_000;
@@ -28,6 +30,8 @@ pub struct Objects {
     pub namespaces: Vec<Namespace>,
     /// Its policies.
     pub policies: Vec<NetworkPolicy>,
+    /// Its policies of the cluster.
+    pub cluster_policies: Vec<ClusterPolicy>,
 }
 
 impl Objects {
@@ -84,7 +88,8 @@ impl Objects {
             Some((.., shape)) => schema::check(&object, shape, "", &mut complaints),
             None => {
                 let value = quoted(&format!("{version} {kind}"));
-                let allowed = "v1 Pod, v1 Namespace or networking.k8s.io/v1 NetworkPolicy";
+                let allowed = "v1 Pod, v1 Namespace, networking.k8s.io/v1 NetworkPolicy or policy.networking.k8s.io/v1alpha2 \
+                               ClusterNetworkPolicy";
                 complaints.add("apiVersion, kind", Reason::Syntax { value, allowed });
             }
         }
@@ -96,10 +101,23 @@ impl Objects {
         match kind.as_str() {
             "Pod" => self.pods.push(typed::<pod::Wire>(object, &kind, &full)?.try_into()?),
             "Namespace" => self.namespaces.push(typed::<namespace::Wire>(object, &kind, &full)?.try_into()?),
+            "ClusterNetworkPolicy" => {
+                let policy = typed::<cluster_policy::Wire>(object, &kind, &full)?.try_into()?;
+                self.cluster_policies.push(whole(policy)?);
+            }
             _ => self.policies.push(typed::<network_policy::Wire>(object, &kind, &full)?.try_into()?),
         }
         Ok(())
     }
+}
+
+/// A policy none of whose parts is empty: there is nothing in a text that is not known, so none is newer than this program.
+fn whole(policy: ClusterPolicy) -> Result<ClusterPolicy, Rejected> {
+    let mut complaints = Complaints::default();
+    for unsupported in policy.unsupported.iter().filter(|unsupported| unsupported.what == Unknown::Newer) {
+        complaints.add(&unsupported.field, Reason::Missing("one of its fields has to be there"));
+    }
+    complaints.accept("ClusterNetworkPolicy", policy.name.to_string(), policy)
 }
 
 /// An object of a known kind whose fields have been looked at.

@@ -1,4 +1,4 @@
-//! Elements of the compiled form: small numbers for pods, peers and ports, and what is allowed between them.
+//! Elements of the compiled form: small numbers for pods, peers and ports, and combinations of them that are allowed or decided.
 
 use std::net::IpAddr;
 
@@ -16,9 +16,9 @@ pub struct Class(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange(pub u32);
 
-/// What is allowed. What another element allows already is left out.
+/// A subject, peers and ports. What another combination says of them already is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Allowed {
+pub enum Combination {
     /// Everybody, every protocol, every port.
     Everything(Subject),
     /// Everybody, one port.
@@ -31,6 +31,41 @@ pub enum Allowed {
     Port(Subject, Class, Protocol, u16),
     /// A class, ports in one range.
     Range(Subject, Class, Protocol, PortRange),
+}
+
+impl Combination {
+    /// Whose rules are about it.
+    pub(super) fn subject(&self) -> Subject {
+        match self {
+            Self::Everything(subject)
+            | Self::AnyPeer(subject, ..)
+            | Self::AnyPeerRange(subject, ..)
+            | Self::AnyPort(subject, _)
+            | Self::Port(subject, ..)
+            | Self::Range(subject, ..) => *subject,
+        }
+    }
+}
+
+/// What becomes of a combination. Of several that a packet has the most special one says it: a class before everybody, and there
+/// one port before a range, and a range before all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Decision {
+    /// It is allowed.
+    Allow,
+    /// It is refused.
+    Refuse,
+    /// It is allowed, and would be refused if policies were enforced that are not.
+    WouldRefuse,
+}
+
+/// A combination, and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Decided {
+    /// The combination.
+    pub combination: Combination,
+    /// What becomes of it.
+    pub decision: Decision,
 }
 
 /// Addresses from the first to the last that are in the same blocks.

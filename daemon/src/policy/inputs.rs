@@ -1,7 +1,9 @@
 //! What is compiled: the objects of the cluster, and the pods of this node with the addresses that they hold here.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::policy::cluster_policy::ClusterPolicy;
 use crate::policy::namespace::Namespace;
 use crate::policy::network_policy::NetworkPolicy;
 use crate::policy::pod::Pod;
@@ -17,8 +19,12 @@ pub struct Inputs<'a> {
     pub namespaces: Vec<&'a Namespace>,
     /// The policies of the cluster. No two have one namespace and name: of those only one would count.
     pub policies: Vec<&'a NetworkPolicy>,
+    /// The ClusterNetworkPolicies of the cluster. No two have one name.
+    pub cluster_policies: Vec<&'a ClusterPolicy>,
     /// The pods that are attached here, until their DEL, whatever has become of their objects.
     pub local: Vec<Local<'a>>,
+    /// Addresses of pods that are attached here and of which no object is known: they are allowed nothing.
+    pub unknown: BTreeSet<IpAddr>,
     /// Addresses that stand for others as far as ipBlocks go, the others after them: overlay addresses of nodes, which are
     /// judged as the nodes' InternalIPs.
     pub judged_as: Vec<(IpAddr, IpAddr)>,

@@ -30,7 +30,7 @@ pub(super) struct Span {
 
 impl Span {
     /// All addresses of a prefix.
-    fn of(prefix: IpNetwork) -> Self {
+    pub(super) fn of(prefix: IpNetwork) -> Self {
         let version = IpVersion::of(prefix.ip());
         let bits = version.address_length() * 8;
         let hosts = bits - usize::from(prefix.prefix());
@@ -100,7 +100,7 @@ impl Wire {
 }
 
 /// A prefix; host bits are allowed, and mean nothing.
-fn prefix(field: &str, text: &str, complaints: &mut Complaints) -> Option<IpNetwork> {
+pub(super) fn prefix(field: &str, text: &str, complaints: &mut Complaints) -> Option<IpNetwork> {
     // A bare address is none, though it can be read as one.
     let read = text.contains('/').then(|| text.parse::<IpNetwork>().ok()).flatten();
     if read.is_none() {

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use podwire_conf::labels::LABELS;
+use podwire_conf::syntax;
 use serde::Deserialize;
 
 use crate::policy::labels::Labels;
 use crate::policy::rejected::Complaints;
-use crate::policy::syntax;
 use crate::policy::text::Text;
-
-/// The most labels of one object.
-const LABELS: usize = 512;
 
 /// Metadata as the API writes it; what is not needed is skipped unread.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,6 +33,9 @@ pub struct Metadata {
 pub(super) struct Annotations {
     #[serde(rename = "podwire.dev/audit")]
     pub(super) audit: Option<String>,
+    /// Of a pod that a node has from a file, its mirror in the API: the UID that the node's runtime knows it by.
+    #[serde(rename = "kubernetes.io/config.hash")]
+    pub(super) config_hash: Option<String>,
 }
 
 impl Metadata {
@@ -46,6 +47,17 @@ impl Metadata {
     /// Namespace and name, for an error.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace(), self.name)
+    }
+
+    /// Whether a policy is not enforced, and what it would refuse is counted.
+    pub(super) fn is_audited(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|known| known.audit.as_deref() == Some("true"))
+    }
+
+    /// The UID that a node's runtime knows a pod by; nothing where there is none.
+    pub(super) fn runtime_uid(&self) -> &str {
+        let of_static = self.annotations.as_ref().and_then(|annotations| annotations.config_hash.as_deref());
+        of_static.or(self.uid.as_deref()).unwrap_or_default()
     }
 
     /// When it was created, as a number that grows with time (the digits of the time in UTC).

@@ -1,11 +1,11 @@
 //! A namespace: its name and its labels.
 
+use podwire_conf::syntax;
 use serde::Deserialize;
 
 use crate::policy::labels::Labels;
 use crate::policy::metadata::Metadata;
 use crate::policy::rejected::{Complaints, Rejected};
-use crate::policy::syntax;
 use crate::policy::text::Text;
 
 /// The label that every namespace has, with its name.
@@ -18,6 +18,13 @@ pub struct Namespace {
     pub name: Text,
     /// Its labels; the one with its name is always there.
     pub labels: Labels,
+}
+
+impl Namespace {
+    /// A namespace that no object tells of: it has the label with its name, as every namespace, and no others.
+    pub fn without_object(name: &Text) -> Self {
+        Self { name: name.clone(), labels: Labels::new([(Text::from(NAME_LABEL), name.clone())]) }
+    }
 }
 
 /// A Namespace as the API writes it.

@@ -50,7 +50,8 @@ pub struct NetworkPolicy {
     pub name: PolicyName,
     /// Its UID; empty for one from a file that has none.
     pub uid: Box<str>,
-    /// Whether it is not enforced: what it would refuse is counted (annotation `podwire.dev/audit`).
+    /// Whether it is not enforced: it neither isolates nor allows, and what it would refuse of a pod that no other policy isolates is
+    /// counted (annotation `podwire.dev/audit`).
     pub audit: bool,
     /// The pods of its namespace that it selects.
     pub selector: Selector,
@@ -115,7 +116,7 @@ impl TryFrom<Wire> for NetworkPolicy {
         let policy = Self {
             name,
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            audit: metadata.annotations.as_ref().is_some_and(|known| known.audit.as_deref() == Some("true")),
+            audit: metadata.is_audited(),
             selector,
             ingress: isolates_ingress.then_some(ingress),
             egress: isolates_egress.then_some(egress),

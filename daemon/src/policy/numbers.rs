@@ -23,10 +23,26 @@ impl<K> Default for Numbers<K> {
 }
 
 impl<K: Eq + Hash> Numbers<K> {
-    /// A new round begins.
+    /// A new round begins, in which every key that is used is asked for.
     pub(super) fn begin(&mut self) {
         self.round += 1;
+        self.go_on();
+    }
+
+    /// A round begins in which only some keys are asked for, or let go.
+    pub(super) fn go_on(&mut self) {
         self.free.extend(self.freed.drain(..));
+    }
+
+    /// A key is used no more.
+    pub(super) fn let_go(&mut self, key: &K) {
+        self.freed.extend(self.given.remove(key).map(|(number, _)| number));
+    }
+
+    /// How many keys have numbers.
+    #[cfg(test)]
+    pub(super) fn given(&self) -> usize {
+        self.given.len()
     }
 
     /// The number of a key.
@@ -73,5 +89,18 @@ mod tests {
         assert_eq!(round(&["a", "b", "c"]), [1, 2, 3]);
         assert_eq!(round(&["d", "c", "a"]), [4, 3, 1]);
         assert_eq!(round(&["e", "a", "f"]), [2, 1, 5]);
+    }
+
+    #[test]
+    fn a_key_that_is_let_go_alone_has_its_number_given_again_after_a_round_only() {
+        let mut numbers = Numbers::default();
+        numbers.begin();
+        assert_eq!(["a", "b"].map(|key| numbers.number(key)), [1, 2]);
+        numbers.end();
+        numbers.go_on();
+        numbers.let_go(&"a");
+        assert_eq!(["b", "c"].map(|key| numbers.number(key)), [2, 3]);
+        numbers.go_on();
+        assert_eq!(["a", "b", "c", "d"].map(|key| numbers.number(key)), [1, 2, 3, 4]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use podwire_conf::syntax;
 use serde::Deserialize;
 
 use crate::policy::labels::Labels;
@@ -9,7 +10,6 @@ use crate::policy::metadata::Metadata;
 use crate::policy::named_ports::{NamedPort, NamedPorts};
 use crate::policy::port::Protocol;
 use crate::policy::rejected::{Complaints, Reason, Rejected, quoted};
-use crate::policy::syntax;
 use crate::policy::text::Text;
 
 /// The most addresses of a pod: Kubernetes allows one of each family.
@@ -25,7 +25,8 @@ pub struct Pod {
     pub namespace: Text,
     /// Its name.
     pub name: Box<str>,
-    /// Its UID; empty for a pod from a file that has none.
+    /// The UID that its runtime knows it by: that of its object, or, of a static pod, whose object is its mirror in the API, the
+    /// one in `kubernetes.io/config.hash`. Empty for a pod from a file that has none.
     pub uid: Box<str>,
     /// When it was created, as a number that grows with time.
     pub created: u64,
@@ -95,6 +96,13 @@ struct PodIp {
     ip: String,
 }
 
+impl Pod {
+    /// Whether this is the pod that a runtime knows by this UID; a runtime may give none.
+    pub fn has_uid(&self, uid: &str) -> bool {
+        uid.is_empty() || *self.uid == *uid
+    }
+}
+
 impl TryFrom<Wire> for Pod {
     type Error = Rejected;
 
@@ -109,7 +117,7 @@ impl TryFrom<Wire> for Pod {
         let pod = Self {
             namespace: metadata.namespace().into(),
             name: metadata.name.as_str().into(),
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            uid: metadata.runtime_uid().into(),
             created: metadata.created(),
             labels: metadata.labels(&[], &mut complaints),
             node: node.into(),

@@ -68,6 +68,18 @@ pub enum Which {
     Named(Text),
 }
 
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol;
+        match &self.which {
+            Which::Number(port) => write!(f, "{protocol} {port}"),
+            &Which::ALL => write!(f, "{protocol}"),
+            Which::Range(first, last) => write!(f, "{protocol} {first}-{last}"),
+            Which::Named(name) => write!(f, "{protocol} {name}"),
+        }
+    }
+}
+
 impl Which {
     /// All ports of a protocol.
     pub const ALL: Self = Self::Range(0, u16::MAX);

@@ -39,6 +39,13 @@ impl PortRanges {
         made
     }
 
+    /// The number of the range that a port is in.
+    pub(super) fn of(&self, port: u16) -> Option<PortRange> {
+        let after = self.segments.partition_point(|segment| segment.first <= port);
+        let before = self.segments.get(after.checked_sub(1)?)?;
+        (port <= before.last).then_some(before.range)
+    }
+
     /// What a range is made of.
     pub(super) fn parts(&self, ports: Ports) -> impl Iterator<Item = PortRange> + '_ {
         self.parts.get(&ports).into_iter().flatten().copied()

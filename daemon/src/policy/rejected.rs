@@ -137,11 +137,17 @@ pub(super) fn quoted(value: &str) -> String {
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = [self.kind.as_str(), &self.name].map(|part| shown::bounded(part, 2 * 253));
-        write!(f, "{}", what.join(" ").trim())?;
-        for (place, complaint) in self.complaints.iter().enumerate() {
-            let separator = if place == 0 { ":" } else { ";" };
+        let (what, complaints) = (what.join(" "), self.complaints.iter().enumerate());
+        f.write_str(what.trim())?;
+        for (place, complaint) in complaints {
+            // Where it is not known which object it is, the complaint is all there is.
+            let separator = match place {
+                0 if what.trim().is_empty() => "",
+                0 => ": ",
+                _ => "; ",
+            };
             let field = shown::bounded(&complaint.field, 2 * SHOWN);
-            write!(f, "{separator} {field}{}{}", if field.is_empty() { "" } else { ": " }, complaint.reason)?;
+            write!(f, "{separator}{field}{}{}", if field.is_empty() { "" } else { ": " }, complaint.reason)?;
         }
         Ok(())
     }

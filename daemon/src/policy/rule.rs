@@ -1,12 +1,12 @@
 //! One rule of a policy: who may speak with the pods that it selects, and on which ports.
 
+use podwire_conf::syntax;
 use serde::Deserialize;
 
 use crate::policy::ip_block::{self, IpBlock};
 use crate::policy::port::{Ports, Protocol, Which};
 use crate::policy::rejected::{Complaints, Reason, quoted};
 use crate::policy::selector::{self, Selector};
-use crate::policy::syntax;
 
 /// The most peers and the most ports of a rule.
 const PEERS: usize = 1024;
@@ -145,7 +145,8 @@ impl PortWire {
     }
 }
 
-fn port(field: &str, number: i64, complaints: &mut Complaints) -> Option<u16> {
+/// A port that is written as a number.
+pub(super) fn port(field: &str, number: i64, complaints: &mut Complaints) -> Option<u16> {
     let port = u16::try_from(number).ok().filter(|port| *port != 0);
     if port.is_none() {
         complaints.add(field, Reason::NoPort(number));

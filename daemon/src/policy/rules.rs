@@ -1,8 +1,8 @@
 //! The rules for one subject, with named ports resolved as far as they are its own, and what they allow each class.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::policy::element::{Allowed, Class, Subject};
+use crate::policy::element::{Class, Combination, PortRange, Subject};
 use crate::policy::named_ports::NamedPort;
 use crate::policy::network_policy::PolicyName;
 use crate::policy::port::{Ports, Protocol, Which};
@@ -18,7 +18,7 @@ pub(super) struct ClassKey {
 }
 
 /// The rules for one subject in one direction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     /// The policies that isolate it, in order.
     pub(super) policies: Vec<PolicyName>,
@@ -29,8 +29,18 @@ pub(super) struct Rules {
     for_all: Vec<usize>,
 }
 
+/// What a subject allows everybody, so that it need not be repeated for a class.
+#[derive(Debug, Default)]
+pub(super) struct Everybody<'a> {
+    everything: bool,
+    numbers: BTreeSet<(Protocol, u16)>,
+    parts: BTreeSet<(Protocol, PortRange)>,
+    /// A named port that everybody may be asked for is another number for each class.
+    named: Vec<&'a Ports>,
+}
+
 /// A rule for a subject.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SubjectRule {
     /// Its policy, by its place.
     pub(super) policy: usize,
@@ -75,79 +85,109 @@ impl Rules {
     pub(super) fn allow(
         &self,
         subject: Subject,
-        classes: &[(Class, ClassKey)],
+        classes: &BTreeMap<Class, ClassKey>,
         ranges: &PortRanges,
         most: usize,
-        allowed: &mut Vec<Allowed>,
+        allowed: &mut Vec<Combination>,
     ) {
-        if self.of_all().any(|rule| rule.ports.is_none()) {
-            return allowed.push(Allowed::Everything(subject));
+        let everybody = self.everybody(ranges);
+        if everybody.everything {
+            return allowed.push(Combination::Everything(subject));
         }
-        let ports = || self.of_all().flat_map(|rule| rule.ports.iter().flatten());
-        let (mut numbers, mut parts) = (BTreeSet::new(), BTreeSet::new());
-        for Ports { protocol, which } in ports() {
-            match which {
-                Which::Number(port) => _ = numbers.insert((*protocol, *port)),
-                Which::Range(first, last) => parts.extend(ranges.parts((*first, *last)).map(|part| (*protocol, part))),
-                Which::Named(_) => {}
-            }
-        }
-        allowed.extend(numbers.iter().map(|(protocol, port)| Allowed::AnyPeer(subject, *protocol, *port)));
-        allowed.extend(parts.iter().map(|(protocol, part)| Allowed::AnyPeerRange(subject, *protocol, *part)));
-        // A named port that everybody may be asked for is another number for each class.
-        let named: Vec<_> = ports().filter(|ports| matches!(ports.which, Which::Named(_))).collect();
+        let (numbers, parts) = (everybody.numbers.iter(), everybody.parts.iter());
+        allowed.extend(numbers.map(|(protocol, port)| Combination::AnyPeer(subject, *protocol, *port)));
+        allowed.extend(parts.map(|(protocol, part)| Combination::AnyPeerRange(subject, *protocol, *part)));
         for (class, key) in classes {
             if allowed.len() > most {
                 return;
             }
-            let before = allowed.len();
-            if self.of_class(key).any(|rule| rule.ports.is_none()) {
-                allowed.push(Allowed::AnyPort(subject, *class));
-                continue;
+            self.allow_class(subject, (*class, key), &everybody, ranges, allowed);
+        }
+    }
+
+    /// What everybody is allowed.
+    pub(super) fn everybody(&self, ranges: &PortRanges) -> Everybody<'_> {
+        let mut everybody =
+            Everybody { everything: self.of_all().any(|rule| rule.ports.is_none()), ..Everybody::default() };
+        for ports in self.of_all().flat_map(|rule| rule.ports.iter().flatten()) {
+            let Ports { protocol, which } = ports;
+            match which {
+                Which::Number(port) => _ = everybody.numbers.insert((*protocol, *port)),
+                Which::Range(first, last) => {
+                    everybody.parts.extend(ranges.parts((*first, *last)).map(|part| (*protocol, part)));
+                }
+                Which::Named(_) => everybody.named.push(ports),
             }
-            let own = self.of_class(key).flat_map(|rule| rule.ports.iter().flatten());
-            for Ports { protocol, which } in own.chain(named.iter().copied()) {
-                let mut number = |port: u16| {
-                    if !numbers.contains(&(*protocol, port)) {
-                        allowed.push(Allowed::Port(subject, *class, *protocol, port));
-                    }
-                };
-                match which {
-                    Which::Number(port) => number(*port),
-                    Which::Named(name) => key.numbers(name, *protocol).for_each(number),
-                    Which::Range(first, last) => {
-                        let own = ranges.parts((*first, *last)).filter(|part| !parts.contains(&(*protocol, *part)));
-                        allowed.extend(own.map(|part| Allowed::Range(subject, *class, *protocol, part)));
-                    }
+        }
+        everybody
+    }
+
+    /// Adds what one class is allowed, each once, and beside what everybody is.
+    pub(super) fn allow_class(
+        &self,
+        subject: Subject,
+        (class, key): (Class, &ClassKey),
+        everybody: &Everybody<'_>,
+        ranges: &PortRanges,
+        allowed: &mut Vec<Combination>,
+    ) {
+        if everybody.everything {
+            return;
+        }
+        if self.of_class(key).any(|rule| rule.ports.is_none()) {
+            return allowed.push(Combination::AnyPort(subject, class));
+        }
+        let before = allowed.len();
+        let own = self.of_class(key).flat_map(|rule| rule.ports.iter().flatten());
+        for Ports { protocol, which } in own.chain(everybody.named.iter().copied()) {
+            let mut number = |port: u16| {
+                if !everybody.numbers.contains(&(*protocol, port)) {
+                    allowed.push(Combination::Port(subject, class, *protocol, port));
+                }
+            };
+            match which {
+                Which::Number(port) => number(*port),
+                Which::Named(name) => key.numbers(name, *protocol).for_each(number),
+                Which::Range(first, last) => {
+                    let own = ranges.parts((*first, *last));
+                    let own = own.filter(|part| !everybody.parts.contains(&(*protocol, *part)));
+                    allowed.extend(own.map(|part| Combination::Range(subject, class, *protocol, part)));
                 }
             }
-            // Rules of several policies allow the same.
-            let mut own = allowed.split_off(before);
-            own.sort_unstable();
-            own.dedup();
-            allowed.append(&mut own);
         }
+        // Rules of several policies allow the same.
+        let mut own = allowed.split_off(before);
+        own.sort_unstable();
+        own.dedup();
+        allowed.append(&mut own);
     }
 
     /// The first rule that allows a peer this port, in the order of the policies.
     pub(super) fn first(&self, class: Option<&ClassKey>, port: Option<(Protocol, u16)>) -> Option<&SubjectRule> {
         let allows = |rule: &&SubjectRule| {
             let Some(ports) = &rule.ports else { return true };
-            port.is_some_and(|(protocol, port)| {
-                ports.iter().any(|ports| {
-                    ports.protocol == protocol
-                        && match &ports.which {
-                            Which::Number(number) => *number == port,
-                            Which::Range(first, last) => (*first..=*last).contains(&port),
-                            Which::Named(name) => {
-                                class.is_some_and(|class| class.numbers(name, protocol).any(|number| number == port))
-                            }
-                        }
-                })
-            })
+            port.is_some_and(|port| ports.iter().any(|ports| ports.have(class, port)))
         };
-        let of_class = class.into_iter().flat_map(|class| self.of_class(class));
-        self.of_all().chain(of_class).filter(allows).min_by_key(|rule| (rule.policy, rule.rule))
+        self.of_peer(class).filter(allows).min_by_key(|rule| (rule.policy, rule.rule))
+    }
+
+    /// The rules that allow a peer something. One may be there twice.
+    pub(super) fn of_peer(&self, class: Option<&ClassKey>) -> impl Iterator<Item = &SubjectRule> {
+        self.of_all().chain(class.into_iter().flat_map(|class| self.of_class(class)))
+    }
+}
+
+impl Ports {
+    /// Whether a port of a peer of this class is one of them.
+    pub(super) fn have(&self, class: Option<&ClassKey>, (protocol, port): (Protocol, u16)) -> bool {
+        self.protocol == protocol
+            && match &self.which {
+                Which::Number(number) => *number == port,
+                Which::Range(first, last) => (*first..=*last).contains(&port),
+                Which::Named(name) => {
+                    class.is_some_and(|class| class.numbers(name, protocol).any(|number| number == port))
+                }
+            }
     }
 }
 
@@ -157,7 +197,14 @@ impl ClassKey {
         self.atoms.is_empty() && self.named.is_empty()
     }
 
-    fn numbers<'a>(&'a self, name: &'a str, protocol: Protocol) -> impl Iterator<Item = u16> + 'a {
+    /// Whether peers of this class are in all selectors and blocks that those of another are in, and have their named ports.
+    pub(super) fn has(&self, other: &Self) -> bool {
+        other.atoms.iter().all(|atom| self.atoms.binary_search(atom).is_ok())
+            && other.named.iter().all(|port| self.named.contains(port))
+    }
+
+    /// The numbers that a name stands for.
+    pub(super) fn numbers<'a>(&'a self, name: &'a str, protocol: Protocol) -> impl Iterator<Item = u16> + 'a {
         let named = self.named.iter().filter(move |port| *port.name == *name && port.protocol == protocol);
         named.map(|port| port.number)
     }

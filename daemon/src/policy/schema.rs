@@ -24,8 +24,13 @@ pub(super) enum Shape {
 use Shape::{Boolean, Closed, Integer, IntegerOrText, List, Open, Text, Texts};
 
 /// The kinds of objects: apiVersion, kind, and what they look like.
-pub(super) const KINDS: [(&str, &str, Shape); 3] =
-    [("v1", "Pod", POD), ("v1", "Namespace", Open(&[METADATA])), ("networking.k8s.io/v1", "NetworkPolicy", POLICY)];
+pub(super) const KINDS: [(&str, &str, Shape); 5] = [
+    ("v1", "Pod", POD),
+    ("v1", "Namespace", Open(&[METADATA])),
+    ("networking.k8s.io/v1", "NetworkPolicy", POLICY),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", CLUSTER_POLICY),
+    ("policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy", CLUSTER_POLICY),
+];
 
 const METADATA: (&str, Shape) = (
     "metadata",
@@ -54,6 +59,44 @@ const POLICY: Shape = Closed(&[
         ]),
     ),
 ]);
+
+const CLUSTER_POLICY: Shape = Closed(&[
+    ("apiVersion", Text),
+    ("kind", Text),
+    METADATA,
+    (
+        "spec",
+        Closed(&[
+            ("tier", Text),
+            ("priority", Integer),
+            ("subject", Closed(&[("namespaces", SELECTOR), ("pods", NAMESPACED)])),
+            ("ingress", List(&Closed(&[NAME, ACTION, ("from", List(&Closed(&PODS))), PROTOCOLS]))),
+            ("egress", List(&Closed(&[NAME, ACTION, ("to", List(&DESTINATION)), PROTOCOLS]))),
+        ]),
+    ),
+    ("status", Open(&[])),
+]);
+
+const NAME: (&str, Shape) = ("name", Text);
+const ACTION: (&str, Shape) = ("action", Text);
+const PODS: [(&str, Shape); 2] = [("namespaces", SELECTOR), ("pods", NAMESPACED)];
+const NAMESPACED: Shape = Closed(&[("namespaceSelector", SELECTOR), ("podSelector", SELECTOR)]);
+
+const DESTINATION: Shape = Closed(&[
+    ("namespaces", SELECTOR),
+    ("pods", NAMESPACED),
+    ("nodes", SELECTOR),
+    ("networks", List(&Text)),
+    ("domainNames", List(&Text)),
+]);
+
+const PROTOCOLS: (&str, Shape) =
+    ("protocols", List(&Closed(&[("tcp", PORTS), ("udp", PORTS), ("sctp", PORTS), ("destinationNamedPort", Text)])));
+
+const PORTS: Shape = Closed(&[(
+    "destinationPort",
+    Closed(&[("number", Integer), ("range", Closed(&[("start", Integer), ("end", Integer)]))]),
+)]);
 
 const PEER: Shape = Closed(&[
     ("podSelector", SELECTOR),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use podwire_conf::syntax;
 use serde::Deserialize;
 
 use crate::policy::labels::Labels;
 use crate::policy::rejected::{Complaints, Reason, quoted};
-use crate::policy::syntax;
 use crate::policy::text::Text;
 
 /// The most requirements of a selector, and the most values of one.

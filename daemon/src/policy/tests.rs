@@ -1,9 +1,10 @@
 //! The compiler against a naive evaluator on random clusters, and the cases that real implementations got wrong.
 
+mod audit;
 mod cases;
+mod cluster_policy;
 mod comparison;
-mod evaluator;
+mod incremental;
 mod objects;
-mod random;
 mod stability;
 mod world;

@@ -159,7 +159,8 @@ impl Reconciler {
     /// The conflist, once the overlay is up: a runtime that finds it may attach pods.
     fn write_conflist(&mut self, view: &View, outcome: &mut Outcome) {
         let Some(Mtu { overlay: mtu, .. }) = outcome.mtu else { return };
-        match conflist::write(&self.conflist_directory, &desired::network(view, mtu, self.fast_path.is_on())) {
+        let network = desired::network(view, mtu, self.fast_path.is_on(), self.settings.policies_of_new_pods());
+        match conflist::write(&self.conflist_directory, &network) {
             Ok(false) => {}
             Ok(true) => {
                 outcome.wrote = true;

@@ -1,35 +1,44 @@
-//! Policies in force: on a thread of its own, since a full sync may take half a second, the objects of the API and the pods that
-//! are attached here are compiled and written into the kernel whenever one of them has changed.
+//! Policies in force: on a thread of its own, since a full sync may take half a second, the objects of the API or of files and
+//! the pods that are attached here are compiled and written into the kernel whenever one of them has changed.
 //!
 //! What may not live here: what a policy means (`policy`), and how the kernel is told (`datapath`).
 
-use std::collections::BTreeMap;
+mod followed;
+mod judging;
+mod pods_here;
+mod problems;
+
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use podwire_attachment::ledger::{Ledger, PodName};
-use podwire_conf::defaults;
-use podwire_kernel::nft::Entries;
+use podwire_kernel::Socket;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use crate::cluster::view::View;
 use crate::datapath::fast_path::forgetting::Forgetting;
-use crate::datapath::policy::contents::contents;
-use crate::datapath::policy::table::PolicyTable;
-use crate::policy::compiled::Compiled;
-use crate::policy::compiler::Compiler;
+use crate::datapath::policy::table::{Applied, PolicyTable};
+use crate::datapath::policy::tracked::Judged;
+use crate::policy::changes::Changes;
+use crate::policy::incremental::{Changed, Incremental};
 use crate::policy::inputs::{Inputs, Local};
 use crate::policy::network_policy::Direction;
-use crate::policy::pod::Pod;
-use crate::policy::rejected::Rejected;
+use crate::policy::owners::Owners;
+use crate::policy::restricted::Restricted;
+use crate::reconcile::attachments::Attachments;
+use crate::reconcile::connections::Connections;
+use crate::reconcile::cutting::{Cutting, Soon};
+use crate::reconcile::policies::followed::Followed;
+use crate::reconcile::policies::problems::{not_in_force, not_logged, of_objects};
+use crate::reconcile::recorded_pods;
 use crate::report::Report;
-use crate::report::policies::PolicyState;
-use crate::report::problem::{Problem, ProblemKind};
-use crate::sources::kubernetes::policy_objects::{Objects, PolicyObjects};
+use crate::report::attaching::Attaching;
+use crate::report::policies::{Attached, Enforced, PolicyState, Waiting};
+use crate::report::problem::Problem;
+use crate::sources::policy_objects::{Objects, PolicyObjects};
 
 /// How often the kernel is checked without a cause.
 const VERIFY: Duration = Duration::from_secs(30);
@@ -42,6 +51,10 @@ pub(crate) struct Source {
     pub(crate) objects: PolicyObjects,
     pub(crate) wake: SyncSender<()>,
     pub(crate) woken: Receiver<()>,
+    /// Attachments that wait for their policies.
+    pub(crate) attaching: Attaching,
+    /// What is asked about what is in force; each question wakes, too.
+    pub(crate) questions: Waiting,
 }
 
 /// Starts the thread.
@@ -49,114 +62,156 @@ pub(crate) struct Source {
 /// # Errors
 /// When there is no thread to be had.
 pub(super) fn start(
-    source: (PolicyObjects, Receiver<()>),
+    source: (PolicyObjects, (SyncSender<()>, Receiver<()>), Attaching, Waiting),
     table: PolicyTable,
     forgetting: Option<Forgetting>,
     report: watch::Sender<Report>,
 ) -> io::Result<()> {
-    let (objects, woken) = source;
+    let (objects, (wake, woken), attaching, questions) = source;
+    let owners = Owners::new(&report.borrow().node);
     let mut policies = Policies {
         objects,
         table,
         forgetting,
         report,
-        compiler: Compiler::default(),
-        attached: BTreeMap::new(),
-        last: None,
-        cut: 0,
+        incremental: Incremental::default(),
+        owners,
+        attachments: Attachments::default(),
+        attached: Arc::default(),
+        nameless: Vec::new(),
+        seen: Arc::default(),
+        are_known: false,
+        of_objects: Arc::default(),
+        judged_as: (None, Arc::default()),
+        attaching,
+        questions,
+        followed: Followed::default(),
+        is_in_force: false,
+        isolated: 0,
+        is_refused: false,
+        cutting: Cutting::default(),
+        conntrack: None,
+        connections: Connections::start(wake)?,
+        listing: None,
+        unlisted: None,
+        are_cut: false,
         logged: None,
+        unjudged: None,
+        wait: VERIFY,
+        again: AGAIN,
     };
     let run = move || {
-        let (mut wait, mut again) = (VERIFY, AGAIN);
-        while !matches!(woken.recv_timeout(wait), Err(RecvTimeoutError::Disconnected)) {
-            (wait, again) = if policies.bring_up() { (VERIFY, AGAIN) } else { (again, (again * 2).min(VERIFY)) };
+        loop {
+            match woken.recv_timeout(policies.wait()) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => policies.judge_again(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            policies.turn();
+            policies.judge(&woken);
         }
     };
     thread::Builder::new().name("policies".into()).spawn(run).map(drop)
 }
 
-/// A pod that is attached here: what its object was last, and its addresses.
-type Attached = BTreeMap<PodName, (Option<Arc<Pod>>, Vec<IpAddr>)>;
+/// The view that the nodes' addresses on the overlay are of, and these, each with the node's own.
+type JudgedAs = (Option<Arc<View>>, Arc<[(IpAddr, IpAddr)]>);
 
 struct Policies {
     objects: PolicyObjects,
     table: PolicyTable,
     forgetting: Option<Forgetting>,
     report: watch::Sender<Report>,
-    compiler: Compiler,
+    incremental: Incremental,
+    owners: Owners,
+    attachments: Attachments,
     /// The pods that are attached here. What a pod's object was last stays until its DEL.
-    attached: Attached,
-    last: Option<InForce>,
-    /// How many connections are cut, as far as it is known.
-    cut: usize,
-    /// The failure that lasts, once it is logged.
-    logged: Option<String>,
-}
-
-/// What the last round that succeeded went by, and what it has put into the kernel.
-struct InForce {
-    version: u64,
-    attached: Attached,
-    judged_as: Vec<(IpAddr, IpAddr)>,
-    compiled: Compiled,
+    attached: Arc<Attached>,
+    /// The addresses of attachments that have no pod's name.
+    nameless: Vec<IpAddr>,
+    /// The objects as they were the last time, whether all pods that are attached here were known by them, and what is wrong with them.
+    seen: Arc<Objects>,
+    are_known: bool,
+    of_objects: Arc<[Problem]>,
+    judged_as: JudgedAs,
+    attaching: Attaching,
+    questions: Waiting,
+    followed: Followed,
+    /// Whether policies have been put in force since the start.
+    is_in_force: bool,
     /// How many pods of this node are isolated.
     isolated: usize,
-}
-
-fn rejected(rejected: &Rejected) -> Problem {
-    Problem::new(ProblemKind::PolicyRejected, &rejected.name, format!("{rejected}: it has no effect"))
-}
-
-fn not_in_force(why: impl std::fmt::Display) -> Problem {
-    let text = format!("the NetworkPolicies are not in force as they are, what was in force stays: {why}");
-    Problem::general(ProblemKind::PoliciesNotInForce, text)
-}
-
-/// Attachments of which it is not known whose they are: policies do not see their pods.
-fn unnamed(nameless: &[IpAddr], damaged: &[String]) -> Option<Problem> {
-    let address = nameless.first();
-    let why = match (address, damaged.first()) {
-        (_, Some(record)) => format!(
-            "{} records of the ledger cannot be read, {record} among them, and policies do not see their pods if these are new: \
-             restart the pods",
-            damaged.len()
-        ),
-        (Some(address), None) => format!(
-            "the ledger has no name for {} attachments, that of {address} among them, and policies do not see their pods: they \
-             were attached by an earlier podwire, or not by Kubernetes; restart the pods",
-            nameless.len()
-        ),
-        (None, None) => return None,
-    };
-    Some(Problem { subject: address.map(ToString::to_string), ..not_in_force(why) })
+    /// Whether the kernel has refused the last change: what it has is not what is compiled.
+    is_refused: bool,
+    /// What is due for connections that had begun before.
+    cutting: Cutting,
+    /// The socket that they are marked by.
+    conntrack: Option<Socket>,
+    /// Where they are listed, for what they are listed at present and what has come of it, and for what they could not be.
+    connections: Connections,
+    listing: Option<(Restricted, podwire_kernel::Result<Judged>)>,
+    unlisted: Option<Restricted>,
+    /// Whether connections are cut, as far as it is known.
+    are_cut: bool,
+    /// The failure that lasts, once it is logged.
+    logged: Option<String>,
+    /// Why connections could not be judged.
+    unjudged: Option<String>,
+    /// How long nothing is done without a cause, and how long after the next failure.
+    wait: Duration,
+    again: Duration,
 }
 
 impl Policies {
-    /// Whether everything is as desired now.
-    fn bring_up(&mut self) -> bool {
+    /// How long it is until something is due without a cause.
+    fn wait(&self) -> Duration {
+        let now = Instant::now();
+        // While connections are listed, that wakes.
+        let judge = self.cutting.judge_due(now).filter(|_| self.listing.is_none());
+        self.cutting.forget_due(now).into_iter().chain(judge).fold(self.wait, Duration::min)
+    }
+
+    /// Does all that does not wait: brings everything to what is desired now, and answers what is asked about it.
+    fn turn(&mut self) {
+        self.bring_up();
+        // Due from an earlier change, also where a round fails.
+        self.forget();
+        self.questions.take().into_iter().for_each(|question| self.answer(question));
+    }
+
+    /// Brings everything to what is desired now.
+    fn bring_up(&mut self) {
         let objects = self.objects.newest();
-        let (rejected, failures) = (objects.rejected().map(rejected), objects.failures().map(not_in_force));
-        let unseen =
-            objects.unseen().map(|unseen| Problem { subject: Some(unseen.name.clone()), ..not_in_force(unseen) });
-        let mut problems: Vec<_> = rejected.chain(failures).chain(unseen).collect();
+        if !objects.fail_as(&self.seen) {
+            self.of_objects = of_objects(&objects).into();
+        }
+        let mut problems = Vec::new();
         // Until all is known nothing is enforced, and nothing that is in force is taken away.
         let done = match objects.are_complete() {
-            true => self.look_for_pods(&objects).and_then(|nameless| {
-                problems.extend(nameless);
+            true => self.look_for_pods(&objects).and_then(|found| {
+                problems.extend(found);
                 self.round(&objects)
             }),
-            false => Ok(()),
+            // Where there is no table, as after a reboot, new pods are isolated by it until all is known.
+            false => self.table.prepare().map_err(|error| error.to_string()),
         };
+        self.seen = objects.clone();
         let failure = done.as_ref().err();
         if let Some(failure) = failure.filter(|failure| self.logged.as_ref() != Some(failure)) {
             error!("the policies are not in force as they are: {failure}");
         }
         self.logged = failure.cloned();
-        problems.extend(failure.map(not_in_force));
+        problems.extend(failure.into_iter().chain(&self.unjudged).map(not_in_force));
+        problems.extend(self.table.unloggable().map(not_logged));
+        if done.is_ok() && self.is_in_force {
+            self.attaching.tell(|address| self.is_settled(address));
+        }
         let state = PolicyState {
-            in_force: done.is_ok() && self.last.is_some(),
+            in_force: done.is_ok() && self.is_in_force,
             policies: objects.policies().count(),
-            isolated: self.last.as_ref().map_or(0, |last| last.isolated),
+            cluster_policies: objects.cluster_policies().count(),
+            isolated: if self.is_in_force { self.isolated } else { 0 },
+            of_objects: self.of_objects.clone(),
             problems,
         };
         self.report.send_if_modified(|report| {
@@ -164,113 +219,117 @@ impl Policies {
             report.policies = Some(state);
             is_new
         });
-        done.is_ok()
+        (self.wait, self.again) = match done.is_ok() && self.unjudged.is_none() {
+            true => (VERIFY, AGAIN),
+            false => (self.again, (self.again * 2).min(VERIFY)),
+        };
     }
 
-    fn round(&mut self, objects: &Objects) -> Result<(), String> {
-        let judged_as = self.judged_as();
-        let is_first = self.last.is_none();
-        let same = self.last.take_if(|last| {
-            (last.version, &last.attached, &last.judged_as) == (objects.version(), &self.attached, &judged_as)
+    /// Answers a question about what is in force.
+    fn answer(&self, question: impl FnOnce(Option<&Enforced<'_>>)) {
+        let objects = &self.followed.objects;
+        let enforced = (self.is_in_force && !self.is_refused).then(|| Enforced {
+            compiled: self.incremental.compiled(),
+            attached: &self.followed.attached,
+            pods: objects.pods().map(|pod| &**pod).collect(),
+            namespaces: self.followed.namespaces().collect(),
+            policies: objects.policies().map(|policy| &**policy).collect(),
+            cluster_policies: objects.cluster_policies().map(|policy| &**policy).collect(),
+            service_ranges: objects.service_ranges().map(|range| &**range).collect(),
         });
-        let (desired, applied) = match same {
-            Some(last) => (last, self.table.verify()),
-            None => {
-                let (desired, contents) = self.compile(objects, judged_as)?;
-                (desired, self.table.set(contents))
-            }
-        };
-        let applied = applied.map_err(|error| error.to_string())?;
-        if applied.restricts
-            && let Some(forgetting) = &self.forgetting
-            && let Err(error) = forgetting.forget()
-        {
-            warn!("the fast path goes on with connections that policies refuse now, for a second: {error}");
+        question(enforced.as_ref());
+    }
+
+    fn round(&mut self, objects: &Arc<Objects>) -> Result<(), String> {
+        let is_first = !self.is_in_force;
+        let (changes, changed) = self.compile(objects)?;
+        let soon = if changed == Changed::Attached { Soon::Gathered } else { Soon::Now };
+        if changed != Changed::Owners {
+            self.isolated = self.isolated();
         }
-        // What may be refused by now, or is allowed again; at the start also what an earlier daemon has cut.
-        if is_first || applied.restricts || (applied.changes > 0 && self.cut > 0) {
-            let judged = self.table.judge(&desired.compiled).map_err(|error| error.to_string())?;
-            self.cut = judged.all;
-            if judged.cut + judged.resumed > 0 {
-                info!(cut = judged.cut, resumed = judged.resumed, "judged connections that had begun before");
-            }
+        let compiled = self.incremental.compiled();
+        let failed = |error: podwire_kernel::Error| error.to_string();
+        // Until it has succeeded.
+        self.is_refused = true;
+        let applied = match changes.is_empty() {
+            true => Applied::default(),
+            false => self.table.change(&changes, compiled).map_err(failed)?,
+        };
+        self.cut_after(applied, soon);
+        // What another program has changed: behind the change, which does not wait for it.
+        let restored = self.table.verify(self.incremental.compiled()).map_err(failed)?;
+        self.is_refused = false;
+        self.cut_after(restored, Soon::Now);
+        if is_first {
+            // What an earlier daemon has cut is not known.
+            self.cutting.judge(Restricted::Any, Soon::Now, Instant::now());
         }
         if is_first {
-            info!(policies = objects.policies().count(), pods = desired.isolated, "the policies are in force");
+            info!(policies = objects.policies().count(), pods = self.isolated, "the policies are in force");
         }
-        self.last = Some(desired);
+        self.is_in_force = true;
         Ok(())
     }
 
-    fn compile(
-        &mut self,
-        objects: &Objects,
-        judged_as: Vec<(IpAddr, IpAddr)>,
-    ) -> Result<(InForce, Vec<Entries>), String> {
-        let local =
-            self.attached.values().filter_map(|(pod, addresses)| Some(Local { pod: pod.as_deref()?, addresses }));
+    /// Has the compiled form follow what has changed: pods one by one, policies and the pods of this node as far as peers are known by
+    /// the same selectors as before, and everything else by compiling everything. Which of these it was.
+    fn compile(&mut self, objects: &Arc<Objects>) -> Result<(Changes, Changed), String> {
         let node = self.report.borrow().node.clone();
-        let inputs = Inputs {
-            node: &node,
-            pods: objects.pods().map(|pod| &**pod).collect(),
-            namespaces: objects.namespaces().map(|namespace| &**namespace).collect(),
-            policies: objects.policies().map(|policy| &**policy).collect(),
-            local: local.collect(),
-            judged_as: judged_as.clone(),
+        let judged_as = self.judged_as();
+        let own = self.attached.values().filter_map(|(pod, _)| pod.as_deref());
+        let now = Followed {
+            objects: objects.clone(),
+            attached: self.attached.clone(),
+            without_object: recorded_pods::namespaces(objects, own),
+            judged_as,
         };
-        let compiled = self.compiler.compile(&inputs).map_err(|error| error.to_string())?;
-        let is_isolated = |address: &IpAddr| {
-            Direction::BOTH.iter().any(|direction| compiled.matrix(*direction).subjects.contains_key(address))
+        let changed = now.follows(&self.followed, &mut self.owners);
+        self.followed = now;
+        let Followed { judged_as, attached, .. } = &self.followed;
+        let local = attached.values().filter_map(|(pod, addresses)| Some(Local { pod: pod.as_deref()?, addresses }));
+        let changed = if self.incremental.stands() { changed } else { Changed::All };
+        let unknown = self.unknown();
+        let inputs = match changed {
+            // What is not looked at is not gathered.
+            Changed::Owners => Inputs { unknown, ..Inputs::default() },
+            Changed::Attached | Changed::Subjects | Changed::All => Inputs {
+                node: &node,
+                pods: Vec::new(),
+                namespaces: self.followed.namespaces().collect(),
+                policies: objects.policies().map(|policy| &**policy).collect(),
+                cluster_policies: objects.cluster_policies().map(|policy| &**policy).collect(),
+                local: local.collect(),
+                unknown,
+                judged_as: judged_as.to_vec(),
+            },
         };
-        let isolated = self.attached.values().filter(|(_, addresses)| addresses.iter().any(is_isolated)).count();
-        let (version, attached, contents) = (objects.version(), self.attached.clone(), contents(&compiled));
-        Ok((InForce { version, attached, judged_as, compiled, isolated }, contents))
+        let (pods, owners) = (objects.pods().map(|pod| &**pod), self.owners.changed());
+        let owners = owners.iter().map(|(address, pod)| (*address, pod.as_deref()));
+        let changes = self.incremental.follow(changed, inputs, pods, owners).map_err(|error| {
+            // What was followed before the error is not in the kernel.
+            self.table.mistrust();
+            error.to_string()
+        })?;
+        Ok((changes, changed))
     }
 
-    /// The pods that hold addresses here, by the plugin's ledger. What is wrong with the ledger, so that policies do not see pods.
-    fn look_for_pods(&mut self, objects: &Objects) -> Result<Option<Problem>, String> {
-        let ledger = Ledger::of_this_boot(Path::new(defaults::RUN_DIRECTORY), defaults::NETWORK);
-        let (records, damaged) = match ledger.map_err(|error| error.to_string())? {
-            Some(ledger) => ledger.records().map_err(|error| error.to_string())?,
-            None => Default::default(),
+    /// How many pods of this node are isolated.
+    fn isolated(&self) -> usize {
+        let compiled = self.incremental.compiled();
+        let is_isolated = |address: &IpAddr| {
+            Direction::BOTH.iter().any(|direction| !compiled.isolating(*direction, *address).is_empty())
         };
-        let mut attached = Attached::new();
-        // A record that cannot be read now may be of a pod that is isolated already.
-        if !damaged.is_empty() {
-            attached.clone_from(&self.attached);
-            attached.values_mut().for_each(|(_, addresses)| addresses.clear());
-        }
-        let mut nameless = Vec::new();
-        for record in records {
-            let addresses = record.addresses();
-            match record.pod {
-                Some(name) => attached.entry(name).or_default().1.extend(addresses),
-                None => nameless.extend(addresses.first().copied()),
-            }
-        }
-        for (name, (_, addresses)) in attached.iter_mut().filter(|(_, (_, addresses))| addresses.is_empty()) {
-            addresses.extend(self.attached.get(name).into_iter().flat_map(|(_, before)| before));
-        }
-        for (name, (pod, _)) in &mut attached {
-            let present = objects.pod(&name.namespace, &name.name).cloned();
-            let before = || self.attached.get(name).and_then(|(pod, _)| pod.clone());
-            // Another pod of the same name, which has not come here yet, or a static pod, whose UID is another one here.
-            let is_same = |pod: &Arc<Pod>| *pod.uid == *name.uid || name.uid.is_empty();
-            *pod = match present {
-                Some(present) if is_same(&present) => Some(present),
-                other => before().or(other),
-            };
-        }
-        self.attached = attached;
-        Ok(unnamed(&nameless, &damaged))
+        self.attached.values().filter(|(_, addresses)| addresses.iter().any(is_isolated)).count()
     }
 
     /// The nodes' addresses on the overlay, each with the node's own: what a node forwards arrives from the former.
-    fn judged_as(&self) -> Vec<(IpAddr, IpAddr)> {
-        let report = self.report.borrow();
-        let Some(Ok(view)) = &report.view else { return Vec::new() };
-        let overlay =
-            view.peers.values().flat_map(|peer| peer.pod_cidrs.iter().map(|cidr| (cidr.network(), peer.address)));
-        overlay.collect()
+    fn judged_as(&mut self) -> Arc<[(IpAddr, IpAddr)]> {
+        let view = self.report.borrow().view.as_ref().and_then(|view| view.as_ref().ok()).cloned();
+        if view.as_ref().map(Arc::as_ptr) != self.judged_as.0.as_ref().map(Arc::as_ptr) {
+            let peers = view.iter().flat_map(|view| view.peers.values());
+            let overlay = peers.flat_map(|peer| peer.pod_cidrs.iter().map(|cidr| (cidr.network(), peer.address)));
+            self.judged_as = (view.clone(), overlay.collect());
+        }
+        self.judged_as.1.clone()
     }
 }

@@ -61,10 +61,23 @@ named! {
         /// A NetworkPolicy cannot be read, and has no effect: what it allows is not allowed, and whom it isolates is not isolated by
         /// it. Cause: it is newer than this podwired, or not valid. Fix: correct the field that the sentence names.
         PolicyRejected = "policy-rejected",
+        /// A rule of a ClusterNetworkPolicy has something that podwire does not support, such as `nodes` or `domainNames`: it fails
+        /// closed. If it accepts it matches nothing, and if it denies or passes it denies everything. Fix: write the rule with
+        /// `namespaces`, `pods` or `networks`.
+        PolicyUnsupported = "policy-unsupported",
+        /// A pod is attached here, and its object is not known: nor are its policies, and it is treated as the settings say
+        /// (`network_policy_unknown`). Cause: the Kubernetes API does not answer, or the object was deleted by force. Fix: none is
+        /// needed once the API answers; a pod that was deleted ends with its sandbox.
+        PodUnknown = "pod-unknown",
         /// The NetworkPolicies of the cluster are not in force as they are; what was in force stays. Cause: the Kubernetes API
-        /// does not answer, or does not allow podwired to list pods, namespaces and networkpolicies; or the kernel has refused
-        /// the rules. Fix: what the sentence names; podwired tries again by itself.
+        /// does not answer, or does not allow podwired to list pods, namespaces, networkpolicies and clusternetworkpolicies; or a file of the policy
+        /// directory cannot be read or has a mistake; or the kernel has refused the rules; or a Pod, a Namespace or a record of the ledger cannot be read, or a record has no pod's name: policies
+        /// do not see those pods. Fix: what the sentence names; podwired tries again by itself.
         PoliciesNotInForce = "policies-not-in-force",
+        /// Packets that policies refuse are to be logged, and are not; they are refused all the same. Cause: another program reads the
+        /// same group of the kernel's packet log, or the kernel has no NFT_LOG or nfnetlink_log. Fix: end that program, or load the
+        /// module; for the rules podwired has to be started anew.
+        RefusedNotLogged = "refused-not-logged",
         /// Repairs keep being undone by another program: packets are lost in between. Fix: find the program
         /// (`ip monitor all`) and keep it from podwire's devices and routes.
         Conflict = "conflict",

@@ -1,16 +1,12 @@
 //! The membership file, and what changes in it while the daemon runs.
 //!
-//! The file's metadata is read a few times a second. That sees a rename, an edit in place, a swapped symbolic link (a mounted
-//! ConfigMap) and a file on a network file system alike, where a watch on the inode sees some of them only. A change counts
-//! when it was seen twice in a row: a file that is being written is not read half, and one that never rests is a problem. At the start once is enough for a file that
-//! has been as it is for a while. A file that was rewritten with identical content is not
-//! parsed again.
+//! A change counts when it was seen twice in a row (`stamp`), and a file that never rests is a problem. At the start once is
+//! enough for a file that has been as it is for a while. A file that was rewritten with identical content is not parsed again.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use podwire_attachment::regular_file;
 use tokio::sync::watch;
@@ -21,22 +17,10 @@ use crate::cluster::update::Update;
 use crate::report::Report;
 use crate::report::feed::Source;
 use crate::sources::channel::{Publisher, Subscriber, channel};
-
-/// The time between two reads of the metadata: a change is seen within twice this.
-const INTERVAL: Duration = Duration::from_millis(200);
+use crate::sources::stamp::{INTERVAL, RESTLESS, Stamp};
 
 /// The largest membership file that is read, in bytes: sixty thousand nodes.
 const LARGEST: u64 = 8 * 1024 * 1024;
-
-/// A file that was last changed so long ago is not being written.
-const AT_REST: Duration = Duration::from_secs(1);
-
-/// One that has been changing for so long is said to be.
-const RESTLESS: Duration = Duration::from_secs(5);
-
-/// What tells one state of a file from another: device, inode, size, and times of modification and change in seconds
-/// and nanoseconds.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// Why there is no membership to be had from the file.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +82,7 @@ pub(crate) async fn start(path: PathBuf, report: watch::Sender<Report>) -> io::R
     let (stamp, first) = loop {
         ticks.tick().await;
         let now = reader.stamp().map_err(io::Error::other)?;
-        if (seen == Some(now) || is_at_rest(now, SystemTime::now()))
+        if (seen == Some(now) || now.is_at_rest(SystemTime::now()))
             && let Content::New(first) = reader.read(now).map_err(io::Error::other)?
         {
             break (now, first);
@@ -225,7 +209,7 @@ impl Reader {
     }
 
     fn stamp(&self) -> Result<Stamp, FileError> {
-        stamp(&self.path).map_err(|error| self.unreadable(error))
+        Stamp::of(&self.path).map_err(|error| self.unreadable(error))
     }
 
     fn restless(&self) -> FileError {
@@ -234,35 +218,5 @@ impl Reader {
 
     fn unreadable(&self, source: io::Error) -> FileError {
         FileError::Unreadable { path: self.path.clone(), source }
-    }
-}
-
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let data = std::fs::metadata(path)?;
-    if !data.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
-    Ok((data.dev(), data.ino(), data.size(), modified, changed))
-}
-
-/// Whether a file has not been changed for a while. One from the future is not known to be.
-fn is_at_rest((.., (seconds, nanoseconds)): Stamp, now: SystemTime) -> bool {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
-    let age = changed.and_then(|(seconds, nanoseconds)| since.checked_sub(Duration::new(seconds, nanoseconds)));
-    age.is_some_and(|age| age >= AT_REST)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_at_rest_a_second_after_its_change_and_one_from_the_future_is_not() {
-        let at =
-            |seconds| is_at_rest((1, 2, 3, (0, 0), (1_000, 500_000_000)), UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!([999, 1_000, 1_001, 1_002].map(at), [false, false, false, true]);
-        assert!(!is_at_rest((1, 2, 3, (0, 0), (-1, 0)), UNIX_EPOCH));
     }
 }

@@ -15,9 +15,9 @@ use crate::netlink::attribute::attributes;
 use crate::netlink::request::Request;
 
 /// `CTA_*` (uapi/linux/netfilter/nfnetlink_conntrack.h).
-const MARK: u16 = 8;
+pub(super) const MARK: u16 = 8;
 const ID: u16 = 12;
-const MARK_MASK: u16 = 21;
+pub(super) const MARK_MASK: u16 = 21;
 const ZONE: u16 = 18;
 /// `CTA_TUPLE_*`, `CTA_IP_*` (those of IPv4, of IPv6), `CTA_PROTO_*` (same file).
 const TUPLE_IP: u16 = 1;
@@ -28,10 +28,14 @@ const DESTINATIONS: [u16; 2] = [2, 4];
 const PROTOCOL: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
+/// Those of ICMP, of ICMPv6.
+const ICMP_IDS: [u16; 2] = [4, 7];
+const ICMP_TYPES: [u16; 2] = [5, 8];
+const ICMP_CODES: [u16; 2] = [6, 9];
 /// `struct nfgenmsg` (uapi/linux/netfilter/nfnetlink.h).
 const NETFILTER_HEADER: usize = 4;
 
-/// A conntrack entry of a protocol with ports.
+/// A conntrack entry. Of a protocol without ports all ports are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
     /// The protocol above IP (`IPPROTO_*`).
@@ -49,6 +53,18 @@ pub struct Connection {
     /// What tells it from a later entry of the same addresses; unknown when it was read from text.
     id: Option<u32>,
     zone: Zone,
+    kind: Kind,
+}
+
+/// What an entry is found by, beside its addresses and its protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Its ports.
+    Ports,
+    /// ICMP's identifier, type and code.
+    Icmp { id: u16, of_type: u8, code: u8 },
+    /// Nothing: the entry has all packets of this protocol.
+    Plain,
 }
 
 /// The conntrack zone of an entry: of both directions, or of the original one only. Zero is no zone.
@@ -66,14 +82,17 @@ struct Direction {
     destination: Option<IpAddr>,
     source_port: Option<u16>,
     destination_port: Option<u16>,
+    icmp_id: Option<u16>,
+    icmp_type: Option<u8>,
+    icmp_code: Option<u8>,
     zone: u16,
 }
 
 impl Connection {
     /// A connection as a value, which the kernel does not have: for tests of what is decided by its addresses.
     pub fn untracked(protocol: u8, source: SocketAddr, destination: SocketAddr, reply_source: SocketAddr) -> Self {
-        let (reply_destination, mark, id, zone) = (source, 0, None, Zone::default());
-        Self { protocol, source, destination, reply_source, reply_destination, mark, id, zone }
+        let (reply_destination, mark, id, zone, kind) = (source, 0, None, Zone::default(), Kind::Ports);
+        Self { protocol, source, destination, reply_source, reply_destination, mark, id, zone, kind }
     }
 
     /// Whether nobody has translated its destination.
@@ -81,13 +100,18 @@ impl Connection {
         self.reply_source == self.destination
     }
 
+    /// Whether its protocol has ports.
+    pub(super) fn has_ports(&self) -> bool {
+        self.kind == Kind::Ports
+    }
+
     /// Whether nobody has translated its source.
     pub fn keeps_its_source(&self) -> bool {
         self.reply_destination == self.source
     }
 
-    /// Reads a line of /proc/net/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, `ct_seq_show`); `None` for a
-    /// protocol without ports.
+    /// Reads a line of /proc/net/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, `ct_seq_show`); `None` where it does not
+    /// say all that the entry is found by: of GRE.
     pub(super) fn of_line(line: &str) -> Option<Self> {
         // The version of IP by name and number, then the protocol by name and number.
         let protocol = line.split_ascii_whitespace().nth(3)?.parse().ok()?;
@@ -97,16 +121,25 @@ impl Connection {
             |name: &'static str| fields.clone().filter(move |(found, _)| *found == name).map(|(_, value)| value);
         let (mut sources, mut ports) = (field("src"), field("sport"));
         let (mut destinations, mut to_ports) = (field("dst"), field("dport"));
+        let (mut ids, mut types, mut codes) = (field("id"), field("type"), field("code"));
         let mut direction = || {
+            let number = |text: Option<&str>| text.map_or(Some(None), |text| text.parse().ok().map(Some));
+            let octet = |text: Option<&str>| text.map_or(Some(None), |text| text.parse().ok().map(Some));
             Some(Direction {
                 protocol: Some(protocol),
                 source: sources.next()?.parse().ok(),
-                source_port: ports.next()?.parse().ok(),
+                source_port: number(ports.next())?,
                 destination: destinations.next()?.parse().ok(),
-                destination_port: to_ports.next()?.parse().ok(),
+                destination_port: number(to_ports.next())?,
+                icmp_id: number(ids.next())?,
+                icmp_type: octet(types.next())?,
+                icmp_code: octet(codes.next())?,
                 ..Direction::default()
             })
         };
+        if field("srckey").next().is_some() {
+            return None;
+        }
         let (original, reply) = (direction()?, direction()?);
         let first = |name| field(name).next();
         let zone = |name| first(name).map_or(Some(0), |value| value.parse().ok());
@@ -115,15 +148,17 @@ impl Connection {
     }
 
     fn new(original: &Direction, reply: &Direction, mark: u32, id: Option<u32>, zone: Zone) -> Option<Self> {
+        let end = |address: Option<IpAddr>, port: Option<u16>| Some(SocketAddr::new(address?, port.unwrap_or(0)));
         Some(Self {
             protocol: original.protocol?,
-            source: SocketAddr::new(original.source?, original.source_port?),
-            destination: SocketAddr::new(original.destination?, original.destination_port?),
-            reply_source: SocketAddr::new(reply.source?, reply.source_port?),
-            reply_destination: SocketAddr::new(reply.destination?, reply.destination_port?),
+            source: end(original.source, original.source_port)?,
+            destination: end(original.destination, original.destination_port)?,
+            reply_source: end(reply.source, reply.source_port)?,
+            reply_destination: end(reply.destination, reply.destination_port)?,
             mark,
             id,
             zone,
+            kind: original.kind(),
         })
     }
 
@@ -150,14 +185,21 @@ impl Connection {
     /// What the kernel finds it by.
     fn identity(&self) -> Vec<DefaultNla> {
         let Self { protocol, source, destination, zone, .. } = self;
-        let mut tuple = vec![
-            Tuple::Ip(vec![IPTuple::SourceAddress(source.ip()), IPTuple::DestinationAddress(destination.ip())]),
-            Tuple::Proto(vec![
-                ProtoTuple::Protocol(Protocol::from(*protocol)),
-                ProtoTuple::SourcePort(source.port()),
-                ProtoTuple::DestinationPort(destination.port()),
-            ]),
-        ];
+        let mut above = vec![ProtoTuple::Protocol(Protocol::from(*protocol))];
+        match self.kind {
+            Kind::Ports => {
+                above.extend([ProtoTuple::SourcePort(source.port()), ProtoTuple::DestinationPort(destination.port())]);
+            }
+            Kind::Icmp { id, of_type, code } => {
+                let place = usize::from(source.is_ipv6());
+                let values =
+                    [(ICMP_IDS, id.to_be_bytes().to_vec()), (ICMP_TYPES, vec![of_type]), (ICMP_CODES, vec![code])];
+                above.extend(values.map(|(kinds, value)| ProtoTuple::Other(DefaultNla::new(kinds[place], value))));
+            }
+            Kind::Plain => {}
+        }
+        let addresses = vec![IPTuple::SourceAddress(source.ip()), IPTuple::DestinationAddress(destination.ip())];
+        let mut tuple = vec![Tuple::Ip(addresses), Tuple::Proto(above)];
         let in_zone = |kind, zone: u16| (zone != 0).then(|| DefaultNla::new(kind, zone.to_be_bytes().to_vec()));
         tuple.extend(in_zone(TUPLE_ZONE, zone.original).map(Tuple::Other));
         let mut attributes = vec![nested(ORIGINAL, &tuple)];
@@ -172,7 +214,7 @@ impl fmt::Display for Connection {
     }
 }
 
-/// An entry in a message of the kernel; `None` for a protocol without ports.
+/// An entry in a message of the kernel; `None` for one that cannot be read.
 pub(super) struct Listed(pub(super) Option<Connection>);
 
 impl NetlinkDeserializable for Listed {
@@ -198,6 +240,14 @@ impl NetlinkDeserializable for Listed {
 }
 
 impl Direction {
+    fn kind(&self) -> Kind {
+        match (self.source_port, self.icmp_id, self.icmp_type, self.icmp_code) {
+            (Some(_), ..) => Kind::Ports,
+            (None, Some(id), Some(of_type), Some(code)) => Kind::Icmp { id, of_type, code },
+            _ => Kind::Plain,
+        }
+    }
+
     fn parse(tuple: &[u8]) -> Self {
         let mut direction = Self::default();
         for (kind, value) in attributes(tuple) {
@@ -217,6 +267,9 @@ impl Direction {
                             PROTOCOL => direction.protocol = value.first().copied(),
                             SOURCE_PORT => direction.source_port = short(value),
                             DESTINATION_PORT => direction.destination_port = short(value),
+                            kind if ICMP_IDS.contains(&kind) => direction.icmp_id = short(value),
+                            kind if ICMP_TYPES.contains(&kind) => direction.icmp_type = value.first().copied(),
+                            kind if ICMP_CODES.contains(&kind) => direction.icmp_code = value.first().copied(),
                             _ => {}
                         }
                     }
@@ -266,7 +319,14 @@ mod tests {
         assert_eq!(connection.zone, Zone { both: 7, original: 0 });
         let echo = "ipv4     2 icmp     1 29 src=192.0.2.1 dst=192.0.2.9 type=8 code=0 id=1 src=192.0.2.9 dst=192.0.2.1 type=0 \
                     code=0 id=1 mark=0 use=2";
-        for other in [echo, "", "ipv4", "ipv4 2 udp 17 29 src=x dst=y sport=z dport=99999"] {
+        assert_eq!(parsed(echo), Some((1, "192.0.2.1:0 192.0.2.9:0 192.0.2.9:0".into())));
+        assert_eq!(Connection::of_line(echo).unwrap().kind, Kind::Icmp { id: 1, of_type: 8, code: 0 });
+        let tunnel =
+            "ipv4     2 unknown  4 599 src=192.0.2.1 dst=192.0.2.9 src=192.0.2.9 dst=192.0.2.1 mark=5 zone=0 use=2";
+        assert_eq!(parsed(tunnel), Some((4, "192.0.2.1:0 192.0.2.9:0 192.0.2.9:0".into())));
+        let gre = "ipv4     2 gre      47 29 timeout=30, stream_timeout=180 src=192.0.2.1 dst=192.0.2.9 srckey=0x0 dstkey=0x0 \
+                   src=192.0.2.9 dst=192.0.2.1 srckey=0x0 dstkey=0x0 mark=0 zone=0 use=2";
+        for other in [gre, "", "ipv4", "ipv4 2 udp 17 29 src=x dst=y sport=z dport=99999"] {
             assert_eq!(parsed(other), None, "{other}");
         }
     }

@@ -15,7 +15,7 @@ const FILTER: u16 = 25;
 const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
 /// `CTA_FILTER_F_*` (net/netfilter/nf_internals.h): which fields of the tuples are compared.
-const BY_SOURCE: u32 = 1 << 0;
+pub(super) const BY_SOURCE: u32 = 1 << 0;
 const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
@@ -33,6 +33,13 @@ pub struct Filter {
     pub destination_port: Option<u16>,
     /// The source of replies: the destination after translation.
     pub reply_source: Option<IpAddr>,
+}
+
+/// Which fields of the tuples of both directions are compared.
+pub(super) fn flags(of_original: u32, of_reply: u32) -> DefaultNla {
+    // Unlike the rest of a message these numbers are in host byte order.
+    let flags = [(FILTER_ORIGINAL, of_original), (FILTER_REPLY, of_reply)];
+    nested(FILTER, &flags.map(|(kind, flags)| DefaultNla::new(kind, flags.to_ne_bytes().to_vec())))
 }
 
 impl std::fmt::Display for Filter {
@@ -67,12 +74,9 @@ impl Filter {
             | by(self.destination.is_some(), BY_DESTINATION)
             | by(self.destination_port.is_some(), BY_DESTINATION_PORT);
         let of_reply = by(self.reply_source.is_some(), BY_SOURCE);
-        // Unlike the rest of the message these numbers are in host byte order.
-        let flags = [(FILTER_ORIGINAL, of_original), (FILTER_REPLY, of_reply)]
-            .map(|(kind, flags)| DefaultNla::new(kind, flags.to_ne_bytes().to_vec()));
         let mut attributes = vec![nested(ORIGINAL, &original)];
         attributes.extend(reply.map(|reply| nested(REPLY, &reply)));
-        attributes.push(nested(FILTER, &flags));
+        attributes.push(flags(of_original, of_reply));
         attributes
     }
 

@@ -17,7 +17,7 @@ impl<U> Dump<U> {
         &mut self,
         operation: &str,
         reply: &Reply<'_>,
-        pick: impl Fn(A) -> I,
+        mut pick: impl FnMut(A) -> I,
     ) -> Result<Option<Option<Vec<U>>>> {
         self.interrupted |= reply.flags & NLM_F_DUMP_INTR != 0;
         if !matches!(reply.kind, NLMSG_DONE | NLMSG_ERROR) {

@@ -1,8 +1,10 @@
 //! One blocking netlink socket: framing and sequence numbers, sending and receiving. It does not know what the messages mean.
 //!
-//! What may not live here: requests with their acknowledgements (`changes`), replies and dumps (`queries`).
+//! What may not live here: requests with their acknowledgements (`changes`), replies and dumps (`queries`), what comes without a
+//! question (`hearing`).
 
 mod changes;
+mod hearing;
 mod queries;
 
 use std::io;

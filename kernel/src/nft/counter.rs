@@ -16,15 +16,37 @@ const NAME: u16 = 2;
 const TYPE: u16 = 3;
 const DATA: u16 = 4;
 pub(super) const COUNTER: u32 = 1;
-const PACKETS: u16 = 2;
+pub(super) const PACKETS: u16 = 2;
 
 fn named(table: &str, counter: &str) -> Vec<DefaultNla> {
-    let text = |kind, text: &str| DefaultNla::new(kind, [text.as_bytes(), &[0]].concat());
-    vec![text(TABLE, table), text(NAME, counter), DefaultNla::new(TYPE, COUNTER.to_be_bytes().to_vec())]
+    vec![text(TABLE, table), text(NAME, counter), of_counters()]
+}
+
+fn text(kind: u16, text: &str) -> DefaultNla {
+    DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
+}
+
+fn of_counters() -> DefaultNla {
+    DefaultNla::new(TYPE, COUNTER.to_be_bytes().to_vec())
 }
 
 pub(super) fn query(table: &str, counter: &str) -> NfTablesMessage {
     NfTablesMessage::GetObject(named(table, counter))
+}
+
+/// Asks for all counters of a table.
+pub(super) fn query_all(table: &str) -> NfTablesMessage {
+    NfTablesMessage::GetObject(vec![text(TABLE, table), of_counters()])
+}
+
+/// The name of a counter of a table; nothing for another object. Kernels that ignore the filter list every object.
+pub(super) fn name_in<'a>(table: &str, reply: &'a Reply) -> Option<&'a [u8]> {
+    (reply.has(&text(TABLE, table)) && reply.has(&of_counters())).then(|| reply.get(NAME)).flatten()
+}
+
+/// Removes a counter, to which no rule refers.
+pub(super) fn remove(table: &str, counter: &str) -> NfTablesMessage {
+    NfTablesMessage::DeleteObject(named(table, counter))
 }
 
 /// Creates a counter at zero; one that exists keeps its count.

@@ -286,7 +286,7 @@ pub fn elements(socket: &mut Socket, table: &str, set: &Set) -> Result<Vec<Eleme
 fn read(set: &Set, element: &[u8]) -> Option<Element> {
     let key = reply::get(reply::get(element, KEY)?, VALUE)?;
     let data = match &set.content {
-        Content::Nothing | Content::Recorded(_) => Data::Nothing,
+        Content::Nothing | Content::Counted | Content::Recorded(_) => Data::Nothing,
         Content::Values(types) | Content::Ranges(types) => {
             Data::Value(parse(types, reply::get(reply::get(element, DATA)?, VALUE)?)?)
         }

@@ -21,19 +21,43 @@ const LONGEST: usize = 32;
 /// Entries per message: their list is one attribute, of less than 64 KiB.
 const ENTRIES: usize = 512;
 
-/// `NFTA_LIST_ELEM`, `NFTA_SET_ELEM_FLAGS`, `NFT_SET_ELEM_INTERVAL_END`, `NFTA_VERDICT_CODE`, `NFT_JUMP`
+/// `NFTA_LIST_ELEM`, `NFTA_SET_ELEM_FLAGS`, `NFT_SET_ELEM_INTERVAL_END`, `NFTA_VERDICT_CODE`, `NFT_JUMP`, `NFT_GOTO`
 /// (uapi/linux/netfilter/nf_tables.h).
 const LIST_ELEMENT: u16 = 1;
 const FLAGS: u16 = 3;
 const RANGE_END: u32 = 1;
 const VERDICT_CODE: u16 = 1;
 const JUMP: i32 = -3;
+const GOTO: i32 = -4;
 
-/// The data of an entry of a verdict map that jumps to another chain than it should.
-const ELSEWHERE: u32 = 1;
+/// The data of an entry of a verdict map that leads somewhere else than any should.
+const ELSEWHERE: u32 = u32::MAX;
 
 /// A key as the kernel has it, padded with zeros.
 type Key = [u8; LONGEST];
+
+/// Where an entry of a verdict map leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Branch {
+    /// To a chain, and back behind the rule.
+    Jump(String),
+    /// To a chain, and back to where the rule's chain was called from.
+    Goto(String),
+}
+
+impl Branch {
+    fn code(&self) -> i32 {
+        match self {
+            Self::Jump(_) => JUMP,
+            Self::Goto(_) => GOTO,
+        }
+    }
+
+    fn chain(&self) -> &str {
+        let (Self::Jump(chain) | Self::Goto(chain)) = self;
+        chain
+    }
+}
 
 /// An entry. In a map of ranges an entry is where a range begins, or where it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +65,7 @@ struct Entry {
     key: Key,
     /// The kernel sorts the end of a range before a beginning at the same place; nothing here depends on it.
     begins: bool,
-    /// The value of a map of numbers; otherwise 0.
+    /// The value of a map of numbers; of a verdict map the place of the branch; otherwise 0.
     data: u32,
 }
 
@@ -49,8 +73,8 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entries {
     set: Set,
-    /// The chain that all entries of a verdict map jump to.
-    chain: String,
+    /// Where entries of a verdict map lead.
+    branches: Vec<Branch>,
     length: usize,
     entries: Vec<Entry>,
 }
@@ -58,23 +82,33 @@ pub struct Entries {
 impl Entries {
     /// The keys of a set. One that does not match the set's types, or is longer than two IPv6 addresses, is left out.
     pub fn keys(set: Set, keys: impl IntoIterator<Item: AsRef<[Field]>>) -> Self {
-        Self::new(set, "", keys.into_iter().map(|key| (key, 0)))
+        Self::new(set, &[], keys.into_iter().map(|key| (key, 0)))
     }
 
     /// The keys and values of a map of numbers, whose values are [`crate::nft::NUMBER`]. A key has one value.
     pub fn numbers(map: Set, entries: impl IntoIterator<Item = (impl AsRef<[Field]>, u32)>) -> Self {
-        Self::new(map, "", entries)
+        Self::new(map, &[], entries)
     }
 
     /// The keys of a verdict map all of whose entries jump to one chain.
     pub fn jumps(map: Set, chain: &str, keys: impl IntoIterator<Item: AsRef<[Field]>>) -> Self {
-        Self::new(map, chain, keys.into_iter().map(|key| (key, 0)))
+        Self::branches(map, &[Branch::Jump(chain.into())], keys.into_iter().map(|key| (key, 0)))
+    }
+
+    /// The keys of a verdict map, each with the place of the branch that it takes.
+    pub fn branches(
+        map: Set,
+        branches: &[Branch],
+        entries: impl IntoIterator<Item = (impl AsRef<[Field]>, usize)>,
+    ) -> Self {
+        let place = |place| u32::try_from(place).unwrap_or(ELSEWHERE);
+        Self::new(map, branches, entries.into_iter().map(|(key, branch)| (key, place(branch))))
     }
 
     /// The ranges of a map of ranges, from the first key to the last one that belongs to it, and its value. They must not
     /// overlap.
     pub fn ranges(map: Set, ranges: impl IntoIterator<Item = (Field, Field, u32)>) -> Self {
-        let mut entries = Self::new(map, "", std::iter::empty::<([Field; 1], u32)>());
+        let mut entries = Self::new(map, &[], std::iter::empty::<([Field; 1], u32)>());
         for (first, last, data) in ranges {
             entries.entries.extend(entries.entry(&[first]).map(|key| Entry { key, begins: true, data }));
             let after = entries.entry(&[last]).and_then(|key| following(key, entries.length));
@@ -83,9 +117,9 @@ impl Entries {
         entries.sorted()
     }
 
-    fn new(set: Set, chain: &str, all: impl IntoIterator<Item = (impl AsRef<[Field]>, u32)>) -> Self {
+    fn new(set: Set, branches: &[Branch], all: impl IntoIterator<Item = (impl AsRef<[Field]>, u32)>) -> Self {
         let length = set.key_length();
-        let mut entries = Self { set, chain: chain.into(), length, entries: Vec::new() };
+        let mut entries = Self { set, branches: branches.into(), length, entries: Vec::new() };
         let all = all.into_iter().filter_map(|(key, data)| {
             let key = entries.entry(key.as_ref())?;
             Some(Entry { key, begins: true, data })
@@ -116,18 +150,24 @@ impl Entries {
 
     /// No entries, of the same set.
     pub fn none(&self) -> Self {
-        let Self { set, chain, length, .. } = self;
-        Self { set: set.clone(), chain: chain.clone(), length: *length, entries: Vec::new() }
+        let Self { set, branches, length, .. } = self;
+        Self { set: set.clone(), branches: branches.clone(), length: *length, entries: Vec::new() }
     }
 
-    /// The entries that are not among the others, or have another value there.
+    /// The entries that are not among the others, or have another value there. A range is one as a whole: the kernel takes no end
+    /// whose beginning is there already (`EEXIST`, seen with 6.18).
     pub fn without(&self, others: &Self) -> Self {
-        let mut others = others.entries.iter().peekable();
-        let is_new = |entry: &&Entry| {
+        let mut others = others.whole().peekable();
+        let is_new = |entry: &&[Entry]| {
             while others.next_if(|other| other < entry).is_some() {}
             others.peek() != Some(entry)
         };
-        Self { entries: self.entries.iter().filter(is_new).copied().collect(), ..self.none() }
+        Self { entries: self.whole().filter(is_new).flatten().copied().collect(), ..self.none() }
+    }
+
+    /// Each entry; of a map of ranges a beginning with its end.
+    fn whole(&self) -> impl Iterator<Item = &[Entry]> {
+        self.entries.chunk_by(|_, next| !next.begins)
     }
 
     /// Adds them to their set of a table. What has another value there has to be removed first, in the same transaction.
@@ -149,7 +189,8 @@ impl Entries {
         of: impl Fn(SetElementMessage) -> NfTablesMessage,
     ) -> Vec<Request<NetfilterMessage>> {
         let request = |entries: &[Entry]| {
-            let list: Vec<_> = entries.iter().flat_map(|entry| self.listed(entry, with_data)).collect();
+            let mut list = Vec::with_capacity(entries.len() * 64);
+            entries.iter().for_each(|entry| self.list(entry, with_data, &mut list));
             let mut attributes = element::named(table, &self.set.name);
             attributes.push(SetElementList::Other(DefaultNla::new(LIST_ELEMENTS | NLA_F_NESTED, list)));
             let operation = format!("{verb} set {} of table inet {table}", self.set.name);
@@ -158,27 +199,34 @@ impl Entries {
         self.entries.chunks(ENTRIES).map(request).collect()
     }
 
-    /// An entry of a list of elements, as an attribute.
-    fn listed(&self, entry: &Entry, with_data: bool) -> Vec<u8> {
-        let mut parts = nested(KEY, &attribute(VALUE, &entry.key[..self.length]));
-        if !entry.begins {
-            parts.extend(attribute(FLAGS, &RANGE_END.to_be_bytes()));
-        } else if with_data {
-            parts.extend(self.data(entry));
-        }
-        nested(LIST_ELEMENT, &parts)
+    /// An entry of a list of elements, as an attribute behind others.
+    fn list(&self, entry: &Entry, with_data: bool, list: &mut Vec<u8>) {
+        nested(list, LIST_ELEMENT, |list| {
+            nested(list, KEY, |list| attribute(list, VALUE, &[&entry.key[..self.length]]));
+            if !entry.begins {
+                attribute(list, FLAGS, &[&RANGE_END.to_be_bytes()]);
+            } else if with_data {
+                self.data(entry, list);
+            }
+        });
     }
 
-    fn data(&self, entry: &Entry) -> Vec<u8> {
+    fn data(&self, entry: &Entry, list: &mut Vec<u8>) {
         match self.set.content {
-            Content::Nothing | Content::Recorded(_) => Vec::new(),
+            Content::Nothing | Content::Counted | Content::Recorded(_) => {}
             Content::Values(_) | Content::Ranges(_) => {
-                let value = [[0; 4], entry.data.to_ne_bytes()].concat();
-                nested(DATA, &attribute(VALUE, &value))
+                nested(list, DATA, |list| attribute(list, VALUE, &[&[0; 4], &entry.data.to_ne_bytes()]));
             }
             Content::Verdicts => {
-                let chain = attribute(VERDICT_CHAIN, &[self.chain.as_bytes(), &[0]].concat());
-                nested(DATA, &nested(VERDICT, &[attribute(VERDICT_CODE, &JUMP.to_be_bytes()), chain].concat()))
+                // What is made here leads to one of them.
+                let branch = usize::try_from(entry.data).ok().and_then(|place| self.branches.get(place));
+                let Some(branch) = branch else { return };
+                nested(list, DATA, |list| {
+                    nested(list, VERDICT, |list| {
+                        attribute(list, VERDICT_CODE, &[&branch.code().to_be_bytes()]);
+                        attribute(list, VERDICT_CHAIN, &[branch.chain().as_bytes(), &[0]]);
+                    });
+                });
             }
         }
     }
@@ -194,9 +242,14 @@ impl Entries {
                 u32::from_ne_bytes(value.strip_prefix(&[0; 4])?.try_into().ok()?)
             }
             Content::Verdicts => {
-                let chain = reply::get(reply::get(reply::get(found, DATA)?, VERDICT)?, VERDICT_CHAIN);
-                let is_ours = chain.is_some_and(|chain| chain.strip_suffix(&[0]) == Some(self.chain.as_bytes()));
-                if is_ours { 0 } else { ELSEWHERE }
+                let verdict = reply::get(reply::get(found, DATA)?, VERDICT)?;
+                let chain = reply::get(verdict, VERDICT_CHAIN).and_then(|chain| chain.strip_suffix(&[0]));
+                let code = reply::get(verdict, VERDICT_CODE);
+                let leads = |branch: &Branch| {
+                    chain == Some(branch.chain().as_bytes()) && code == Some(&branch.code().to_be_bytes())
+                };
+                let place = self.branches.iter().position(leads);
+                place.and_then(|place| u32::try_from(place).ok()).unwrap_or(ELSEWHERE)
             }
             _ => 0,
         };
@@ -210,16 +263,21 @@ impl Entries {
     }
 }
 
-fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
-    attribute(kind | NLA_F_NESTED, value)
+/// Adds an attribute that has others in it.
+fn nested(bytes: &mut Vec<u8>, kind: u16, inner: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend([[0; 2], (kind | NLA_F_NESTED).to_ne_bytes()].as_flattened());
+    inner(bytes);
+    let length = u16::try_from(bytes.len() - start).unwrap_or(u16::MAX);
+    bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend(value);
+/// Adds an attribute whose value has these parts.
+fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[&[u8]]) {
+    let length = u16::try_from(value.iter().map(|part| part.len()).sum::<usize>() + 4).unwrap_or(u16::MAX);
+    bytes.extend([length.to_ne_bytes(), kind.to_ne_bytes()].as_flattened());
+    value.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 fn padded(bytes: &[u8]) -> Option<Key> {
@@ -296,6 +354,20 @@ mod tests {
         assert_eq!(numbers(7).without(&numbers(8)), numbers(7));
         assert_eq!(numbers(8).without(&numbers(7)), numbers(8));
         assert!(numbers(7).without(&numbers(7)).is_empty());
+    }
+
+    #[test]
+    fn a_range_that_has_another_end_or_beginning_is_another_one_as_a_whole() {
+        let field = |text: &str| Field::Address(text.parse().unwrap());
+        let ranges = |all: &[(&str, &str)]| {
+            let ranges = all.iter().map(|(first, last)| (field(first), field(last), 1));
+            Entries::ranges(set(Content::Ranges(NUMBER.into())), ranges)
+        };
+        let kept = ("10.0.0.0", "10.0.0.3");
+        let (one, other) = (ranges(&[kept, ("10.0.0.4", "10.0.0.7")]), ranges(&[kept, ("10.0.0.4", "10.0.0.5")]));
+        assert_eq!(one.without(&other), ranges(&[("10.0.0.4", "10.0.0.7")]));
+        assert_eq!(other.without(&one), ranges(&[("10.0.0.4", "10.0.0.5")]));
+        assert_eq!(one.without(&ranges(&[kept])).len(), 2);
     }
 
     #[test]

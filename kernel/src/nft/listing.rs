@@ -1,4 +1,4 @@
-//! The chains and sets of a table by name: to find those that are not desired any more.
+//! The chains, sets and counters of a table by name: to find those that are not desired any more.
 
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
@@ -8,6 +8,7 @@ use netlink_packet_netfilter::nftables::{
 use crate::netlink::error::Result;
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
+use crate::nft::counter;
 use crate::nft::message::message;
 use crate::nft::reply::Reply;
 
@@ -22,9 +23,11 @@ pub struct Names {
     pub chains: Vec<String>,
     /// The sets and maps.
     pub sets: Vec<String>,
+    /// The named counters.
+    pub counters: Vec<String>,
 }
 
-/// The chains and the sets of a table; none when there is no table.
+/// The chains, the sets and the counters of a table; none when there is no table.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -42,11 +45,18 @@ pub fn names(socket: &mut Socket, table: &str) -> Result<Names> {
     let sets = socket.dump_some(Request::new(operation, message(query), 0), |reply: Reply| {
         reply.has(&of_set).then(|| reply.get(SET_NAME).map(text)).flatten()
     });
-    let sets = match sets {
-        Err(error) if error.is_gone() => Vec::new(),
-        sets => sets?,
-    };
-    Ok(Names { chains, sets })
+    let operation = format!("list the counters of table inet {table}");
+    let request = Request::new(operation, message(counter::query_all(table)), 0);
+    let counters = socket.dump_some(request, |reply: Reply| counter::name_in(table, &reply).map(text));
+    Ok(Names { chains, sets: unless_gone(sets)?, counters: unless_gone(counters)? })
+}
+
+/// Nothing where the table has gone meanwhile.
+fn unless_gone(found: Result<Vec<String>>) -> Result<Vec<String>> {
+    match found {
+        Err(error) if error.is_gone() => Ok(Vec::new()),
+        found => found,
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -54,7 +64,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Names {
-    /// Removes these chains and sets of a table. What stays must not refer to them.
+    /// Removes these chains, sets and counters of a table. What stays must not refer to them.
     pub fn remove(&self, table: &str) -> Vec<Request<NetfilterMessage>> {
         let of_rules = |name: &String| vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(name.clone())];
         let of_chain = |name: &String| vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(name.clone())];
@@ -74,6 +84,8 @@ impl Names {
             let set = SetMessage { attributes: of_set(name) };
             request("remove", "set", name, NfTablesMessage::DeleteSet(set))
         });
-        empty.chain(chains).chain(sets).collect()
+        let counters =
+            self.counters.iter().map(|name| request("remove", "counter", name, counter::remove(table, name)));
+        empty.chain(chains).chain(sets).chain(counters).collect()
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! What may not live here: what the numbers mean.
 
-use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey};
+use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Register};
 
 use crate::nft::encode::{lookup, register};
 use crate::nft::field::PacketField;
@@ -23,6 +23,9 @@ const KEY: usize = 1;
 
 /// The register that a field is loaded to by which a map is asked, in words: behind the longest key with numbers.
 const FIELD: usize = 8;
+
+/// The register that gets a number which a map has for such a key, in words: behind the others, with the one before it.
+const FOUND: usize = 13;
 
 /// A part of a key that a rule looks up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,30 @@ impl KeyPart<'_> {
 impl Rule {
     /// … whose key of these parts is in a set. The parts have seven words at most.
     pub fn in_set_by(mut self, set: &str, parts: &[KeyPart<'_>]) -> Self {
+        self.load_parts(parts);
+        self.push(lookup(set, register(KEY), None));
+        self
+    }
+
+    /// … for whose key of these parts a map has a number, gets the verdict of a verdict map for that number, if there is one. The
+    /// parts have seven words at most.
+    pub fn vmap_by(mut self, map: &str, parts: &[KeyPart<'_>], verdicts: &str) -> Self {
+        self.load_parts(parts);
+        self.push(mark_in(FOUND));
+        self.push(lookup(map, register(KEY), Some(register(FOUND - 1))));
+        self.push(lookup(verdicts, register(FOUND), Some(Register::Verdict)));
+        self
+    }
+
+    /// … for whose field a map has a number, whatever it is.
+    pub fn has_number(mut self, map: &str, field: PacketField) -> Self {
+        self.push(mark_in(FOUND));
+        self.extend_by(field.load(register(FIELD)));
+        self.push(lookup(map, register(FIELD), Some(register(FOUND - 1))));
+        self
+    }
+
+    fn load_parts(&mut self, parts: &[KeyPart<'_>]) {
         let mut end = KEY + parts.iter().map(|part| part.words()).sum::<usize>();
         // The last part first: a number overwrites what stands before it.
         for part in parts.iter().rev() {
@@ -52,18 +79,20 @@ impl Rule {
             match part {
                 KeyPart::Field(field) => self.extend_by(field.load(register(end))),
                 KeyPart::Number(map, field) => {
-                    let mark = vec![Meta::Key(MetaKey::Mark), Meta::DestinationRegister(register(end))];
-                    self.push(Expressions::Meta(mark));
+                    self.push(mark_in(end));
                     self.extend_by(field.load(register(FIELD)));
                     self.push(lookup(map, register(FIELD), Some(register(end - 1))));
                 }
             }
         }
-        self.push(lookup(set, register(KEY), None));
-        self
     }
 
     fn extend_by(&mut self, expressions: Vec<Expressions>) {
         expressions.into_iter().for_each(|expression| self.push(expression));
     }
+}
+
+/// Writes the packet's mark where a number will be, so that `nft` has something to show.
+fn mark_in(word: usize) -> Expressions {
+    Expressions::Meta(vec![Meta::Key(MetaKey::Mark), Meta::DestinationRegister(register(word))])
 }

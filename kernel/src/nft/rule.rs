@@ -202,6 +202,11 @@ impl Rule {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.into())])
     }
 
+    /// … goes on in another chain, from whose end it returns to where this one was called from.
+    pub fn goto(self, chain: &str) -> Self {
+        self.verdict(vec![VerdictAttribute::Code(Verdict::Goto), VerdictAttribute::Chain(chain.into())])
+    }
+
     /// … returns to the calling chain.
     pub fn return_(self) -> Self {
         self.verdict(vec![VerdictAttribute::Code(Verdict::Return)])

@@ -32,6 +32,8 @@ pub enum Content {
     Ranges(Vec<Type>),
     /// A verdict: it is a verdict map.
     Verdicts,
+    /// Nothing: it is a set, whose elements count the packets that rules have found them for ([`crate::nft::tallies`]).
+    Counted,
     /// Nothing: it is a set that rules add to ([`crate::nft::Rule::record`]), and nobody else.
     Recorded(Bounds),
 }
@@ -55,6 +57,10 @@ const WITH_TIMEOUT: u32 = 0x10;
 const DYNAMIC: u32 = 0x20;
 /// `NFTA_SET_USERDATA`.
 const USER_DATA: u16 = 13;
+/// `NFTA_SET_EXPR`, `NFTA_EXPR_NAME`: what each element has, and rules that find the element execute (Linux 5.7).
+const EXPRESSION: u16 = 17;
+const EXPRESSION_NAME: u16 = 1;
+const COUNTER: &[u8] = b"counter\0";
 /// `NFT_DATA_VERDICT` (uapi/linux/netfilter/nf_tables.h).
 const VERDICT: u32 = 0xffff_ff00;
 /// `struct nft_verdict` is a code and a pointer, in the kernel's registers.
@@ -97,6 +103,10 @@ impl Set {
             attributes.push(SetAttribute::Other(DefaultNla::new(DESCRIPTION | NLA_F_NESTED, size)));
         }
         attributes.extend(self.timeout().map(|timeout| SetAttribute::Other(DefaultNla::new(TIMEOUT, timeout))));
+        if self.content == Content::Counted {
+            let counter = reply::listed(&DefaultNla::new(EXPRESSION_NAME, COUNTER.to_vec()));
+            attributes.push(SetAttribute::Other(DefaultNla::new(EXPRESSION | NLA_F_NESTED, counter)));
+        }
         let told = type_of::user_data(&self.key);
         attributes.extend(told.map(|told| SetAttribute::Other(DefaultNla::new(USER_DATA, told))));
         NfTablesMessage::NewSet(SetMessage { attributes })
@@ -108,7 +118,7 @@ impl Set {
 
     fn flags(&self) -> SetFlags {
         match self.content {
-            Content::Nothing => SetFlags::empty(),
+            Content::Nothing | Content::Counted => SetFlags::empty(),
             Content::Values(_) | Content::Verdicts => SetFlags::Map,
             Content::Ranges(_) => SetFlags::Map | SetFlags::Interval,
             Content::Recorded(_) => SetFlags::from_bits_retain(WITH_TIMEOUT | DYNAMIC),
@@ -130,7 +140,7 @@ impl Set {
         let (key, length) = layout(&self.key);
         let mut types = vec![SetAttribute::KeyType(key), SetAttribute::KeyLen(length)];
         match &self.content {
-            Content::Nothing | Content::Recorded(_) => {}
+            Content::Nothing | Content::Counted | Content::Recorded(_) => {}
             Content::Values(fields) | Content::Ranges(fields) => {
                 let (data, length) = layout(fields);
                 types.extend([SetAttribute::DataType(data), SetAttribute::DataLen(length)]);
@@ -142,12 +152,15 @@ impl Set {
         types
     }
 
-    /// Whether the kernel's set has these types and these bounds; where none are wanted, neither a timeout nor a size limit.
+    /// Whether the kernel's set has these types and these bounds; where none are wanted, neither a timeout nor a size limit; and
+    /// whether its elements count where they should, whatever they have counted.
     pub(super) fn is(&self, found: &Reply) -> bool {
         let flags = found.number(FLAGS).unwrap_or(0) == self.flags().bits();
         let size = found.get(DESCRIPTION).and_then(|fields| reply::get(fields, SIZE));
         let size = size.and_then(|size| size.try_into().ok()).map(u32::from_be_bytes);
         let bounds = size == self.bounds().map(|bounds| bounds.size) && found.get(TIMEOUT) == self.timeout().as_deref();
-        flags && bounds && self.types().iter().all(|wanted| found.has(wanted))
+        let expression = found.get(EXPRESSION).map(|expression| reply::get(expression, EXPRESSION_NAME));
+        let counts = expression == (self.content == Content::Counted).then_some(Some(COUNTER));
+        flags && bounds && counts && self.types().iter().all(|wanted| found.has(wanted))
     }
 }

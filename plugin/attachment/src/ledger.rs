@@ -23,6 +23,7 @@ mod directory;
 mod disk;
 mod free_list;
 mod host_ports;
+mod known_records;
 mod layout;
 mod record;
 mod records;
@@ -32,6 +33,7 @@ mod sweep;
 
 pub use attachment_lock::AttachmentLock;
 pub use directory::Ledger;
+pub use known_records::{How, KnownRecords, TICK};
 pub use record::{Held, PodName, Record, SecondInterface};
 pub use reserve::{Routed, Wanted};
 

@@ -1,6 +1,7 @@
 //! `CNI_ARGS`: pairs of key and value that a runtime passes to every plugin (CNI specification, section 2).
 
 use podwire_attachment::ledger::PodName;
+use podwire_conf::labels::{self, Labels};
 
 use super::failure::{Code, Failure};
 
@@ -15,6 +16,9 @@ const KNOWN: [&str; 8] = [
     "K8S_POD_INFRA_CONTAINER_ID",
     "K8S_POD_UID",
 ];
+
+/// Before the key of a label: `label:app=web`. One pair for each label, since libcni refuses a pair with a second `=`.
+const LABEL: &str = "label:";
 
 /// The pairs, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +44,8 @@ impl Arguments {
             "" | "0" | "false" | "False" | "FALSE" => false,
             other => return Err(wrong(format!("CNI_ARGS: IgnoreUnknown is {other:?}, neither true nor false"))),
         };
-        let unknown: Vec<_> = arguments.pairs.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())).collect();
+        let is_known = |key: &str| KNOWN.contains(&key) || key.starts_with(LABEL);
+        let unknown: Vec<_> = arguments.pairs.iter().filter(|(key, _)| !is_known(key)).collect();
         if ignore || unknown.is_empty() {
             return Ok(arguments);
         }
@@ -53,11 +58,25 @@ impl Arguments {
         self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// The pod in full, where its runtime is one of Kubernetes.
+    /// The pod, as far as its runtime names it.
     pub(crate) fn pod_name(&self) -> Option<PodName> {
-        let given = |key| self.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
-        let (namespace, name) = (given("K8S_POD_NAMESPACE")?, given("K8S_POD_NAME")?);
-        Some(PodName { namespace, name, uid: given("K8S_POD_UID").unwrap_or_default() })
+        let given = |key| self.get(key).unwrap_or_default().to_owned();
+        let (namespace, name) = (given("K8S_POD_NAMESPACE"), given("K8S_POD_NAME"));
+        let is_named = !namespace.is_empty() || !name.is_empty();
+        is_named.then(|| PodName { namespace, name, uid: given("K8S_POD_UID") })
+    }
+
+    /// The pod's labels, over those of its network; the last one, if there are several of one key.
+    ///
+    /// # Errors
+    /// A label that Kubernetes would not take.
+    pub(crate) fn labels(&self, of_network: &Labels) -> Result<Labels, Failure> {
+        let own = self.pairs.iter().filter_map(|(key, value)| Some((key.strip_prefix(LABEL)?, value)));
+        let mut labels = of_network.clone();
+        labels.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
+        labels::validate(&labels)
+            .map_err(|why| Failure::new(Code::Environment, format!("CNI_ARGS: {LABEL}KEY=VALUE: {why}"), ""))?;
+        Ok(labels)
     }
 
     /// A name for people: `namespace/name` on Kubernetes, as far as it is given.
@@ -110,5 +129,30 @@ mod tests {
         assert_eq!(pod(""), None);
         assert_eq!(pod("IgnoreUnknown=1;K8S_POD_NAME=web").unwrap(), "web");
         assert_eq!(pod("K8S_POD_NAME=web;K8S_POD_UID=;K8S_POD_NAMESPACE=shop").unwrap(), "shop/web");
+        let named = |text: &str| parse(text).unwrap().pod_name().map(|pod| [pod.namespace, pod.name, pod.uid]);
+        assert_eq!(named("K8S_POD_UID=7;K8S_POD_NAME="), None);
+        assert_eq!(named("K8S_POD_NAME=web").unwrap(), ["", "web", ""]);
+        assert_eq!(named("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_UID=7").unwrap(), ["shop", "web", "7"]);
+    }
+
+    #[test]
+    fn labels_of_the_pod_come_over_those_of_the_network_and_have_the_syntax_of_kubernetes() {
+        let of_network = Labels::from([("app".into(), "none".into()), ("zone".into(), "a".into())]);
+        let labels = |text: &str| {
+            let labels = parse(text).unwrap().labels(&of_network).map_err(|failure| {
+                assert_eq!(failure.code(), 4);
+                failure.message().to_owned()
+            })?;
+            Ok::<_, String>(labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())
+        };
+        assert_eq!(labels("").unwrap(), ["app=none", "zone=a"]);
+        let given = "label:app=web;label:example.com/tier=;label:app=irc";
+        assert_eq!(labels(given).unwrap(), ["app=irc", "example.com/tier=", "zone=a"]);
+        for (wrong, said) in [("label:=a", "the key \"\""), ("label:app=a b", "app: the value \"a b\"")] {
+            let error = labels(wrong).unwrap_err();
+            assert!(error.starts_with(&format!("CNI_ARGS: label:KEY=VALUE: {said} is not valid: ")), "{error}");
+        }
+        let many: String = (0..511).map(|number| format!("label:l{number}=;")).collect();
+        assert_eq!(labels(&many).unwrap_err(), "CNI_ARGS: label:KEY=VALUE: 513 labels, and at most 512 are allowed");
     }
 }

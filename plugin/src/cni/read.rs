@@ -122,11 +122,13 @@ impl Call<'_> {
     fn add(&self, attachment: Attachment, version: &'static str) -> Result<Add, Failure> {
         let arguments = Arguments::parse(&(self.variable)("CNI_ARGS").unwrap_or_default())?;
         let previous = self.document.get("prevResult").filter(|value| !value.is_null());
+        let network = Network::parse(self.document)?;
         let add = Add {
             netns: (self.variable)("CNI_NETNS").unwrap_or_default(),
             pod: arguments.pod().unwrap_or_else(|| attachment.container.clone()),
             pod_name: arguments.pod_name(),
-            network: Network::parse(self.document)?,
+            labels: arguments.labels(&network.labels)?,
+            network,
             sandbox: arguments.get("K8S_POD_INFRA_CONTAINER_ID") == Some(&attachment.container),
             requested: Requested::parse(self.document, arguments.get("IP"), arguments.get("MAC"))?,
             dns: Dns::parse(self.document)?,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use podwire_attachment::ledger::PodName;
 use podwire_attachment::names::Attachment;
+use podwire_conf::labels::Labels;
 use podwire_conf::{Dns, Network, Requested};
 
 use super::result::Previous;
@@ -53,8 +54,10 @@ pub struct Add {
     /// Whether the container is the sandbox of a Kubernetes pod: then the runtime's CRI lists it by this id. (Podman gives the
     /// name of a pod as well, but not this.)
     pub sandbox: bool,
-    /// The pod, as the runtime has named it in full.
+    /// The pod, as far as the runtime has named it.
     pub pod_name: Option<PodName>,
+    /// The pod's labels: those of the network, and over them those that the runtime gives.
+    pub labels: Labels,
     /// The configuration of the network.
     pub network: Network,
     /// What is requested for this pod in addition.

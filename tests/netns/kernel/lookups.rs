@@ -31,6 +31,7 @@ fn table() -> Table {
             set("allowed", version, &allowed, Content::Nothing),
             set("in-range", version, &in_range, Content::Nothing),
             set("judged", version, &address, Content::Verdicts),
+            set("counted", version, &address, Content::Counted),
         ]
     };
     let rules = |version: IpVersion| {
@@ -48,6 +49,7 @@ fn table() -> Table {
             Rule::new().of(version).in_set_by(&name("allowed"), &allowed).return_(),
             Rule::new().of(version).in_set_by(&name("in-range"), &in_range).return_(),
             Rule::new().of(version).vmap(&name("judged"), &[from]),
+            Rule::new().of(version).in_set(&name("counted"), &[to]),
         ]
     };
     let base = Base { chain_type: ChainType::Filter, hook: ChainHook::Forward, priority: -10 };
@@ -94,6 +96,7 @@ fn entries(version: IpVersion, value: u32) -> Vec<Entries> {
         Entries::keys(like("allowed"), [[Field::Number(value), Field::Number(4), tcp, Field::Port(80)]]),
         Entries::keys(like("in-range"), [[Field::Number(value), Field::Number(4), tcp, Field::Number(1)]]),
         Entries::jumps(like("judged"), "judge", [[at(1)], [at(u8::try_from(value).unwrap())]]),
+        Entries::keys(like("counted"), [[at(1)], [at(u8::try_from(value).unwrap())]]),
     ]
 }
 
@@ -121,7 +124,7 @@ fn maps_of_numbers_and_of_ranges_read_back_as_written_and_values_are_replaced_in
             has(&mut socket, &then);
         }
         // A jump to another chain than the desired is a difference.
-        let jumps = entries(IpVersion::V4, 9).pop().unwrap();
+        let jumps = entries(IpVersion::V4, 9).swap_remove(5);
         let elsewhere = Entries::jumps(jumps.set().clone(), "elsewhere", [[address(IpVersion::V4, 1)]]);
         assert_eq!(elsewhere.without(&nft::entries(&mut socket, "ours", &elsewhere).unwrap()), elsewhere);
     });
@@ -133,6 +136,7 @@ fn maps_of_numbers_and_of_ranges_read_back_as_written_and_values_are_replaced_in
         "10.0.0.1 : jump judge",
         "10.0.0.2 : 0x00000000 . 0x00000002",
         "meta mark . meta mark . meta l4proto . th dport @allowed4",
+        "10.0.0.9 counter packets 0 bytes 0",
     ] {
         assert!(listed.contains(text), "no {text} in {listed}");
     }
@@ -144,8 +148,105 @@ fn maps_of_numbers_and_of_ranges_read_back_as_written_and_values_are_replaced_in
         for version in IpVersion::BOTH {
             // The value of a range comes back in another order of bytes (1.0.6).
             let wanted = entries(version, 9);
-            let wanted: Vec<_> = [0, 3, 4, 5].into_iter().map(|place| wanted[place].clone()).collect();
+            let wanted: Vec<_> = [0, 3, 4, 5, 6].into_iter().map(|place| wanted[place].clone()).collect();
             has(&mut socket, &wanted);
+        }
+    });
+}
+
+#[test]
+fn elements_count_the_packets_that_a_rule_finds_them_for_and_go_on_when_others_change() {
+    let host = host();
+    let set = |version: IpVersion| set("counted", version, &[Type::Address(version)], Content::Counted);
+    let base = Base { chain_type: ChainType::Filter, hook: ChainHook::Output, priority: 0 };
+    let rule =
+        |version: IpVersion| Rule::new().of(version).in_set(&set(version).name, &[PacketField::Destination(version)]);
+    let chain = Chain { name: "output".into(), base: Some(base), rules: IpVersion::BOTH.map(rule).into() };
+    let sets = IpVersion::BOTH.map(set).into();
+    let table = Table { name: "ours".into(), counters: Vec::new(), sets, chains: vec![chain] };
+    let local = |version| match version {
+        IpVersion::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpVersion::V6 => std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+    };
+    let with = |version, more: &[Field]| {
+        let keys = [&[Field::Address(local(version))], more].concat();
+        Entries::keys(set(version), keys.into_iter().map(|key| [key]))
+    };
+    let send = |version| {
+        let socket = std::net::UdpSocket::bind((local(version), 0)).unwrap();
+        (0..3).for_each(|_| _ = socket.send_to(b"x", (local(version), socket.local_addr().unwrap().port())).unwrap());
+    };
+    let counted = |socket: &mut Socket, version| {
+        let tallies = nft::tallies(socket, "ours", &set(version)).unwrap();
+        let of = |tally: nft::Tally| (tally.key == [Field::Address(local(version))]).then_some(tally.packets);
+        tallies.into_iter().filter_map(of).collect::<Vec<_>>()
+    };
+    host.run("ip", &["link", "set", "dev", "lo", "up"]).unwrap();
+    host.enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        for version in IpVersion::BOTH {
+            assert_eq!(nft::tallies(&mut socket, "ours", &set(version)).unwrap(), []);
+        }
+        nft::ensure(&mut socket, &table, &[]).unwrap();
+        for version in IpVersion::BOTH {
+            let (first, then) = (with(version, &[]), with(version, &[address(version, 9)]));
+            socket.transact(first.add("ours")).unwrap();
+            assert_eq!(counted(&mut socket, version), [0]);
+            send(version);
+            assert_eq!(counted(&mut socket, version), [3]);
+            // What it has counted is no difference.
+            has(&mut socket, std::slice::from_ref(&first));
+            socket.transact(then.without(&first).add("ours")).unwrap();
+            send(version);
+            has(&mut socket, &[then]);
+            assert_eq!(counted(&mut socket, version), [6]);
+        }
+        assert!(nft::read(&mut socket, &table).unwrap().is(&table));
+        // A set that does not count is another one.
+        let plain = |set: &Set| Set { content: Content::Nothing, ..set.clone() };
+        let plain = Table { sets: table.sets.iter().map(plain).collect(), ..table.clone() };
+        assert_eq!(nft::read(&mut socket, &plain).unwrap().mistyped, ["counted4", "counted6"]);
+    });
+    // `nft` shows what was counted, and takes it back.
+    let listed = host.run("nft", &["list", "ruleset"]).unwrap();
+    assert!(listed.contains("127.0.0.1 counter packets 6 bytes"), "{listed}");
+    host.enter(|| std::fs::write("/run/saved.nft", &listed)).unwrap();
+    host.run("nft", &["flush", "ruleset"]).unwrap();
+    host.run("nft", &["-f", "/run/saved.nft"]).unwrap();
+    host.enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        assert!(nft::read(&mut socket, &table).unwrap().is(&table), "{:#?}", nft::read(&mut socket, &table));
+        IpVersion::BOTH.into_iter().for_each(|version| assert_eq!(counted(&mut socket, version), [6]));
+    });
+}
+
+#[test]
+fn ranges_are_replaced_by_others_with_the_same_beginning_or_end_in_one_transaction() {
+    host().enter(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        nft::ensure(&mut socket, &table(), &[]).unwrap();
+        for version in IpVersion::BOTH {
+            let map = entries(version, 1)[1].set().clone();
+            // All ways of cutting eight addresses, with holes: whatever is neighbour of what.
+            let ranges = |cuts: u8, holes: u8| {
+                let edges: Vec<u8> = (0..8).filter(|place| cuts >> place & 1 == 1).chain([8]).collect();
+                let ranges = edges.windows(2).filter(|pair| holes >> pair[0] & 1 == 0);
+                let ranges =
+                    ranges.map(|pair| (address(version, pair[0]), address(version, pair[1] - 1), pair[1].into()));
+                Entries::ranges(map.clone(), ranges)
+            };
+            let mut before = Entries::ranges(map.clone(), []);
+            for number in (0..=u8::MAX).step_by(7) {
+                let after = ranges(number.wrapping_mul(37), number.wrapping_mul(11) & number.wrapping_mul(5));
+                let requests = [before.without(&after).remove("ours"), after.without(&before).add("ours")].concat();
+                // Nothing to change is nothing that the kernel would answer to.
+                if requests.is_empty() {
+                    continue;
+                }
+                socket.transact(requests).unwrap_or_else(|error| panic!("{error}: from {before:?} to {after:?}"));
+                has(&mut socket, std::slice::from_ref(&after));
+                before = after;
+            }
         }
     });
 }

@@ -226,6 +226,9 @@ fn every_transaction_raises_the_generation_by_one() {
         nft::ensure(&mut socket, &table, &[]).unwrap();
         let before = nft::current_generation(&mut socket).unwrap();
         assert_eq!(nft::current_generation(&mut socket).unwrap(), before);
+        // One without requests is none.
+        socket.transact(Vec::new()).unwrap();
+        assert_eq!(nft::current_generation(&mut socket).unwrap(), before);
         let found = nft::read(&mut socket, &table).unwrap();
         socket.transact(table.replace(&found)).unwrap();
         assert_eq!(nft::current_generation(&mut socket).unwrap(), before + 1);

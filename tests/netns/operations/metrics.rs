@@ -26,7 +26,7 @@ fn say(host: &Host, request: &[u8]) -> Outcome<String> {
 }
 
 /// The status line and the body of a page.
-fn get(host: &Host, path: &str) -> Outcome<(String, String)> {
+pub(crate) fn get(host: &Host, path: &str) -> Outcome<(String, String)> {
     let answer = say(host, format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").as_bytes())?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
     let length = format!("Content-Length: {}", body.len());

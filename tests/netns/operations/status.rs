@@ -108,25 +108,31 @@ fn the_socket_is_for_root_and_wrong_requests_are_answered_with_the_right_one() {
         let host = lab.nodes[0].host.clone();
         let mode = host.enter(|| std::fs::metadata(SOCKET).map(|it| it.permissions().mode() & 0o777));
         check(mode.as_ref().is_ok_and(|mode| *mode == 0o600), || format!("{mode:?}"))?;
-        let ask = |question: &'static [u8]| {
-            host.enter(|| -> std::io::Result<String> {
+        let ask = |question: &[u8]| {
+            let question = question.to_vec();
+            host.enter(move || -> std::io::Result<String> {
                 use std::io::{Read, Write};
                 let mut stream = std::os::unix::net::UnixStream::connect(SOCKET)?;
-                stream.write_all(question)?;
+                stream.write_all(&question)?;
                 stream.shutdown(std::net::Shutdown::Write)?;
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).map(|_| answer)
             })
             .map_err(|error| error.to_string())
         };
-        for wrong in [
-            &b"delete everything\n"[..],
-            b"",
-            b"a question that has no end and is longer than any question may be, by far",
-        ] {
+        let endless = [b'a'; 2000];
+        let endless_explanation = [&b"explain default/a default/"[..], &endless].concat();
+        for wrong in
+            [&b"delete everything\n"[..], b"", b"status now\n", b"explanation\n", &endless, &endless_explanation]
+        {
             let answer = ask(wrong)?;
-            check(answer.contains("is no question: ask \\\"status\\\""), || answer)?;
+            let is_short = answer.len() < 300;
+            check(is_short && answer.contains("is no question: ask \\\"status\\\""), || answer)?;
         }
+        check(
+            ask(b"explain 10.0.0.1\n")? == "{\"refused\":\"ask for SOURCE DESTINATION [PORT[/PROTOCOL]]\"}\n",
+            || "?".into(),
+        )?;
         check(ask(b"status\n")?.starts_with("{\"version\":"), || "no status".into())
     });
 }

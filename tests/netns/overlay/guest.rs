@@ -82,6 +82,7 @@ fn forgets(guest: &Host) -> Outcome {
 /// leaves the choice to it), and some ask so from the first.
 fn asks_from_link_local(guest: &Host, mac: &str) -> Outcome {
     forgets(guest)?;
+    // The device answers for its address, and drops the echo request itself.
     guest.run("sh", &["-c", "ping -c 1 -W 1 -I ens3 fe80::1 || true"])?;
     let found = answered(guest, "fe80::1")?;
     check(found.as_deref() == Some(mac), || format!("asked from a link-local address, fe80::1 is at {found:?}"))?;

@@ -24,7 +24,7 @@ const MEASURED_AGAIN: Duration = Duration::from_secs(90);
 const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// Puts the second node behind a router: the host outside, which everybody's default route leads to.
-fn move_away(lab: &Lab) -> Outcome {
+pub(crate) fn move_away(lab: &Lab) -> Outcome {
     let router = [
         "ip address add 192.168.60.254/24 dev eth0; ip address add fd00:192:168:60::254/64 dev eth0 nodad",
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
@@ -40,7 +40,7 @@ fn move_away(lab: &Lab) -> Outcome {
 }
 
 /// Sets what the router lets through in both directions.
-fn set_path(lab: &Lab, mtu: u32) -> Outcome {
+pub(crate) fn set_path(lab: &Lab, mtu: u32) -> Outcome {
     for prefix in ["192.168.50.0/24", "192.168.60.0/24", "fd00:192:168:50::/64", "fd00:192:168:60::/64"] {
         // In place of the kernel's own. IPv6 forwards by a route's MTU only if it is locked.
         let metric = if prefix.contains(':') { 256 } else { 0 };

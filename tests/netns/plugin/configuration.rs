@@ -42,7 +42,7 @@ fn c7_c8_c11_c16_c17_f1_f9_keys_that_are_not_meant_for_podwire_change_nothing() 
             ("disableCheck", json!(true)),
             ("disableGC", json!("false")),
             ("cni.dev/anything", json!({"a": [1]})),
-            ("labels", json!({"deep": {"er": [null, 1.5, "é"]}})),
+            ("annotations", json!({"deep": {"er": [null, 1.5, "é"]}})),
             ("args", json!({"cni": {"labels": [{"key": "x"}]}, "podman_options": {"x": 1}, "other": 7})),
             (
                 "runtimeConfig",

@@ -2,9 +2,9 @@
 
 mod churn;
 mod join;
-mod layout;
-mod plan;
-mod program;
+pub(crate) mod layout;
+pub(crate) mod plan;
+pub(crate) mod program;
 mod rest;
 mod scale;
 mod shown;
@@ -12,7 +12,7 @@ mod traffic;
 mod verdicts;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -89,15 +89,33 @@ pub(crate) struct Report {
     pub(crate) verdicts: Vec<Verdict>,
 }
 
-impl Report {
-    /// As JSON.
-    ///
-    /// # Errors
-    /// When it cannot be written as JSON.
-    pub(crate) fn json(&self) -> Result<String, String> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| format!("write the report: {error}"))?;
-        Ok(format!("{text}\n"))
-    }
+/// What a run goes by.
+pub(crate) struct Begun {
+    /// The daemon that is measured.
+    pub(crate) podwired: PathBuf,
+    /// Where it is measured, with what, and beside what.
+    pub(crate) machine: Machine,
+    /// A directory of the hosts.
+    pub(crate) shared: PathBuf,
+}
+
+/// Looks for all of it: the daemon that was given, or the one that was built.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn begin(podwired: Option<&Path>, run: &crate::Run) -> Result<Begun, String> {
+    lab::require_isolation()?;
+    let podwired = match podwired {
+        Some(path) => path.to_owned(),
+        None => lab::program("podwired").map_err(|error| error.to_string())?,
+    };
+    // What is executed is executed from the root directory.
+    let podwired = podwired.canonicalize().map_err(|error| format!("find {}: {error}", podwired.display()))?;
+    let shared = PathBuf::from("/run/bench");
+    fs::create_dir_all(&shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
+    let own = machine::version(&podwired.display().to_string(), &["--version"])?;
+    let machine = Machine::with(own, machine::iproute2()?, &run.revision)?;
+    Ok(Begun { podwired, machine, shared })
 }
 
 /// Measures everything, or the part that was asked for.
@@ -105,18 +123,8 @@ impl Report {
 /// # Errors
 /// What did not work, and what the one that did not has said.
 pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
-    lab::require_isolation()?;
+    let Begun { podwired, machine, shared } = begin(arguments.podwired.as_deref(), &arguments.run)?;
     let size = if arguments.run.quick { Size::QUICK } else { Size::WHOLE };
-    let podwired = match &arguments.podwired {
-        Some(path) => path.clone(),
-        None => lab::program("podwired").map_err(|error| error.to_string())?,
-    };
-    // What is executed is executed from the root directory.
-    let podwired = podwired.canonicalize().map_err(|error| format!("find {}: {error}", podwired.display()))?;
-    let shared = Path::new("/run/bench");
-    fs::create_dir_all(shared).map_err(|error| format!("create {}: {error}", shared.display()))?;
-    let own = machine::version(&podwired.display().to_string(), &["--version"])?;
-    let machine = Machine::with(own, machine::iproute2()?, &arguments.run.revision)?;
     let wanted = |section| arguments.only.is_none_or(|only| only == section);
 
     let mut report = Report {
@@ -130,23 +138,23 @@ pub(crate) fn run(arguments: &crate::Daemon) -> Result<Report, String> {
     };
     if wanted(Section::Traffic) {
         progress(&format!("traffic between pods, {} rounds of each layout", size.traffic.rounds));
-        report.traffic = traffic::measure(size.traffic, &podwired, shared)?;
+        report.traffic = traffic::measure(size.traffic, &podwired, &shared)?;
     }
     if wanted(Section::Scale) {
         for peers in size.peers {
             progress(&format!("{peers} peers from nothing, {} times", size.tries));
-            report.scale.push(scale::measure(peers, size.tries, &podwired, shared)?);
+            report.scale.push(scale::measure(peers, size.tries, &podwired, &shared)?);
         }
     }
     if wanted(Section::Join) {
         let (peers, joins) = size.joins;
         progress(&format!("{joins} peers join {peers} others, then rest"));
-        report.join = Some(join::measure(peers, joins, size.rest, &podwired, shared)?);
+        report.join = Some(join::measure(peers, joins, size.rest, &podwired, &shared)?);
     }
     if wanted(Section::Churn) {
         let (nodes, length) = size.churn;
         progress(&format!("{nodes} nodes join, leave and change for {} s", length.as_secs()));
-        report.churn = Some(churn::measure(nodes, length, &podwired, shared)?);
+        report.churn = Some(churn::measure(nodes, length, &podwired, &shared)?);
     }
     report.verdicts = verdicts::all(&report);
     Ok(report)

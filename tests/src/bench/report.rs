@@ -129,7 +129,7 @@ impl Report {
             let multiple = self.rate_multiple(rate.contestant, rate.discipline).map(rounded);
             value["rates"][place]["podwire_times_this"] = multiple.into();
         }
-        Ok(format!("{}\n", serde_json::to_string_pretty(&value).map_err(failed)?))
+        crate::json(&value)
     }
 }
 

@@ -8,6 +8,7 @@ mod leftovers;
 mod machine;
 mod matrix;
 mod picture;
+mod policy;
 mod screen;
 mod show;
 
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// Builds a podwire cluster of three nodes out of network namespaces on this machine, shows that every pod reaches every
-/// other and that an IRC conversation works across it, and takes it away again.
+/// other, that a NetworkPolicy refuses some, and that an IRC conversation works across it, and takes it away again.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/demo", bin_name = "scripts/demo", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -36,7 +37,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  scripts/demo           the whole show, about a second; exit code 0 only if every check held
+  scripts/demo           the whole show, some seconds; exit code 0 only if every check held
   scripts/demo --keep    the show, and then a cluster to look around in
   scripts/demo --down    the end of it
 

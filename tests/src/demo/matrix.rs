@@ -1,9 +1,11 @@
-//! Who reaches whom: every pod every pod, in both families, by a token over TCP whose source is looked at.
+//! Who reaches whom: every pod every pod, in both families, by a token over TCP whose source is looked at; and who
+//! is not to reach whom.
 
 use std::net::IpAddr;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use podwire_tests::lab::exchange::exchange;
+use podwire_tests::lab::exchange::{exchange, is_dropped};
 use podwire_tests::lab::host::Host;
 
 use crate::screen::{Ink, Screen, short};
@@ -17,15 +19,45 @@ pub(crate) struct End<'a> {
 
 /// The exchanges of one family: a row for each sender.
 pub(crate) struct Matrix {
-    rows: Vec<Vec<Result<Duration, String>>>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// What became of one exchange.
+enum Cell {
+    /// The token came back, after this time.
+    Passed(Duration),
+    /// Nothing came back, as it should be.
+    Refused,
+    /// It was otherwise than it should be.
+    Failed(String),
 }
 
 impl Matrix {
     /// Exchanges a token from every end to every end over their addresses of one family. The source that is seen has to
-    /// be the sender's own address: nothing is translated.
-    pub(crate) fn measure(ends: &[End<'_>], family: usize) -> Self {
-        let cell = |from: &End<'_>, to: &End<'_>| reach(from.host, from.addresses[family], to.addresses[family]);
-        Self { rows: ends.iter().map(|from| ends.iter().map(|to| cell(from, to)).collect()).collect() }
+    /// be the sender's own address: nothing is translated. What is to be refused, by the names of both ends, has to get no answer.
+    pub(crate) fn measure(ends: &[End<'_>], family: usize, is_refused: fn(&str, &str) -> bool) -> Self {
+        let refused = |from: &End<'_>, to: &End<'_>| is_refused(&from.host.name, &to.host.name);
+        // No answer is waited for at once everywhere, since it takes its time; what passes is measured one after another.
+        let unanswered: Vec<Vec<Option<Cell>>> = thread::scope(|scope| {
+            let wait = |from: &End<'_>, to: &End<'_>| {
+                let (host, address) = (from.host.clone(), to.addresses[family]);
+                refused(from, to).then(|| {
+                    scope.spawn(move || is_dropped(&host, address).map_or_else(Cell::Failed, |()| Cell::Refused))
+                })
+            };
+            let rows: Vec<Vec<_>> = ends.iter().map(|from| ends.iter().map(|to| wait(from, to)).collect()).collect();
+            let panicked = |_| Cell::Failed("a thread of the demo has panicked".into());
+            let join = |cell: Option<ScopedJoinHandle<'_, Cell>>| cell.map(|cell| cell.join().unwrap_or_else(panicked));
+            rows.into_iter().map(|row| row.into_iter().map(join).collect()).collect()
+        });
+        let exchanged = |from: &End<'_>, to: &End<'_>| {
+            let time = reach(from.host, from.addresses[family], to.addresses[family]);
+            time.map_or_else(Cell::Failed, Cell::Passed)
+        };
+        let row = |(from, row): (&End<'_>, Vec<Option<Cell>>)| {
+            ends.iter().zip(row).map(|(to, cell)| cell.unwrap_or_else(|| exchanged(from, to))).collect()
+        };
+        Self { rows: ends.iter().zip(unanswered).map(row).collect() }
     }
 
     /// How many exchanges there were.
@@ -33,9 +65,18 @@ impl Matrix {
         self.rows.iter().map(Vec::len).sum()
     }
 
-    /// What did not work.
+    /// How many of them were refused, as they should be.
+    pub(crate) fn refused(&self) -> usize {
+        self.rows.iter().flatten().filter(|cell| matches!(cell, Cell::Refused)).count()
+    }
+
+    /// What was otherwise than it should be.
     pub(crate) fn failures(&self) -> Vec<String> {
-        self.rows.iter().flatten().filter_map(|cell| cell.as_ref().err().cloned()).collect()
+        let failed = |cell: &Cell| match cell {
+            Cell::Failed(why) => Some(why.clone()),
+            Cell::Passed(_) | Cell::Refused => None,
+        };
+        self.rows.iter().flatten().filter_map(failed).collect()
     }
 
     /// The table: round-trip times.
@@ -46,8 +87,9 @@ impl Matrix {
         let mut lines = vec![screen.paint(Ink::Quiet, &format!("  {:widest$}  {header}", "from \\ to"))];
         for (name, row) in names.iter().zip(&self.rows) {
             let cells = row.iter().map(|outcome| match outcome {
-                Ok(time) => screen.paint(Ink::Good, &cell(&short(*time))),
-                Err(_) => screen.paint(Ink::Bad, &cell("FAILED")),
+                Cell::Passed(time) => screen.paint(Ink::Good, &cell(&short(*time))),
+                Cell::Refused => screen.paint(Ink::Strong, &cell("refused")),
+                Cell::Failed(_) => screen.paint(Ink::Bad, &cell("FAILED")),
             });
             lines.push(format!("  {name:widest$}  {}", cells.collect::<Vec<_>>().join("  ")));
         }

@@ -10,13 +10,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podwire_tests::lab::exchange::{Responder, exchange};
 use podwire_tests::lab::host::Host;
 use podwire_tests::lab::process::machine_id;
-use podwire_tests::lab::{self, Lab};
+use podwire_tests::lab::{self, Lab, policies};
 
 use crate::conversation::{self, Conversation};
 use crate::leftovers::{self, Facts};
 use crate::machine;
 use crate::matrix::{End, Matrix, reach};
 use crate::picture::{Box, draw};
+use crate::policy;
 use crate::screen::{Ink, Screen, short};
 
 /// The pods of each node.
@@ -105,13 +106,15 @@ struct Cluster {
 impl Cluster {
     fn build(screen: &Screen) -> Result<Self, String> {
         let mut lab = screen.step("three nodes and an outside host on the underlay 192.168.50.0/24", || Lab::new(3))?;
+        policies::follow(&mut lab)?;
         screen.step("podwired on each of them: overlay, routes, firewall, conflist", || lab.start())?;
         let before = lab.nodes.iter().map(|node| leftovers::of_host(&node.host)).collect();
         screen.step("six pods, each by one execution of podwire", || {
             for (node, names) in lab.nodes.iter_mut().zip(PODS) {
                 for name in names {
+                    let pod = policies::add_pod_in(node, policy::namespace(name), name, &[("app", name)])?;
                     // As every pod has one: a process that does nothing but hold the pod's place.
-                    node.add_pod(name)?.start(Command::new("sleep").arg("infinity"))?;
+                    pod.start(Command::new("sleep").arg("infinity"))?;
                 }
             }
             Ok(())
@@ -123,6 +126,7 @@ impl Cluster {
         screen.line(&format!("\n{}", self.picture()));
         self.reachability(screen)?;
         self.borders(screen)?;
+        self.policy(screen)?;
         self.conversation(screen)
     }
 
@@ -143,31 +147,59 @@ impl Cluster {
 
     /// Every pod to every pod.
     fn reachability(&mut self, screen: &Screen) -> Result<(), Failed> {
-        let pods: Vec<_> = self.lab.nodes.iter().flat_map(|node| &node.pods).collect();
-        let everywhere = pods.iter().map(|pod| &pod.host).chain([&self.lab.outside]);
+        let everywhere =
+            self.lab.nodes.iter().flat_map(|node| &node.pods).map(|pod| &pod.host).chain([&self.lab.outside]);
         let responders: Result<Vec<_>, _> = everywhere.map(Responder::start).collect();
         self.responders = responders.map_err(|why| Failed { why, hosts: Vec::new() })?;
-        let ends: Vec<_> = pods.iter().map(|pod| End { host: &pod.host, addresses: &pod.addresses }).collect();
-        let names: Vec<_> = pods.iter().map(|pod| pod.host.name.as_str()).collect();
         for (place, family) in FAMILIES.iter().enumerate() {
             screen.headline(&format!("{family}: a random token over TCP from every pod to every pod, round trip"));
-            let matrix = Matrix::measure(&ends, place);
-            screen.line(&matrix.draw(screen, &names));
-            let failures = matrix.failures();
+            let matrix = self.measure(screen, place, |_, _| false)?;
             let count = matrix.count();
-            if failures.is_empty() {
-                let verdict =
-                    format!("{count} of {count}, and each was seen to come from the pod's own address: no NAT");
-                screen.line(&format!("  {} {verdict}", screen.paint(Ink::Good, "ok")));
-                continue;
-            }
-            let why = format!("{} of {count} {family} exchanges: {}", failures.len(), failures.join("; "));
-            let named = |host: &&Host| failures.iter().any(|failure| failure.contains(&format!("from {} ", host.name)));
-            let nodes = self.lab.nodes.iter().map(|node| &node.host);
-            let hosts = pods.iter().map(|pod| &pod.host).filter(named).chain(nodes).cloned().collect();
-            return Err(Failed { why, hosts });
+            let verdict = format!("{count} of {count}, and each was seen to come from the pod's own address: no NAT");
+            screen.line(&format!("  {} {verdict}", screen.paint(Ink::Good, "ok")));
         }
         Ok(())
+    }
+
+    /// The same with a NetworkPolicy.
+    fn policy(&self, screen: &Screen) -> Result<(), Failed> {
+        let name = policy::NAME;
+        screen.headline(&format!("NetworkPolicy {name}: only the bot and the users reach the IRC server"));
+        for line in policy::TEXT.lines() {
+            screen.line(&format!("  {}", screen.paint(Ink::Quiet, line)));
+        }
+        let put = screen.step("in force on every node", || policy::put_in_force(&self.lab));
+        let hosts = || self.lab.nodes.iter().map(|node| node.host.clone()).collect();
+        put.map_err(|why| Failed { why, hosts: hosts() })?;
+        for (place, family) in FAMILIES.iter().enumerate() {
+            screen.headline(&format!("{family}: the same with the policy"));
+            let matrix = self.measure(screen, place, policy::refuses)?;
+            policy::explained(&self.lab, place).map_err(|why| Failed { why, hosts: hosts() })?;
+            let (count, refused) = (matrix.count(), matrix.refused());
+            let verdict =
+                format!("{} of {count} as before; {refused} refused, by {name}, as podwired explains", count - refused);
+            screen.line(&format!("  {} {verdict}", screen.paint(Ink::Good, "ok")));
+        }
+        Ok(())
+    }
+
+    /// Every pod to every pod in one family.
+    fn measure(&self, screen: &Screen, family: usize, is_refused: fn(&str, &str) -> bool) -> Result<Matrix, Failed> {
+        let pods: Vec<_> = self.lab.nodes.iter().flat_map(|node| &node.pods).collect();
+        let ends: Vec<_> = pods.iter().map(|pod| End { host: &pod.host, addresses: &pod.addresses }).collect();
+        let names: Vec<_> = pods.iter().map(|pod| pod.host.name.as_str()).collect();
+        let matrix = Matrix::measure(&ends, family, is_refused);
+        screen.line(&matrix.draw(screen, &names));
+        let failures = matrix.failures();
+        if failures.is_empty() {
+            return Ok(matrix);
+        }
+        let (count, family) = (matrix.count(), FAMILIES[family]);
+        let why = format!("{} of {count} {family} exchanges: {}", failures.len(), failures.join("; "));
+        let named = |host: &&Host| failures.iter().any(|failure| failure.contains(&format!("from {} ", host.name)));
+        let nodes = self.lab.nodes.iter().map(|node| &node.host);
+        let hosts = pods.iter().map(|pod| &pod.host).filter(named).chain(nodes).cloned().collect();
+        Err(Failed { why, hosts })
     }
 
     /// Node to pod, and pod to the world outside.
@@ -250,6 +282,11 @@ impl Cluster {
         screen.line(
             "  edit /run/lab/nodes.toml, the membership file that all nodes follow; `ip route` shows the difference",
         );
+        screen.line(&format!(
+            "  edit {}/{}, the policy and its pods; `podwired status` and who gets through show the difference",
+            policies::directory(),
+            policy::FILE
+        ));
         screen.line("\n  scripts/demo --down takes it down");
     }
 

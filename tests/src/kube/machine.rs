@@ -130,12 +130,13 @@ fn configure(place: &Place, name: &str) -> Result<(), String> {
         "maxPods": 130,
     });
     write(&configuration("kubelet.json"), &kubelet.to_string())?;
-    // The settings of connection tracking are the machine's.
+    // The settings of connection tracking are the machine's, save one that belongs to a network: it has kube-proxy's default, which
+    // Kubernetes' own tests look for.
     let kube_proxy = json!({
         "kind": "KubeProxyConfiguration", "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "mode": "nftables", "hostnameOverride": name, "clusterCIDR": PODS, "oomScoreAdj": 0,
         "clientConnection": {"kubeconfig": place.kubeconfig("kube-proxy")},
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "1h"},
     });
     write(&configuration("kube-proxy.json"), &kube_proxy.to_string())
 }

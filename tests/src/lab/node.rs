@@ -86,10 +86,19 @@ impl Node {
     /// # Errors
     /// The plugin's words, when it refuses.
     pub fn add_pod(&mut self, name: &str) -> Result<&mut Pod, String> {
+        self.add_pod_as(name, |call| call)
+    }
+
+    /// Makes a pod and attaches it, by a call that the runtime makes in its own way.
+    ///
+    /// # Errors
+    /// The plugin's words, when it refuses.
+    pub fn add_pod_as(&mut self, name: &str, own_way: impl FnOnce(Call) -> Call) -> Result<&mut Pod, String> {
         let configuration = self.configuration()?;
         let (host, netns) = self.host.pod(name)?;
         super::wire::set_up(&host, "lo")?;
-        let result = Call::new("ADD", name, &netns, &configuration).execute(&self.host)?.result();
+        let call = own_way(Call::new("ADD", name, &netns, &configuration));
+        let result = call.execute(&self.host)?.result();
         let result = result.map_err(|why| format!("ADD of {name} on {}: {why}", self.host.name))?;
         let addresses = result["ips"].as_array().into_iter().flatten().filter_map(|entry| {
             let (address, _) = entry["address"].as_str()?.split_once('/')?;

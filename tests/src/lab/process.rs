@@ -118,6 +118,22 @@ impl Process {
             .map_err(|error| format!("kill {}: {error}", self.name))
     }
 
+    /// Stops it where it is (SIGSTOP), until it is told to go on.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn pause(&self) -> Result<(), String> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn go_on(&self) -> Result<(), String> {
+        self.signal(Signal::SIGCONT)
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), String> {
         let id = i32::try_from(self.child.id()).map_err(|error| error.to_string())?;
         kill(Pid::from_raw(id), signal).map_err(|errno| format!("send {signal} to {}: {errno}", self.name))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use podwire_conf::{Ipam, Network, Range, Route as PodRoute, defaults};
+use podwire_conf::{Ipam, Network, NetworkPolicy, Range, Route as PodRoute, defaults};
 use podwire_kernel::address::Address;
 use podwire_kernel::family;
 use podwire_kernel::link::Vxlan;
@@ -276,14 +276,15 @@ fn route(destination: IpNetwork, target: Target) -> Route {
     Route { destination, metric: 0, target, protocol: defaults::OVERLAY_PROTOCOL }
 }
 
-/// The network configuration of this node's pods, whose MTU in bytes is given, and whether they have a fast path.
-pub fn network(view: &View, mtu: u32, fast_path: bool) -> Network {
+/// The network configuration of this node's pods, whose MTU in bytes is given, whether they have a fast path, and what their ADD does
+/// about policies.
+pub fn network(view: &View, mtu: u32, fast_path: bool, network_policy: Option<NetworkPolicy>) -> Network {
     let ranges = view::ranges(view);
     let everywhere = |set: &Vec<Range>| set.first().and_then(|range| family::everything(range.subnet));
     let routes = ranges.iter().filter_map(everywhere).map(|destination| PodRoute { destination, metric: 0 }).collect();
     let ipam = Ipam { kind: Some("podwire".into()), ranges, routes, resolv_conf: None };
     // The daemon masquerades what leaves the cluster, for all pods of the node.
-    Network { mtu: Some(mtu), masquerade: false, fast_path, daemon: true, ipam }
+    Network { mtu: Some(mtu), fast_path, daemon: true, network_policy, ipam, ..Network::default() }
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
-//! Table `inet podwire-policy` in the kernel: what it has is compared with what the policies were compiled to, and the difference is
-//! applied in one transaction. Between two changes a packet sees the policies as they were, or as they are.
+//! Table `inet podwire-policy` in the kernel: it follows the changes of what the policies were compiled to, each in one transaction,
+//! and is compared as a whole at the start and after another program's transactions. Between two changes a packet sees the policies
+//! as they were, or as they are.
 //!
 //! What may not live here: what the policies were compiled to (`policy`).
 
 use podwire_conf::defaults::POLICY_TABLE;
-use podwire_kernel::nft::{self, Entries, Listed, Names, Table};
+use podwire_kernel::nft::{self, Entries, Listed, Names, Set, Table};
 use podwire_kernel::{Result, Socket};
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::datapath::policy::chains::{self, Logging};
+use crate::datapath::policy::contents;
 use crate::datapath::policy::layout;
-use crate::datapath::policy::tracked::{self, Judged};
 use crate::datapath::transactions::Transactions;
+use crate::policy::changes::Changes;
 use crate::policy::compiled::Compiled;
+use crate::policy::restricted::Restricted;
 
 /// How often a transaction is retried that another program's has overtaken.
 const ATTEMPTS: usize = 10;
@@ -20,19 +24,20 @@ const ATTEMPTS: usize = 10;
 pub(crate) struct PolicyTable {
     socket: Socket,
     transactions: Transactions,
-    /// What the sets are to have.
-    desired: Vec<Entries>,
-    /// As of which transaction the kernel has it; nothing where that is not known.
+    logging: Logging,
+    /// Why the kernel cannot log, where it shall and cannot.
+    unloggable: Option<String>,
+    /// As of which transaction the kernel had what was compiled; nothing where that is not known.
     known: Option<u32>,
 }
 
 /// What a change came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     /// How many entries were added and removed; rules that were restored count as one.
     pub(crate) changes: usize,
-    /// Whether connections that were allowed may be refused now, so that the fast path has to forget them.
-    pub(crate) restricts: bool,
+    /// The connections that were allowed and may be refused now: the fast path has to forget them.
+    pub(crate) restricted: Restricted,
 }
 
 impl PolicyTable {
@@ -40,8 +45,13 @@ impl PolicyTable {
     ///
     /// # Errors
     /// When there is no socket to be had.
-    pub(crate) fn open(transactions: Transactions) -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, transactions, desired: Vec::new(), known: None })
+    pub(crate) fn open(transactions: Transactions, logging: Logging) -> Result<Self> {
+        Ok(Self { socket: Socket::netfilter()?, transactions, logging, unloggable: None, known: None })
+    }
+
+    /// Why the kernel does not log what is refused, where it shall: the rules are in force without that.
+    pub(crate) fn unloggable(&self) -> Option<&str> {
+        self.unloggable.as_deref()
     }
 
     /// The port of its socket.
@@ -49,58 +59,81 @@ impl PolicyTable {
         self.socket.port()
     }
 
-    /// Has the sets of the kernel's table have this.
+    /// Has the sets follow a change that led to this compiled form. What another program has changed in the table meanwhile is left
+    /// to [`PolicyTable::verify`], unless it is in the way: a change does not wait for a comparison.
     ///
     /// # Errors
-    /// When the kernel refuses; what was in force stays in force, and [`PolicyTable::verify`] tries again.
-    pub(crate) fn set(&mut self, desired: Vec<Entries>) -> Result<Applied> {
-        let before = std::mem::replace(&mut self.desired, desired);
-        self.apply(Some(before))
+    /// When the kernel refuses; what was in force stays in force, and [`PolicyTable::verify`] brings the rest.
+    pub(crate) fn change(&mut self, changes: &Changes, compiled: &Compiled) -> Result<Applied> {
+        let Some(known) = self.known else { return self.verify(compiled) };
+        let changed = contents::changed(changes, compiled);
+        let requests = changed
+            .iter()
+            .flat_map(|[removed, added]| removed.remove(POLICY_TABLE).into_iter().chain(added.add(POLICY_TABLE)));
+        let requests: Vec<_> = requests.collect();
+        if requests.is_empty() {
+            return Ok(Applied { changes: 0, restricted: changes.restricted.clone() });
+        }
+        // Until it has succeeded.
+        self.known = None;
+        let generation = nft::current_generation(&mut self.socket)?;
+        if let Err(error) = self.socket.transact_upon(Some(generation), requests) {
+            // Overtaken, which is nothing to be told, or something is not as it was: then it is seen what.
+            if !error.is_outdated() {
+                warn!("a change of the policies is refused, the whole table is compared instead: {error}");
+            }
+            let applied = self.verify(compiled)?;
+            return Ok(Applied { restricted: applied.restricted.and(changes.restricted.clone()), ..applied });
+        }
+        let made = self.transactions.made_upon(generation);
+        self.known = Some(if self.transactions.only_ours(known, generation) { made } else { known });
+        log(changed.iter().map(|[removed, added]| (added.set(), added.len(), removed.len())));
+        let changes_made = changed.iter().map(|[removed, added]| removed.len() + added.len()).sum();
+        Ok(Applied { changes: changes_made, restricted: changes.restricted.clone() })
     }
 
-    /// Restores what another program has changed in the table.
+    /// Makes the table where there is none, with nothing in its sets: who isolates a pod by it needs it to be there.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn verify(&mut self) -> Result<Applied> {
-        self.apply(None)
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        match nft::names(&mut self.socket, POLICY_TABLE)? {
+            found if found == Names::default() => self.verify(&Compiled::default()).map(drop),
+            _ => Ok(()),
+        }
     }
 
-    /// Applies the difference. `before` is what was desired before, where it is something else.
-    fn apply(&mut self, before: Option<Vec<Entries>>) -> Result<Applied> {
-        let table = layout::table();
+    /// Brings what the kernel has to what was compiled, and restores what another program has changed in the table.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn verify(&mut self, compiled: &Compiled) -> Result<Applied> {
+        let could_log = self.unloggable.is_none();
         for attempt in 1.. {
             let generation = nft::current_generation(&mut self.socket)?;
-            let known = self.known.take().filter(|known| self.transactions.only_ours(*known, generation));
-            if known.is_some() && before.is_none() {
+            if self.known.take().is_some_and(|known| self.transactions.only_ours(known, generation)) {
                 self.known = Some(generation);
                 return Ok(Applied::default());
             }
-            let read;
-            let (found, contents, surplus) = match (known, &before) {
-                (Some(_), Some(before)) if !before.is_empty() => (whole(&table, generation), before, Names::default()),
-                _ => {
-                    let surplus;
-                    let found;
-                    (found, read, surplus) = self.read(&table)?;
-                    (found, &read, surplus)
-                }
-            };
+            let (table, desired) = (chains::table(self.logging()), contents::contents(compiled));
+            let (found, contents, surplus) = self.read(&table, &desired)?;
             let mut applied = Applied::default();
             let rules = !found.is(&table) || surplus != Names::default();
             let mut requests = if rules { table.replace(&found) } else { Vec::new() };
             if rules {
-                applied = Applied { changes: 1, restricts: true };
+                applied = Applied { changes: 1, restricted: Restricted::Any };
             }
             let mut changed = Vec::new();
-            for (desired, found) in self.desired.iter().zip(contents) {
+            for (desired, found) in desired.iter().zip(&contents) {
                 let (more, fewer) = (desired.without(found), found.without(desired));
                 if more.is_empty() && fewer.is_empty() {
                     continue;
                 }
                 applied.changes += more.len() + fewer.len();
-                applied.restricts |= layout::restricts(&desired.set().name, !more.is_empty(), !fewer.is_empty());
-                changed.push((desired.set().name.clone(), more.len(), fewer.len()));
+                if layout::restricts(&desired.set().name, !more.is_empty(), !fewer.is_empty()) {
+                    applied.restricted = Restricted::Any;
+                }
+                changed.push((desired.set(), more.len(), fewer.len()));
                 requests.extend(fewer.remove(POLICY_TABLE));
                 requests.extend(more.add(POLICY_TABLE));
             }
@@ -110,23 +143,39 @@ impl PolicyTable {
                 return Ok(applied);
             }
             match self.socket.transact_upon(Some(generation), requests) {
-                // What was known may be so still: it is compared with the generation again.
-                Err(error) if error.is_outdated() && attempt < ATTEMPTS => {
-                    self.known = known;
+                Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
+                // Whether that is the reason is seen: what is refused is dropped, whether it is logged or not.
+                Err(error) if rules && error.is_refusal() && !error.is_outdated() && self.logging() == Logging::On => {
+                    self.unloggable = Some(error.to_string());
                     continue;
                 }
-                made => made?,
+                Err(error) => {
+                    self.unloggable = self.unloggable.take().filter(|_| !could_log);
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
+            if let Some(why) = self.unloggable.as_ref().filter(|_| could_log) {
+                warn!("the policies are in force, and what they refuse cannot be logged: {why}");
             }
             self.known = Some(self.transactions.made_upon(generation));
             if rules {
                 info!("set table inet {POLICY_TABLE}");
             }
-            for (set, more, fewer) in changed {
-                info!("set the elements of set {set} of table inet {POLICY_TABLE}: +{more} -{fewer}");
-            }
+            log(changed.into_iter());
             return Ok(applied);
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// As it shall be, where it can be.
+    fn logging(&self) -> Logging {
+        if self.unloggable.is_none() { self.logging } else { Logging::Off }
+    }
+
+    /// What the kernel has may be something else than what was compiled: the next change is a comparison.
+    pub(crate) fn mistrust(&mut self) {
+        self.known = None;
     }
 
     /// Removes the table, where there is one.
@@ -134,38 +183,33 @@ impl PolicyTable {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn remove(&mut self) -> Result<bool> {
-        (self.desired, self.known) = (Vec::new(), None);
+        self.known = None;
         nft::remove_table(&mut self.socket, POLICY_TABLE)
-    }
-
-    /// Cuts the connections that are refused, and lets those go on that are allowed again.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(crate) fn judge(&mut self, compiled: &Compiled) -> Result<Judged> {
-        tracked::judge(&mut self.socket, compiled)
     }
 
     /// What the kernel has: the fixed part, the contents of the sets in the order of the desired ones, and what is not desired:
     /// the whole table is ours.
-    fn read(&mut self, table: &Table) -> Result<(Listed, Vec<Entries>, Names)> {
+    fn read(&mut self, table: &Table, desired: &[Entries]) -> Result<(Listed, Vec<Entries>, Names)> {
         let found = nft::read(&mut self.socket, table)?;
-        let contents = self.desired.iter().map(|desired| match found.table.sets.contains(desired.set()) {
+        let contents = desired.iter().map(|desired| match found.table.sets.contains(desired.set()) {
             true => nft::entries(&mut self.socket, POLICY_TABLE, desired),
             false => Ok(desired.none()),
         });
         let contents = contents.collect::<Result<_>>()?;
-        let Names { mut chains, mut sets } = nft::names(&mut self.socket, POLICY_TABLE)?;
+        let Names { mut chains, mut sets, mut counters } = nft::names(&mut self.socket, POLICY_TABLE)?;
         chains.retain(|name| table.chains.iter().all(|chain| chain.name != *name));
         sets.retain(|name| table.sets.iter().all(|set| set.name != *name));
-        Ok((found, contents, Names { chains, sets }))
+        counters.retain(|name| !table.counters.contains(name));
+        Ok((found, contents, Names { chains, sets, counters }))
     }
 }
 
-/// The table as desired.
-fn whole(table: &Table, generation: u32) -> Listed {
-    let table = table.clone();
-    Listed { generation, table, dormant: false, misplaced: Vec::new(), mistyped: Vec::new() }
+/// One line, since one pod concerns a dozen of sets: the name of each, and how many entries more and fewer.
+fn log<'a>(changed: impl Iterator<Item = (&'a Set, usize, usize)>) {
+    let sets: Vec<_> = changed.map(|(set, more, fewer)| format!("{} +{more} -{fewer}", set.name)).collect();
+    if !sets.is_empty() {
+        info!("set elements of table inet {POLICY_TABLE}: {}", sets.join(", "));
+    }
 }
 
 /// How many packets policies have refused so far: from pods, and to pods; `None` where there is no table.

@@ -1,20 +1,24 @@
 //! The status document out of the report and of what was looked up just now. Pure: time is handed in.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
+use podwire_attachment::ledger::Record;
 use podwire_conf::Range;
 
 use crate::cluster::rejected::Rejected;
 use crate::cluster::settings::Overlay;
 use crate::cluster::view::{self, View};
+use crate::datapath::policy::refused::Refused;
 use crate::node::forward_policies::Cut;
 use crate::node::stale_addresses::{self, StalePod};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::document::{
     Daemon, Membership, NetworkPolicy, PeerRoute, PeerState, PeerStatus, Probe, Range as RangeStatus, Reach,
-    RejectedEntry, Runtime, Status,
+    RefusedPod, RejectedEntry, Runtime, Status,
 };
 use crate::report::Report;
 use crate::report::change_kind::Counts;
@@ -101,8 +105,41 @@ fn runtime(ContainerRuntime { socket, why, name, sandboxes, failure, problem: _ 
 
 fn network_policy(state: &PolicyState, snapshot: &Snapshot) -> NetworkPolicy {
     let [refused_from_pods, refused_to_pods] = snapshot.refused;
-    let PolicyState { in_force, policies, isolated, .. } = *state;
-    NetworkPolicy { in_force, policies, isolated_pods: isolated, refused_from_pods, refused_to_pods }
+    let PolicyState { in_force, policies, cluster_policies, isolated, .. } = *state;
+    NetworkPolicy {
+        in_force,
+        policies,
+        cluster_policies,
+        isolated_pods: isolated,
+        refused_from_pods,
+        refused_to_pods,
+        refused_pods: by_pod(&snapshot.refused_by_address, &snapshot.attachments),
+        audited_pods: by_pod(&snapshot.audited_by_address, &snapshot.attachments),
+    }
+}
+
+/// What was refused of each pod: the sum of its addresses.
+fn by_pod(by_address: &BTreeMap<IpAddr, Refused>, attachments: &[Record]) -> Vec<RefusedPod> {
+    let name = |address: &IpAddr| {
+        let holds = |record: &&Record| record.addresses.iter().any(|held| held.address == *address);
+        attachments.iter().find(holds)?.pod.as_ref()
+    };
+    let mut pods: Vec<RefusedPod> = Vec::new();
+    for (address, refused) in by_address {
+        let (namespace, pod) = name(address).map(|pod| (pod.namespace.clone(), pod.name.clone())).unzip();
+        let same = |other: &RefusedPod| pod.is_some() && (&other.namespace, &other.pod) == (&namespace, &pod);
+        let place = pods.iter().position(same);
+        let place = place.unwrap_or_else(|| {
+            pods.push(RefusedPod { namespace, pod, ..RefusedPod::default() });
+            pods.len() - 1
+        });
+        let Some(pod) = pods.get_mut(place) else { continue };
+        pod.addresses.push(*address);
+        pod.from_pod += refused.from_pod;
+        pod.to_pod += refused.to_pod;
+    }
+    pods.sort_by_key(|pod| Reverse(pod.from_pod + pod.to_pod));
+    pods
 }
 
 /// The state of the fast path, for people.
@@ -191,10 +228,12 @@ fn problems(report: &Report, peers: &[PeerStatus], snapshot: &Snapshot, now: Ins
         listed(&mut problems, cut.iter().map(Cut::problem), "more chains drop what pods send");
     }
     problems.extend(report.runtime.problem.clone());
-    let policies = report.policies.iter().flat_map(|policies| policies.problems.iter().cloned());
-    for kind in [ProblemKind::PolicyRejected, ProblemKind::PoliciesNotInForce] {
+    let policies = report.policies.iter().flat_map(|policies| policies.all_problems().cloned());
+    use ProblemKind::{PodUnknown, PoliciesNotInForce, PolicyRejected, PolicyUnsupported, RefusedNotLogged};
+    for kind in [PolicyRejected, PolicyUnsupported, PoliciesNotInForce, PodUnknown, RefusedNotLogged] {
         listed(&mut problems, policies.clone().filter(|problem| problem.kind == kind), "more problems of policies");
     }
+    problems.extend(report.unread_log.clone());
     problems.extend_from_slice(&snapshot.unread);
     problems
 }

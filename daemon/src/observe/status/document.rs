@@ -85,12 +85,36 @@ pub struct NetworkPolicy {
     pub in_force: bool,
     /// How many there are.
     pub policies: usize,
+    /// How many ClusterNetworkPolicies there are.
+    #[serde(default)]
+    pub cluster_policies: usize,
     /// How many pods of this node they isolate.
     pub isolated_pods: usize,
     /// Packets that pods of this node have sent and policies have refused; nothing where that is not known.
     pub refused_from_pods: Option<u64>,
     /// Packets to pods of this node that policies have refused.
     pub refused_to_pods: Option<u64>,
+    /// The pods that packets were refused of, those with the most first, since each became isolated.
+    #[serde(default)]
+    pub refused_pods: Vec<RefusedPod>,
+    /// The same of packets that passed, and that policies would have refused which are not enforced.
+    #[serde(default)]
+    pub audited_pods: Vec<RefusedPod>,
+}
+
+/// Packets of one pod that policies have refused, or would have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedPod {
+    /// Its namespace; nothing where nobody has said whose the address is.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub pod: Option<String>,
+    /// The addresses that were judged.
+    pub addresses: Vec<IpAddr>,
+    /// Packets that it has sent.
+    pub from_pod: u64,
+    /// Packets that were sent to it.
+    pub to_pod: u64,
 }
 
 /// Where the membership comes from.

@@ -7,7 +7,7 @@ use std::path::Path;
 use podwire_conf::shown;
 use serde_json::Value;
 
-use crate::observe::status::document::{NetworkPolicy, PeerState, PeerStatus, Reach, Runtime, Status};
+use crate::observe::status::document::{NetworkPolicy, PeerState, PeerStatus, Reach, RefusedPod, Runtime, Status};
 use crate::report::named::Documented;
 
 /// How words are marked: on a terminal by colours, elsewhere not at all.
@@ -38,14 +38,38 @@ impl Paint {
 /// The widest cell, in characters: two pod CIDRs of IPv4 and IPv6 fit in.
 const WIDEST: usize = 64;
 
+/// The pods that are listed of which policies have refused packets.
+const REFUSED_PODS: usize = 10;
+
 fn network_policy(policies: &NetworkPolicy, paint: Paint) -> String {
     let state = if policies.in_force { paint.good("in force") } else { paint.bad("not in force as they are") };
     let refused = |packets: Option<u64>| packets.map_or("?".into(), |packets| packets.to_string());
     let (from, to) = (refused(policies.refused_from_pods), refused(policies.refused_to_pods));
     let (count, pods) = (policies.policies, policies.isolated_pods);
+    let of_cluster = match policies.cluster_policies {
+        0 => String::new(),
+        count => format!(" and {count} of the cluster"),
+    };
     format!(
-        "{state}: {count} in the cluster, {pods} pods isolated here; refused {from} packets from pods, {to} to pods"
+        "{state}: {count} in the cluster{of_cluster}, {pods} pods isolated here; refused {from} packets from pods, {to} to pods"
     )
+}
+
+/// The pods that most was refused of.
+fn refused_pods(text: &mut String, what: &str, pods: &[RefusedPod], paint: Paint) {
+    let rows = pods.iter().take(REFUSED_PODS).map(|refused| {
+        let address = || refused.addresses.first().map(ToString::to_string).unwrap_or_default();
+        let pod = match (&refused.namespace, &refused.pod) {
+            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
+            _ => address(),
+        };
+        [pod, refused.from_pod.to_string(), refused.to_pod.to_string()].map(Cell::plain).into()
+    });
+    table(text, &[what, "packets from it", "packets to it"], rows.collect(), paint);
+    if pods.len() > REFUSED_PODS {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "and {} more pods", pods.len() - REFUSED_PODS);
+    }
 }
 
 /// The whole of it. Texts are expected to be shown as they are.
@@ -107,6 +131,10 @@ pub fn render(status: &Status, paint: Paint) -> String {
     let rows =
         status.guards.iter().map(|(name, packets)| vec![Cell::plain(name.clone()), Cell::plain(packets.to_string())]);
     table(&mut text, &["guard", "packets dropped"], rows.collect(), paint);
+    if let Some(policies) = &status.network_policy {
+        refused_pods(&mut text, "policies refused", &policies.refused_pods, paint);
+        refused_pods(&mut text, "audit would refuse", &policies.audited_pods, paint);
+    }
     let rows = status.refused.iter().map(|rejected| {
         let node = if rejected.node.is_empty() { "(the cluster)" } else { &rejected.node };
         vec![Cell::plain(node.into()), Cell::last(rejected.why.clone())]
@@ -136,20 +164,20 @@ fn runtime(socket: &Path, runtime: &Runtime) -> String {
 }
 
 /// A word, and how it looks where there are colours.
-struct Cell {
+pub(crate) struct Cell {
     text: String,
     painted: String,
 }
 
 impl Cell {
     /// A cell among others: of a long text the beginning, or one row would push all others out of sight.
-    fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         let text = shown::bounded(&text, WIDEST);
         Self { painted: text.clone(), text }
     }
 
     /// The last cell of a row.
-    fn last(text: String) -> Self {
+    pub(crate) fn last(text: String) -> Self {
         Self { painted: text.clone(), text }
     }
 }
@@ -200,7 +228,7 @@ fn routes(peer: &PeerStatus) -> String {
 }
 
 /// Rows below their heads; nothing where there are none.
-fn table(text: &mut String, heads: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) {
+pub(crate) fn table(text: &mut String, heads: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) {
     if rows.is_empty() {
         return;
     }

@@ -1,8 +1,26 @@
 //! Cases that real implementations got wrong, as far as they are a matter of the compiler.
 
+use crate::policy::compiled::Packet;
 use crate::policy::compiler::Compiler;
 use crate::policy::explanation::End;
-use crate::policy::tests::world::{World, packet};
+use crate::policy::tests::world::{Compile, World, packet_of};
+
+/// Asks for single packets.
+trait Passes {
+    /// Whether a packet passes both ends, by a fresh compiler.
+    fn passes(&self, source: &str, destination: &str, port: &str) -> bool;
+}
+
+impl Passes for World {
+    fn passes(&self, source: &str, destination: &str, port: &str) -> bool {
+        self.compile(&mut Compiler::default()).verdict(&packet(source, destination, port)).passes()
+    }
+}
+
+/// A packet, as in `TCP/80`.
+pub(super) fn packet(source: &str, destination: &str, port: &str) -> Packet {
+    packet_of(policy_model::packet::Packet::of(source, destination, port))
+}
 
 /// A pod of this node or another one, with two addresses that end with a number.
 fn pod(name: &str, labels: &str, node: &str, number: u8, rest: &str) -> String {
@@ -105,6 +123,55 @@ fn case_5_egress_by_a_named_port_without_to_is_each_pods_own_number_and_nothing_
     assert!(passes(&world, 1, 2, "TCP/8080") && passes(&world, 1, 3, "TCP/9090"));
     assert!(!passes(&world, 1, 2, "TCP/9090") && !passes(&world, 1, 3, "TCP/8080"));
     assert!(!passes(&world, 1, 9, "TCP/8080") && !passes(&world, 1, 9, "TCP/9090"), "outside of the cluster");
+}
+
+#[test]
+fn a_port_name_of_two_protocols_is_two_ports() {
+    let rule = "egress: [{to: [{podSelector: {}}], ports: [{port: dns, protocol: TCP}, {port: dns, protocol: UDP}]}]";
+    let dns =
+        "containers: [{ports: [{name: dns, containerPort: 53}, {name: dns, containerPort: 5353, protocol: UDP}]}]";
+    let text = pod("c", "app: c", "here", 1, "") + &pod("s", "app: s", "there", 2, dns) + &policy("a", "app: c", rule);
+    let world = World::of(&text);
+    let passing = |port: &&str| passes(&world, 1, 2, port);
+    let ports = ["TCP/53", "UDP/5353", "TCP/5353", "UDP/53", "SCTP/53"];
+    assert_eq!(ports.iter().filter(|port| passing(port)).collect::<Vec<_>>(), [&"TCP/53", &"UDP/5353"]);
+}
+
+#[test]
+fn what_everybody_is_allowed_leaves_the_same_port_of_another_protocol_to_other_rules() {
+    for (everybody, some) in [
+        ("{port: 80}", "{port: 80, protocol: UDP}"),
+        ("{port: 80, endPort: 81}", "{port: 80, endPort: 81, protocol: UDP}"),
+    ] {
+        let rules = format!(
+            "ingress: [{{ports: [{everybody}]}}, {{from: [{{podSelector: {{matchLabels: {{app: c}}}}}}], ports: [{some}]}}]"
+        );
+        let text = pod("s", "app: s", "here", 1, "")
+            + &pod("c", "app: c", "there", 2, "")
+            + &pod("d", "app: d", "there", 3, "")
+            + &policy("a", "app: s", &rules);
+        let world = World::of(&text);
+        assert!(passes(&world, 2, 1, "TCP/80") && passes(&world, 3, 1, "TCP/80"), "{everybody}");
+        assert!(passes(&world, 2, 1, "UDP/80") && !passes(&world, 3, 1, "UDP/80"), "{some}");
+    }
+}
+
+#[test]
+fn an_explanation_names_the_first_rule_of_the_first_policy_that_allows() {
+    let of_all = "{ports: [{port: 80}]}";
+    let of_some = "{from: [{podSelector: {}}], ports: [{port: 80}]}";
+    let text = pod("s", "app: s", "here", 1, "")
+        + &pod("c", "app: c", "there", 2, "")
+        // Their order in the cluster is not that of their names.
+        + &policy("b", "app: s", &format!("ingress: [{of_all}, {of_some}]"))
+        + &policy("a", "app: s", &format!("ingress: [{{ports: [{{port: 81}}]}}, {of_some}, {of_all}]"));
+    let compiled = World::of(&text).compile(&mut Compiler::default());
+    let decides = |source: &str| match compiled.explain(&packet(source, "10.1.0.1", "TCP/80")).ingress {
+        End::Allowed { policy, rule } => format!("{policy}[{rule}]"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(decides("10.1.0.2"), "default/a[1]", "the rule that everybody has comes after it");
+    assert_eq!(decides("10.9.0.1"), "default/a[2]");
 }
 
 #[test]

@@ -141,7 +141,8 @@ fn documents_of_several_kinds_are_read_and_others_are_named() {
     assert_eq!((objects.policies[0].name.to_string().as_str(), objects.policies[0].audit), ("a/c", true));
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: n}\n---\nmetadata: {}\n";
     let rejected: Vec<_> = Objects::read(service).unwrap_err().iter().map(ToString::to_string).collect();
-    let allowed = "is not valid: v1 Pod, v1 Namespace or networking.k8s.io/v1 NetworkPolicy";
+    let allowed = "is not valid: v1 Pod, v1 Namespace, networking.k8s.io/v1 NetworkPolicy or policy.networking.k8s.io/v1alpha2 \
+                   ClusterNetworkPolicy";
     let expected = [
         format!("Service n/s: apiVersion, kind: \"v1 Service\" {allowed}"),
         format!("(object 2 of the text): apiVersion, kind: \" \" {allowed}"),
@@ -168,6 +169,10 @@ fn a_pod_is_what_policies_need_of_it() {
         "status": {"phase": "Failed", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "::ffff:10.0.0.2"}]}}"#;
     let pod: Pod = serde_json::from_str::<pod::Wire>(json).unwrap().try_into().unwrap();
     assert_eq!((&*pod.namespace, &*pod.name, &*pod.uid, &*pod.node), ("a", "web-1", "u", "n"));
+    assert!(pod.has_uid("u") && pod.has_uid("") && !pod.has_uid("another"));
+    let mirror = json.replace(r#""uid": "u","#, r#""uid": "u", "annotations": {"kubernetes.io/config.hash": "h"},"#);
+    let mirror: Pod = serde_json::from_str::<pod::Wire>(&mirror).unwrap().try_into().unwrap();
+    assert!(mirror.has_uid("h") && !mirror.has_uid("u"));
     assert_eq!((pod.created, pod.host_network, pod.finished), (20_260_102_030_405, true, true));
     assert_eq!(pod.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1", "10.0.0.2"]);
     let numbers = |name, protocol| pod.named_ports.numbers(name, protocol).collect::<Vec<_>>();

@@ -4,21 +4,24 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use policy_model::random::Random;
+
 use crate::policy::changes::{Change, Changes};
 use crate::policy::compiled::Compiled;
 use crate::policy::compiler::Compiler;
-use crate::policy::tests::random::Random;
-use crate::policy::tests::world::World;
+use crate::policy::tests::world::{Compile, World};
 
-fn sets(compiled: &Compiled) -> [Vec<String>; 7] {
+fn sets(compiled: &Compiled) -> [Vec<String>; 9] {
     fn shown<T: Debug>(list: impl IntoIterator<Item = T>) -> Vec<String> {
         list.into_iter().map(|element| format!("{element:?}")).collect()
     }
     [
         shown(&compiled.ingress.subjects),
         shown(&compiled.ingress.allowed),
+        shown(&compiled.ingress.decided),
         shown(&compiled.egress.subjects),
         shown(&compiled.egress.allowed),
+        shown(&compiled.egress.decided),
         shown(&compiled.peers),
         shown(&compiled.blocks),
         shown(&compiled.ports),
@@ -39,12 +42,15 @@ fn changes_lead_from_each_form_to_the_next() {
     }
     let (mut compiler, mut old) = (Compiler::default(), Compiled::default());
     for seed in 0..200 {
-        let new = Random(seed).world().compile(&mut compiler);
+        let new = Random(seed).tiered_world().compile(&mut compiler);
         let changes = Changes::between(&old, &new);
         for (old, new, change) in
             [(&old.ingress, &new.ingress, &changes.ingress), (&old.egress, &new.egress, &changes.egress)]
         {
             assert_eq!(applied(old.allowed.iter().copied(), &change.allowed), new.allowed, "seed {seed}");
+            assert_eq!(applied(old.decided.iter().copied(), &change.decided), new.decided, "seed {seed}");
+            let tiered: Vec<_> = new.tiered.iter().copied().collect();
+            assert_eq!(applied(old.tiered.iter().copied(), &change.tiered), tiered, "seed {seed}");
             let pairs: Vec<_> = new.subjects.clone().into_iter().collect();
             assert_eq!(applied(old.subjects.clone(), &change.subjects), pairs, "seed {seed}");
         }
@@ -60,9 +66,10 @@ fn changes_lead_from_each_form_to_the_next() {
 #[test]
 fn the_same_objects_have_the_same_elements_in_any_order_and_again() {
     for seed in 0..200 {
-        let world = Random(seed).world();
+        let world = Random(seed).tiered_world();
         let mut turned = world.clone();
         turned.policies.reverse();
+        turned.cluster_policies.reverse();
         turned.namespaces.reverse();
         turned.pods.reverse();
         turned.held.iter_mut().for_each(|(_, place)| *place = world.pods.len() - 1 - *place);

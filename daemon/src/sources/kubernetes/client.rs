@@ -40,6 +40,8 @@ pub(crate) enum FailureKind {
     Denied,
     /// It does not remember the resource version that a watch or a list was to go on from.
     Expired,
+    /// It has no objects of this kind: it does not know the kind.
+    Absent,
 }
 
 impl Failure {
@@ -58,6 +60,7 @@ impl Failure {
         let (kind, hint) = match status.code {
             401 => (FailureKind::Denied, ": it does not accept the token or certificate of this daemon".into()),
             403 => (FailureKind::Denied, format!(": allow it to get, list and watch {plural}")),
+            404 => (FailureKind::Absent, String::new()),
             410 => (FailureKind::Expired, String::new()),
             _ => (FailureKind::Unavailable, String::new()),
         };

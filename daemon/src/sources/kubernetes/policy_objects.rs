@@ -1,117 +1,62 @@
-//! Pods, Namespaces and NetworkPolicies of the API, trimmed to what policies are compiled from: three reflectors, one place where
-//! their objects are kept, and a wake-up for whoever compiles.
+//! Pods, Namespaces, NetworkPolicies and ClusterNetworkPolicies of the API, trimmed to what policies are compiled from: four reflectors
+//! that keep them in one place, and wake whoever compiles. A fifth one keeps ServiceCIDRs, from which no policy follows: only what is said
+//! of policies.
 //!
-//! What may not live here: what a policy means (`policy`), and when it is compiled (`reconcile`).
+//! What may not live here: what is known of the objects (`sources::policy_objects`), what a policy means (`policy`), and when it
+//! is compiled (`reconcile`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::policy::cluster_policy::{self, ClusterPolicy};
 use crate::policy::metadata::Metadata;
 use crate::policy::namespace::{self, Namespace};
 use crate::policy::network_policy::{self, NetworkPolicy};
 use crate::policy::pod::{self, Pod};
 use crate::policy::rejected::Rejected;
+use crate::policy::service_range::{self, ServiceRange};
+use crate::sources::kept::Kept;
 use crate::sources::kubernetes::client::Failure;
 use crate::sources::kubernetes::reflector::{Kind, Object, Reflector, Store};
-
-/// The objects by their keys.
-type Kept<T> = BTreeMap<String, Result<Arc<T>, Rejected>>;
-
-/// What the API has, as far as it is known.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Objects {
-    pods: Kept<Pod>,
-    namespaces: Kept<Namespace>,
-    policies: Kept<NetworkPolicy>,
-    /// Which of the three have been listed once.
-    listed: [bool; 3],
-    /// Why each of the three cannot be had at present.
-    failed: [Option<String>; 3],
-    /// Grows with every change.
-    version: u64,
-}
-
-impl Objects {
-    /// Whether all that policies follow from is known.
-    pub(crate) fn are_complete(&self) -> bool {
-        self.listed == [true; 3]
-    }
-
-    /// Why objects cannot be had at present; what is known of them stays.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
-        self.failed.iter().flatten()
-    }
-
-    /// A number that grows with every change.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// The pods.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.pods.values().flatten()
-    }
-
-    /// The pod of this name.
-    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
-        self.pods.get(&format!("{namespace}/{name}"))?.as_ref().ok()
-    }
-
-    /// The namespaces.
-    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
-        self.namespaces.values().flatten()
-    }
-
-    /// The policies.
-    pub(crate) fn policies(&self) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
-        self.policies.values().flatten()
-    }
-
-    /// The policies that cannot be read. The API server accepts none that is wrong, so these are newer than this program.
-    pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejected> {
-        self.policies.values().filter_map(|policy| policy.as_ref().err())
-    }
-
-    /// The pods and namespaces that cannot be read: no policy sees them.
-    pub(crate) fn unseen(&self) -> impl Iterator<Item = &Rejected> {
-        let pods = self.pods.values().filter_map(|pod| pod.as_ref().err());
-        pods.chain(self.namespaces.values().filter_map(|namespace| namespace.as_ref().err()))
-    }
-}
-
-/// The objects, shared between the reflectors and whoever compiles.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PolicyObjects(Arc<Mutex<Arc<Objects>>>);
-
-impl PolicyObjects {
-    /// The objects as they are now.
-    pub(crate) fn newest(&self) -> Arc<Objects> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<Objects>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::sources::policy_objects::{Objects, PolicyObjects, Read};
 
 /// Follows the API's objects; each change wakes.
 pub(crate) fn start(kubeconfig: Option<&PathBuf>, wake: &SyncSender<()>) -> PolicyObjects {
     let objects = PolicyObjects::default();
-    follow(kubeconfig, &objects, wake, 0, (|objects| &objects.pods, |objects| &mut objects.pods));
-    follow(kubeconfig, &objects, wake, 1, (|objects| &objects.namespaces, |objects| &mut objects.namespaces));
-    follow(kubeconfig, &objects, wake, 2, (|objects| &objects.policies, |objects| &mut objects.policies));
+    follow(kubeconfig, &objects, wake, Some(0), (|objects| &objects.pods, |objects| &mut objects.pods));
+    follow(kubeconfig, &objects, wake, Some(1), (|objects| &objects.namespaces, |objects| &mut objects.namespaces));
+    follow(kubeconfig, &objects, wake, Some(2), (|objects| &objects.policies, |objects| &mut objects.policies));
+    follow(
+        kubeconfig,
+        &objects,
+        wake,
+        Some(3),
+        (|objects| &objects.cluster_policies, |objects| &mut objects.cluster_policies),
+    );
+    follow(
+        kubeconfig,
+        &objects,
+        wake,
+        None,
+        (|objects| &objects.service_ranges, |objects| &mut objects.service_ranges),
+    );
     objects
 }
 
 /// The objects of one kind.
-type Of<T> = (fn(&Objects) -> &Kept<T>, fn(&mut Objects) -> &mut Kept<T>);
+type Of<T> = (fn(&Objects) -> &Kept<Read<T>>, fn(&mut Objects) -> &mut Kept<Read<T>>);
 
-fn follow<T>(kubeconfig: Option<&PathBuf>, objects: &PolicyObjects, wake: &SyncSender<()>, place: usize, of: Of<T>)
-where
+fn follow<T>(
+    kubeconfig: Option<&PathBuf>,
+    objects: &PolicyObjects,
+    wake: &SyncSender<()>,
+    place: Option<usize>,
+    of: Of<T>,
+) where
     OfKind<T>: Kind,
-    T: Send + Sync + 'static,
+    T: PartialEq + Send + Sync + 'static,
 {
     let store = Following { objects: objects.clone(), place, of, wake: wake.clone() };
     tokio::spawn(Reflector::new(kubeconfig.cloned(), store).run());
@@ -129,60 +74,61 @@ impl<T> Clone for OfKind<T> {
 /// Keeps the objects of one kind.
 struct Following<T> {
     objects: PolicyObjects,
-    /// Its place among the three.
-    place: usize,
+    /// Its place among the four that policies follow from; `None` for one from which none does.
+    place: Option<usize>,
     of: Of<T>,
     wake: SyncSender<()>,
 }
 
-impl<T> Following<T> {
-    fn change(&self, change: impl FnOnce(&mut Kept<T>)) {
-        self.note(|objects| {
-            change((self.of.1)(objects));
-            objects.version += 1;
-        });
+impl<T: PartialEq> Following<T> {
+    fn change(&self, change: impl FnOnce(&mut Kept<Read<T>>)) {
+        self.note(|objects| change((self.of.1)(objects)));
     }
 
     fn note(&self, change: impl FnOnce(&mut Objects)) {
-        // They are copied only while somebody compiles what they were before.
-        change(Arc::make_mut(&mut self.objects.lock()));
+        self.objects.change(change);
         // One wake-up that has not been taken stands for all.
         let _ = self.wake.try_send(());
     }
 }
 
-impl<T: Send + Sync + 'static> Store for Following<T>
+impl<T: PartialEq + Send + Sync + 'static> Store for Following<T>
 where
     OfKind<T>: Kind,
 {
     type Kind = OfKind<T>;
 
     fn count(&self) -> usize {
-        (self.of.0)(&self.objects.lock()).len()
+        (self.of.0)(&self.objects.newest()).len()
     }
 
     fn replace(&mut self, objects: BTreeMap<String, OfKind<T>>) {
-        self.change(|kept| *kept = objects.into_iter().map(|(key, object)| (key, object.0)).collect());
-        self.note(|objects| objects.listed[self.place] = true);
-    }
-
-    fn set(&mut self, key: String, object: OfKind<T>) {
-        self.change(|kept| drop(kept.insert(key, object.0)));
-    }
-
-    fn remove(&mut self, key: &str) {
-        self.change(|kept| drop(kept.remove(key)));
-    }
-
-    fn connected(&mut self) {
-        if self.objects.lock().failed[self.place].is_some() {
-            self.note(|objects| objects.failed[self.place] = None);
+        self.change(|kept| kept.replace(objects.into_iter().map(|(key, object)| (key, object.0))));
+        if let Some(place) = self.place {
+            self.note(|objects| objects.listed[place] = true);
         }
     }
 
-    /// What is known stays, and so does what is in force.
+    fn set(&mut self, key: String, object: OfKind<T>) {
+        self.change(|kept| kept.set(key, object.0));
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.change(|kept| kept.remove(key));
+    }
+
+    fn connected(&mut self) {
+        if self.objects.newest().failures.contains_key(OfKind::<T>::PLURAL) {
+            self.note(|objects| drop(objects.failures.remove(OfKind::<T>::PLURAL)));
+        }
+    }
+
+    /// What is known stays, and so does what is in force. The log says it; a problem it is only where policies follow from the kind.
     fn failed(&mut self, failure: &Failure) {
-        self.note(|objects| objects.failed[self.place] = Some(failure.to_string()));
+        if self.place.is_none() {
+            return;
+        }
+        self.note(|objects| drop(objects.failures.insert(OfKind::<T>::PLURAL.into(), failure.to_string())));
     }
 }
 
@@ -227,5 +173,29 @@ impl Kind for OfKind<NetworkPolicy> {
 
     fn trim(wire: network_policy::Wire) -> Object<Self> {
         object(&wire.metadata.clone(), wire.try_into())
+    }
+}
+
+impl Kind for OfKind<ClusterPolicy> {
+    const PATH: &'static str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
+    const ELSEWHERE: Option<&'static [&'static str]> =
+        Some(&["/apis/policy.networking.k8s.io/v1beta1/clusternetworkpolicies"]);
+    const PLURAL: &'static str = "clusternetworkpolicies";
+    type Wire = cluster_policy::Wire;
+
+    fn trim(wire: cluster_policy::Wire) -> Object<Self> {
+        object(&wire.metadata.clone(), wire.try_into())
+    }
+}
+
+impl Kind for OfKind<ServiceRange> {
+    const PATH: &'static str = "/apis/networking.k8s.io/v1/servicecidrs";
+    // Since Kubernetes 1.33; 1.31 and 1.32 may have it as v1beta1.
+    const ELSEWHERE: Option<&'static [&'static str]> = Some(&["/apis/networking.k8s.io/v1beta1/servicecidrs"]);
+    const PLURAL: &'static str = "servicecidrs";
+    type Wire = service_range::Wire;
+
+    fn trim(wire: service_range::Wire) -> Object<Self> {
+        object(&wire.metadata.clone(), Ok(wire.into()))
     }
 }

@@ -48,6 +48,12 @@ const WATCH_SECONDS: (u32, u32) = (200, 80);
 /// away at random, so that not all nodes of a cluster come at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
+/// How often it is looked whether the API knows a kind by now, which it did not. Up to a half of it is left away, as above.
+const ABSENT: Duration = Duration::from_secs(30);
+
+/// How often, and how soon after the other, the API has to say that it does not know a kind of which there are objects.
+const SAID: (u32, Duration) = (3, Duration::from_secs(5));
+
 /// A watch that has lasted this long resets the back-off.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -55,6 +61,10 @@ const STEADY: Duration = Duration::from_secs(10);
 pub(crate) trait Kind: Clone + Send + 'static {
     /// Where all of them are, such as `/api/v1/nodes`.
     const PATH: &'static str;
+
+    /// Where else they may be, if they are not there: in other versions of their group, with the same fields. Then they may be
+    /// nowhere, as well: it is a kind that the API knows only where somebody has installed it.
+    const ELSEWHERE: Option<&'static [&'static str]> = None;
 
     /// What RBAC and the log call several of them, such as `nodes`.
     const PLURAL: &'static str;
@@ -120,6 +130,10 @@ pub(crate) struct Reflector<S> {
     client: Option<Client>,
     /// The failure that lasts, once it is logged.
     logged: Option<FailureKind>,
+    /// Where the objects are, of [`Reflector::paths`].
+    path: usize,
+    /// How often in succession the API has said that it does not know the kind.
+    absent: u32,
 }
 
 impl<S: Store> Reflector<S> {
@@ -127,7 +141,7 @@ impl<S: Store> Reflector<S> {
 
     /// Has not asked the API yet.
     pub(crate) fn new(kubeconfig: Option<PathBuf>, store: S) -> Self {
-        Self { kubeconfig, store, version: None, client: None, logged: None }
+        Self { kubeconfig, store, version: None, client: None, logged: None, path: 0, absent: 0 }
     }
 
     /// Runs for ever.
@@ -144,11 +158,49 @@ impl<S: Store> Reflector<S> {
                 Ok(()) if steady => continue,
                 Ok(()) => {}
                 Err(failure) if failure.kind == FailureKind::Expired => self.version = None,
+                Err(failure) if failure.kind == FailureKind::Absent && S::Kind::ELSEWHERE.is_some() => {
+                    if let Some(wait) = self.is_absent() {
+                        sleep(wait - wait / 1000 * (random() % 500)).await;
+                    }
+                    continue;
+                }
                 Err(failure) => self.failed(&failure),
             }
             sleep(backoff - backoff / 1000 * (random() % 500)).await;
             backoff = (backoff * 2).min(BACKOFF.1);
         }
+    }
+
+    /// Where the objects may be.
+    fn paths() -> impl Iterator<Item = &'static str> {
+        [S::Kind::PATH].into_iter().chain(S::Kind::ELSEWHERE.into_iter().flatten().copied())
+    }
+
+    /// Where they are.
+    fn path(&self) -> &'static str {
+        Self::paths().nth(self.path).unwrap_or(S::Kind::PATH)
+    }
+
+    /// The API has said that they are not where they were looked for. How long it is until it is asked again; at once, where they may
+    /// be somewhere else.
+    fn is_absent(&mut self) -> Option<Duration> {
+        self.version = None;
+        self.path = (self.path + 1) % Self::paths().count();
+        if self.path != 0 {
+            return None;
+        }
+        self.absent += 1;
+        // While an API server starts it may not know yet what there is.
+        if self.store.count() > 0 && self.absent < SAID.0 {
+            return Some(SAID.1);
+        }
+        self.connected();
+        if self.absent <= SAID.0 {
+            info!(kind = Self::PLURAL, "the Kubernetes API does not know this kind: there are none");
+        }
+        self.absent = SAID.0 + 1;
+        self.store.replace(BTreeMap::new());
+        Some(ABSENT)
     }
 
     /// Lists the objects where that is needed, and watches them until the watch ends.
@@ -171,7 +223,7 @@ impl<S: Store> Reflector<S> {
         parameters.field_selector = S::Kind::FIELDS.map(Into::into);
         let (mut text, mut pages) = (Vec::new(), 0);
         let version = loop {
-            let request = Request::new(S::Kind::PATH).list(&parameters);
+            let request = Request::new(self.path()).list(&parameters);
             let request = request.map_err(|error| failed(kube::Error::BuildRequest(error).into()))?;
             // Into one buffer for all pages: the text of ten thousand Nodes is a hundred megabytes.
             let read = async { Reply::of(client, request).await?.whole(&mut text, "a page", LARGEST_PAGE).await };
@@ -189,6 +241,7 @@ impl<S: Store> Reflector<S> {
             }
         };
         self.version = Some(version.clone());
+        self.absent = 0;
         self.connected();
         self.store.replace(objects);
         Ok(version)
@@ -199,7 +252,7 @@ impl<S: Store> Reflector<S> {
         let (least, more) = WATCH_SECONDS;
         let mut parameters = WatchParams::default().timeout(least + (random() % more));
         parameters.field_selector = S::Kind::FIELDS.map(Into::into);
-        let request = Request::new(S::Kind::PATH).watch(&parameters, version);
+        let request = Request::new(self.path()).watch(&parameters, version);
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error).into()))?;
         let mut events = within_silence(Self::PLURAL, Reply::of(client, request)).await?;
         self.connected();

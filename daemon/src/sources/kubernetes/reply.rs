@@ -63,7 +63,8 @@ impl Reply {
         let mut text = Vec::new();
         // Of an error without an end the beginning is enough.
         let _ = reply.whole(&mut text, "an error", LONGEST_ERROR).await;
-        let status = serde_json::from_slice::<Status>(&text).unwrap_or_else(|_| {
+        let status = serde_json::from_slice::<Status>(&text).ok().filter(|status| status.code != 0);
+        let status = status.unwrap_or_else(|| {
             // Of a proxy on the way, say.
             let text = String::from_utf8_lossy(&text);
             Status::failure(text.trim(), "Failed to parse error data").with_code(head.status.as_u16())

@@ -9,7 +9,7 @@ use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 use nix::sys::socket::{getsockopt, setsockopt};
 
 use crate::netlink::error::{Error, Result};
-use crate::netlink::reply::{NLMSG_ERROR, acknowledgement};
+use crate::netlink::reply::{NLMSG_ERROR, Reply, acknowledgement};
 use crate::netlink::request::Request;
 use crate::netlink::socket::Socket;
 
@@ -83,7 +83,8 @@ impl Socket {
         refused
     }
 
-    /// Executes nftables requests as one transaction: all of them or none. The error is the first one.
+    /// Executes nftables requests as one transaction: all of them or none. The error is the first one. Without requests nothing is
+    /// sent: the kernel acknowledges none, and would be waited for.
     pub fn transact(&mut self, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
         self.transact_upon(None, requests)
     }
@@ -91,6 +92,9 @@ impl Socket {
     /// As [`Socket::transact`], if no nftables transaction has been committed since `generation` was read; else nothing
     /// is done, and the error is "outdated". Without a generation, other transactions do not matter.
     pub fn transact_upon(&mut self, generation: Option<u32>, requests: Vec<Request<NetfilterMessage>>) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
         let (mut bytes, mut sent, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let count = requests.len();
         // The header of a batch names its subsystem in `res_id` (uapi/linux/netfilter/nfnetlink.h).
@@ -103,9 +107,12 @@ impl Socket {
         });
         self.frame(control(begin), 0, &mut bytes);
         let first = self.sequence;
-        // An error of the transaction as a whole bears the sequence number of its beginning.
+        // An error of the transaction as a whole bears the sequence number of its beginning. That others have overtaken it may bear that
+        // of any message, or of its end: where modules had to be loaded the kernel begins anew, and names the message that it had come
+        // to (net/netfilter/nfnetlink.c, `replay`).
         let operation = requests.first().map_or_else(String::new, |request| request.operation.clone());
-        sent.push(Sent { place: 0, operation, removal: false, refused: false });
+        let whole = || Sent { place: 0, operation: operation.clone(), removal: false, refused: false };
+        sent.push(whole());
         for (place, Request { operation, message, flags, removal }) in requests.into_iter().enumerate() {
             // Only Linux 6.10 and newer acknowledge the end of a batch, so the last request is waited for.
             let acknowledge = if place + 1 == count { NLM_F_ACK } else { 0 };
@@ -114,6 +121,7 @@ impl Socket {
         }
         let last = self.sequence;
         self.frame(control(ControlMessage::BatchEnd), 0, &mut bytes);
+        sent.push(whole());
         self.make_room(bytes.len())?;
         self.exchange(&bytes, first, last, &mut sent, &mut refused)?;
         refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
@@ -144,25 +152,77 @@ impl Socket {
         refused: &mut Vec<(usize, Error)>,
     ) -> Result<()> {
         self.send(bytes)?;
-        let transaction = last != self.sequence;
+        let end = self.sequence;
         loop {
-            let mut done = false;
-            for reply in self.receive("wait for an acknowledgement")? {
-                let offset = reply.sequence.wrapping_sub(first) as usize;
-                let (NLMSG_ERROR, Some(sent)) = (reply.kind, sent.get_mut(offset)) else { continue };
-                let (number, extack) = acknowledgement(&reply);
-                if number != 0 {
-                    let error = Error::kernel(sent.operation.clone(), number, extack);
-                    if !(sent.removal && error.is_gone()) {
-                        sent.refused = true;
-                        refused.push((sent.place, error));
-                    }
-                }
-                done |= reply.sequence == last || (transaction && offset == 0);
-            }
-            if done {
+            let replies = self.receive("wait for an acknowledgement")?;
+            if are_last(&replies, [first, last, end], sent, refused) {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Takes replies to what was sent from the message number `first` on; whether there is nothing more to wait for: number `last` is answered,
+/// or a transaction as a whole, which is what has an `end` behind the last.
+fn are_last(
+    replies: &[Reply<'_>],
+    [first, last, end]: [u32; 3],
+    sent: &mut [Sent],
+    refused: &mut Vec<(usize, Error)>,
+) -> bool {
+    let mut done = false;
+    for reply in replies {
+        let offset = reply.sequence.wrapping_sub(first) as usize;
+        let (NLMSG_ERROR, Some(sent)) = (reply.kind, sent.get_mut(offset)) else { continue };
+        let mut whole = reply.sequence == first;
+        let (number, extack) = acknowledgement(reply);
+        if number != 0 {
+            let error = Error::kernel(sent.operation.clone(), number, extack);
+            whole |= error.is_outdated();
+            if !(sent.removal && error.is_gone()) {
+                sent.refused = true;
+                refused.push((sent.place, error));
+            }
+        }
+        done |= reply.sequence == last || (last != end && whole);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::reply;
+
+    /// An error, or with 0 an acknowledgement, of the message with this number, as the kernel sends it.
+    fn answer(sequence: u32, number: i32) -> Vec<u8> {
+        let header = |kind: u16, length: u32| {
+            let fields = [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), vec![0; 2]].concat();
+            [fields, sequence.to_ne_bytes().to_vec(), vec![0; 4]].concat()
+        };
+        [header(NLMSG_ERROR, 36), (-number).to_ne_bytes().to_vec(), header(0, 16)].concat()
+    }
+
+    /// Of a transaction of two requests, with the numbers 11 and 12: whether this is all, and what is refused.
+    fn taken(answers: &[(u32, i32)]) -> (bool, Vec<String>) {
+        let datagram: Vec<_> = answers.iter().flat_map(|(sequence, number)| answer(*sequence, *number)).collect();
+        let replies = reply::of_datagram("wait", &datagram).unwrap();
+        let sent = |operation: &str| Sent { place: 0, operation: operation.into(), removal: false, refused: false };
+        let (mut sent, mut refused) = (["begin", "one", "two", "end"].map(sent), Vec::new());
+        let done = are_last(&replies, [10, 12, 13], &mut sent, &mut refused);
+        (done, refused.iter().map(|(_, error)| error.to_string()).collect())
+    }
+
+    #[test]
+    fn a_transaction_is_answered_at_its_last_request_or_as_a_whole_at_its_beginning_or_wherever_it_was_overtaken() {
+        let outdated = |operation: &str| vec![format!("{operation}: Interrupted system call should be restarted (85)")];
+        assert_eq!(taken(&[(12, 0)]), (true, Vec::new()));
+        assert_eq!(taken(&[(10, 85)]), (true, outdated("begin")));
+        // Modules were loaded meanwhile, for one of them or at the end.
+        assert_eq!(taken(&[(11, 85)]), (true, outdated("one")));
+        assert_eq!(taken(&[(13, 85)]), (true, outdated("end")));
+        // The last one is answered behind it.
+        assert_eq!(taken(&[(11, 2)]), (false, vec!["one: No such file or directory (2)".to_owned()]));
+        assert_eq!(taken(&[(9, 0), (14, 0)]), (false, Vec::new()));
     }
 }

@@ -75,7 +75,7 @@ impl Socket {
 
     /// As [`Socket::dump`], keeping only what `pick` returns for each message, of any type: a long dump is never held
     /// whole.
-    pub fn dump_some<T, A, I>(&mut self, request: Request<T>, pick: impl Fn(A) -> I) -> Result<Vec<I::Item>>
+    pub fn dump_some<T, A, I>(&mut self, request: Request<T>, mut pick: impl FnMut(A) -> I) -> Result<Vec<I::Item>>
     where
         T: NetlinkSerializable + Clone,
         A: NetlinkDeserializable,
@@ -84,7 +84,7 @@ impl Socket {
         let deadline = Instant::now() + DUMPED_WITHIN;
         let mut attempts = 0;
         loop {
-            if let Some(list) = self.dump_once(&request, &pick)? {
+            if let Some(list) = self.dump_once(&request, &mut pick)? {
                 return Ok(list);
             }
             attempts += 1;
@@ -96,7 +96,11 @@ impl Socket {
         }
     }
 
-    fn dump_once<T, A, I>(&mut self, request: &Request<T>, pick: impl Fn(A) -> I) -> Result<Option<Vec<I::Item>>>
+    fn dump_once<T, A, I>(
+        &mut self,
+        request: &Request<T>,
+        pick: &mut impl FnMut(A) -> I,
+    ) -> Result<Option<Vec<I::Item>>>
     where
         T: NetlinkSerializable + Clone,
         A: NetlinkDeserializable,
@@ -114,7 +118,7 @@ impl Socket {
         loop {
             for reply in self.receive(operation)? {
                 if reply.sequence == sequence
-                    && let Some(list) = dump.take(operation, &reply, &pick)?
+                    && let Some(list) = dump.take(operation, &reply, &mut *pick)?
                 {
                     return Ok(list);
                 }

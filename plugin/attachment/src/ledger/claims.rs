@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use podwire_conf::Bandwidth;
+use podwire_conf::labels::Labels;
 
 use super::directory::Ledger;
 use super::disk::{self, failed};
@@ -38,6 +39,7 @@ impl Ledger {
             mac: None,
             sandbox: false,
             pod: None,
+            labels: Labels::new(),
             second_interface: None,
         })
     }

@@ -113,7 +113,7 @@ impl Ledger {
         }
         // And so are its host ports. Once this network is of this boot, old claims could not be told from new ones.
         HostPorts::of(&self.state).sweep(&self.network, |_| false)?;
-        disk::replace(&self.directory.join(BOOT), &self.temporary(), &boot()?).map(drop)
+        disk::replace(&self.directory.join(BOOT), &self.temporary(), boot()?).map(drop)
     }
 
     /// Where a file is written before it is renamed to its place. Used under the lock of the network.

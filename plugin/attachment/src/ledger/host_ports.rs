@@ -144,7 +144,7 @@ impl<'a> HostPorts<'a> {
     /// counts as one with the port.
     fn is_alive(&self, claim: &Claim, port: &Port) -> Result<bool> {
         let network = self.state.join(&claim.holder.network);
-        if disk::read(&network.join(BOOT))? != Some(boot()?) {
+        if disk::read(&network.join(BOOT))?.as_deref() != Some(boot()?) {
             return Ok(false);
         }
         let same = |other: &Port| (other.protocol, other.host_port) == (port.protocol, port.host_port);

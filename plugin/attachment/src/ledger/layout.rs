@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use podwire_conf::hash;
 use serde::Serialize;
@@ -33,9 +34,15 @@ pub(super) const DIRECTORIES: [&str; 5] = [ATTACHMENTS, PENDING, CLAIMS, FREE, L
 /// Where records are, in the order in which they move: a reader in this order misses none, and may see one twice.
 pub(super) const PLACES: [&str; 2] = [PENDING, ATTACHMENTS];
 
-/// The id of this boot. An error here is returned: without the id, no ledger may be taken for one of an earlier boot.
-pub(super) fn boot() -> Result<Vec<u8>> {
-    fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))
+/// The id of this boot, which is read once. An error here is returned: without the id, no ledger may be taken for one of an earlier
+/// boot.
+pub(super) fn boot() -> Result<&'static [u8]> {
+    static BOOT: OnceLock<Vec<u8>> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot);
+    }
+    let boot = fs::read(BOOT_ID).map_err(|error| failed("read", Path::new(BOOT_ID), &error))?;
+    Ok(BOOT.get_or_init(|| boot))
 }
 
 /// The file name of an attachment's record.

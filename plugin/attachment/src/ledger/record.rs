@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use podwire_conf::labels::Labels;
 use podwire_conf::{Bandwidth, Port};
 use podwire_kernel::Mac;
 use serde::{Deserialize, Serialize};
@@ -34,21 +35,34 @@ pub struct Record {
     /// The pod, as its runtime has named it; none where the runtime knows no pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodName>,
+    /// The pod's labels, as its runtime and the network's configuration give them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Where routing rules were added for it: only when it is not the first interface of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "beside")]
     pub second_interface: Option<SecondInterface>,
 }
 
-/// What a runtime calls a pod (`K8S_POD_NAMESPACE`, `K8S_POD_NAME` and `K8S_POD_UID` of `CNI_ARGS`).
+/// What a runtime calls a pod (`K8S_POD_NAMESPACE`, `K8S_POD_NAME` and `K8S_POD_UID` of `CNI_ARGS`). Kubernetes' runtimes give all
+/// of it, podman the name alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodName {
-    /// Its namespace.
+    /// Its namespace; empty where the runtime gives none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    /// Its name.
+    /// Its name; empty where the runtime gives none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its unique id; empty where the runtime gives none. Of a static pod it is the hash of its file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
+}
+
+impl PodName {
+    /// Whether it names one pod, as an API does.
+    pub fn is_complete(&self) -> bool {
+        !self.namespace.is_empty() && !self.name.is_empty()
+    }
 }
 
 /// The pod that has routing rules for an interface. The rules stay when the interface goes.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::time::SystemTime;
 
 use super::directory::Ledger;
 use super::disk::{self, failed};
@@ -40,6 +41,21 @@ impl Ledger {
     /// When a directory or a file cannot be read.
     pub fn records(&self) -> Result<(Vec<Record>, Vec<String>)> {
         self.records_in(&PLACES)
+    }
+
+    /// When a record was written, moved or removed last. (What is written over a record in its place is not seen; nobody of ours
+    /// does that.)
+    ///
+    /// # Errors
+    /// When a directory cannot be looked at.
+    pub fn records_changed(&self) -> Result<SystemTime> {
+        let mut last = SystemTime::UNIX_EPOCH;
+        for place in PLACES {
+            let directory = self.directory.join(place);
+            let changed = fs::metadata(&directory).and_then(|found| found.modified());
+            last = last.max(changed.map_err(|error| failed("look at", &directory, &error))?);
+        }
+        Ok(last)
     }
 
     /// The attachments whose ADD is running, or was killed.

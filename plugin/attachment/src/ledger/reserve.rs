@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 
 use ipnetwork::IpNetwork;
+use podwire_conf::labels::Labels;
 use podwire_conf::{Bandwidth, Port, Range};
 use podwire_kernel::Mac;
 
@@ -39,6 +40,8 @@ pub struct Wanted<'a> {
     pub sandbox: bool,
     /// The pod, as its runtime has named it.
     pub pod: Option<PodName>,
+    /// The pod's labels.
+    pub labels: Labels,
 }
 
 /// Whether the node already has a route to just this address. Then it is not given, even if the ledger has it as free.
@@ -65,6 +68,7 @@ impl Ledger {
             mac: wanted.mac,
             sandbox: wanted.sandbox,
             pod: wanted.pod.clone(),
+            labels: wanted.labels.clone(),
             second_interface: None,
         };
         let mut lists = Vec::new();

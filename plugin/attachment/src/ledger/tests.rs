@@ -3,6 +3,7 @@
 mod addresses;
 mod damage;
 mod host_ports;
+mod known_records;
 mod lifecycle;
 mod model;
 mod properties;

@@ -17,7 +17,15 @@ use super::plan;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the kept lines contain.
-const KEPT: [&str; 5] = [" starts", "ready: ", "the membership has changed", "WARN", "ERROR"];
+const KEPT: [&str; 7] = [
+    " starts",
+    "ready: ",
+    "the membership has changed",
+    "the policies are in force",
+    "ingress-subjects4 +",
+    "WARN",
+    "ERROR",
+];
 
 /// The length of a tick of `/proc/PID/stat`: 100 a second on every architecture that counts.
 const TICK: Duration = Duration::from_millis(10);
@@ -54,11 +62,37 @@ impl Podwired {
     /// # Errors
     /// As with [`Podwired::start`], and when the file cannot be written.
     pub(crate) fn start_with(program: &Path, host: &Host, number: u32, settings: &str) -> Result<Self, String> {
+        let nodes: PathBuf = [SHARED, plan::FILE].iter().collect();
+        Self::launch(program, host, &plan::name(number), settings, |command| command.arg("--nodes").arg(nodes))
+    }
+
+    /// Starts it as a node that follows an API.
+    ///
+    /// # Errors
+    /// As with [`Podwired::start_with`].
+    pub(crate) fn start_following(
+        program: &Path,
+        host: &Host,
+        node: &str,
+        settings: &str,
+        kubeconfig: &str,
+    ) -> Result<Self, String> {
+        let follow = ["--kubernetes", "--kubeconfig", kubeconfig, "--state-directory", "/run/state"];
+        Self::launch(program, host, node, settings, |command| command.args(follow))
+    }
+
+    fn launch(
+        program: &Path,
+        host: &Host,
+        node: &str,
+        settings: &str,
+        source: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self, String> {
         const SETTINGS: &str = "/run/settings.toml";
         host.enter(|| fs::write(SETTINGS, settings)).map_err(|error| format!("write {SETTINGS}: {error}"))?;
         let mut command = Command::new(program);
-        let nodes: PathBuf = [SHARED, plan::FILE].iter().collect();
-        command.args(["run", "--settings", SETTINGS, "--node-name", &plan::name(number), "--nodes"]).arg(nodes);
+        command.args(["run", "--settings", SETTINGS, "--node-name", node]);
+        source(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child =

@@ -173,7 +173,7 @@ fn a_pod_cidr_that_is_the_cluster_cidr_stays_reachable() {
 
 #[test]
 fn the_network_of_the_sample_node_is_the_shipped_conflist() {
-    let conflist = podwire_conf::conflist::render(&network(&view(), 1450, true)).unwrap();
+    let conflist = podwire_conf::conflist::render(&network(&view(), 1450, true, None)).unwrap();
     assert_eq!(conflist, include_str!("../../../../../conf/10-podwire.conflist"));
 }
 

@@ -1,5 +1,6 @@
 //! The reflector against an API that is played in memory, with a second kind of object and a paused clock.
 
+mod absent;
 mod api;
 
 use std::collections::BTreeMap;

@@ -4,22 +4,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
-use crate::policy::compiled::Packet;
-use crate::policy::port::Protocol;
-use crate::policy::tests::world::{HERE, World};
+use crate::packet::{PROTOCOLS, Packet};
+use crate::world::{HERE, World, is_peer};
 
 /// Numbers that follow from a seed (SplitMix64).
-pub(super) struct Random(pub(super) u64);
+pub struct Random(pub u64);
 
 /// Addresses end with a number below this one.
-const ADDRESSES: u64 = 16;
+pub(crate) const ADDRESSES: u64 = 16;
 
 /// What pods have of them; the rest are those of nodes, and of an overlay address that stands for one of them.
 const OF_PODS: u64 = 12;
 
 impl Random {
     /// A number below another.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,20 +27,21 @@ impl Random {
     }
 
     /// Whether something that happens once in so many times happens.
-    fn once_in(&mut self, times: u64) -> bool {
+    pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+    /// One of a list.
+    pub fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[usize::try_from(self.below(list.len() as u64)).unwrap()]
     }
 
-    fn list(&mut self, most: u64, mut make: impl FnMut(&mut Self) -> Value) -> Vec<Value> {
+    pub(crate) fn list(&mut self, most: u64, mut make: impl FnMut(&mut Self) -> Value) -> Vec<Value> {
         (0..self.below(most + 1)).map(|_| make(self)).collect()
     }
 
     /// A cluster.
-    pub(super) fn world(&mut self) -> World {
+    pub fn world(&mut self) -> World {
         let mut world = World::default();
         for name in ["a", "b", "c"] {
             world.namespaces.push(json!({"metadata": {"name": name, "labels": self.labels()}}));
@@ -71,20 +71,155 @@ impl Random {
         world
     }
 
+    /// A cluster with ClusterNetworkPolicies, too.
+    pub fn tiered_world(&mut self) -> World {
+        let mut world = self.world();
+        self.add_tiers(&mut world);
+        world
+    }
+
+    /// Some ClusterNetworkPolicies more.
+    pub fn add_tiers(&mut self, world: &mut World) {
+        for number in 0..1 + self.below(4) {
+            let policy = self.cluster_policy(number);
+            world.cluster_policies.push(policy);
+        }
+    }
+
+    /// A cluster of these pods: namespace, node and addresses of each are given, the rest is random. All of them are held here,
+    /// as if there were one node.
+    pub fn cluster_of(&mut self, pods: &[(&str, &str, Vec<IpAddr>)]) -> World {
+        let mut world = self.world();
+        world.namespaces.push(json!({"metadata": {"name": "unknown", "labels": self.labels()}}));
+        world.pods.clear();
+        for (number, (namespace, node, addresses)) in (0..).zip(pods) {
+            let mut pod = self.pod(number);
+            pod["metadata"]["namespace"] = json!(namespace);
+            pod["spec"]["nodeName"] = json!(node);
+            pod["spec"]["hostNetwork"] = json!(false);
+            pod["status"]["podIPs"] = addresses.iter().map(|address| json!({"ip": address})).collect();
+            world.pods.push(pod);
+        }
+        world.judged_as.clear();
+        world.hold(|_| true);
+        world
+    }
+
+    /// A cluster that has come to rest: every namespace has an object, no two pods have one address, and what pods have is what
+    /// their nodes have reported.
+    pub fn settled(&mut self) -> World {
+        let mut world = self.world();
+        world.namespaces.push(json!({"metadata": {"name": "unknown", "labels": self.labels()}}));
+        let first = self.below(OF_PODS);
+        for (place, pod) in (0..).zip(&mut world.pods) {
+            let host_network = pod["spec"]["hostNetwork"] == true;
+            let nodes = OF_PODS + self.below(ADDRESSES - OF_PODS);
+            // Pods are no more than addresses, and 5 and 12 have no divisor in common.
+            let number = if host_network { nodes } else { (first + 5 * place) % OF_PODS };
+            let addresses = [true, false].map(|is_ipv4| json!({"ip": address(is_ipv4, number).to_string()}));
+            pod["status"]["podIPs"] = json!(addresses);
+        }
+        world.judged_as.clear();
+        world.hold(|pod| pod["spec"]["nodeName"] == HERE && is_peer(pod));
+        world
+    }
+
     /// A packet that one of the pods here sends or receives.
-    pub(super) fn packet(&mut self, world: &World) -> Packet {
-        let (own, _) = *world
-            .held
-            .get(usize::try_from(self.below(world.held.len().max(1) as u64)).unwrap())
-            .unwrap_or(&(address(true, 0), 0));
+    pub fn packet(&mut self, world: &World) -> Packet {
+        let held: Vec<_> = world.held.iter().map(|(held, _)| *held).chain(world.unknown.iter().copied()).collect();
+        let own = held.get(usize::try_from(self.below(held.len().max(1) as u64)).unwrap());
+        let own = own.copied().unwrap_or(address(true, 0));
         let peer = address(own.is_ipv4(), self.below(ADDRESSES));
         let (source, destination) = if self.once_in(2) { (own, peer) } else { (peer, own) };
-        let port = (!self.once_in(8)).then(|| (self.of(&Protocol::ALL), self.port()));
+        let port = (!self.once_in(8)).then(|| (self.of(&PROTOCOLS), self.port()));
         Packet { source, destination, port }
     }
 
-    fn port(&mut self) -> u16 {
-        self.of(&[1, 79, 80, 81, 82, 83, 84, 8080, 65535])
+    /// Packets between each pod here and each address, in both directions, on some port.
+    pub fn packets(&mut self, world: &World) -> Vec<Packet> {
+        let held = world.held.iter().map(|(held, _)| *held).chain(world.unknown.iter().copied());
+        let mut packets = Vec::new();
+        for own in held {
+            for peer in (0..ADDRESSES).map(|number| address(own.is_ipv4(), number)) {
+                for (source, destination) in [(own, peer), (peer, own)] {
+                    let port = Some((self.of(&PROTOCOLS), self.port()));
+                    packets.extend([port, None].map(|port| Packet { source, destination, port }));
+                }
+            }
+        }
+        packets
+    }
+
+    /// One thing of a cluster is another one afterwards: mostly a pod.
+    pub fn change(&mut self, world: &mut World) {
+        if !world.cluster_policies.is_empty() && self.once_in(4) {
+            return self.change_tiers(&mut world.cluster_policies);
+        }
+        let place = usize::try_from(self.below(world.pods.len().max(1) as u64)).unwrap();
+        match self.below(18) {
+            0 => {
+                let policy = self.policy(world.policies.len() as u64);
+                world.policies.push(policy);
+            }
+            1 => drop(world.policies.pop()),
+            2 => {
+                let last = world.policies.len() as u64;
+                if let Some(policy) = world.policies.last_mut() {
+                    *policy = self.policy(last - 1);
+                }
+            }
+            3 if self.once_in(4) => drop(world.judged_as.pop()),
+            3 => {
+                let labels = self.labels();
+                if let Some(namespace) = world.namespaces.first_mut() {
+                    namespace["metadata"]["labels"] = labels;
+                }
+            }
+            12 => {
+                let name = self.of(&["a", "b", "c"]);
+                let before = world.namespaces.len();
+                world.namespaces.retain(|namespace| namespace["metadata"]["name"] != name);
+                if world.namespaces.len() == before {
+                    world.namespaces.push(json!({"metadata": {"name": name, "labels": self.labels()}}));
+                }
+            }
+            // A policy is enforced that was not, or the other way round.
+            13 | 14 if !world.policies.is_empty() => {
+                let place = usize::try_from(self.below(world.policies.len() as u64)).unwrap();
+                let audit = &mut world.policies[place]["metadata"]["annotations"]["podwire.dev/audit"];
+                *audit = json!(if *audit == "true" { "false" } else { "true" });
+            }
+            // The object of a pod here is not known, becomes known, or its DEL comes first.
+            15 => world.unknown.extend(world.held.pop().map(|(address, _)| address)),
+            16 if place < world.pods.len() => {
+                world.held.extend(world.unknown.pop_first().map(|address| (address, place)));
+            }
+            17 => drop(world.unknown.pop_last()),
+            4 => {
+                let pod = self.pod(world.pods.len() as u64);
+                world.pods.push(pod);
+            }
+            5 => {
+                world.pods.pop();
+                world.held.retain(|(_, holder)| *holder < world.pods.len());
+            }
+            6 => drop(world.held.pop()),
+            7 if place < world.pods.len() => {
+                let address = address(self.once_in(2), self.below(OF_PODS));
+                if world.held.iter().all(|(held, _)| *held != address) && !world.unknown.contains(&address) {
+                    world.held.push((address, place));
+                }
+            }
+            8 | 9 if place < world.pods.len() => world.pods[place]["metadata"]["labels"] = self.labels(),
+            _ if place < world.pods.len() => world.pods[place] = self.pod(place as u64),
+            _ => {}
+        }
+    }
+
+    /// One of the ports that rules have, or that are next to one.
+    pub fn port(&mut self) -> u16 {
+        // Half of them are two, so that rules of several protocols and peers meet at one port.
+        if self.once_in(2) { self.of(&[80, 81]) } else { self.of(&[1, 79, 80, 81, 82, 83, 84, 8080, 65535]) }
     }
 
     fn labels(&mut self) -> Value {
@@ -97,7 +232,7 @@ impl Random {
         labels
     }
 
-    fn selector(&mut self) -> Value {
+    pub(crate) fn selector(&mut self) -> Value {
         let mut selector = json!({});
         if self.once_in(2) {
             selector["matchLabels"] = self.labels();
@@ -143,7 +278,7 @@ impl Random {
         let ports = self.list(2, |random| {
             let mut port = json!({"name": random.of(&["http", "dns"]), "containerPort": random.port()});
             if random.once_in(2) {
-                port["protocol"] = json!(random.of(&["TCP", "UDP", "SCTP"]));
+                port["protocol"] = json!(random.of(&PROTOCOLS));
             }
             port
         });
@@ -221,14 +356,14 @@ impl Random {
             _ => port["port"] = json!(self.port()),
         }
         if self.once_in(2) {
-            port["protocol"] = json!(self.of(&["TCP", "UDP", "SCTP"]));
+            port["protocol"] = json!(self.of(&PROTOCOLS));
         }
         port
     }
 }
 
 /// One of the addresses of a family.
-fn address(is_ipv4: bool, number: u64) -> IpAddr {
+pub(crate) fn address(is_ipv4: bool, number: u64) -> IpAddr {
     let last = u8::try_from(number).unwrap();
     if is_ipv4 {
         Ipv4Addr::new(10, 0, 0, last).into()

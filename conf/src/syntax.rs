@@ -1,11 +1,15 @@
-//! The syntax of names, labels and port names (Kubernetes' "Object Names and IDs" and "Labels and Selectors"). Each function
-//! says what is allowed where something is not.
+//! The syntax of names, labels and port names (Kubernetes' "Object Names and IDs" and "Labels and Selectors"), for whoever reads
+//! them: the plugin, which gets a pod's labels from its runtime, and the daemon, which reads objects. Each function says what is
+//! allowed where something is not.
 
 /// What may be written, for an error.
-pub(super) type Allowed = &'static str;
+pub type Allowed = &'static str;
 
 /// The key of a label: a name, with or without the prefix of a domain before it.
-pub(super) fn label_key(key: &str) -> Result<(), Allowed> {
+///
+/// # Errors
+/// What is allowed.
+pub fn label_key(key: &str) -> Result<(), Allowed> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let fits = prefix.is_none_or(|prefix| subdomain(prefix).is_ok()) && !name.is_empty() && part(name);
     let allowed = "NAME or DOMAIN/NAME; NAME has 1 to 63 letters, digits, '-', '_' and '.', and begins and ends with a \
@@ -14,19 +18,28 @@ pub(super) fn label_key(key: &str) -> Result<(), Allowed> {
 }
 
 /// The value of a label.
-pub(super) fn label_value(value: &str) -> Result<(), Allowed> {
+///
+/// # Errors
+/// What is allowed.
+pub fn label_value(value: &str) -> Result<(), Allowed> {
     let allowed = "nothing, or up to 63 letters, digits, '-', '_' and '.' that begin and end with a letter or digit";
     if value.is_empty() || part(value) { Ok(()) } else { Err(allowed) }
 }
 
 /// The name of a namespace.
-pub(super) fn label(name: &str) -> Result<(), Allowed> {
+///
+/// # Errors
+/// What is allowed.
+pub fn label(name: &str) -> Result<(), Allowed> {
     let allowed = "1 to 63 small letters, digits and '-' that begin and end with a letter or digit";
     if dns_label(name) { Ok(()) } else { Err(allowed) }
 }
 
 /// The name of a pod, a policy or a node.
-pub(super) fn subdomain(name: &str) -> Result<(), Allowed> {
+///
+/// # Errors
+/// What is allowed.
+pub fn subdomain(name: &str) -> Result<(), Allowed> {
     let allowed = "up to 253 small letters, digits, '-' and '.'; each part between dots begins and ends with a letter or \
                    digit";
     // Unlike those of a label, its parts have no bound of their own.
@@ -35,7 +48,10 @@ pub(super) fn subdomain(name: &str) -> Result<(), Allowed> {
 }
 
 /// The name of a port (RFC 6335, section 5.1, in small letters).
-pub(super) fn port_name(name: &str) -> Result<(), Allowed> {
+///
+/// # Errors
+/// What is allowed.
+pub fn port_name(name: &str) -> Result<(), Allowed> {
     let fits =
         name.len() <= 15 && lower(name) && !name.contains("--") && name.contains(|c: char| c.is_ascii_lowercase());
     let allowed = "a number from 1 to 65535, or a name of up to 15 small letters, digits and single '-', with a letter in \

@@ -1,0 +1,149 @@
+//! What is due after a change that may refuse connections that were allowed: the fast path forgets them, at most every so often, and
+//! tracked connections are judged.
+//!
+//! What may not live here: how the kernel is told.
+
+use std::time::{Duration, Instant};
+
+use crate::policy::restricted::Restricted;
+
+/// While the fast path forgets it remembers nothing for 20 ms: it is told at most this often.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// A pod that is attached has hardly any connections, those to an earlier one of its addresses: they are judged after this time, together
+/// with those of others that come meanwhile, when its ADD needs the processor no more. One that gets other labels can wait as long.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// What is due.
+#[derive(Debug, Default)]
+pub(super) struct Cutting {
+    /// When the fast path was told last.
+    forgot: Option<Instant>,
+    forget: bool,
+    /// The connections to be judged beside those that are cut, and when; nothing: none.
+    judge: Option<(Restricted, Instant)>,
+}
+
+/// How soon connections are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Soon {
+    /// At once.
+    Now,
+    /// After [`GATHER`].
+    Gathered,
+}
+
+impl Cutting {
+    /// These may be refused now.
+    pub(super) fn restrict(&mut self, restricted: Restricted, soon: Soon, now: Instant) {
+        self.forget = true;
+        self.judge(restricted, soon, now);
+    }
+
+    /// These are to be judged, with those that are cut: something may be allowed again.
+    pub(super) fn judge(&mut self, restricted: Restricted, soon: Soon, now: Instant) {
+        let due = match soon {
+            Soon::Now => now,
+            Soon::Gathered => now + GATHER,
+        };
+        self.judge = Some(match self.judge.take() {
+            Some((others, before)) => (others.and(restricted), before.min(due)),
+            None => (restricted, due),
+        });
+    }
+
+    /// Whether the fast path is to be told now. It is asked for once.
+    pub(super) fn forgets(&mut self, now: Instant) -> bool {
+        let due = self.forget && self.left(now).is_zero();
+        if due {
+            (self.forget, self.forgot) = (false, Some(now));
+        }
+        due
+    }
+
+    /// How long it is until the fast path is to be told; `None` where it need not be.
+    pub(super) fn forget_due(&self, now: Instant) -> Option<Duration> {
+        self.forget.then(|| self.left(now))
+    }
+
+    /// How long it is until connections are to be judged; `None` where none are.
+    pub(super) fn judge_due(&self, now: Instant) -> Option<Duration> {
+        self.judge.as_ref().map(|(_, due)| due.saturating_duration_since(now))
+    }
+
+    /// The connections that are to be judged now beside those that are cut. It is asked for once.
+    pub(super) fn judges(&mut self, now: Instant) -> Option<Restricted> {
+        self.judge.take_if(|(_, due)| *due <= now).map(|(restricted, _)| restricted)
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        self.forgot.map_or(Duration::ZERO, |forgot| (forgot + EVERY).saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_path_is_told_at_once_and_then_not_more_often_than_every_50_ms() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut cutting = Cutting::default();
+        assert!(!cutting.forgets(at(0)) && cutting.forget_due(at(0)).is_none());
+        cutting.restrict(Restricted::Any, Soon::Now, at(0));
+        assert!(cutting.judges(at(0)).is_some());
+        assert!(cutting.forgets(at(0)));
+        assert!(!cutting.forgets(at(60)), "once for each change");
+        let restrict = |cutting: &mut Cutting, now| {
+            cutting.restrict(Restricted::Any, Soon::Now, now);
+            cutting.judges(now);
+        };
+        restrict(&mut cutting, at(60));
+        assert!(cutting.forgets(at(60)));
+        // Several changes within the time are told of together, at its end.
+        restrict(&mut cutting, at(70));
+        restrict(&mut cutting, at(80));
+        assert!(!cutting.forgets(at(80)));
+        assert_eq!(cutting.forget_due(at(80)), Some(Duration::from_millis(30)));
+        assert!(cutting.forgets(at(110)));
+        assert_eq!(cutting.forget_due(at(110)), None);
+    }
+
+    #[test]
+    fn connections_are_judged_after_what_restricts_and_where_something_may_be_allowed_again() {
+        let of = |address: &str| Restricted::with([address.parse().unwrap()]);
+        let now = Instant::now();
+        let mut cutting = Cutting::default();
+        assert_eq!(cutting.judges(now), None);
+        cutting.restrict(of("10.0.0.1"), Soon::Now, now);
+        assert_eq!((cutting.judges(now), cutting.judges(now)), (Some(of("10.0.0.1")), None));
+        let mut cutting = Cutting::default();
+        cutting.judge(Restricted::default(), Soon::Now, now);
+        assert_eq!(cutting.judges(now), Some(Restricted::default()));
+        assert!(!cutting.forgets(now));
+        // Those of several changes together.
+        cutting.restrict(of("10.0.0.1"), Soon::Now, now);
+        cutting.judge(Restricted::default(), Soon::Now, now);
+        cutting.restrict(of("fd00::1"), Soon::Now, now);
+        assert_eq!(cutting.judges(now), Some(of("10.0.0.1").and(of("fd00::1"))));
+    }
+
+    #[test]
+    fn connections_of_attached_pods_are_judged_20_ms_after_the_first_of_them_or_with_others() {
+        let of = |address: &str| Restricted::with([address.parse().unwrap()]);
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut cutting = Cutting::default();
+        cutting.restrict(of("10.0.0.1"), Soon::Gathered, at(0));
+        assert!(cutting.forgets(at(0)));
+        cutting.restrict(of("10.0.0.2"), Soon::Gathered, at(10));
+        assert_eq!((cutting.judges(at(19)), cutting.judge_due(at(19))), (None, Some(Duration::from_millis(1))));
+        assert_eq!(cutting.judges(at(20)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+        assert!(cutting.forgets(at(50)));
+        assert_eq!(cutting.judge_due(at(20)), None);
+        cutting.restrict(of("10.0.0.1"), Soon::Gathered, at(60));
+        cutting.restrict(of("10.0.0.2"), Soon::Now, at(61));
+        assert_eq!(cutting.judges(at(61)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+    }
+}
