@@ -38,13 +38,16 @@ pub fn plug(host: &Host, device: &str, switch: &Host, bridge: &str, addresses: &
             .build();
         handle.link().set(moved).execute().await
     })?;
+    // The lab gives each address once. While the kernel looks for another with a device's link-local address, up to two seconds and
+    // more beside other scenes, a node asks no neighbour for an IPv6 nexthop, and packets that it forwards are lost.
+    let setting = format!("/proc/sys/net/ipv6/conf/{device}/accept_dad");
+    host.enter(|| std::fs::write(&setting, "0")).map_err(|error| format!("{setting} of {}: {error}", host.name))?;
     netlink(host, async |handle| {
         up(&handle, "lo").await?;
         up(&handle, device).await?;
         let device = index(&handle, device).await?;
         for address in addresses {
             let mut request = handle.address().add(device, address.ip(), address.prefix());
-            // The lab gives each address once.
             request.message_mut().header.flags = netlink_packet_route::address::AddressHeaderFlags::Nodad;
             request.execute().await?;
         }
