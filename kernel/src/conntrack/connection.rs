@@ -36,7 +36,7 @@ const ICMP_CODES: [u16; 2] = [6, 9];
 const NETFILTER_HEADER: usize = 4;
 
 /// A conntrack entry. Of a protocol without ports all ports are 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// The protocol above IP (`IPPROTO_*`).
     pub protocol: u8,
@@ -57,7 +57,7 @@ pub struct Connection {
 }
 
 /// What an entry is found by, beside its addresses and its protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     /// Its ports.
     Ports,
@@ -68,7 +68,7 @@ enum Kind {
 }
 
 /// The conntrack zone of an entry: of both directions, or of the original one only. Zero is no zone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Zone {
     both: u16,
     original: u16,
@@ -93,6 +93,11 @@ impl Connection {
     pub fn untracked(protocol: u8, source: SocketAddr, destination: SocketAddr, reply_source: SocketAddr) -> Self {
         let (reply_destination, mark, id, zone, kind) = (source, 0, None, Zone::default(), Kind::Ports);
         Self { protocol, source, destination, reply_source, reply_destination, mark, id, zone, kind }
+    }
+
+    /// The same without its mark, which changes.
+    pub(super) fn unmarked(self) -> Self {
+        Self { mark: 0, ..self }
     }
 
     /// Whether nobody has translated its destination.
