@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// A pod that is attached has hardly any connections, those to an earlier one of its addresses: they are judged after this time, together
 /// with those of others that come meanwhile, when its ADD needs the processor no more. One that gets other labels can wait as long.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 
 /// What is due.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_attached_pods_are_judged_20_ms_after_the_first_of_them_or_with_others() {
+    fn connections_of_attached_pods_are_judged_50_ms_after_the_first_of_them_or_with_others() {
         let of = |address: &str| Restricted::with([address.parse().unwrap()]);
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
@@ -138,10 +138,10 @@ mod tests {
         cutting.restrict(of("10.0.0.1"), Soon::Gathered, at(0));
         assert!(cutting.forgets(at(0)));
         cutting.restrict(of("10.0.0.2"), Soon::Gathered, at(10));
-        assert_eq!((cutting.judges(at(19)), cutting.judge_due(at(19))), (None, Some(Duration::from_millis(1))));
-        assert_eq!(cutting.judges(at(20)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+        assert_eq!((cutting.judges(at(49)), cutting.judge_due(at(49))), (None, Some(Duration::from_millis(1))));
+        assert_eq!(cutting.judges(at(50)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
         assert!(cutting.forgets(at(50)));
-        assert_eq!(cutting.judge_due(at(20)), None);
+        assert_eq!(cutting.judge_due(at(50)), None);
         cutting.restrict(of("10.0.0.1"), Soon::Gathered, at(60));
         cutting.restrict(of("10.0.0.2"), Soon::Now, at(61));
         assert_eq!(cutting.judges(at(61)), Some(of("10.0.0.1").and(of("10.0.0.2"))));

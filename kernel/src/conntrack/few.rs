@@ -35,6 +35,10 @@ const AS_TEXT: u32 = 500;
 /// So often it is read at most.
 const READS: usize = 5;
 
+/// A text of fewer bytes is one of the parts, which end where the next entry, of some hundred bytes, would not fit into 4 KiB: nothing was
+/// left out of it.
+const IN_ONE_PART: usize = 3_000;
+
 /// All connections of every protocol, of both versions of IP, where they are few. The socket has to be of the namespace of this thread.
 /// `None`: they are many, or change too quickly, or their text cannot be read, or has one that only a message tells rightly.
 ///
@@ -48,8 +52,8 @@ pub fn few(socket: &mut Socket) -> Result<Option<Vec<Connection>>> {
     }
 }
 
-/// The connections of all texts that were read until one had none that was new: what was left out of one is in the next. Missing is only
-/// what was left out of two in turn, because others had gone both times.
+/// The connections of all texts that were read until one was short, or had none that was new: what was left out of one is in the next.
+/// Missing is only what was left out of two in turn, because others had gone both times.
 fn settled(read: impl Fn() -> Option<String>) -> Option<Vec<Connection>> {
     let mut known: HashMap<Connection, Connection> = HashMap::new();
     for reads in 1..=READS {
@@ -60,7 +64,7 @@ fn settled(read: impl Fn() -> Option<String>) -> Option<Vec<Connection>> {
             // Its mark may have changed since.
             known.insert(connection.unmarked(), connection);
         }
-        if reads > 1 && known.len() == before {
+        if text.len() < IN_ONE_PART || reads > 1 && known.len() == before {
             return Some(known.into_values().collect());
         }
     }
@@ -90,34 +94,48 @@ impl NetlinkDeserializable for Statistics {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::collections::BTreeSet;
 
     use super::*;
 
-    /// The source ports and marks of what is found when these are read one after the other.
-    fn found<const N: usize>(texts: [&[(u16, u32)]; N]) -> Option<Vec<(u16, u32)>> {
-        let line = |(port, mark): &(u16, u32)| {
-            format!(
-                "ipv4 2 udp 17 29 src=192.0.2.1 dst=192.0.2.9 sport={port} dport=53 src=192.0.2.9 dst=192.0.2.1 \
-                 sport=53 dport={port} mark={mark} use=2\n"
-            )
+    /// From which ports what is found is, and its marks, when texts with the connections from these ports, with these marks, are read one after the other.
+    fn found<const N: usize>(texts: [(&[u16], u32); N]) -> Option<(Vec<u16>, BTreeSet<u32>)> {
+        let text = |(ports, mark): (&[u16], u32)| -> String {
+            let line = |port: &u16| {
+                format!(
+                    "ipv4 2 udp 17 29 src=192.0.2.1 dst=192.0.2.9 sport={port} dport=53 src=192.0.2.9 dst=192.0.2.1 \
+                     sport=53 dport={port} mark={mark} use=2\n"
+                )
+            };
+            ports.iter().map(line).collect()
         };
         let texts = RefCell::new(texts.into_iter());
-        let found = settled(|| Some(texts.borrow_mut().next()?.iter().map(line).collect()));
-        assert_eq!(texts.borrow_mut().next(), None, "none is read in vain");
-        let mut found: Vec<_> = found?.iter().map(|found| (found.source.port(), found.mark)).collect();
-        found.sort_unstable();
-        Some(found)
+        let found = settled(|| texts.borrow_mut().next().map(text));
+        assert!(texts.borrow_mut().next().is_none(), "none is read in vain");
+        let found = found?;
+        let mut ports: Vec<_> = found.iter().map(|connection| connection.source.port()).collect();
+        ports.sort_unstable();
+        Some((ports, found.iter().map(|connection| connection.mark).collect()))
     }
 
     #[test]
-    fn text_is_read_until_nothing_is_new_in_it() {
-        assert_eq!(found([&[], &[]]), Some(vec![]));
-        assert_eq!(found([&[(1, 0), (2, 0)], &[(1, 0), (2, 0)]]), Some(vec![(1, 0), (2, 0)]));
-        // One was left out, and one has gone; then one was left out the second time.
-        assert_eq!(found([&[(1, 0), (2, 0)], &[(1, 0), (3, 0)], &[(1, 0)]]), Some(vec![(1, 0), (2, 0), (3, 0)]));
-        // What it has become.
-        assert_eq!(found([&[(1, 0)], &[(1, 4)]]), Some(vec![(1, 4)]));
+    fn a_short_text_is_read_once() {
+        assert_eq!(found([(&[], 0)]), Some((vec![], BTreeSet::new())));
+        assert_eq!(found([(&[1, 2], 0)]), Some((vec![1, 2], BTreeSet::from([0]))));
+    }
+
+    #[test]
+    fn a_longer_text_is_read_until_nothing_is_new_in_it() {
+        let all: Vec<u16> = (0..60).collect();
+        let but = |left_out: u16| all.iter().copied().filter(|port| *port != left_out).collect::<Vec<_>>();
+        let whole = Some((all.clone(), BTreeSet::from([0])));
+        assert_eq!(found([(&all, 0), (&all, 0)]), whole);
+        // One was left out, then another, which may have gone.
+        assert_eq!(found([(&but(7), 0), (&but(9), 0), (&but(9), 0)]), whole);
+        // What has become of one.
+        assert_eq!(found([(&all, 0), (&all, 4)]), Some((all.clone(), BTreeSet::from([4]))));
         // They change too quickly.
-        assert_eq!(found([&[(1, 0)], &[(2, 0)], &[(3, 0)], &[(4, 0)], &[(5, 0)]]), None);
+        let later = [100, 200, 300, 400].map(|first| (first..first + 60).collect::<Vec<u16>>());
+        assert_eq!(found([(&all, 0), (&later[0], 0), (&later[1], 0), (&later[2], 0), (&later[3], 0)]), None,);
     }
 }

@@ -65,7 +65,7 @@ impl Size {
         changes: 1_000,
         flows: 100_000,
         rounds: 10,
-        packets: Effort { rounds: 9, slice: Duration::from_millis(500) },
+        packets: Effort { rounds: 25, slice: Duration::from_millis(400) },
         attached: 100,
     };
     const QUICK: Self = Self {

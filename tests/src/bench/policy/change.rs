@@ -77,7 +77,7 @@ pub(super) fn as_others(size: Size, number: u32) -> Value {
 
 /// A client of a namespace and an application of which there is none.
 fn of_its_own(size: Size, number: u32) -> Value {
-    let (namespace, app) = (number % 7, number / 7 % 40);
+    let (namespace, app) = (number % 7, number / 7 % cluster::APPS);
     let labels = json!({"app": format!("app-{app}"), "tier": "tier-0", "client": "yes"});
     pod(size, 2 * number + 1, &format!("team-{namespace}"), &labels)
 }

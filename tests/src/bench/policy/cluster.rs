@@ -15,6 +15,9 @@ use crate::daemon::plan;
 const NAMESPACES: u32 = 50;
 const HERE: u32 = 15;
 
+/// The applications that pods are of.
+pub(crate) const APPS: u32 = 40;
+
 /// Pods of this node.
 pub(crate) const OWN: u32 = 100;
 
@@ -89,13 +92,13 @@ pub(crate) fn pods(size: Size, own_addresses: &[Vec<String>]) -> Vec<String> {
             number if number + 4 >= OWN => "beside".to_owned(),
             number => format!("group-{}", number / HERE % 6),
         };
-        let labels = json!({"app": format!("app-{}", number % 40), "group": group});
+        let labels = json!({"app": format!("app-{}", number % APPS), "group": group});
         pod(&namespace, &name, &plan::name(NODE), &labels, addresses).to_string()
     });
     let elsewhere = (0..size.pods.saturating_sub(OWN)).map(|number| {
         let (four, six) = addresses(number, size.nodes);
         let mut labels =
-            json!({"app": format!("app-{}", number / NAMESPACES % 40), "tier": format!("tier-{}", number % 3)});
+            json!({"app": format!("app-{}", number / NAMESPACES % APPS), "tier": format!("tier-{}", number % 3)});
         if number % 100 == 7 {
             labels["client"] = json!("yes");
         }
@@ -142,10 +145,10 @@ fn policy(number: u32) -> Value {
     let place = number / NAMESPACES;
     let groups = json!([format!("group-{}", place % 6), "hub"]);
     let mut from = vec![
-        json!({"podSelector": {"matchLabels": {"app": format!("app-{}", number % 40)}}}),
+        json!({"podSelector": {"matchLabels": {"app": format!("app-{}", number % APPS)}}}),
         json!({
             "namespaceSelector": {"matchLabels": {"zone": format!("zone-{}", number % 5)}},
-            "podSelector": {"matchLabels": {"app": format!("app-{}", (number + 7) % 40)}},
+            "podSelector": {"matchLabels": {"app": format!("app-{}", (number + 7) % APPS)}},
         }),
     ];
     if place.is_multiple_of(3) {
@@ -170,7 +173,7 @@ fn policy(number: u32) -> Value {
     });
     if place % 3 == 1 {
         spec["policyTypes"] = json!(["Ingress", "Egress"]);
-        let app = format!("app-{}", (number + 11) % 40);
+        let app = format!("app-{}", (number + 11) % APPS);
         spec["egress"] = json!([
             {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}]},
             {"ports": [{"protocol": "UDP", "port": 53}]},

@@ -50,14 +50,34 @@ pub(crate) struct Packets {
     pub(crate) in_force: InForce,
     /// Whether established connections take the fast path.
     pub(crate) fast_path: bool,
-    /// The medians of the rounds: a byte to the other pod and back, what arrives, connections made in a second.
+    /// The medians of the rounds: a byte to the other pod and back.
     pub(crate) round_trip_us: f64,
-    /// Gbit/s.
+    /// What arrives, in Gbit/s.
     pub(crate) gigabits: f64,
-    /// One after the other.
+    /// Connections made in a second, one after the other.
     pub(crate) connections: f64,
-    /// Each round of the three.
+    /// Each round of the three, as in [`Figure`].
     pub(crate) rounds: [Vec<f64>; 3],
+}
+
+/// What is measured in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    RoundTrip,
+    Throughput,
+    Connections,
+}
+
+impl Figure {
+    const ALL: [Self; 3] = [Self::RoundTrip, Self::Throughput, Self::Connections];
+}
+
+impl Packets {
+    /// A figure in terms of another's: the median of what it is in each round, whose turns are beside one another.
+    pub(crate) fn ratio(&self, figure: Figure, other: &Self) -> Option<f64> {
+        let [own, others] = [self, other].map(|packets| &packets.rounds[figure as usize]);
+        median(&own.iter().zip(others).map(|(own, other)| own / other).collect::<Vec<_>>())
+    }
 }
 
 /// Lets them take turns.
@@ -82,14 +102,13 @@ pub(crate) fn measure(size: Size, effort: Effort, podwired: &Path, shared: &Path
     let mut rounds = vec![[const { Vec::new() }; 3]; stages.len()];
     for (.., stage) in &stages {
         // What is learnt and allocated once is not measured.
-        once(stage, 0, effort.slice / 4)?;
+        once(stage, Figure::RoundTrip, effort.slice / 4)?;
     }
     for round in 0..effort.rounds {
-        for (place, what) in
-            (0..3).flat_map(|what| crate::race::turn(round, stages.len()).into_iter().map(move |place| (place, what)))
-        {
-            let figure = once(&stages[place].2, what, effort.slice)?;
-            rounds[place][what].push(figure);
+        for figure in Figure::ALL {
+            for place in crate::race::turn(round, stages.len()) {
+                rounds[place][figure as usize].push(once(&stages[place].2, figure, effort.slice)?);
+            }
         }
     }
     let packets = stages.iter().zip(rounds).map(|((in_force, fast_path, _), rounds)| {
@@ -99,8 +118,8 @@ pub(crate) fn measure(size: Size, effort: Effort, podwired: &Path, shared: &Path
     Ok(packets.collect())
 }
 
-/// One turn: of round trips, throughput or new connections.
-fn once(stage: &Stage, what: usize, slice: Duration) -> Result<f64, String> {
+/// One turn.
+fn once(stage: &Stage, figure: Figure, slice: Duration) -> Result<f64, String> {
     let [near, far] = [CLIENT, HUB].map(|number| &stage.pods[number as usize]);
     let address = far.addresses[0].parse().map_err(|error| format!("{:?}: {error}", far.addresses))?;
     let address = SocketAddr::new(address, PORT);
@@ -108,17 +127,17 @@ fn once(stage: &Stage, what: usize, slice: Duration) -> Result<f64, String> {
         let ends = tcp::connect(&near.host, &far.host, address);
         ends.map_err(|error| format!("connect {} to {address}: {error}", near.host.name))
     };
-    match what {
-        0 => tcp::round_trip(connect()?, slice),
-        1 => tcp::throughput(connect()?, slice),
-        _ => tcp::connections(&near.host, &far.host, address, slice),
+    match figure {
+        Figure::RoundTrip => tcp::round_trip(connect()?, slice),
+        Figure::Throughput => tcp::throughput(connect()?, slice),
+        Figure::Connections => tcp::connections(&near.host, &far.host, address, slice),
     }
 }
 
 fn letting_in() -> Value {
     let (namespace, _) = cluster::own(HUB);
     let metadata = json!({"name": "let-in", "namespace": namespace, "uid": "let-in", "resourceVersion": "1"});
-    let from = json!([{"podSelector": {"matchLabels": {"app": format!("app-{}", CLIENT % 40)}}}]);
+    let from = json!([{"podSelector": {"matchLabels": {"app": format!("app-{}", CLIENT % cluster::APPS)}}}]);
     let ingress = json!([{"from": from, "ports": [{"protocol": "TCP", "port": PORT}]}]);
     let selector = json!({"matchLabels": {"group": "hub"}});
     json!({"metadata": metadata, "spec": {"podSelector": selector, "policyTypes": ["Ingress"], "ingress": ingress}})

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::cut::Whose;
-use super::packets::InForce;
+use super::packets::{Figure, InForce};
 use crate::verdict::Verdict;
 
 /// The most that twice as many policies may cost in terms of twice the cost.
@@ -43,14 +43,14 @@ pub(super) fn all(report: &Report) -> Vec<Verdict> {
     for (fast_path, name, most) in [(false, "without the fast path", 1.03), (true, "with the fast path", 1.01)] {
         let (Some(many), Some(none)) = (of(InForce::Many, fast_path), of(InForce::None, fast_path)) else { continue };
         let what = format!("round trip past all policies against none, {name}");
-        verdicts.push(Verdict::at_most(&what, Some(many.round_trip_us / none.round_trip_us), most));
+        verdicts.push(Verdict::at_most(&what, many.ratio(Figure::RoundTrip, none), most));
         let what = format!("throughput past all policies against none, {name}");
-        verdicts.push(Verdict::at_least(&what, Some(many.gigabits / none.gigabits), 2.0 - most));
+        verdicts.push(Verdict::at_least(&what, many.ratio(Figure::Throughput, none), 2.0 - most));
     }
     for (against, name, least) in [(InForce::One, "one", 0.98), (InForce::None, "none", 0.94)] {
         let (Some(many), Some(against)) = (of(InForce::Many, false), of(against, false)) else { continue };
         let what = format!("new connections a second past all policies against {name}");
-        verdicts.push(Verdict::at_least(&what, Some(many.connections / against.connections), least));
+        verdicts.push(Verdict::at_least(&what, many.ratio(Figure::Connections, against), least));
     }
     if let Some(attach) = &report.attach {
         let ratio = attach.with.p50_ms / attach.without.p50_ms;
