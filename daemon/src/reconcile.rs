@@ -34,7 +34,7 @@ use crate::cluster::delta::Delta;
 use crate::cluster::settings::Settings;
 use crate::cluster::view::View;
 use crate::datapath::policy::chains::Logging;
-use crate::datapath::policy::table::PolicyTable;
+use crate::datapath::policy::table::{Listener, PolicyTable};
 use crate::datapath::transactions::Transactions;
 use crate::node::file_watch::FileWatch;
 use crate::reconcile::backoff::{Backoff, GATHER, VERIFY};
@@ -62,7 +62,8 @@ pub(crate) async fn run(
     let logging = if report.borrow().settings.logs_refused() { Logging::On } else { Logging::Off };
     let mut table = PolicyTable::open(transactions, logging).map_err(io::Error::other)?;
     let (routes, firewall) = reconciler.ports();
-    let mut notifications = listen(&routes, &[firewall, table.port()])?;
+    let (mut notifications, listener) = listen(&routes, &[firewall, table.port()])?;
+    table.spare(listener);
     let wake_policies = match policies {
         Some(Source { objects, wake, woken, attaching, questions }) => {
             let source = (objects, (wake.clone(), woken), attaching, questions);
@@ -220,9 +221,12 @@ impl SyncThread {
 
 /// Listens, on a thread of its own since the socket blocks, to what other programs change. One notification in the channel
 /// stands for all that arrived before it was taken out.
-fn listen(routes: &[u32], nftables: &[u32]) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+fn listen(routes: &[u32], nftables: &[u32]) -> io::Result<(mpsc::Receiver<io::Result<()>>, Listener)> {
     let notifications = Monitor::open(routes, nftables).map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(1);
+    let (hearing, missed) = (notifications.nftables(), sender.clone());
+    // What is in the channel already stands for this one, too.
+    let missed = move || _ = missed.try_send(Ok(()));
     thread::Builder::new().name("notifications".into()).spawn(move || {
         loop {
             let heard = notifications.wait();
@@ -234,7 +238,7 @@ fn listen(routes: &[u32], nftables: &[u32]) -> io::Result<mpsc::Receiver<io::Res
             }
         }
     })?;
-    Ok(receiver)
+    Ok((receiver, (hearing, Box::new(missed))))
 }
 
 #[cfg(test)]

@@ -51,3 +51,6 @@ pub use self::rule::Rule;
 pub use self::set::{Bounds, Content, Set};
 pub use self::table::{Listed, Table, read, remove_table};
 pub use self::tally::{Tally, tallies};
+
+/// What a transaction is made of ([`crate::Socket::transact_upon`]).
+pub type Requests = Vec<crate::Request<netlink_packet_netfilter::NetfilterMessage>>;

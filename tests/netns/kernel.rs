@@ -5,6 +5,7 @@ mod connections;
 mod elements;
 mod lookups;
 mod nftables;
+mod notifications;
 mod objects;
 mod overlay;
 mod packet_log;

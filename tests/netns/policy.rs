@@ -8,6 +8,7 @@ mod cases_of_pods;
 mod cases_of_rules;
 mod directory;
 mod flows;
+mod foreign;
 mod labels;
 mod packets;
 mod readiness;

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,7 @@ const KERNEL: u32 = 0;
 /// it was opened.
 pub struct Monitor {
     /// Each with the ports of the sockets whose own changes are ignored.
-    sockets: [(netlink_sys::Socket, Vec<u32>); 2],
+    sockets: [(Arc<netlink_sys::Socket>, Vec<u32>); 2],
     /// Until then nothing is read.
     rests_until: Cell<Option<Instant>>,
 }
@@ -63,7 +64,7 @@ impl Monitor {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn open(routes: &[u32], nftables: &[u32]) -> Result<Self> {
-        let open = |protocol, groups: &[u32], own: &[u32]| -> io::Result<(netlink_sys::Socket, Vec<u32>)> {
+        let open = |protocol, groups: &[u32], own: &[u32]| -> io::Result<(Arc<netlink_sys::Socket>, Vec<u32>)> {
             let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
             socket.set_non_blocking(true)?;
@@ -74,7 +75,7 @@ impl Monitor {
                     other => other?,
                 }
             }
-            Ok((socket, own.to_vec()))
+            Ok((Arc::new(socket), own.to_vec()))
         };
         let both = || {
             let routes = open(NETLINK_ROUTE, &ROUTE_GROUPS, routes)?;
@@ -83,6 +84,12 @@ impl Monitor {
         both()
             .map(|sockets| Self { sockets, rests_until: Cell::new(None) })
             .map_err(|error: io::Error| Error::system("listen to kernel notifications", error))
+    }
+
+    /// What it hears of nftables by.
+    pub fn nftables(&self) -> Hearing {
+        let [_, (nftables, _)] = &self.sockets;
+        Hearing(nftables.clone())
     }
 
     /// Blocks until there is a notification, and discards all that are queued. After a quiet time it returns at once with the
@@ -111,6 +118,32 @@ impl Monitor {
                 return Ok(());
             }
         }
+    }
+}
+
+/// What a monitor hears of nftables by.
+///
+/// The kernel makes a message for each element that a transaction changes, where anybody listens, and throws it away when it comes to be
+/// read: a sixth of the time of a transaction with 250 elements.
+#[derive(Clone)]
+pub struct Hearing(Arc<netlink_sys::Socket>);
+
+impl Hearing {
+    /// Hears nothing while this is done. What others change meanwhile has to be found in another way.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be listened to again. What was done is lost then.
+    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let each = |step: fn(&netlink_sys::Socket, u32) -> io::Result<()>| {
+            let mut groups = NFTABLES_GROUPS.iter();
+            let done = groups.try_for_each(|group| step(&self.0, *group));
+            done.map_err(|error| Error::system("listen to nftables again", error))
+        };
+        // Who goes on listening has only more to read.
+        let _ = each(netlink_sys::Socket::drop_membership);
+        let done = work();
+        each(netlink_sys::Socket::add_membership)?;
+        Ok(done)
     }
 }
 

@@ -5,6 +5,7 @@
 //! What may not live here: what the policies were compiled to (`policy`).
 
 use podwire_conf::defaults::POLICY_TABLE;
+use podwire_kernel::netlink::monitor::Hearing;
 use podwire_kernel::nft::{self, Entries, Listed, Names, Set, Table};
 use podwire_kernel::{Result, Socket};
 use tracing::{info, warn};
@@ -20,10 +21,17 @@ use crate::policy::restricted::Restricted;
 /// How often a transaction is retried that another program's has overtaken.
 const ATTEMPTS: usize = 10;
 
+/// Of so many entries a change is made without the kernel telling of each: to leave and to come back takes some microseconds.
+const MANY: usize = 64;
+
+/// What hears of nftables, and whom to tell that somebody else has made a transaction that was not heard of.
+pub(crate) type Listener = (Hearing, Box<dyn Fn() + Send>);
+
 /// The table, and the socket that it is changed by.
 pub(crate) struct PolicyTable {
     socket: Socket,
     transactions: Transactions,
+    listener: Option<Listener>,
     logging: Logging,
     /// Why the kernel cannot log, where it shall and cannot.
     unloggable: Option<String>,
@@ -46,7 +54,13 @@ impl PolicyTable {
     /// # Errors
     /// When there is no socket to be had.
     pub(crate) fn open(transactions: Transactions, logging: Logging) -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, transactions, logging, unloggable: None, known: None })
+        let socket = Socket::netfilter()?;
+        Ok(Self { socket, transactions, listener: None, logging, unloggable: None, known: None })
+    }
+
+    /// Has a listener of this process hear nothing of large changes.
+    pub(crate) fn spare(&mut self, listener: Listener) {
+        self.listener = Some(listener);
     }
 
     /// Why the kernel does not log what is refused, where it shall: the rules are in force without that.
@@ -77,18 +91,20 @@ impl PolicyTable {
         // Until it has succeeded.
         self.known = None;
         let generation = nft::current_generation(&mut self.socket)?;
-        if let Err(error) = self.socket.transact_upon(Some(generation), requests) {
-            // Overtaken, which is nothing to be told, or something is not as it was: then it is seen what.
-            if !error.is_outdated() {
-                warn!("a change of the policies is refused, the whole table is compared instead: {error}");
+        let changes_made = changed.iter().map(|[removed, added]| removed.len() + added.len()).sum();
+        let made = match self.commit(generation, requests, changes_made) {
+            Ok(made) => made,
+            Err(error) => {
+                // Overtaken, which is nothing to be told, or something is not as it was: then it is seen what.
+                if !error.is_outdated() {
+                    warn!("a change of the policies is refused, the whole table is compared instead: {error}");
+                }
+                let applied = self.verify(compiled)?;
+                return Ok(Applied { restricted: applied.restricted.and(changes.restricted.clone()), ..applied });
             }
-            let applied = self.verify(compiled)?;
-            return Ok(Applied { restricted: applied.restricted.and(changes.restricted.clone()), ..applied });
-        }
-        let made = self.transactions.made_upon(generation);
+        };
         self.known = Some(if self.transactions.only_ours(known, generation) { made } else { known });
         log(changed.iter().map(|[removed, added]| (added.set(), added.len(), removed.len())));
-        let changes_made = changed.iter().map(|[removed, added]| removed.len() + added.len()).sum();
         Ok(Applied { changes: changes_made, restricted: changes.restricted.clone() })
     }
 
@@ -142,7 +158,7 @@ impl PolicyTable {
                 self.known = Some(generation);
                 return Ok(applied);
             }
-            match self.socket.transact_upon(Some(generation), requests) {
+            let made = match self.commit(generation, requests, applied.changes) {
                 Err(error) if error.is_outdated() && attempt < ATTEMPTS => continue,
                 // Whether that is the reason is seen: what is refused is dropped, whether it is logged or not.
                 Err(error) if rules && error.is_refusal() && !error.is_outdated() && self.logging() == Logging::On => {
@@ -153,12 +169,12 @@ impl PolicyTable {
                     self.unloggable = self.unloggable.take().filter(|_| !could_log);
                     return Err(error);
                 }
-                Ok(()) => {}
-            }
+                Ok(made) => made,
+            };
             if let Some(why) = self.unloggable.as_ref().filter(|_| could_log) {
                 warn!("the policies are in force, and what they refuse cannot be logged: {why}");
             }
-            self.known = Some(self.transactions.made_upon(generation));
+            self.known = Some(made);
             if rules {
                 info!("set table inet {POLICY_TABLE}");
             }
@@ -166,6 +182,21 @@ impl PolicyTable {
             return Ok(applied);
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Makes a transaction of so many entries, if there was none since this generation. Its number.
+    fn commit(&mut self, generation: u32, requests: nft::Requests, entries: usize) -> Result<u32> {
+        let Some((hearing, missed)) = self.listener.as_ref().filter(|_| entries >= MANY) else {
+            self.socket.transact_upon(Some(generation), requests)?;
+            return Ok(self.transactions.made_upon(generation));
+        };
+        let done = hearing.pause(|| self.socket.transact_upon(Some(generation), requests)).flatten();
+        let made = done.map(|()| self.transactions.made_upon(generation));
+        let now = nft::current_generation(&mut self.socket);
+        if !now.is_ok_and(|now| self.transactions.only_ours(generation, now)) {
+            missed();
+        }
+        made
     }
 
     /// As it shall be, where it can be.
