@@ -64,9 +64,12 @@ fn only_flows_to_the_very_host_port_are_forgotten() {
         let (user, endpoint) = (node.pod("user"), node.pod("endpoint"));
         for (number, like) in FAMILIES.into_iter().enumerate() {
             let [service, idle] = MORE.map(|addresses| addresses[number]);
-            let length = if like.is_ipv6() { 64 } else { 24 };
+            // The node takes neither for a source of its own, as keepalived has it.
+            let (length, not_a_source): (_, &[&str]) =
+                if like.is_ipv6() { (64, &["preferred_lft", "0"]) } else { (24, &[]) };
             for address in [service, idle] {
-                node.host.run("ip", &["address", "replace", &format!("{address}/{length}"), "dev", UPLINK])?;
+                let whole = format!("{address}/{length}");
+                node.host.run("ip", &[&["address", "replace", &whole, "dev", UPLINK], not_a_source].concat())?;
             }
             let (ip, own) = (if like.is_ipv6() { "ip6" } else { "ip" }, underlay_address(1, like));
             let target = std::net::SocketAddr::new(endpoint.address(like), 80);
