@@ -8,6 +8,7 @@ mod cluster;
 mod cold;
 mod commits;
 mod cut;
+mod generations;
 mod packets;
 mod shown;
 mod stage;

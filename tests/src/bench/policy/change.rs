@@ -1,5 +1,4 @@
-//! One pod that comes to another node and goes, beside many policies: from the event on the daemon's connection to the commit as
-//! another program hears of it.
+//! One pod that comes to another node and goes, beside many policies: from the event on the daemon's connection to the commit.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,10 +9,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::cluster::{self, Size};
-use super::commits::Commits;
+use super::generations::Generations;
 use super::stage::Stage;
 use crate::daemon::plan;
 use crate::statistics::Summary;
+
+/// Of so many pods of each sort it is looked at whether they are what was committed.
+const LOOKED_AT: u32 = 10;
 
 /// Between two events: each is measured alone.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -41,12 +43,18 @@ pub(crate) fn measure(size: Size, changes: u32, podwired: &Path, shared: &Path) 
     let stage = Stage::new(size, podwired, &shared.join("change"))?;
     stage.put_in_force()?;
     thread::sleep(Duration::from_secs(2));
-    let commits = Commits::listen(&stage.host)?;
+    let mut generations = Generations::of(&stage.host)?;
     let (mut known, mut new, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..changes {
         for (times, pod) in [(&mut known, as_others(size, number)), (&mut new, of_its_own(size, number))] {
-            times.push(tell(&stage, &commits, "ADDED", &pod)?);
-            gone.push(tell(&stage, &commits, "DELETED", &pod)?);
+            times.push(tell(&stage, &mut generations, "ADDED", &pod)?);
+            if number < LOOKED_AT {
+                is_known(&stage, &pod, true)?;
+            }
+            gone.push(tell(&stage, &mut generations, "DELETED", &pod)?);
+            if number < LOOKED_AT {
+                is_known(&stage, &pod, false)?;
+            }
         }
     }
     let of = |times: &[Duration]| Summary::of(times).ok_or("no pod came");
@@ -54,14 +62,22 @@ pub(crate) fn measure(size: Size, changes: u32, podwired: &Path, shared: &Path) 
 }
 
 /// How long an event of a pod takes until it is in force.
-///
-/// # Errors
-/// When it is not.
-pub(super) fn tell(stage: &Stage, commits: &Commits, what: &str, pod: &Value) -> Result<Duration, String> {
+fn tell(stage: &Stage, generations: &mut Generations, what: &str, pod: &Value) -> Result<Duration, String> {
     thread::sleep(PAUSE);
-    commits.drain();
+    let before = generations.quiet()?;
     let start: Instant = stage.api.tell("pods", what, pod)?;
-    Ok(commits.wait_for(address(pod)?)? - start)
+    Ok(generations.wait_after(before)? - start)
+}
+
+/// That what was committed was this: the pod has a class now, or none any more.
+fn is_known(stage: &Stage, pod: &Value, wanted: bool) -> Result<(), String> {
+    let address = address(pod)?;
+    let element = format!("{{ {address} }}");
+    let found = stage.host.run("nft", &["get", "element", "inet", "podwire-policy", "peers6", &element]);
+    match found.is_ok() == wanted {
+        true => Ok(()),
+        false => Err(format!("{address} is in peers6: {}, and should: {wanted}", found.is_ok())),
+    }
 }
 
 /// The second address of a pod: no four bytes of something else are taken for it.
