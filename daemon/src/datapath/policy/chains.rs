@@ -105,6 +105,12 @@ fn ends(direction: Direction, version: IpVersion) -> [PacketField; 2] {
     }
 }
 
+/// The parts of combinations that are not about who sends and who is sent to: the protocol, the port, the number of its range.
+fn what() -> [KeyPart<'static>; 3] {
+    let (protocol, port) = (PacketField::Protocol, PacketField::DestinationPort);
+    [KeyPart::Field(protocol), KeyPart::Field(port), KeyPart::Number(RANGES, port)]
+}
+
 /// One chain for both versions, so that they share the rate.
 fn log(direction: Direction, fate: Fate) -> Vec<Rule> {
     let above = Rule::new().above(LOGGED_PER_SECOND, LOGGED_AT_ONCE).count(&unlogged(direction, fate)).return_();
@@ -114,10 +120,7 @@ fn log(direction: Direction, fate: Fate) -> Vec<Rule> {
 fn judge(direction: Direction, version: IpVersion, logging: Logging) -> Vec<Rule> {
     let [own, peer] = ends(direction, version);
     let (subjects, peers, blocks) = (subjects(direction, version).name, peers(version).name, blocks(version).name);
-    let subject = KeyPart::Number(&subjects, own);
-    let protocol = KeyPart::Field(PacketField::Protocol);
-    let port = KeyPart::Field(PacketField::DestinationPort);
-    let range = KeyPart::Number(RANGES, PacketField::DestinationPort);
+    let (subject, [protocol, port, range]) = (KeyPart::Number(&subjects, own), what());
     let allow = |name: &str, key: &[KeyPart<'_>]| Rule::new().in_set_by(&allowed(direction, name).name, key).return_();
     let mut rules = Vec::new();
     for class in [KeyPart::Number(&peers, peer), KeyPart::Number(&blocks, peer)] {
@@ -163,10 +166,7 @@ fn refuse(direction: Direction, version: IpVersion, logging: Logging) -> Vec<Rul
 fn judge_by_tiers(direction: Direction, version: IpVersion) -> Vec<Rule> {
     let [own, peer] = ends(direction, version);
     let (subjects, peers, blocks) = (subjects(direction, version).name, peers(version).name, blocks(version).name);
-    let subject = KeyPart::Number(&subjects, own);
-    let protocol = KeyPart::Field(PacketField::Protocol);
-    let port = KeyPart::Field(PacketField::DestinationPort);
-    let range = KeyPart::Number(RANGES, PacketField::DestinationPort);
+    let (subject, [protocol, port, range]) = (KeyPart::Number(&subjects, own), what());
     let verdicts = verdicts(direction, version).name;
     let decide = |name: &str, key: &[KeyPart<'_>]| Rule::new().vmap_by(&decided(direction, name).name, key, &verdicts);
     let of_class = |class: KeyPart<'_>| {
@@ -188,10 +188,7 @@ fn judge_by_tiers(direction: Direction, version: IpVersion) -> Vec<Rule> {
 fn decide_for_everybody(direction: Direction, version: IpVersion) -> Vec<Rule> {
     let [own, _] = ends(direction, version);
     let subjects = subjects(direction, version).name;
-    let subject = KeyPart::Number(&subjects, own);
-    let protocol = KeyPart::Field(PacketField::Protocol);
-    let port = KeyPart::Field(PacketField::DestinationPort);
-    let range = KeyPart::Number(RANGES, PacketField::DestinationPort);
+    let (subject, [protocol, port, range]) = (KeyPart::Number(&subjects, own), what());
     let verdicts = verdicts(direction, version).name;
     let decide = |name: &str, key: &[KeyPart<'_>]| Rule::new().vmap_by(&decided(direction, name).name, key, &verdicts);
     vec![
