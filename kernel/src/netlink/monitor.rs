@@ -123,8 +123,8 @@ impl Monitor {
 
 /// What a monitor hears of nftables by.
 ///
-/// The kernel makes a message for each element that a transaction changes, where anybody listens, and throws it away when it comes to be
-/// read: a sixth of the time of a transaction with 250 elements.
+/// Where anybody listens the kernel makes a message for each element that a transaction changes. Of a transaction of this process the
+/// monitor reads and ignores them: with 54,000 elements that was half of the time from nothing to policies in force.
 #[derive(Clone)]
 pub struct Hearing(Arc<netlink_sys::Socket>);
 
