@@ -3,6 +3,7 @@
 //! (`daemon/src/policy/`).
 
 mod attempts;
+mod beside_many;
 mod cases_of_connections;
 mod cases_of_pods;
 mod cases_of_rules;
@@ -13,6 +14,7 @@ mod labels;
 mod packets;
 mod readiness;
 mod refused_log;
+mod replaced_pods;
 mod services;
 mod stage;
 mod tiers;

@@ -35,6 +35,8 @@ pub struct Changes {
     pub unknown: Change<IpAddr>,
     /// From which connections something may be taken away, of pods that are still there.
     pub restricted: Restricted,
+    /// What peers that have gone have left behind: nobody uses it, but whoever gets such an address might.
+    pub left_behind: Restricted,
 }
 
 /// What one direction differs in.
@@ -115,6 +117,7 @@ impl Changes {
             ports: Change::between(old.ports.iter().copied(), new.ports.iter().copied()),
             unknown: Change::between(old.unknown.iter().copied(), new.unknown.iter().copied()),
             restricted: Restricted::default(),
+            left_behind: Restricted::default(),
         };
         // Without a look at who has the addresses, and at what the numbers mean. Where something is decided, who gets a class may be
         // refused by it.
@@ -154,6 +157,7 @@ impl Changes {
             ports: self.ports.then(later.ports),
             unknown: self.unknown.then(later.unknown),
             restricted: self.restricted.and(later.restricted),
+            left_behind: self.left_behind.and(later.left_behind),
         }
     }
 

@@ -112,7 +112,7 @@ impl Incremental {
         owners: impl IntoIterator<Item = (IpAddr, Option<&'a Pod>)>,
     ) -> Result<Changes, TooLarge> {
         self.compiler.classes.go_on();
-        let (mut changes, mut restricted) = (Changes::default(), Vec::new());
+        let (mut changes, mut restricted, mut left_behind) = (Changes::default(), Vec::new(), Vec::new());
         let mut come: BTreeMap<Class, ClassKey> = BTreeMap::new();
         let mut users: BTreeMap<Class, usize> = BTreeMap::new();
         for (address, pod) in owners {
@@ -120,11 +120,14 @@ impl Incremental {
             let key = self.parts.at(address, key);
             let before = self.compiled.peers.get(&address).copied();
             let old = before.and_then(|class| self.compiled.behind.classes.get(&class));
-            // Whoever is in more selectors is allowed more, but for those that refuse; whoever has gone has no connections.
+            // Whoever is in more selectors is allowed more, but for those that refuse.
             let loses = old.is_some_and(|old| !key.as_ref().is_some_and(|key| key.has(old)));
             let is_met = key.as_ref().is_some_and(|key| self.parts.subjects.refuse_more(old, key));
             if pod.is_some() && (loses || is_met) {
                 restricted.push(address);
+            }
+            if pod.is_none() && before.is_some() {
+                left_behind.push(address);
             }
             let after = key.map(|key| {
                 let class = Class(self.compiler.classes.number(key.clone()));
@@ -159,6 +162,7 @@ impl Incremental {
             *changes.matrix_mut(direction) = MatrixChanges { allowed, decided, ..MatrixChanges::default() };
         }
         changes.restricted = Restricted::with(restricted);
+        changes.left_behind = Restricted::with(left_behind);
         changes.peers.removed.sort_unstable();
         changes.peers.added.sort_unstable();
         // Nothing can fail any more.

@@ -1,5 +1,5 @@
 //! What is due after a change that may refuse connections that were allowed: the fast path forgets them, at most every so often, and
-//! tracked connections are judged.
+//! tracked connections are judged. The fast path forgets them once more when they are cut.
 //!
 //! What may not live here: how the kernel is told.
 
@@ -13,6 +13,10 @@ const EVERY: Duration = Duration::from_millis(50);
 /// A pod that is attached has hardly any connections, those to an earlier one of its addresses: they are judged after this time, together
 /// with those of others that come meanwhile, when its ADD needs the processor no more. One that gets other labels can wait as long.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// Connections that peers have left behind are used once another pod has their address, which takes longer than this as a rule. In a cluster
+/// where pods come and go all the time a list a second costs little.
+const UNUSED: Duration = Duration::from_secs(1);
 
 /// What is due.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(super) enum Soon {
     Now,
     /// After [`GATHER`].
     Gathered,
+    /// After [`UNUSED`].
+    Unused,
 }
 
 impl Cutting {
@@ -40,11 +46,17 @@ impl Cutting {
         self.judge(restricted, soon, now);
     }
 
+    /// Some have been cut. Since the fast path was told it may have begun to remember them again.
+    pub(super) fn cut(&mut self) {
+        self.forget = true;
+    }
+
     /// These are to be judged, with those that are cut: something may be allowed again.
     pub(super) fn judge(&mut self, restricted: Restricted, soon: Soon, now: Instant) {
         let due = match soon {
             Soon::Now => now,
             Soon::Gathered => now + GATHER,
+            Soon::Unused => now + UNUSED,
         };
         self.judge = Some(match self.judge.take() {
             Some((others, before)) => (others.and(restricted), before.min(due)),
@@ -108,6 +120,34 @@ mod tests {
         assert_eq!(cutting.forget_due(at(80)), Some(Duration::from_millis(30)));
         assert!(cutting.forgets(at(110)));
         assert_eq!(cutting.forget_due(at(110)), None);
+    }
+
+    #[test]
+    fn what_peers_have_left_behind_is_judged_after_a_second_or_with_others() {
+        let of = |address: &str| Restricted::with([address.parse().unwrap()]);
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut cutting = Cutting::default();
+        cutting.judge(of("10.0.0.1"), Soon::Unused, at(0));
+        cutting.judge(of("10.0.0.2"), Soon::Unused, at(900));
+        assert_eq!((cutting.judges(at(999)), cutting.forgets(at(999))), (None, false));
+        assert_eq!(cutting.judges(at(1_000)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+        cutting.judge(of("10.0.0.1"), Soon::Unused, at(1_100));
+        cutting.restrict(of("10.0.0.2"), Soon::Now, at(1_101));
+        assert_eq!(cutting.judges(at(1_101)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+    }
+
+    #[test]
+    fn the_fast_path_is_told_once_more_after_connections_were_cut() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut cutting = Cutting::default();
+        cutting.restrict(Restricted::Any, Soon::Now, at(0));
+        assert!(cutting.forgets(at(0)));
+        cutting.cut();
+        assert_eq!((cutting.forgets(at(10)), cutting.forget_due(at(10))), (false, Some(Duration::from_millis(40))));
+        cutting.cut();
+        assert!(cutting.forgets(at(50)) && !cutting.forgets(at(200)));
     }
 
     #[test]

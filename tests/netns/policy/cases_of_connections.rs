@@ -28,7 +28,7 @@ const PROMPTLY: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(250);
 
 /// A connection on which the server alone speaks, once it has been greeted.
-struct Monologue {
+pub(super) struct Monologue {
     what: String,
     heard: Arc<AtomicU64>,
     ending: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ impl End {
 }
 
 impl Monologue {
-    fn start(protocol: &str, client: &Host, server: &Host, to: SocketAddr) -> Outcome<Self> {
+    pub(super) fn start(protocol: &str, client: &Host, server: &Host, to: SocketAddr) -> Outcome<Self> {
         let what = format!("{protocol} from {} to {to}", client.name);
         let failed = |error: io::Error| format!("{what}: {error}");
         let (listening, speaking) = ends(protocol, client, server, to).map_err(failed)?;
@@ -87,13 +87,20 @@ impl Monologue {
         Ok(Self { what, heard, ending, threads: vec![speaker, listener] })
     }
 
-    fn flows(&self) -> Outcome {
+    /// How many packets have arrived.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it flows.
+    pub(super) fn flows(&self) -> Outcome {
         let before = self.heard.load(Ordering::Relaxed);
         let more = || self.heard.load(Ordering::Relaxed) - before;
         eventually(SOON, || check(more() > 5, || format!("{} does not flow", self.what)))
     }
 
-    fn is_cut(&self) -> Outcome {
+    /// Waits until nothing of it arrives.
+    pub(super) fn is_cut(&self) -> Outcome {
         eventually(SOON, || {
             let before = self.heard.load(Ordering::Relaxed);
             // Silence can only be waited for.

@@ -46,6 +46,8 @@ pub(crate) struct Applied {
     pub(crate) changes: usize,
     /// The connections that were allowed and may be refused now: the fast path has to forget them.
     pub(crate) restricted: Restricted,
+    /// Those that peers have left behind which have gone.
+    pub(crate) left_behind: Restricted,
 }
 
 impl PolicyTable {
@@ -79,14 +81,18 @@ impl PolicyTable {
     /// # Errors
     /// When the kernel refuses; what was in force stays in force, and [`PolicyTable::verify`] brings the rest.
     pub(crate) fn change(&mut self, changes: &Changes, compiled: &Compiled) -> Result<Applied> {
-        let Some(known) = self.known else { return self.verify(compiled) };
+        let Some(known) = self.known else {
+            let left_behind = changes.left_behind.clone();
+            return self.verify(compiled).map(|applied| Applied { left_behind, ..applied });
+        };
         let changed = contents::changed(changes, compiled);
         let requests = changed
             .iter()
             .flat_map(|[removed, added]| removed.remove(POLICY_TABLE).into_iter().chain(added.add(POLICY_TABLE)));
         let requests: Vec<_> = requests.collect();
+        let (restricted, left_behind) = (changes.restricted.clone(), changes.left_behind.clone());
         if requests.is_empty() {
-            return Ok(Applied { changes: 0, restricted: changes.restricted.clone() });
+            return Ok(Applied { changes: 0, restricted, left_behind });
         }
         // Until it has succeeded.
         self.known = None;
@@ -100,12 +106,12 @@ impl PolicyTable {
                     warn!("a change of the policies is refused, the whole table is compared instead: {error}");
                 }
                 let applied = self.verify(compiled)?;
-                return Ok(Applied { restricted: applied.restricted.and(changes.restricted.clone()), ..applied });
+                return Ok(Applied { restricted: applied.restricted.and(restricted), left_behind, ..applied });
             }
         };
         self.known = Some(if self.transactions.only_ours(known, generation) { made } else { known });
         log(changed.iter().map(|[removed, added]| (added.set(), added.len(), removed.len())));
-        Ok(Applied { changes: changes_made, restricted: changes.restricted.clone() })
+        Ok(Applied { changes: changes_made, restricted, left_behind })
     }
 
     /// Makes the table where there is none, with nothing in its sets: who isolates a pod by it needs it to be there.
@@ -137,7 +143,7 @@ impl PolicyTable {
             let rules = !found.is(&table) || surplus != Names::default();
             let mut requests = if rules { table.replace(&found) } else { Vec::new() };
             if rules {
-                applied = Applied { changes: 1, restricted: Restricted::Any };
+                applied = Applied { changes: 1, restricted: Restricted::Any, ..Applied::default() };
             }
             let mut changed = Vec::new();
             for (desired, found) in desired.iter().zip(&contents) {

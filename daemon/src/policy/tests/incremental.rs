@@ -22,6 +22,7 @@ use crate::policy::namespace::{self, Namespace};
 use crate::policy::network_policy::{self, Direction, NetworkPolicy};
 use crate::policy::owners::Owners;
 use crate::policy::pod::{self, Pod};
+use crate::policy::restricted::Restricted;
 use crate::policy::tests::world::{Compile, HERE, World, decode, packet_of};
 
 const CLUSTERS: u64 = 120;
@@ -94,6 +95,8 @@ fn any_sequence_of_changes_ends_in_what_compiling_from_scratch_makes() {
     let mut restricting = [0, 0];
     // Packets that need not be judged again, and those that are refused.
     let mut spared = [0, 0];
+    // Those that would be refused, of which an end has gone.
+    let mut left = 0;
     // How often something is audited, becomes enforced, or is unknown; how often namespaces come or go; how often pods get into tiers
     // or out of them, and something else is decided for them although they stay there.
     let mut seen = [0; 6];
@@ -129,12 +132,13 @@ fn any_sequence_of_changes_ends_in_what_compiling_from_scratch_makes() {
             for packet in random.packets(&world) {
                 let passes = |compiled: &Compiled| compiled.verdict(&packet_of(packet)).passes();
                 let refused = passes(&old) && !passes(new);
+                let has = |restricted: &Restricted| restricted.has(packet.source, packet.destination);
                 if refused && lives(packet.source) && lives(packet.destination) {
-                    assert!(
-                        changes.restricted.has(packet.source, packet.destination),
-                        "{place}: {packet} is refused now"
-                    );
+                    assert!(has(&changes.restricted), "{place}: {packet} is refused now");
                     spared[1] += 1;
+                } else if refused {
+                    assert!(has(&changes.restricted) || has(&changes.left_behind), "{place}: {packet} was left behind");
+                    left += 1;
                 } else if !changes.restricted.has(packet.source, packet.destination) {
                     spared[0] += 1;
                 }
@@ -160,6 +164,7 @@ fn any_sequence_of_changes_ends_in_what_compiling_from_scratch_makes() {
         }
     }
     assert!(restricting.iter().all(|count| *count > 100), "neither answer is rare: {restricting:?}");
+    assert!(left > 100, "that is not rare: {left}");
     assert!(spared.iter().all(|count| *count > 1000), "neither is rare: {spared:?}");
     assert!(seen.iter().all(|count| *count > 20), "each happens: {seen:?}");
 }
@@ -188,12 +193,14 @@ spec: {nodeName: there}\nstatus: {phase: Running, podIPs: [{ip: 10.1.0.3}, {ip: 
         world.pods.truncate(1);
         world.pods.extend(pod.cloned());
         let changes = followed.step(&world);
-        (changes.ingress.allowed.added.len(), changes.ingress.allowed.removed.len(), !changes.restricted.is_empty())
+        let allowed = &changes.ingress.allowed;
+        let restricts = [&changes.restricted, &changes.left_behind].map(|restricted| !restricted.is_empty());
+        (allowed.added.len(), allowed.removed.len(), restricts)
     };
-    assert_eq!(step(Some(&far)), (1, 0, false), "it comes");
-    assert_eq!(step(Some(&other)), (0, 1, true), "it is not meant any more");
-    assert_eq!(step(Some(&far)), (1, 0, false), "it is meant again");
-    assert_eq!(step(None), (0, 1, false), "it has gone, and its connections with it");
+    assert_eq!(step(Some(&far)), (1, 0, [false, false]), "it comes");
+    assert_eq!(step(Some(&other)), (0, 1, [true, false]), "it is not meant any more");
+    assert_eq!(step(Some(&far)), (1, 0, [false, false]), "it is meant again");
+    assert_eq!(step(None), (0, 1, [false, true]), "it has gone, and has left its connections behind");
 }
 
 /// Whether a pod has an address that selectors may mean it by.

@@ -20,6 +20,9 @@ impl Policies {
     /// Has the fast path forget, and connections judged, where a change asks for it.
     pub(super) fn cut_after(&mut self, applied: Applied, soon: Soon) {
         let now = Instant::now();
+        if !applied.left_behind.is_empty() {
+            self.cutting.judge(applied.left_behind, Soon::Unused, now);
+        }
         if !applied.restricted.is_empty() {
             self.cutting.restrict(applied.restricted, soon, now);
         } else if applied.changes > 0 && self.are_cut {
@@ -72,10 +75,15 @@ impl Policies {
             self.conntrack = Some(socket);
             Ok(some)
         });
+        let are_cut = some.as_ref().map_or(true, |some| some.cut > 0);
         *judged = match (std::mem::replace(judged, Ok(Judged::default())), some) {
             (Ok(before), Ok(some)) => Ok(before.and(some)),
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
+        if are_cut {
+            self.cutting.cut();
+            self.forget();
+        }
     }
 
     /// Has those judged that were not, after some time in which nothing else was done.

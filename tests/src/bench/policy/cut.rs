@@ -29,8 +29,11 @@ const PORTS: u32 = 50_000;
 /// Between two packets.
 const EVERY: Duration = Duration::from_micros(500);
 
-/// How long it is waited for a last packet: what comes later was not cut.
-const WATCHED: Duration = Duration::from_secs(1);
+/// How long it is waited for a last packet: what comes later was not cut. The fast path goes on for a second with what it remembers.
+const WATCHED: Duration = Duration::from_millis(1_500);
+
+/// After so long the fast path has the stream, too: a UDP flow is assured once it has been answered for two seconds (`nf_conntrack_proto_udp.c`).
+const ASSURED: Duration = Duration::from_millis(2_300);
 
 /// After the policy the next change comes this much later.
 const NEXT: Duration = Duration::from_millis(3);
@@ -137,8 +140,7 @@ fn play(stage: &Stage, commits: &Commits, size: Size, round: u32, arrived: &Arri
         })
     };
     wait(Instant::now())?;
-    // The fast path has the stream, too.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(ASSURED);
     let policy = refusing();
     let start = stage.api.tell("networkpolicies", "ADDED", &policy)?;
     thread::sleep(NEXT);
