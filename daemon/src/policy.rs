@@ -46,6 +46,7 @@ mod judge;
 mod numbers;
 mod pods_of;
 mod pool;
+mod port_lists;
 mod port_ranges;
 mod rows;
 mod rules;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::policy::compiled::{Compiled, Matrix};
-use crate::policy::element::{BlockSegment, Class, Combination, Decided, PortSegment, Subject};
+use crate::policy::element::{
+    BlockSegment, Class, Combination, Decided, Decision, ListedPort, Listing, PortList, PortSegment, Subject,
+};
 use crate::policy::network_policy::Direction;
 use crate::policy::restricted::Restricted;
 
@@ -31,6 +33,8 @@ pub struct Changes {
     pub blocks: Change<BlockSegment>,
     /// The ranges of ports.
     pub ports: Change<PortSegment>,
+    /// The lists of ports.
+    pub listed: Change<ListedPort>,
     /// The addresses of pods that are not known.
     pub unknown: Change<IpAddr>,
     /// From which connections something may be taken away, of pods that are still there.
@@ -52,6 +56,8 @@ pub struct MatrixChanges {
     pub allowed: Change<Combination>,
     /// What is decided.
     pub decided: Change<Decided>,
+    /// The lists of ports that subjects have for classes.
+    pub listings: Change<Listing>,
 }
 
 impl<T> Default for Change<T> {
@@ -115,6 +121,7 @@ impl Changes {
             peers: Change::between(pairs(old), pairs(new)),
             blocks: Change::between(old.blocks.iter().copied(), new.blocks.iter().copied()),
             ports: Change::between(old.ports.iter().copied(), new.ports.iter().copied()),
+            listed: Change::between(old.listed.iter().copied(), new.listed.iter().copied()),
             unknown: Change::between(old.unknown.iter().copied(), new.unknown.iter().copied()),
             restricted: Restricted::default(),
             left_behind: Restricted::default(),
@@ -140,11 +147,25 @@ impl Changes {
     /// something any more; `now`: what the changes led to.
     pub(super) fn subjects_restricted(&self, now: &Compiled) -> Restricted {
         let of = |direction| {
-            let addresses = self.matrix(direction).takes_from(now.matrix(direction));
-            Restricted::judged(direction, addresses)
+            let (changes, matrix) = (self.matrix(direction), now.matrix(direction));
+            let fewer = changes.listings_with_fewer(|list| self.lines(list, now));
+            Restricted::judged(direction, changes.takes_from(matrix, fewer))
         };
         let [ingress, egress] = Direction::BOTH.map(of);
         ingress.and(egress)
+    }
+
+    /// What a list says, that there is now or was before.
+    fn lines<'a>(&'a self, list: PortList, now: &'a Compiled) -> &'a [ListedPort] {
+        fn of(list: PortList, lines: &[ListedPort]) -> &[ListedPort] {
+            let from = &lines[lines.partition_point(|line| line.list < list)..];
+            &from[..from.partition_point(|line| line.list == list)]
+        }
+        // One that has gone is all here.
+        match of(list, &self.listed.removed) {
+            [] => of(list, &now.listed),
+            gone => gone,
+        }
     }
 
     /// What these and others that come after them come to.
@@ -155,6 +176,7 @@ impl Changes {
             peers: self.peers.then(later.peers),
             blocks: self.blocks.then(later.blocks),
             ports: self.ports.then(later.ports),
+            listed: self.listed.then(later.listed),
             unknown: self.unknown.then(later.unknown),
             restricted: self.restricted.and(later.restricted),
             left_behind: self.left_behind.and(later.left_behind),
@@ -184,6 +206,7 @@ impl Changes {
             && self.peers.is_empty()
             && self.blocks.is_empty()
             && self.ports.is_empty()
+            && self.listed.is_empty()
             && self.unknown.is_empty()
     }
 }
@@ -199,6 +222,7 @@ impl MatrixChanges {
             audited: Change::between(old.audited.iter().copied(), new.audited.iter().copied()),
             allowed: Change::between(old.allowed.iter().copied(), new.allowed.iter().copied()),
             decided: Change::between(old.decided.iter().copied(), new.decided.iter().copied()),
+            listings: Change::between(old.listings.iter().copied(), new.listings.iter().copied()),
         }
     }
 
@@ -209,18 +233,42 @@ impl MatrixChanges {
             audited: self.audited.then(later.audited),
             allowed: self.allowed.then(later.allowed),
             decided: self.decided.then(later.decided),
+            listings: self.listings.then(later.listings),
         }
     }
 
     /// Whether there is nothing to do.
     fn is_empty(&self) -> bool {
-        let Self { subjects, tiered, audited, allowed, decided } = self;
-        subjects.is_empty() && tiered.is_empty() && audited.is_empty() && allowed.is_empty() && decided.is_empty()
+        let Self { subjects, tiered, audited, allowed, decided, listings } = self;
+        let elements = allowed.is_empty() && decided.is_empty() && listings.is_empty();
+        subjects.is_empty() && tiered.is_empty() && audited.is_empty() && elements
     }
 
-    /// The addresses from which something is taken, or for which something else is decided; `now`: the direction after this.
-    fn takes_from(&self, now: &Matrix) -> Vec<IpAddr> {
-        let Self { subjects, tiered, audited, allowed, decided } = self;
+    /// The subjects whose lists allow some class less than before, or decide otherwise.
+    fn listings_with_fewer<'a>(&self, lines: impl Fn(PortList) -> &'a [ListedPort]) -> BTreeSet<Subject> {
+        let Change { removed, added } = &self.listings;
+        let of = |listings: &[Listing], one: &Listing| {
+            let place = listings.binary_search_by_key(&(one.subject, one.class), |one| (one.subject, one.class));
+            place.map_or(&[][..], |place| lines(listings[place].list))
+        };
+        let has = |lines: &[ListedPort], line: &ListedPort| {
+            lines.binary_search_by_key(&line.listed, |line| line.listed).is_ok()
+        };
+        let gone = removed.iter().filter(|one| {
+            let after = of(added, one);
+            lines(one.list).iter().any(|line| !has(after, line))
+        });
+        let come = added.iter().filter(|one| {
+            let before = of(removed, one);
+            lines(one.list).iter().any(|line| line.listed.2 != Decision::Allow && !has(before, line))
+        });
+        gone.chain(come).map(|one| one.subject).collect()
+    }
+
+    /// The addresses from which something is taken, or for which something else is decided; `now`: the direction after this, `fewer`: the
+    /// subjects of those whose lists say it.
+    fn takes_from(&self, now: &Matrix, fewer: BTreeSet<Subject>) -> Vec<IpAddr> {
+        let Self { subjects, tiered, audited, allowed, decided, listings: _ } = self;
         let isolated = subjects.added.iter().map(|(address, _)| *address);
         let tiered = tiered.removed.iter().chain(&tiered.added).copied();
         let mut addresses: Vec<_> = isolated.chain(tiered).chain(audited.removed.iter().copied()).collect();
@@ -231,6 +279,7 @@ impl MatrixChanges {
             .iter()
             .map(Combination::subject)
             .chain(decided.map(|decided| decided.combination.subject()))
+            .chain(fewer)
             .collect();
         if !fewer.is_empty() {
             let of_those = now.subjects.iter().filter(|(_, subject)| fewer.contains(subject));

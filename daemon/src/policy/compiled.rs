@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::behind::Behind;
-use crate::policy::element::{BlockSegment, Class, Combination, Decided, Decision, PortRange, PortSegment, Subject};
+use crate::policy::element::{
+    BlockSegment, Class, Combination, Decided, Decision, ListedPort, Listing, PortOrRange, PortRange, PortSegment,
+    Subject,
+};
 use crate::policy::network_policy::Direction;
 use crate::policy::port::Protocol;
 
@@ -24,6 +27,8 @@ pub struct Compiled {
     pub blocks: Vec<BlockSegment>,
     /// The range of each port that is in one: segments in order that do not overlap.
     pub ports: Vec<PortSegment>,
+    /// The lists of ports that subjects have for classes, in order.
+    pub listed: Vec<ListedPort>,
     /// Addresses of pods here of which no object is known: they are allowed nothing.
     pub unknown: BTreeSet<IpAddr>,
     /// Who is behind the numbers.
@@ -44,6 +49,8 @@ pub struct Matrix {
     pub allowed: Vec<Combination>,
     /// What is decided, in order and each combination once: those of one variant follow each other.
     pub decided: Vec<Decided>,
+    /// The lists of ports that subjects allow classes, or decide about, in order.
+    pub listings: Vec<Listing>,
 }
 
 /// A packet that begins a connection, as the forward hook sees it: after DNAT, before SNAT.
@@ -138,10 +145,24 @@ impl Compiled {
         let Some((protocol, port)) = packet.port else { return false };
         matrix.has(Combination::AnyPeer(subject, protocol, port))
             || range.is_some_and(|range| matrix.has(Combination::AnyPeerRange(subject, protocol, range)))
-            || class.is_some_and(|class| {
-                matrix.has(Combination::Port(subject, class, protocol, port))
-                    || range.is_some_and(|range| matrix.has(Combination::Range(subject, class, protocol, range)))
-            })
+            || class.is_some_and(|class| self.listed(matrix, (subject, class), (protocol, port)).is_some())
+    }
+
+    /// What the list of a subject and a class says of a port, by its number before by its range.
+    fn listed(
+        &self,
+        matrix: &Matrix,
+        (subject, class): (Subject, Class),
+        (protocol, port): (Protocol, u16),
+    ) -> Option<Decision> {
+        let place = matrix.listings.binary_search_by_key(&(subject, class), |one| (one.subject, one.class)).ok()?;
+        let list = matrix.listings.get(place)?.list;
+        let at = |ports: PortOrRange| {
+            let key = (list, protocol, ports);
+            let place = self.listed.binary_search_by_key(&key, |one| (one.list, one.listed.0, one.listed.1)).ok()?;
+            self.listed.get(place).map(|one| one.listed.2)
+        };
+        at(PortOrRange::Port(port)).or_else(|| at(PortOrRange::Range(self.range(port)?)))
     }
 }
 
@@ -150,12 +171,7 @@ impl Compiled {
     fn decision(&self, matrix: &Matrix, subject: Subject, peer: IpAddr, port: Option<(Protocol, u16)>) -> Decision {
         let of_range = |(protocol, port)| Some((protocol, self.range(port)?));
         let of_class = self.class(peer).and_then(|class| {
-            let at_port = || port.map(|(protocol, port)| Combination::Port(subject, class, protocol, port));
-            let at_range =
-                || port.and_then(of_range).map(|(protocol, range)| Combination::Range(subject, class, protocol, range));
-            at_port()
-                .and_then(|combination| matrix.decision(combination))
-                .or_else(|| matrix.decision(at_range()?))
+            port.and_then(|port| self.listed(matrix, (subject, class), port))
                 .or_else(|| matrix.decision(Combination::AnyPort(subject, class)))
         });
         let of_everybody = || {

@@ -13,17 +13,18 @@ use crate::policy::compiled::{Compiled, Matrix};
 use crate::policy::element::{BlockSegment, Class, Subject};
 use crate::policy::inputs::Inputs;
 use crate::policy::ip_block::address;
-use crate::policy::judge::Elements;
+use crate::policy::judge::{Elements, Written};
 use crate::policy::named_ports::NamedPort;
 use crate::policy::network_policy::Direction;
 use crate::policy::numbers::Numbers;
 use crate::policy::pod::Pod;
+use crate::policy::port_lists::PortLists;
 use crate::policy::port_ranges::PortRanges;
 use crate::policy::rules::ClassKey;
 use crate::policy::segments::Segments;
 use crate::policy::subjects::{SubjectKey, Subjects};
 
-/// The most elements of one direction: some 115 bytes of the kernel's memory each.
+/// The most elements of one direction, and the most ports of all lists: some 115 bytes of the kernel's memory each.
 pub(super) const ELEMENTS: usize = 1_000_000;
 
 /// The most port ranges of the rules that are in force on one node: each may be cut by all others.
@@ -58,6 +59,7 @@ pub struct Compiler {
     pub(super) atoms: Numbers<Atom>,
     pub(super) subjects: Numbers<SubjectKey>,
     pub(super) classes: Numbers<ClassKey>,
+    pub(super) lists: PortLists,
     ranges: Numbers<Vec<(u16, u16)>>,
 }
 
@@ -88,13 +90,15 @@ impl Compiler {
         self.atoms.begin();
         self.subjects.begin();
         self.classes.begin();
+        self.lists.begin();
         self.ranges.begin();
-        let made = self.round(inputs)?;
+        let (mut compiled, parts) = self.round(inputs)?;
         self.atoms.end();
         self.subjects.end();
         self.classes.end();
         self.ranges.end();
-        Ok(made)
+        compiled.listed = self.lists.end([&compiled.ingress, &compiled.egress]);
+        Ok((compiled, parts))
     }
 
     fn round(&mut self, inputs: &Inputs<'_>) -> Result<(Compiled, Parts), TooLarge> {
@@ -116,25 +120,24 @@ impl Compiler {
         let mut classes = BTreeMap::new();
         let peers = self.peers(inputs, local, &mut parts, &mut classes);
         let blocks = self.blocks(&parts.segments, &mut classes);
-        let matrix = |direction: Direction| {
+        let mut matrix = |direction: Direction| {
             let addresses = parts.subjects.addresses.of(direction);
-            let mut elements = Elements::default();
+            let mut elements = Elements::new(&parts.ranges, &mut self.lists);
             for subject in distinct(addresses) {
                 if let Some(judge) = judges.get(&subject) {
-                    judge.write(subject, &classes, &parts.ranges, ELEMENTS, &mut elements);
+                    judge.write(subject, &classes, &mut elements)?;
                 }
-                bounded(elements.len())?;
             }
-            let Elements { allowed, decided } = elements.sorted();
+            let Written { allowed, decided, listings } = elements.written();
             let audited = parts.subjects.addresses.audited(direction).collect();
             let tiered = parts.subjects.addresses.tiered(direction).collect();
-            Ok(Matrix { subjects: addresses.clone(), tiered, audited, allowed, decided })
+            Ok(Matrix { subjects: addresses.clone(), tiered, audited, allowed, decided, listings })
         };
         let (ingress, egress) = (matrix(Direction::Ingress)?, matrix(Direction::Egress)?);
         let ports = parts.ranges.segments.clone();
         let behind = Arc::new(Behind { judges, classes });
         let unknown = inputs.unknown.clone();
-        Ok((Compiled { ingress, egress, peers, blocks, ports, unknown, behind }, parts))
+        Ok((Compiled { ingress, egress, peers, blocks, ports, listed: Vec::new(), unknown, behind }, parts))
     }
 
     /// The class of each pod's address that is in a selector or has a port that is named.
@@ -193,11 +196,6 @@ impl Parts {
         key.atoms.sort_unstable();
         Some(key)
     }
-}
-
-/// Refuses more elements of a direction than the kernel is given.
-pub(super) fn bounded(count: usize) -> Result<(), TooLarge> {
-    if count > ELEMENTS { Err(TooLarge::Elements { count }) } else { Ok(()) }
 }
 
 /// Each subject of some addresses once.

@@ -16,6 +16,10 @@ pub struct Class(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange(pub u32);
 
+/// Ports of which the same is said: those that subjects allow peers, or decide about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortList(pub u32);
+
 /// A subject, peers and ports. What another combination says of them already is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Combination {
@@ -27,10 +31,6 @@ pub enum Combination {
     AnyPeerRange(Subject, Protocol, PortRange),
     /// A class, every protocol, every port.
     AnyPort(Subject, Class),
-    /// A class, one port.
-    Port(Subject, Class, Protocol, u16),
-    /// A class, ports in one range.
-    Range(Subject, Class, Protocol, PortRange),
 }
 
 impl Combination {
@@ -40,9 +40,7 @@ impl Combination {
             Self::Everything(subject)
             | Self::AnyPeer(subject, ..)
             | Self::AnyPeerRange(subject, ..)
-            | Self::AnyPort(subject, _)
-            | Self::Port(subject, ..)
-            | Self::Range(subject, ..) => *subject,
+            | Self::AnyPort(subject, _) => *subject,
         }
     }
 }
@@ -66,6 +64,39 @@ pub struct Decided {
     pub combination: Combination,
     /// What becomes of it.
     pub decision: Decision,
+}
+
+/// The ports of which a subject says something for one class. What it says of everybody is left out. A subject and a class have one list at
+/// most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listing {
+    /// The subject.
+    pub subject: Subject,
+    /// The class.
+    pub class: Class,
+    /// The list.
+    pub list: PortList,
+}
+
+/// One port, or those of one range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortOrRange {
+    /// One port.
+    Port(u16),
+    /// Ports in one range.
+    Range(PortRange),
+}
+
+/// What is said of a port: it is allowed, where subjects have nothing but what they allow.
+pub type Listed = (Protocol, PortOrRange, Decision);
+
+/// One line of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListedPort {
+    /// The list.
+    pub list: PortList,
+    /// What it says.
+    pub listed: Listed,
 }
 
 /// Addresses from the first to the last that are in the same blocks.

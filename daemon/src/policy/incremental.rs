@@ -11,10 +11,10 @@ use std::sync::Arc;
 use crate::policy::addresses::Addresses;
 use crate::policy::changes::{Change, Changes, MatrixChanges};
 use crate::policy::compiled::{Compiled, Matrix};
-use crate::policy::compiler::{Compiler, ELEMENTS, Parts, TooLarge, bounded, distinct, local};
-use crate::policy::element::{Class, Combination, Subject};
+use crate::policy::compiler::{Compiler, Parts, TooLarge, distinct, local};
+use crate::policy::element::{Class, Subject};
 use crate::policy::inputs::Inputs;
-use crate::policy::judge::{Elements, Judge};
+use crate::policy::judge::{Elements, Written, bounded};
 use crate::policy::network_policy::Direction;
 use crate::policy::pod::Pod;
 use crate::policy::restricted::Restricted;
@@ -71,6 +71,8 @@ impl Incremental {
     ) -> Result<Changes, TooLarge> {
         // Until it has been done.
         let stands = std::mem::replace(&mut self.stands, false);
+        // A list that falls free in one of the steps is not given again in the next: they are one change.
+        self.compiler.lists.go_on();
         let subjects = match changed {
             Changed::Owners if stands => Some(Changes::default()),
             Changed::Attached if stands => match self.follow_attached(&inputs) {
@@ -95,6 +97,12 @@ impl Incremental {
     #[cfg(test)]
     pub(super) fn classes(&self) -> (usize, usize) {
         (self.compiler.classes.given(), self.compiled.behind.classes.len())
+    }
+
+    /// The same of lists of ports.
+    #[cfg(test)]
+    pub(super) fn lists(&self) -> (usize, usize) {
+        self.compiler.lists.numbered()
     }
 
     fn compile(&mut self, inputs: &Inputs<'_>) -> Result<Changes, TooLarge> {
@@ -159,8 +167,10 @@ impl Incremental {
             bounded((self.compiled.matrix(direction).len() + added.len()).saturating_sub(removed.len()))?;
             let allowed = Change { removed: removed.allowed, added: added.allowed };
             let decided = Change { removed: removed.decided, added: added.decided };
-            *changes.matrix_mut(direction) = MatrixChanges { allowed, decided, ..MatrixChanges::default() };
+            let listings = Change { removed: removed.listings, added: added.listings };
+            *changes.matrix_mut(direction) = MatrixChanges { allowed, decided, listings, ..MatrixChanges::default() };
         }
+        changes.listed = self.compiler.lists.follow([&changes.ingress.listings, &changes.egress.listings]);
         changes.restricted = Restricted::with(restricted);
         changes.left_behind = Restricted::with(left_behind);
         changes.peers.removed.sort_unstable();
@@ -214,25 +224,28 @@ impl Incremental {
         let mut changes = Changes::default();
         for direction in Direction::BOTH {
             let (matrix, addresses) = (self.compiled.matrix(direction), subjects.addresses.of(direction));
-            let is_of_others = |combination: &Combination| others.contains(&combination.subject());
-            let mut after = Elements::default();
+            let is_of_others = |subject: Subject| others.contains(&subject);
+            let mut elements = Elements::new(&self.parts.ranges, &mut compiler.lists);
             for subject in distinct(addresses).intersection(&others) {
                 if let Some(judge) = judges.get(subject) {
-                    judge.write(*subject, &self.compiled.behind.classes, &self.parts.ranges, ELEMENTS, &mut after);
+                    judge.write(*subject, &self.compiled.behind.classes, &mut elements)?;
                 }
             }
-            let Elements { allowed, decided } = after.sorted();
-            let before = matrix.allowed.iter().copied().filter(is_of_others);
-            let allowed = Change::between(before, allowed.into_iter());
-            let before = matrix.decided.iter().copied().filter(|decided| is_of_others(&decided.combination));
-            let decided = Change::between(before, decided.into_iter());
-            let (added, removed) =
-                (allowed.added.len() + decided.added.len(), allowed.removed.len() + decided.removed.len());
+            let after = elements.written();
+            let before = matrix.allowed.iter().copied().filter(|one| is_of_others(one.subject()));
+            let allowed = Change::between(before, after.allowed.into_iter());
+            let before = matrix.decided.iter().copied().filter(|one| is_of_others(one.combination.subject()));
+            let decided = Change::between(before, after.decided.into_iter());
+            let before = matrix.listings.iter().copied().filter(|one| is_of_others(one.subject));
+            let listings = Change::between(before, after.listings.into_iter());
+            let added = allowed.added.len() + decided.added.len() + listings.added.len();
+            let removed = allowed.removed.len() + decided.removed.len() + listings.removed.len();
             bounded((matrix.len() + added).saturating_sub(removed))?;
             let changed = matrix.follow(&subjects.addresses, direction);
-            *changes.matrix_mut(direction) = MatrixChanges { allowed, decided, ..changed };
+            *changes.matrix_mut(direction) = MatrixChanges { allowed, decided, listings, ..changed };
         }
         compiler.subjects.end();
+        changes.listed = compiler.lists.follow([&changes.ingress.listings, &changes.egress.listings]);
         if !others.is_empty() {
             Arc::make_mut(&mut self.compiled.behind).judges = judges;
         }
@@ -251,19 +264,17 @@ impl Incremental {
     }
 
     /// What the judges of a direction say of some classes, in order.
-    fn elements_of(&self, direction: Direction, classes: &BTreeMap<Class, ClassKey>) -> Result<Elements, TooLarge> {
-        let mut elements = Elements::default();
+    fn elements_of(&mut self, direction: Direction, classes: &BTreeMap<Class, ClassKey>) -> Result<Written, TooLarge> {
         if classes.is_empty() {
-            return Ok(elements);
+            return Ok(Written::default());
         }
-        let of = |subject: Subject| -> Option<(Subject, &Judge)> {
-            Some((subject, self.compiled.behind.judges.get(&subject)?))
-        };
-        for (subject, judge) in distinct(&self.compiled.matrix(direction).subjects).into_iter().filter_map(of) {
-            judge.write_classes(subject, classes, &self.parts.ranges, ELEMENTS, &mut elements);
-            bounded(elements.len())?;
+        let mut elements = Elements::new(&self.parts.ranges, &mut self.compiler.lists);
+        for subject in distinct(&self.compiled.matrix(direction).subjects) {
+            if let Some(judge) = self.compiled.behind.judges.get(&subject) {
+                judge.write_classes(subject, classes, &mut elements)?;
+            }
         }
-        Ok(elements.sorted())
+        Ok(elements.written())
     }
 
     fn apply(&mut self, changes: &Changes) {
@@ -271,8 +282,9 @@ impl Incremental {
             self.compiled.peers.remove(address);
         }
         self.compiled.peers.extend(changes.peers.added.iter().copied());
+        change_in_order(&mut self.compiled.listed, &changes.listed);
         for direction in Direction::BOTH {
-            let MatrixChanges { subjects, tiered, audited, allowed, decided } = changes.matrix(direction);
+            let MatrixChanges { subjects, tiered, audited, allowed, decided, listings } = changes.matrix(direction);
             let matrix = match direction {
                 Direction::Ingress => &mut self.compiled.ingress,
                 Direction::Egress => &mut self.compiled.egress,
@@ -287,6 +299,7 @@ impl Incremental {
             }
             change_in_order(&mut matrix.allowed, allowed);
             change_in_order(&mut matrix.decided, decided);
+            change_in_order(&mut matrix.listings, listings);
         }
     }
 }
@@ -307,7 +320,7 @@ impl Matrix {
 
     /// How many elements it has.
     fn len(&self) -> usize {
-        self.allowed.len() + self.decided.len()
+        self.allowed.len() + self.decided.len() + self.listings.len()
     }
 }
 

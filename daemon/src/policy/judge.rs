@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::policy::element::{Class, Combination, Decided, Subject};
+use crate::policy::compiler::{ELEMENTS, TooLarge};
+use crate::policy::element::{Class, Combination, Decided, Listed, Listing, Subject};
 use crate::policy::port::Which;
+use crate::policy::port_lists::PortLists;
 use crate::policy::port_ranges::PortRanges;
 use crate::policy::rows::Row;
 use crate::policy::rules::{ClassKey, Rules};
@@ -19,82 +21,119 @@ pub(super) enum Judge {
     Tiers(Tiers),
 }
 
-/// Elements of one direction.
-#[derive(Debug, Default)]
-pub(super) struct Elements {
+/// Elements of one direction, as they are written.
+#[derive(Debug)]
+pub(super) struct Elements<'a> {
+    /// The ports that ranges are made of.
+    pub(super) ranges: &'a PortRanges,
+    lists: &'a mut PortLists,
     /// What is allowed.
     pub(super) allowed: Vec<Combination>,
     /// What is decided.
     pub(super) decided: Vec<Decided>,
+    listings: Vec<Listing>,
 }
 
-impl Elements {
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.allowed.len() + self.decided.len()
+/// The same in order.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) allowed: Vec<Combination>,
+    pub(super) decided: Vec<Decided>,
+    pub(super) listings: Vec<Listing>,
+}
+
+impl<'a> Elements<'a> {
+    /// None yet.
+    pub(super) fn new(ranges: &'a PortRanges, lists: &'a mut PortLists) -> Self {
+        Self { ranges, lists, allowed: Vec::new(), decided: Vec::new(), listings: Vec::new() }
     }
 
-    /// The same in order.
-    pub(super) fn sorted(mut self) -> Self {
+    /// What a subject says of ports for a class, if it does.
+    pub(super) fn list(&mut self, subject: Subject, class: Class, listed: Vec<Listed>) {
+        if !listed.is_empty() {
+            let list = self.lists.list(listed);
+            self.listings.push(Listing { subject, class, list });
+        }
+    }
+
+    /// Refuses more than the kernel is given.
+    pub(super) fn bounded(&self) -> Result<(), TooLarge> {
+        let count = self.allowed.len() + self.decided.len() + self.listings.len();
+        bounded(count.max(self.lists.ports()))
+    }
+
+    /// All of them.
+    pub(super) fn written(mut self) -> Written {
         self.allowed.sort_unstable();
         self.decided.sort_unstable();
-        self
+        self.listings.sort_unstable();
+        Written { allowed: self.allowed, decided: self.decided, listings: self.listings }
+    }
+}
+
+/// Refuses more elements than the kernel is given.
+pub(super) fn bounded(count: usize) -> Result<(), TooLarge> {
+    if count > ELEMENTS { Err(TooLarge::Elements { count }) } else { Ok(()) }
+}
+
+impl Written {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.allowed.len() + self.decided.len() + self.listings.len()
     }
 }
 
 impl Judge {
-    /// Adds what follows for everybody and for each class; stops once there are more than so many.
+    /// Adds what follows for everybody and for each class.
+    ///
+    /// # Errors
+    /// As soon as they are too many.
     pub(super) fn write(
         &self,
         subject: Subject,
         classes: &BTreeMap<Class, ClassKey>,
-        ranges: &PortRanges,
-        most: usize,
-        elements: &mut Elements,
-    ) {
+        elements: &mut Elements<'_>,
+    ) -> Result<(), TooLarge> {
         match self {
-            Self::Rules(rules) => rules.allow(subject, classes, ranges, most, &mut elements.allowed),
-            Self::Tiers(tiers) => {
-                Row::of(tiers, None, ranges).of_everybody(subject, ranges, &mut elements.decided);
-                self.write_classes(subject, classes, ranges, most, elements);
-            }
+            Self::Rules(rules) => rules.allow_everybody(subject, elements),
+            Self::Tiers(tiers) => Row::of(tiers, None, elements.ranges).of_everybody(subject, elements),
         }
+        elements.bounded()?;
+        self.write_classes(subject, classes, elements)
     }
 
-    /// Adds what follows for some classes beside what follows for everybody; stops once there are more than so many.
+    /// Adds what follows for some classes beside what follows for everybody.
+    ///
+    /// # Errors
+    /// As soon as they are too many.
     pub(super) fn write_classes(
         &self,
         subject: Subject,
         classes: &BTreeMap<Class, ClassKey>,
-        ranges: &PortRanges,
-        most: usize,
-        elements: &mut Elements,
-    ) {
+        elements: &mut Elements<'_>,
+    ) -> Result<(), TooLarge> {
         match self {
             Self::Rules(rules) => {
-                let everybody = rules.everybody(ranges);
+                let everybody = rules.everybody(elements.ranges);
                 for (class, key) in classes {
-                    if elements.len() > most {
-                        return;
-                    }
-                    rules.allow_class(subject, (*class, key), &everybody, ranges, &mut elements.allowed);
+                    rules.allow_class(subject, (*class, key), &everybody, elements);
+                    elements.bounded()?;
                 }
             }
             Self::Tiers(tiers) => {
-                let everybody = Row::of(tiers, None, ranges);
+                let everybody = Row::of(tiers, None, elements.ranges);
                 let by_name =
                     tiers.of_all().iter().filter_map(|place| tiers.rule(*place)).any(|(rule, _)| {
                         rule.ports.iter().flatten().any(|ports| matches!(ports.which, Which::Named(_)))
                     });
                 let differs = |key: &ClassKey| tiers.tell_apart(key) || (by_name && !key.named.is_empty());
                 for (class, key) in classes.iter().filter(|(_, key)| differs(key)) {
-                    if elements.len() > most {
-                        return;
-                    }
-                    let row = Row::of(tiers, Some(key), ranges);
-                    row.of_class((subject, *class), &everybody, ranges, &mut elements.decided);
+                    let row = Row::of(tiers, Some(key), elements.ranges);
+                    row.of_class((subject, *class), &everybody, elements);
+                    elements.bounded()?;
                 }
             }
         }
+        Ok(())
     }
 }

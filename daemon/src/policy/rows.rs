@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::policy::element::{Class, Combination, Decided, Decision, PortRange, Subject};
+use crate::policy::element::{Class, Combination, Decided, Decision, PortOrRange, PortRange, Subject};
+use crate::policy::judge::Elements;
 use crate::policy::port::{Protocol, Which};
 use crate::policy::port_ranges::PortRanges;
 use crate::policy::rules::ClassKey;
@@ -110,9 +111,9 @@ impl Row {
     }
 
     /// What has to be said of everybody.
-    pub(super) fn of_everybody(&self, subject: Subject, ranges: &PortRanges, decided: &mut Vec<Decided>) {
-        let Self { any, ranges, ports } = self.beyond(&Self::default(), ranges);
-        let mut say = |combination, decision| decided.push(Decided { combination, decision });
+    pub(super) fn of_everybody(&self, subject: Subject, elements: &mut Elements<'_>) {
+        let Self { any, ranges, ports } = self.beyond(&Self::default(), elements.ranges);
+        let mut say = |combination, decision| elements.decided.push(Decided { combination, decision });
         any.into_iter().for_each(|decision| say(Combination::Everything(subject), decision));
         for ((protocol, part), decision) in ranges {
             say(Combination::AnyPeerRange(subject, protocol, part), decision);
@@ -123,22 +124,13 @@ impl Row {
     }
 
     /// What has to be said of a class beside that.
-    pub(super) fn of_class(
-        &self,
-        (subject, class): (Subject, Class),
-        everybody: &Self,
-        ranges: &PortRanges,
-        decided: &mut Vec<Decided>,
-    ) {
-        let Self { any, ranges, ports } = self.beyond(everybody, ranges);
-        let mut say = |combination, decision| decided.push(Decided { combination, decision });
-        any.into_iter().for_each(|decision| say(Combination::AnyPort(subject, class), decision));
-        for ((protocol, part), decision) in ranges {
-            say(Combination::Range(subject, class, protocol, part), decision);
-        }
-        for ((protocol, port), decision) in ports {
-            say(Combination::Port(subject, class, protocol, port), decision);
-        }
+    pub(super) fn of_class(&self, (subject, class): (Subject, Class), everybody: &Self, elements: &mut Elements<'_>) {
+        let Self { any, ranges, ports } = self.beyond(everybody, elements.ranges);
+        let any = any.map(|decision| Decided { combination: Combination::AnyPort(subject, class), decision });
+        elements.decided.extend(any);
+        let ranges = ranges.into_iter().map(|((protocol, part), said)| (protocol, PortOrRange::Range(part), said));
+        let ports = ports.into_iter().map(|((protocol, port), said)| (protocol, PortOrRange::Port(port), said));
+        elements.list(subject, class, ranges.chain(ports).collect());
     }
 }
 

@@ -1,8 +1,9 @@
 //! The rules for one subject, with named ports resolved as far as they are its own, and what they allow each class.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use crate::policy::element::{Class, Combination, PortRange, Subject};
+use crate::policy::element::{Class, Combination, Decision, Listed, PortOrRange, PortRange, Subject};
+use crate::policy::judge::Elements;
 use crate::policy::named_ports::NamedPort;
 use crate::policy::network_policy::PolicyName;
 use crate::policy::port::{Ports, Protocol, Which};
@@ -81,28 +82,15 @@ impl Rules {
         self.for_all.iter().filter_map(|place| self.rules.get(*place))
     }
 
-    /// Adds what is allowed, each once; stops once there are more than so many.
-    pub(super) fn allow(
-        &self,
-        subject: Subject,
-        classes: &BTreeMap<Class, ClassKey>,
-        ranges: &PortRanges,
-        most: usize,
-        allowed: &mut Vec<Combination>,
-    ) {
-        let everybody = self.everybody(ranges);
-        if everybody.everything {
-            return allowed.push(Combination::Everything(subject));
+    /// Adds what everybody is allowed, each once.
+    pub(super) fn allow_everybody(&self, subject: Subject, elements: &mut Elements<'_>) {
+        let Everybody { everything, numbers, parts, named: _ } = self.everybody(elements.ranges);
+        if everything {
+            return elements.allowed.push(Combination::Everything(subject));
         }
-        let (numbers, parts) = (everybody.numbers.iter(), everybody.parts.iter());
-        allowed.extend(numbers.map(|(protocol, port)| Combination::AnyPeer(subject, *protocol, *port)));
-        allowed.extend(parts.map(|(protocol, part)| Combination::AnyPeerRange(subject, *protocol, *part)));
-        for (class, key) in classes {
-            if allowed.len() > most {
-                return;
-            }
-            self.allow_class(subject, (*class, key), &everybody, ranges, allowed);
-        }
+        let numbers = numbers.into_iter().map(|(protocol, port)| Combination::AnyPeer(subject, protocol, port));
+        let parts = parts.into_iter().map(|(protocol, part)| Combination::AnyPeerRange(subject, protocol, part));
+        elements.allowed.extend(numbers.chain(parts));
     }
 
     /// What everybody is allowed.
@@ -122,44 +110,39 @@ impl Rules {
         everybody
     }
 
-    /// Adds what one class is allowed, each once, and beside what everybody is.
+    /// Adds what one class is allowed beside what everybody is.
     pub(super) fn allow_class(
         &self,
         subject: Subject,
         (class, key): (Class, &ClassKey),
         everybody: &Everybody<'_>,
-        ranges: &PortRanges,
-        allowed: &mut Vec<Combination>,
+        elements: &mut Elements<'_>,
     ) {
         if everybody.everything {
             return;
         }
         if self.of_class(key).any(|rule| rule.ports.is_none()) {
-            return allowed.push(Combination::AnyPort(subject, class));
+            return elements.allowed.push(Combination::AnyPort(subject, class));
         }
-        let before = allowed.len();
+        let mut listed: Vec<Listed> = Vec::new();
         let own = self.of_class(key).flat_map(|rule| rule.ports.iter().flatten());
         for Ports { protocol, which } in own.chain(everybody.named.iter().copied()) {
             let mut number = |port: u16| {
                 if !everybody.numbers.contains(&(*protocol, port)) {
-                    allowed.push(Combination::Port(subject, class, *protocol, port));
+                    listed.push((*protocol, PortOrRange::Port(port), Decision::Allow));
                 }
             };
             match which {
                 Which::Number(port) => number(*port),
                 Which::Named(name) => key.numbers(name, *protocol).for_each(number),
                 Which::Range(first, last) => {
-                    let own = ranges.parts((*first, *last));
+                    let own = elements.ranges.parts((*first, *last));
                     let own = own.filter(|part| !everybody.parts.contains(&(*protocol, *part)));
-                    allowed.extend(own.map(|part| Combination::Range(subject, class, *protocol, part)));
+                    listed.extend(own.map(|part| (*protocol, PortOrRange::Range(part), Decision::Allow)));
                 }
             }
         }
-        // Rules of several policies allow the same.
-        let mut own = allowed.split_off(before);
-        own.sort_unstable();
-        own.dedup();
-        allowed.append(&mut own);
+        elements.list(subject, class, listed);
     }
 
     /// The first rule that allows a peer this port, in the order of the policies.

@@ -24,7 +24,8 @@ const KEY: usize = 1;
 /// The register that a field is loaded to by which a map is asked, in words: behind the longest key with numbers.
 const FIELD: usize = 8;
 
-/// The register that gets a number which a map has for such a key, in words: behind the others, with the one before it.
+/// The register that gets a number which a map has for such a key, in words: behind the others, with the one before it. Where a further key
+/// begins with that number, the rest of it is behind it.
 const FOUND: usize = 13;
 
 /// A part of a key that a rule looks up.
@@ -34,32 +35,36 @@ pub enum KeyPart<'a> {
     Field(PacketField),
     /// The number that this map has for a field of the packet; without one the rule does not match.
     Number(&'a str, PacketField),
+    /// The number that this map has for a key of these parts; without one the rule does not match. It is the first part, or none.
+    Found(&'a str, &'a [KeyPart<'a>]),
 }
 
 impl KeyPart<'_> {
     fn words(self) -> usize {
         match self {
             Self::Field(field) => field.kind().words(),
-            Self::Number(..) => Type::Number.words(),
+            Self::Number(..) | Self::Found(..) => Type::Number.words(),
         }
     }
 }
 
 impl Rule {
-    /// … whose key of these parts is in a set. The parts have seven words at most.
+    /// … whose key of these parts is in a set. The parts have seven words at most, three where they begin with a number that is found.
     pub fn in_set_by(mut self, set: &str, parts: &[KeyPart<'_>]) -> Self {
-        self.load_parts(parts);
-        self.push(lookup(set, register(KEY), None));
+        let key = self.load_parts(parts);
+        self.push(lookup(set, register(key), None));
         self
     }
 
     /// … for whose key of these parts a map has a number, gets the verdict of a verdict map for that number, if there is one. The
-    /// parts have seven words at most.
+    /// parts are as long as for a set.
     pub fn vmap_by(mut self, map: &str, parts: &[KeyPart<'_>], verdicts: &str) -> Self {
-        self.load_parts(parts);
-        self.push(mark_in(FOUND));
-        self.push(lookup(map, register(KEY), Some(register(FOUND - 1))));
-        self.push(lookup(verdicts, register(FOUND), Some(Register::Verdict)));
+        let key = self.load_parts(parts);
+        // Where the key is not.
+        let number = if key == FOUND { KEY + 1 } else { FOUND };
+        self.push(mark_in(number));
+        self.push(lookup(map, register(key), Some(register(number - 1))));
+        self.push(lookup(verdicts, register(number), Some(Register::Verdict)));
         self
     }
 
@@ -71,8 +76,10 @@ impl Rule {
         self
     }
 
-    fn load_parts(&mut self, parts: &[KeyPart<'_>]) {
-        let mut end = KEY + parts.iter().map(|part| part.words()).sum::<usize>();
+    /// Where the key of these parts begins.
+    fn load_parts(&mut self, parts: &[KeyPart<'_>]) -> usize {
+        let begin = if matches!(parts.first(), Some(KeyPart::Found(..))) { FOUND } else { KEY };
+        let mut end = begin + parts.iter().map(|part| part.words()).sum::<usize>();
         // The last part first: a number overwrites what stands before it.
         for part in parts.iter().rev() {
             end -= part.words();
@@ -83,8 +90,14 @@ impl Rule {
                     self.extend_by(field.load(register(FIELD)));
                     self.push(lookup(map, register(FIELD), Some(register(end - 1))));
                 }
+                KeyPart::Found(map, parts) => {
+                    let key = self.load_parts(parts);
+                    self.push(mark_in(end));
+                    self.push(lookup(map, register(key), Some(register(end - 1))));
+                }
             }
         }
+        begin
     }
 
     fn extend_by(&mut self, expressions: Vec<Expressions>) {

@@ -18,7 +18,7 @@ fn numbers() -> Content {
     Content::Values(NUMBER.into())
 }
 
-/// Classes of addresses, ranges of addresses and of ports, and the allowed combinations of them.
+/// Classes of addresses, ranges of addresses and of ports, the allowed combinations of them, and lists of ports for pairs of classes.
 fn table() -> Table {
     let sets = |version| {
         let address = [Type::Address(version)];
@@ -32,6 +32,10 @@ fn table() -> Table {
             set("in-range", version, &in_range, Content::Nothing),
             set("judged", version, &address, Content::Verdicts),
             set("counted", version, &address, Content::Counted),
+            set("list", version, &[Type::Number, Type::Number], numbers()),
+            set("listed", version, &[Type::Number, Type::Protocol, Type::Port], numbers()),
+            set("listed-range", version, &[Type::Number, Type::Protocol, Type::Number], Content::Nothing),
+            set("verdicts", version, &[Type::Number], Content::Verdicts),
         ]
     };
     let rules = |version: IpVersion| {
@@ -43,6 +47,10 @@ fn table() -> Table {
         let peers = [KeyPart::Number(&class, to), KeyPart::Number(&block, from)];
         let allowed = [&peers[..], &[protocol, KeyPart::Field(port)]].concat();
         let in_range = [&peers[..], &[protocol, KeyPart::Number(&ports, port)]].concat();
+        let lists = name("list");
+        let list = KeyPart::Found(&lists, &peers);
+        let listed = [list, protocol, KeyPart::Field(port)];
+        let listed_range = [list, protocol, KeyPart::Number(&ports, port)];
         [
             Rule::new().of(version).unmarked(0x2000_0000).in_connection().accept(),
             Rule::new().of(version).marked(0x2000_0000).is_reply().drop(),
@@ -50,6 +58,8 @@ fn table() -> Table {
             Rule::new().of(version).in_set_by(&name("in-range"), &in_range).return_(),
             Rule::new().of(version).vmap(&name("judged"), &[from]),
             Rule::new().of(version).in_set(&name("counted"), &[to]),
+            Rule::new().of(version).in_set_by(&name("listed-range"), &listed_range).return_(),
+            Rule::new().of(version).vmap_by(&name("listed"), &listed, &name("verdicts")),
         ]
     };
     let base = Base { chain_type: ChainType::Filter, hook: ChainHook::Forward, priority: -10 };
@@ -97,6 +107,10 @@ fn entries(version: IpVersion, value: u32) -> Vec<Entries> {
         Entries::keys(like("in-range"), [[Field::Number(value), Field::Number(4), tcp, Field::Number(1)]]),
         Entries::jumps(like("judged"), "judge", [[at(1)], [at(u8::try_from(value).unwrap())]]),
         Entries::keys(like("counted"), [[at(1)], [at(u8::try_from(value).unwrap())]]),
+        Entries::numbers(like("list"), [([Field::Number(value), Field::Number(4)], value)]),
+        Entries::numbers(like("listed"), [([Field::Number(value), tcp, Field::Port(80)], 1)]),
+        Entries::keys(like("listed-range"), [[Field::Number(value), tcp, Field::Number(1)]]),
+        Entries::jumps(like("verdicts"), "judge", [[Field::Number(value)]]),
     ]
 }
 
@@ -137,6 +151,8 @@ fn maps_of_numbers_and_of_ranges_read_back_as_written_and_values_are_replaced_in
         "10.0.0.2 : 0x00000000 . 0x00000002",
         "meta mark . meta mark . meta l4proto . th dport @allowed4",
         "10.0.0.9 counter packets 0 bytes 0",
+        "0x00000009 . 0x00000004 : 0x00000000 . 0x00000009",
+        "meta mark . meta l4proto . meta mark @listed-range4",
     ] {
         assert!(listed.contains(text), "no {text} in {listed}");
     }
@@ -146,9 +162,9 @@ fn maps_of_numbers_and_of_ranges_read_back_as_written_and_values_are_replaced_in
     host.enter(|| {
         let mut socket = Socket::netfilter().unwrap();
         for version in IpVersion::BOTH {
-            // The value of a range comes back in another order of bytes (1.0.6).
+            // The value of a range comes back in another order of bytes (1.0.6), and so does a number that is a key of its own.
             let wanted = entries(version, 9);
-            let wanted: Vec<_> = [0, 3, 4, 5, 6].into_iter().map(|place| wanted[place].clone()).collect();
+            let wanted: Vec<_> = [0, 3, 4, 5, 6, 7, 8, 9].into_iter().map(|place| wanted[place].clone()).collect();
             has(&mut socket, &wanted);
         }
     });

@@ -4,8 +4,8 @@
 //! forward        filter, before the other chains of its hook: packets of connections that have had an answer are accepted here
 //!                (unless the connection was cut: then its replies are dropped); a source that is isolated for egress →
 //!                egress4, -6; a destination that is isolated for ingress → ingress4, -6
-//! ingress4, …    the subject of the pod and the class of its peer are looked up, and what is allowed between them: return;
-//!                a pod to itself: return; to or from a pod that only audit policies select: counted, return; everything else,
+//! ingress4, …    the subject of the pod and the class of its peer are looked up, and what is allowed between them: return, or goto
+//!                passed, which is the same; a pod to itself: return; to or from a pod that only audit policies select: counted, return; everything else,
 //!                and all packets of a pod without a subject, whose policies are not known: counted, by the address of the pod
 //!                and in all, dropped
 //! …-refused-log, …   only where it is switched on: what is refused, or would be, goes through here and is logged, up to a rate
@@ -24,9 +24,9 @@ use podwire_kernel::family::IpVersion;
 use podwire_kernel::nft::{Base, Chain, ChainHook, ChainType, KeyPart, PacketField, Rule, Table};
 
 use crate::datapath::policy::layout::{
-    ANY_PEER, ANY_PEER_RANGE, ANY_PORT, COMBINATIONS, COUNTERS, CUT, EVERYTHING, Fate, LOGGED_BYTES, PASSED, PORT,
-    PORT_RANGE, RANGES, allowed, audited, blocks, decided, itself, named, peers, prefix, ranges, refused, subjects,
-    unlogged, verdicts, word,
+    ANY_PEER, ANY_PEER_RANGE, ANY_PORT, COMBINATIONS, COUNTERS, CUT, EVERYTHING, Fate, LISTED_PORT, LISTED_RANGE,
+    LOGGED_BYTES, PASSED, RANGES, allowed, audited, blocks, decided, itself, listed_port, listed_range, named, peers,
+    ports, prefix, ranges, refused, subjects, unlogged, verdicts, word,
 };
 use crate::policy::network_policy::Direction;
 
@@ -49,13 +49,14 @@ const LOGGED_AT_ONCE: u32 = 20;
 
 /// The table without the contents of its sets.
 pub(crate) fn table(logging: Logging) -> Table {
-    let mut sets = vec![ranges()];
+    let mut sets = vec![ranges(), listed_port(), listed_range()];
     let passed = Chain { name: PASSED.into(), base: None, rules: Vec::new() };
     let mut chains = vec![Chain { name: "forward".into(), base: Some(BASE), rules: forward() }, passed];
     let mut counters: Vec<String> = COUNTERS.map(Into::into).into();
     for direction in Direction::BOTH {
         sets.extend(COMBINATIONS.map(|name| allowed(direction, name)));
         sets.extend(COMBINATIONS.map(|name| decided(direction, name)));
+        sets.push(ports(direction));
         for version in IpVersion::BOTH {
             sets.extend([isolation::isolated(prefix(direction), version), subjects(direction, version)]);
             sets.extend([refused(direction, version), audited(direction, version)]);
@@ -122,12 +123,15 @@ fn judge(direction: Direction, version: IpVersion, logging: Logging) -> Vec<Rule
     let (subjects, peers, blocks) = (subjects(direction, version).name, peers(version).name, blocks(version).name);
     let (subject, [protocol, port, range]) = (KeyPart::Number(&subjects, own), what());
     let allow = |name: &str, key: &[KeyPart<'_>]| Rule::new().in_set_by(&allowed(direction, name).name, key).return_();
+    let (lists, verdicts) = (ports(direction).name, verdicts(direction, version).name);
     let mut rules = Vec::new();
     for class in [KeyPart::Number(&peers, peer), KeyPart::Number(&blocks, peer)] {
+        let pair = [subject, class];
+        let list = KeyPart::Found(&lists, &pair);
         rules.extend([
-            allow(PORT, &[subject, class, protocol, port]),
-            allow(ANY_PORT, &[subject, class]),
-            allow(PORT_RANGE, &[subject, class, protocol, range]),
+            Rule::new().vmap_by(LISTED_PORT, &[list, protocol, port], &verdicts),
+            allow(ANY_PORT, &pair),
+            Rule::new().vmap_by(LISTED_RANGE, &[list, protocol, range], &verdicts),
         ]);
     }
     rules.extend([
@@ -168,12 +172,14 @@ fn judge_by_tiers(direction: Direction, version: IpVersion) -> Vec<Rule> {
     let (subjects, peers, blocks) = (subjects(direction, version).name, peers(version).name, blocks(version).name);
     let (subject, [protocol, port, range]) = (KeyPart::Number(&subjects, own), what());
     let verdicts = verdicts(direction, version).name;
-    let decide = |name: &str, key: &[KeyPart<'_>]| Rule::new().vmap_by(&decided(direction, name).name, key, &verdicts);
+    let (lists, any_port) = (ports(direction).name, decided(direction, ANY_PORT).name);
     let of_class = |class: KeyPart<'_>| {
+        let pair = [subject, class];
+        let list = KeyPart::Found(&lists, &pair);
         [
-            decide(PORT, &[subject, class, protocol, port]),
-            decide(PORT_RANGE, &[subject, class, protocol, range]),
-            decide(ANY_PORT, &[subject, class]),
+            Rule::new().vmap_by(LISTED_PORT, &[list, protocol, port], &verdicts),
+            Rule::new().vmap_by(LISTED_RANGE, &[list, protocol, range], &verdicts),
+            Rule::new().vmap_by(&any_port, &pair, &verdicts),
         ]
     };
     let others = named("others", direction, version);

@@ -14,7 +14,7 @@ use crate::datapath::policy::combinations;
 use crate::datapath::policy::layout::{self, prefix};
 use crate::policy::changes::{Changes, MatrixChanges};
 use crate::policy::compiled::Compiled;
-use crate::policy::element::{BlockSegment, Class, Combination, Decided, PortSegment, Subject};
+use crate::policy::element::{BlockSegment, Class, Combination, Decided, ListedPort, Listing, PortSegment, Subject};
 use crate::policy::network_policy::Direction;
 
 /// Some of what the sets have: all of it, or what a change removes or adds. Of ingress, and of egress.
@@ -22,6 +22,7 @@ struct Part<'a> {
     subjects: [Vec<(IpAddr, Subject)>; 2],
     allowed: [&'a [Combination]; 2],
     decided: [&'a [Decided]; 2],
+    listings: [&'a [Listing]; 2],
     /// Those of them of which it is counted what would be refused.
     audited: [Vec<IpAddr>; 2],
     /// The addresses that have subjects, and those of pods that are not known, and how each is judged.
@@ -33,6 +34,7 @@ struct Part<'a> {
     peers: Vec<(IpAddr, Class)>,
     blocks: &'a [BlockSegment],
     ports: &'a [PortSegment],
+    listed: &'a [ListedPort],
     /// Whether what always is in the table is in it.
     fixed: bool,
 }
@@ -53,12 +55,14 @@ pub(crate) fn contents(compiled: &Compiled) -> Vec<Entries> {
         audited: matrices.map(|matrix| matrix.audited.iter().copied().collect()),
         allowed: matrices.map(|matrix| &matrix.allowed[..]),
         decided: matrices.map(|matrix| &matrix.decided[..]),
+        listings: matrices.map(|matrix| &matrix.listings[..]),
         judged,
         itself: isolated.concat(),
         isolated,
         peers: pairs(&compiled.peers),
         blocks: &compiled.blocks,
         ports: &compiled.ports,
+        listed: &compiled.listed,
         fixed: true,
     };
     part.entries().into_iter().flatten().collect()
@@ -141,12 +145,14 @@ pub(crate) fn changed(changes: &Changes, compiled: &Compiled) -> Vec<[Entries; 2
         audited: matrices.map(|matrix| matrix.audited.removed.clone()),
         allowed: matrices.map(|matrix| &matrix.allowed.removed[..]),
         decided: matrices.map(|matrix| &matrix.decided.removed[..]),
+        listings: matrices.map(|matrix| &matrix.listings.removed[..]),
         judged: judged_in(0),
         isolated: gone,
         itself,
         peers: changes.peers.removed.clone(),
         blocks: &changes.blocks.removed,
         ports: &changes.ports.removed,
+        listed: &changes.listed.removed,
         fixed: false,
     };
     let added = Part {
@@ -154,12 +160,14 @@ pub(crate) fn changed(changes: &Changes, compiled: &Compiled) -> Vec<[Entries; 2
         audited: matrices.map(|matrix| matrix.audited.added.clone()),
         allowed: matrices.map(|matrix| &matrix.allowed.added[..]),
         decided: matrices.map(|matrix| &matrix.decided.added[..]),
+        listings: matrices.map(|matrix| &matrix.listings.added[..]),
         judged: judged_in(1),
         isolated: come,
         itself: own,
         peers: changes.peers.added.clone(),
         blocks: &changes.blocks.added,
         ports: &changes.ports.added,
+        listed: &changes.listed.added,
         fixed: false,
     };
     // What both have stays, such as the end of a segment whose class is another one.
@@ -182,11 +190,13 @@ impl Part<'_> {
         let ranges = self.ports.iter();
         let ranges = ranges.map(|segment| (Field::Port(segment.first), Field::Port(segment.last), segment.range.0));
         let mut all = vec![self.some(ranges, |ranges| Entries::ranges(layout::ranges(), ranges))];
+        all.extend(combinations::listed(self.listed, self.fixed));
         for (place, direction) in Direction::BOTH.into_iter().enumerate() {
             let (subjects, isolated) = (&self.subjects[place], &self.isolated[place]);
             let (judged, audited) = (&self.judged[place], &self.audited[place]);
             all.extend(combinations::allowed(direction, self.allowed[place], self.fixed));
             all.extend(combinations::decided(direction, self.decided[place], self.fixed));
+            all.push(combinations::listings(direction, self.listings[place], self.fixed));
             for version in IpVersion::BOTH {
                 let is = |address: &IpAddr| IpVersion::of(*address) == version;
                 let subjects = subjects.iter().filter(|(address, _)| is(address));

@@ -18,15 +18,20 @@ pub(crate) const CUT: u32 = 0x2000_0000;
 pub(crate) const COUNTERS: [&str; 2] = ["refused-egress", "refused-ingress"];
 
 /// The sets of ports and of peers, without the direction that begins their names.
-pub(super) const PORT: &str = "port";
-pub(super) const PORT_RANGE: &str = "port-range";
 pub(super) const ANY_PORT: &str = "any-port";
 pub(super) const ANY_PEER: &str = "any-peer";
 pub(super) const ANY_PEER_RANGE: &str = "any-peer-range";
 pub(super) const EVERYTHING: &str = "everything";
 
 /// All of them.
-pub(super) const COMBINATIONS: [&str; 6] = [PORT, PORT_RANGE, ANY_PORT, ANY_PEER, ANY_PEER_RANGE, EVERYTHING];
+pub(super) const COMBINATIONS: [&str; 4] = [ANY_PORT, ANY_PEER, ANY_PEER_RANGE, EVERYTHING];
+
+/// The maps of lists of ports, without the direction that begins their names.
+const PORTS: &str = "ports";
+
+/// The maps of what lists say: of a port, and of a range.
+pub(super) const LISTED_PORT: &str = "listed-port";
+pub(super) const LISTED_RANGE: &str = "listed-port-range";
 
 /// What stands before these in the names of maps of decisions, behind the direction.
 const DECIDED: &str = "decided-";
@@ -93,15 +98,31 @@ pub(super) fn decided(direction: Direction, name: &str) -> Set {
 }
 
 fn combination(name: &str) -> Vec<Type> {
-    use Type::{Number, Port as PortType, Protocol};
+    use Type::{Number, Port, Protocol};
     match name {
-        PORT => vec![Number, Number, Protocol, PortType],
-        PORT_RANGE => vec![Number, Number, Protocol, Number],
         ANY_PORT => vec![Number, Number],
-        ANY_PEER => vec![Number, Protocol, PortType],
+        ANY_PEER => vec![Number, Protocol, Port],
         ANY_PEER_RANGE => vec![Number, Protocol, Number],
         _ => vec![Number],
     }
+}
+
+/// The lists of ports that subjects have for classes.
+pub(super) fn ports(direction: Direction) -> Set {
+    let key = vec![Type::Number, Type::Number];
+    Set { name: format!("{}-{PORTS}", prefix(direction)), key, content: Content::Values(NUMBER.into()) }
+}
+
+/// What lists say of a port; what it has is the number of a decision.
+pub(super) fn listed_port() -> Set {
+    let key = vec![Type::Number, Type::Protocol, Type::Port];
+    Set { name: LISTED_PORT.into(), key, content: Content::Values(NUMBER.into()) }
+}
+
+/// The same of the ports of a range.
+pub(super) fn listed_range() -> Set {
+    let key = vec![Type::Number, Type::Protocol, Type::Number];
+    Set { name: LISTED_RANGE.into(), key, content: Content::Values(NUMBER.into()) }
 }
 
 /// The number of a decision.
@@ -199,9 +220,9 @@ pub(super) fn restricts(set: &str, more: bool, fewer: bool) -> bool {
     // What is decided otherwise, or not at all any more.
     let decides = |direction| {
         let is = |name| set.starts_with(&format!("{}-{name}", prefix(direction)));
-        [DECIDED, VERDICTS].into_iter().any(is)
+        [DECIDED, VERDICTS, PORTS].into_iter().any(is)
     };
-    if Direction::BOTH.into_iter().any(decides) {
+    if [LISTED_PORT, LISTED_RANGE].contains(&set) || Direction::BOTH.into_iter().any(decides) {
         return more || fewer;
     }
     let counts = |direction| set.starts_with(&format!("{}-{REFUSED}", prefix(direction)));

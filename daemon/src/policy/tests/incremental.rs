@@ -15,7 +15,7 @@ use crate::policy::changes::{Change, Changes};
 use crate::policy::cluster_policy::{self, ClusterPolicy};
 use crate::policy::compiled::Compiled;
 use crate::policy::compiler::Compiler;
-use crate::policy::element::{Class, Combination, PortRange, Subject};
+use crate::policy::element::{Class, Combination, PortOrRange, PortRange, Subject};
 use crate::policy::incremental::{Changed, Incremental};
 use crate::policy::inputs::{Inputs, Local};
 use crate::policy::namespace::{self, Namespace};
@@ -154,13 +154,15 @@ fn any_sequence_of_changes_ends_in_what_compiling_from_scratch_makes() {
                 step > 0
                     && any(&|direction| {
                         let changes = changes.matrix(direction);
-                        changes.tiered.is_empty() && !changes.decided.is_empty()
+                        changes.tiered.is_empty() && !(changes.decided.is_empty() && changes.listings.is_empty())
                     }),
             ]) {
                 *count += usize::from(is_so);
             }
             let (numbered, used) = followed.incremental.classes();
             assert_eq!(numbered, used, "{place}: a class that nobody has keeps its number");
+            let (numbered, used) = followed.incremental.lists();
+            assert_eq!(numbered, used, "{place}: a list of ports that nobody has keeps its number");
         }
     }
     assert!(restricting.iter().all(|count| *count > 100), "neither answer is rare: {restricting:?}");
@@ -245,20 +247,33 @@ fn named(compiled: &Compiled) -> BTreeSet<String> {
                 format!("{} any peer {protocol} of {}", subjects[subject], ranges[range])
             }
             Combination::AnyPort(subject, class) => format!("{} {} any port", subjects[subject], classes[class]),
-            Combination::Port(subject, class, protocol, port) => {
-                format!("{} {} {protocol} {port}", subjects[subject], classes[class])
-            }
-            Combination::Range(subject, class, protocol, range) => {
-                format!("{} {} {protocol} of {}", subjects[subject], classes[class], ranges[range])
-            }
         };
         lines.extend(matrix.allowed.iter().map(|allowed| format!("{direction:?} {}", line(allowed))));
         let decided = matrix.decided.iter();
         lines.extend(
             decided.map(|one| format!("{direction:?} {} is decided: {:?}", line(&one.combination), one.decision)),
         );
+        for one in &matrix.listings {
+            let (subject, class) = (subjects[&one.subject], &classes[&one.class]);
+            let listed: Vec<_> = compiled.listed.iter().filter(|line| line.list == one.list).collect();
+            assert!(!listed.is_empty(), "a list with nothing in it");
+            lines.extend(listed.into_iter().map(|line| {
+                let (protocol, ports, decision) = line.listed;
+                let ports = match ports {
+                    PortOrRange::Port(port) => port.to_string(),
+                    PortOrRange::Range(range) => format!("of {}", ranges[&range]),
+                };
+                format!("{direction:?} {subject} {class} {protocol} {ports} is listed: {decision:?}")
+            }));
+        }
         assert!(matrix.allowed.is_sorted() && matrix.decided.is_sorted(), "lookups need an order");
+        assert!(matrix.listings.is_sorted(), "lookups need an order");
     }
+    assert!(compiled.listed.is_sorted(), "lookups need an order");
+    // Nothing is listed for nobody.
+    let used = Direction::BOTH.iter().flat_map(|direction| &compiled.matrix(*direction).listings).map(|one| one.list);
+    let listed: BTreeSet<_> = compiled.listed.iter().map(|line| line.list).collect();
+    assert_eq!(used.collect::<BTreeSet<_>>(), listed);
     lines
 }
 
@@ -279,6 +294,7 @@ fn lead(old: &Compiled, new: &Compiled, changes: &Changes, place: &str) {
         let (old, new, changes) = (old.matrix(direction), new.matrix(direction), changes.matrix(direction));
         leads(old.allowed.iter().copied(), new.allowed.iter().copied(), &changes.allowed, place);
         leads(old.decided.iter().copied(), new.decided.iter().copied(), &changes.decided, place);
+        leads(old.listings.iter().copied(), new.listings.iter().copied(), &changes.listings, place);
         leads(old.tiered.clone(), new.tiered.clone(), &changes.tiered, place);
         leads(old.subjects.clone(), new.subjects.clone(), &changes.subjects, place);
         leads(old.audited.clone(), new.audited.clone(), &changes.audited, place);
@@ -287,4 +303,5 @@ fn lead(old: &Compiled, new: &Compiled, changes: &Changes, place: &str) {
     leads(old.peers.clone(), new.peers.clone(), &changes.peers, place);
     leads(old.blocks.iter().copied(), new.blocks.iter().copied(), &changes.blocks, place);
     leads(old.ports.iter().copied(), new.ports.iter().copied(), &changes.ports, place);
+    leads(old.listed.iter().copied(), new.listed.iter().copied(), &changes.listed, place);
 }

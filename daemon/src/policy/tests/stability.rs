@@ -11,7 +11,7 @@ use crate::policy::compiled::Compiled;
 use crate::policy::compiler::Compiler;
 use crate::policy::tests::world::{Compile, World};
 
-fn sets(compiled: &Compiled) -> [Vec<String>; 9] {
+fn sets(compiled: &Compiled) -> [Vec<String>; 12] {
     fn shown<T: Debug>(list: impl IntoIterator<Item = T>) -> Vec<String> {
         list.into_iter().map(|element| format!("{element:?}")).collect()
     }
@@ -19,9 +19,12 @@ fn sets(compiled: &Compiled) -> [Vec<String>; 9] {
         shown(&compiled.ingress.subjects),
         shown(&compiled.ingress.allowed),
         shown(&compiled.ingress.decided),
+        shown(&compiled.ingress.listings),
         shown(&compiled.egress.subjects),
         shown(&compiled.egress.allowed),
         shown(&compiled.egress.decided),
+        shown(&compiled.egress.listings),
+        shown(&compiled.listed),
         shown(&compiled.peers),
         shown(&compiled.blocks),
         shown(&compiled.ports),
@@ -49,6 +52,7 @@ fn changes_lead_from_each_form_to_the_next() {
         {
             assert_eq!(applied(old.allowed.iter().copied(), &change.allowed), new.allowed, "seed {seed}");
             assert_eq!(applied(old.decided.iter().copied(), &change.decided), new.decided, "seed {seed}");
+            assert_eq!(applied(old.listings.iter().copied(), &change.listings), new.listings, "seed {seed}");
             let tiered: Vec<_> = new.tiered.iter().copied().collect();
             assert_eq!(applied(old.tiered.iter().copied(), &change.tiered), tiered, "seed {seed}");
             let pairs: Vec<_> = new.subjects.clone().into_iter().collect();
@@ -58,6 +62,7 @@ fn changes_lead_from_each_form_to_the_next() {
         assert_eq!(applied(old.peers.clone(), &changes.peers), peers, "seed {seed}");
         assert_eq!(applied(old.blocks.iter().copied(), &changes.blocks), new.blocks, "seed {seed}");
         assert_eq!(applied(old.ports.iter().copied(), &changes.ports), new.ports, "seed {seed}");
+        assert_eq!(applied(old.listed.iter().copied(), &changes.listed), new.listed, "seed {seed}");
         assert!(Changes::between(&new, &new).is_empty());
         old = new;
     }

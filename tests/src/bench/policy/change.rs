@@ -17,6 +17,9 @@ use crate::statistics::Summary;
 /// Of so many pods of each sort it is looked at whether they are what was committed.
 const LOOKED_AT: u32 = 10;
 
+/// The changes are as many rounds, of each of which 99 of 100 are looked at.
+pub(crate) const ROUNDS: usize = 5;
+
 /// Between two events: each is measured alone.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -57,7 +60,7 @@ pub(crate) fn measure(size: Size, changes: u32, podwired: &Path, shared: &Path) 
             }
         }
     }
-    let of = |times: &[Duration]| Summary::of(times).ok_or("no pod came");
+    let of = |times: &[Duration]| Summary::of_rounds(times, ROUNDS).ok_or("no pod came");
     Ok(Change { policies: size.policies, pods: size.pods, known: of(&known)?, new: of(&new)?, gone: of(&gone)? })
 }
 

@@ -1,0 +1,158 @@
+//! Lists of ports, each once: subjects that allow a class the same ports, or decide the same about them, share one. A class that comes is then an
+//! element for each subject, and not for each of its ports.
+//!
+//! What may not live here: whose the lists are (`rules`, `rows`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::policy::changes::Change;
+use crate::policy::compiled::Matrix;
+use crate::policy::element::{Listed, ListedPort, Listing, PortList};
+use crate::policy::numbers::Numbers;
+
+/// What a list has in it, in order and each once.
+type Content = Arc<[Listed]>;
+
+/// The lists that have numbers.
+#[derive(Debug, Default)]
+pub(super) struct PortLists {
+    numbers: Numbers<Content>,
+    contents: BTreeMap<PortList, Content>,
+    /// How many ports and ranges they have in all.
+    ports: usize,
+    /// How many pairs of subject and class have each.
+    users: HashMap<PortList, usize>,
+}
+
+impl PortLists {
+    /// A new round begins, in which every list that is used is asked for.
+    pub(super) fn begin(&mut self) {
+        self.numbers.begin();
+    }
+
+    /// A round begins in which only some lists are asked for, or let go.
+    pub(super) fn go_on(&mut self) {
+        self.numbers.go_on();
+    }
+
+    /// How many ports and ranges they have in all.
+    pub(super) fn ports(&self) -> usize {
+        self.ports
+    }
+
+    /// The list with just these.
+    pub(super) fn list(&mut self, mut listed: Vec<Listed>) -> PortList {
+        listed.sort_unstable();
+        listed.dedup();
+        let content = Content::from(listed);
+        let list = PortList(self.numbers.number(content.clone()));
+        if let Some(known) = self.contents.insert(list, content.clone()) {
+            self.ports -= known.len();
+        }
+        self.ports += content.len();
+        list
+    }
+
+    /// The round ends, with these matrices: lists that nobody has are let go. The others, line by line and in order.
+    pub(super) fn end(&mut self, matrices: [&Matrix; 2]) -> Vec<ListedPort> {
+        self.numbers.end();
+        self.users.clear();
+        for listing in matrices.into_iter().flat_map(|matrix| &matrix.listings) {
+            *self.users.entry(listing.list).or_default() += 1;
+        }
+        let users = &self.users;
+        self.contents.retain(|list, _| users.contains_key(list));
+        self.ports = self.contents.values().map(|content| content.len()).sum();
+        self.contents.iter().flat_map(|(list, content)| lines(*list, content)).collect()
+    }
+
+    /// Some pairs of subject and class lose their list, others get one: the lines of lists that nobody has any more, and of those that have
+    /// come.
+    pub(super) fn follow(&mut self, changes: [&Change<Listing>; 2]) -> Change<ListedPort> {
+        let mut counts: BTreeMap<PortList, usize> = BTreeMap::new();
+        let mut count = |listing: &Listing, more: bool| {
+            let count = counts.entry(listing.list).or_insert_with(|| self.users_of(listing.list));
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        };
+        // Who comes before who goes: what stays in use is not let go.
+        changes.iter().flat_map(|change| &change.added).for_each(|listing| count(listing, true));
+        changes.iter().flat_map(|change| &change.removed).for_each(|listing| count(listing, false));
+        let mut lines_of = Change::default();
+        for (list, count) in counts {
+            let is_new = self.users_of(list) == 0;
+            if count > 0 {
+                self.users.insert(list, count);
+                if is_new {
+                    lines_of
+                        .added
+                        .extend(self.contents.get(&list).into_iter().flat_map(|content| lines(list, content)));
+                }
+                continue;
+            }
+            self.users.remove(&list);
+            let Some(content) = self.contents.remove(&list) else { continue };
+            self.numbers.let_go(&content);
+            self.ports -= content.len();
+            lines_of.removed.extend(lines(list, &content));
+        }
+        lines_of
+    }
+
+    /// How many lists have numbers, and how many are used.
+    #[cfg(test)]
+    pub(super) fn numbered(&self) -> (usize, usize) {
+        (self.numbers.given(), self.users.len())
+    }
+
+    fn users_of(&self, list: PortList) -> usize {
+        self.users.get(&list).copied().unwrap_or(0)
+    }
+}
+
+fn lines(list: PortList, content: &[Listed]) -> impl Iterator<Item = ListedPort> + '_ {
+    content.iter().map(move |listed| ListedPort { list, listed: *listed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::element::{Class, Decision, PortOrRange, Subject};
+    use crate::policy::port::Protocol;
+
+    fn port(port: u16) -> Listed {
+        (Protocol::Tcp, PortOrRange::Port(port), Decision::Allow)
+    }
+
+    #[test]
+    fn a_list_is_there_from_its_first_user_to_its_last() {
+        let mut lists = PortLists::default();
+        lists.begin();
+        assert_eq!(lists.end([&Matrix::default(), &Matrix::default()]), []);
+        let mut step = |added: &[(u32, &[u16])], removed: &[(u32, &[u16])]| {
+            lists.go_on();
+            let mut listings = |of: &[(u32, &[u16])]| -> Vec<Listing> {
+                let listing = |(class, ports): &(u32, &[u16])| Listing {
+                    subject: Subject(1),
+                    class: Class(*class),
+                    list: lists.list(ports.iter().copied().map(port).collect()),
+                };
+                of.iter().map(listing).collect()
+            };
+            let change = Change { added: listings(added), removed: listings(removed) };
+            let change = lists.follow([&change, &Change::default()]);
+            let shown =
+                |lines: Vec<ListedPort>| lines.iter().map(|line| (line.list.0, line.listed.1)).collect::<Vec<_>>();
+            (shown(change.added), shown(change.removed), lists.ports())
+        };
+        let at = |list: u32, number: u16| (list, PortOrRange::Port(number));
+        // The order of ports says nothing, nor does one that is there twice.
+        assert_eq!(step(&[(1, &[80, 443])], &[]), (vec![at(1, 80), at(1, 443)], vec![], 2));
+        assert_eq!(step(&[(2, &[443, 80, 443]), (3, &[80])], &[]), (vec![at(2, 80)], vec![], 3));
+        assert_eq!(step(&[], &[(1, &[80, 443])]), (vec![], vec![], 3));
+        // Its number is not given again in the same round.
+        assert_eq!(step(&[(2, &[22])], &[(2, &[80, 443])]), (vec![at(3, 22)], vec![at(1, 80), at(1, 443)], 2));
+        assert_eq!(step(&[(1, &[23])], &[]), (vec![at(1, 23)], vec![], 3));
+        assert_eq!(lists.numbered(), (3, 3));
+    }
+}
