@@ -14,9 +14,12 @@ const EVERY: Duration = Duration::from_millis(50);
 /// with those of others that come meanwhile, when its ADD needs the processor no more. One that gets other labels can wait as long.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Connections that peers have left behind are used once another pod has their address, which takes longer than this as a rule. In a cluster
-/// where pods come and go all the time a list a second costs little.
+/// Connections that peers have left behind are used once another pod has their address, which takes longer than this as a rule.
 const UNUSED: Duration = Duration::from_secs(1);
+
+/// And after so many times as long as the last list took: where pods come and go all the time, and connections are many, lists take a tenth
+/// of the time.
+const RESTS: u32 = 10;
 
 /// What is due.
 #[derive(Debug, Default)]
@@ -26,6 +29,9 @@ pub(super) struct Cutting {
     forget: bool,
     /// The connections to be judged beside those that are cut, and when; nothing: none.
     judge: Option<(Restricted, Instant)>,
+    /// When connections were listed last, and how long it took.
+    began: Option<Instant>,
+    took: Duration,
 }
 
 /// How soon connections are judged.
@@ -35,7 +41,7 @@ pub(super) enum Soon {
     Now,
     /// After [`GATHER`].
     Gathered,
-    /// After [`UNUSED`].
+    /// After [`UNUSED`], or later.
     Unused,
 }
 
@@ -56,7 +62,7 @@ impl Cutting {
         let due = match soon {
             Soon::Now => now,
             Soon::Gathered => now + GATHER,
-            Soon::Unused => now + UNUSED,
+            Soon::Unused => now + UNUSED.max(self.took * RESTS),
         };
         self.judge = Some(match self.judge.take() {
             Some((others, before)) => (others.and(restricted), before.min(due)),
@@ -85,7 +91,14 @@ impl Cutting {
 
     /// The connections that are to be judged now beside those that are cut. It is asked for once.
     pub(super) fn judges(&mut self, now: Instant) -> Option<Restricted> {
-        self.judge.take_if(|(_, due)| *due <= now).map(|(restricted, _)| restricted)
+        let (restricted, _) = self.judge.take_if(|(_, due)| *due <= now)?;
+        self.began = Some(now);
+        Some(restricted)
+    }
+
+    /// They have been listed to the end.
+    pub(super) fn listed(&mut self, now: Instant) {
+        self.took = self.began.take().map_or(self.took, |began| now.saturating_duration_since(began));
     }
 
     fn left(&self, now: Instant) -> Duration {
@@ -135,6 +148,13 @@ mod tests {
         cutting.judge(of("10.0.0.1"), Soon::Unused, at(1_100));
         cutting.restrict(of("10.0.0.2"), Soon::Now, at(1_101));
         assert_eq!(cutting.judges(at(1_101)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
+        // A list that took long is followed by a long rest.
+        cutting.listed(at(1_401));
+        cutting.judge(of("10.0.0.1"), Soon::Unused, at(2_000));
+        assert_eq!((cutting.judges(at(4_999)), cutting.judges(at(5_000))), (None, Some(of("10.0.0.1"))));
+        cutting.listed(at(5_001));
+        cutting.judge(of("10.0.0.1"), Soon::Unused, at(5_100));
+        assert_eq!((cutting.judges(at(6_099)), cutting.judges(at(6_100))), (None, Some(of("10.0.0.1"))));
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Policies {
 
     fn end_of_list(&mut self, end: Result<()>) {
         let Some((restricted, judged)) = self.listing.take() else { return };
+        self.cutting.listed(Instant::now());
         match end.and(judged) {
             Ok(judged) => {
                 (self.are_cut, self.unjudged) = (judged.are_some, None);
