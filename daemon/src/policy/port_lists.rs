@@ -3,7 +3,7 @@
 //!
 //! What may not live here: whose the lists are (`rules`, `rows`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::policy::changes::Change;
@@ -19,24 +19,31 @@ type Content = Arc<[Listed]>;
 pub(super) struct PortLists {
     numbers: Numbers<Content>,
     contents: BTreeMap<PortList, Content>,
-    /// How many ports and ranges they have in all.
-    ports: usize,
     /// How many pairs of subject and class have each.
     users: HashMap<PortList, usize>,
+    /// Whether every list that is used is asked for in this round; and those that have been.
+    is_whole: bool,
+    asked: BTreeSet<PortList>,
+    /// How many ports and ranges those have in all that have users, and those that are asked for: of a whole round the latter only.
+    ports: usize,
 }
 
 impl PortLists {
     /// A new round begins, in which every list that is used is asked for.
     pub(super) fn begin(&mut self) {
+        self.let_go_unused();
         self.numbers.begin();
+        (self.is_whole, self.ports) = (true, 0);
     }
 
     /// A round begins in which only some lists are asked for, or let go.
     pub(super) fn go_on(&mut self) {
+        self.let_go_unused();
         self.numbers.go_on();
+        self.is_whole = false;
     }
 
-    /// How many ports and ranges they have in all.
+    /// How many ports and ranges there are in all.
     pub(super) fn ports(&self) -> usize {
         self.ports
     }
@@ -47,11 +54,24 @@ impl PortLists {
         listed.dedup();
         let content = Content::from(listed);
         let list = PortList(self.numbers.number(content.clone()));
-        if let Some(known) = self.contents.insert(list, content.clone()) {
-            self.ports -= known.len();
+        let is_counted = !self.is_whole && self.users.contains_key(&list);
+        if self.asked.insert(list) && !is_counted {
+            self.ports += content.len();
         }
-        self.ports += content.len();
+        self.contents.entry(list).or_insert(content);
         list
+    }
+
+    /// What was asked for in a round that came to nothing is there for nobody.
+    fn let_go_unused(&mut self) {
+        for list in std::mem::take(&mut self.asked) {
+            if !self.users.contains_key(&list)
+                && let Some(content) = self.contents.remove(&list)
+            {
+                self.numbers.let_go(&content);
+            }
+        }
+        self.ports = self.contents.values().map(|content| content.len()).sum();
     }
 
     /// The round ends, with these matrices: lists that nobody has are let go. The others, line by line and in order.
@@ -64,6 +84,7 @@ impl PortLists {
         let users = &self.users;
         self.contents.retain(|list, _| users.contains_key(list));
         self.ports = self.contents.values().map(|content| content.len()).sum();
+        self.asked.clear();
         self.contents.iter().flat_map(|(list, content)| lines(*list, content)).collect()
     }
 
@@ -96,6 +117,7 @@ impl PortLists {
             self.ports -= content.len();
             lines_of.removed.extend(lines(list, &content));
         }
+        self.asked.clear();
         lines_of
     }
 

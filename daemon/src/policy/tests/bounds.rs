@@ -14,8 +14,12 @@ use crate::policy::tests::world::{HERE, decode};
 /// Of so many selectors each peer is in others: classes are all combinations of them but the empty one.
 const SELECTORS: u16 = 10;
 
-/// Pods here, each with a policy of its own that allows the peers of each selector one port.
-fn compile(compiler: &mut Compiler, subjects: u16) -> Result<Compiled, TooLarge> {
+/// Pods here, each with a policy of its own that allows the peers of each selector some ports.
+fn compile(
+    compiler: &mut Compiler,
+    subjects: u16,
+    ports: impl Fn(u16, u16) -> std::ops::Range<u16>,
+) -> Result<Compiled, TooLarge> {
     let address = |second: u8, number: u16| {
         let [high, low] = number.to_be_bytes();
         IpAddr::from(Ipv4Addr::new(10, second, high, low))
@@ -33,11 +37,14 @@ fn compile(compiler: &mut Compiler, subjects: u16) -> Result<Compiled, TooLarge>
         json!({"metadata": {"name": format!("own{number}"), "namespace": "a", "labels": labels}, "spec": {"nodeName": HERE}})
     };
     let policy = |number: u16| -> Value {
-        let from: Vec<_> =
-            (0..SELECTORS).map(|one| json!({"podSelector": {"matchLabels": {format!("s{one}"): "yes"}}})).collect();
+        let rule = |selector: u16| {
+            let ports: Vec<_> = ports(number, selector).map(|port| json!({"port": port})).collect();
+            json!({"from": [{"podSelector": {"matchLabels": {format!("s{selector}"): "yes"}}}], "ports": ports})
+        };
+        let rules: Vec<_> = (0..SELECTORS).map(rule).collect();
         json!({
             "metadata": {"name": format!("policy{number}"), "namespace": "a"},
-            "spec": {"podSelector": {"matchLabels": {"own": number.to_string()}}, "ingress": [{"from": from, "ports": [{"port": 80}]}]},
+            "spec": {"podSelector": {"matchLabels": {"own": number.to_string()}}, "ingress": rules},
         })
     };
     let peers: Vec<Pod> = decode::<pod::Wire, _>(&(0..1 << SELECTORS).map(peer).collect::<Vec<_>>());
@@ -57,13 +64,37 @@ fn compile(compiler: &mut Compiler, subjects: u16) -> Result<Compiled, TooLarge>
 #[test]
 fn more_pairs_of_subjects_and_classes_than_the_kernel_is_given_are_an_error_and_the_compiler_goes_on() {
     let (classes, mut compiler) = ((1 << SELECTORS) - 1, Compiler::default());
-    let few = compile(&mut compiler, 3).unwrap();
+    let one = |_, _| 80..81;
+    let few = compile(&mut compiler, 3, one).unwrap();
     assert_eq!((few.ingress.listings.len(), few.listed.len()), (3 * classes, 1), "all have one list");
     let subjects = u16::try_from(ELEMENTS / classes + 1).unwrap();
-    match compile(&mut compiler, subjects) {
+    match compile(&mut compiler, subjects, one) {
         Err(TooLarge::Elements { count }) => assert_eq!(count, ELEMENTS + 1, "counting has ended there"),
         other => panic!("{:?}", other.map(|compiled| compiled.ingress.listings.len())),
     }
-    let again = compile(&mut compiler, 3).unwrap();
+    let again = compile(&mut compiler, 3, one).unwrap();
     assert_eq!((again.ingress, again.listed), (few.ingress, few.listed), "the numbers stay");
+}
+
+#[test]
+fn more_ports_in_lists_than_the_kernel_is_given_are_an_error_and_fewer_are_none_afterwards_or_in_their_place() {
+    let mut compiler = Compiler::default();
+    // A hundred for each selector: of the classes each has a list of its own, with half of them in the middle.
+    let from = |first: u16| {
+        move |subject: u16, selector: u16| {
+            let first = first + 1_000 * subject + 100 * selector;
+            first..first + 100
+        }
+    };
+    let all = usize::from(SELECTORS) * 100 << (SELECTORS - 1);
+    assert!(all <= ELEMENTS && 2 * all > ELEMENTS);
+    assert_eq!(compile(&mut compiler, 1, from(1)).unwrap().listed.len(), all);
+    assert_eq!(compile(&mut compiler, 1, from(20_000)).unwrap().listed.len(), all, "what goes is not counted");
+    let error = compile(&mut compiler, 2, from(1));
+    assert!(
+        matches!(error, Err(TooLarge::Elements { count }) if count > ELEMENTS),
+        "{:?}",
+        error.map(|made| made.listed.len())
+    );
+    assert_eq!(compile(&mut compiler, 1, from(1)).unwrap().listed.len(), all, "nothing is left of what was too much");
 }
