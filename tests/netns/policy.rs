@@ -18,4 +18,5 @@ mod replaced_pods;
 mod services;
 mod stage;
 mod tiers;
+mod too_large;
 mod without_ports;

@@ -29,7 +29,9 @@ pub(super) struct Cutting {
     forget: bool,
     /// The connections to be judged beside those that are cut, and when; nothing: none.
     judge: Option<(Restricted, Instant)>,
-    /// When connections were listed last, and how long it took.
+    /// Those that peers have left behind, and when.
+    left_behind: Option<(Restricted, Instant)>,
+    /// When such ones began to be listed that still are, and how long it took the last time.
     began: Option<Instant>,
     took: Duration,
 }
@@ -41,8 +43,6 @@ pub(super) enum Soon {
     Now,
     /// After [`GATHER`].
     Gathered,
-    /// After [`UNUSED`], or later.
-    Unused,
 }
 
 impl Cutting {
@@ -62,12 +62,13 @@ impl Cutting {
         let due = match soon {
             Soon::Now => now,
             Soon::Gathered => now + GATHER,
-            Soon::Unused => now + UNUSED.max(self.took * RESTS),
         };
-        self.judge = Some(match self.judge.take() {
-            Some((others, before)) => (others.and(restricted), before.min(due)),
-            None => (restricted, due),
-        });
+        add(&mut self.judge, restricted, due);
+    }
+
+    /// Peers have gone that have left these behind.
+    pub(super) fn leave_behind(&mut self, restricted: Restricted, now: Instant) {
+        add(&mut self.left_behind, restricted, now + UNUSED.max(self.took * RESTS));
     }
 
     /// Whether the fast path is to be told now. It is asked for once.
@@ -86,14 +87,24 @@ impl Cutting {
 
     /// How long it is until connections are to be judged; `None` where none are.
     pub(super) fn judge_due(&self, now: Instant) -> Option<Duration> {
-        self.judge.as_ref().map(|(_, due)| due.saturating_duration_since(now))
+        let due = self.judge.iter().chain(&self.left_behind).map(|(_, due)| due.saturating_duration_since(now));
+        due.min()
     }
 
     /// The connections that are to be judged now beside those that are cut. It is asked for once.
     pub(super) fn judges(&mut self, now: Instant) -> Option<Restricted> {
-        let (restricted, _) = self.judge.take_if(|(_, due)| *due <= now)?;
-        self.began = Some(now);
-        Some(restricted)
+        let is_due = |(_, due): &mut (Restricted, Instant)| *due <= now;
+        let judge = self.judge.take_if(is_due).map(|(restricted, _)| restricted);
+        // They are taken along where a list has to be made, and not where only those are looked for that are cut.
+        let are_listed = judge.as_ref().is_some_and(|restricted| !restricted.is_empty());
+        let left_behind = self.left_behind.take_if(|left| are_listed || is_due(left)).map(|(restricted, _)| restricted);
+        if left_behind.is_some() {
+            self.began = Some(now);
+        }
+        match (judge, left_behind) {
+            (Some(judge), Some(left_behind)) => Some(judge.and(left_behind)),
+            (judge, left_behind) => judge.or(left_behind),
+        }
     }
 
     /// They have been listed to the end.
@@ -104,6 +115,13 @@ impl Cutting {
     fn left(&self, now: Instant) -> Duration {
         self.forgot.map_or(Duration::ZERO, |forgot| (forgot + EVERY).saturating_duration_since(now))
     }
+}
+
+fn add(to: &mut Option<(Restricted, Instant)>, restricted: Restricted, due: Instant) {
+    *to = Some(match to.take() {
+        Some((others, before)) => (others.and(restricted), before.min(due)),
+        None => (restricted, due),
+    });
 }
 
 #[cfg(test)]
@@ -141,20 +159,25 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut cutting = Cutting::default();
-        cutting.judge(of("10.0.0.1"), Soon::Unused, at(0));
-        cutting.judge(of("10.0.0.2"), Soon::Unused, at(900));
+        cutting.leave_behind(of("10.0.0.1"), at(0));
+        cutting.leave_behind(of("10.0.0.2"), at(900));
         assert_eq!((cutting.judges(at(999)), cutting.forgets(at(999))), (None, false));
+        assert_eq!(cutting.judge_due(at(999)), Some(Duration::from_millis(1)));
         assert_eq!(cutting.judges(at(1_000)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
-        cutting.judge(of("10.0.0.1"), Soon::Unused, at(1_100));
+        cutting.listed(at(1_001));
+        cutting.leave_behind(of("10.0.0.1"), at(1_100));
+        // Where others are listed they are taken along, but not where only those are that are cut.
+        cutting.judge(Restricted::default(), Soon::Now, at(1_101));
+        assert_eq!(cutting.judges(at(1_101)), Some(Restricted::default()));
         cutting.restrict(of("10.0.0.2"), Soon::Now, at(1_101));
         assert_eq!(cutting.judges(at(1_101)), Some(of("10.0.0.1").and(of("10.0.0.2"))));
-        // A list that took long is followed by a long rest.
+        // A list that took long is followed by a long rest, whatever else is listed meanwhile.
         cutting.listed(at(1_401));
-        cutting.judge(of("10.0.0.1"), Soon::Unused, at(2_000));
+        cutting.restrict(of("10.0.0.2"), Soon::Now, at(1_500));
+        assert_eq!(cutting.judges(at(1_500)), Some(of("10.0.0.2")));
+        cutting.listed(at(1_501));
+        cutting.leave_behind(of("10.0.0.1"), at(2_000));
         assert_eq!((cutting.judges(at(4_999)), cutting.judges(at(5_000))), (None, Some(of("10.0.0.1"))));
-        cutting.listed(at(5_001));
-        cutting.judge(of("10.0.0.1"), Soon::Unused, at(5_100));
-        assert_eq!((cutting.judges(at(6_099)), cutting.judges(at(6_100))), (None, Some(of("10.0.0.1"))));
     }
 
     #[test]

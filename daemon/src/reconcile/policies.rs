@@ -89,6 +89,7 @@ pub(super) fn start(
         is_in_force: false,
         isolated: 0,
         is_refused: false,
+        owed: Applied::default(),
         cutting: Cutting::default(),
         conntrack: None,
         connections: Connections::start(wake)?,
@@ -103,11 +104,11 @@ pub(super) fn start(
     let run = move || {
         loop {
             match woken.recv_timeout(policies.wait()) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Timeout) => policies.judge_again(),
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             policies.turn();
+            policies.judge_again();
             policies.judge(&woken);
         }
     };
@@ -143,14 +144,17 @@ struct Policies {
     isolated: usize,
     /// Whether the kernel has refused the last change: what it has is not what is compiled.
     is_refused: bool,
+    /// What changes asked for of connections that the kernel does not have yet.
+    owed: Applied,
     /// What is due for connections that had begun before.
     cutting: Cutting,
     /// The socket that they are marked by.
     conntrack: Option<Socket>,
-    /// Where they are listed, for what they are listed at present and what has come of it, and for what they could not be.
+    /// Where they are listed, for what they are listed at present and what has come of it; for what they could not be, and when
+    /// that is tried again.
     connections: Connections,
     listing: Option<(Restricted, podwire_kernel::Result<Judged>)>,
-    unlisted: Option<Restricted>,
+    unlisted: Option<(Restricted, Instant)>,
     /// Whether connections are cut, as far as it is known.
     are_cut: bool,
     /// The failure that lasts, once it is logged.
@@ -168,13 +172,15 @@ impl Policies {
         let now = Instant::now();
         // While connections are listed, that wakes.
         let judge = self.cutting.judge_due(now).filter(|_| self.listing.is_none());
-        self.cutting.forget_due(now).into_iter().chain(judge).fold(self.wait, Duration::min)
+        let again = self.unlisted.as_ref().map(|(_, due)| due.saturating_duration_since(now));
+        self.cutting.forget_due(now).into_iter().chain(judge).chain(again).fold(self.wait, Duration::min)
     }
 
     /// Does all that does not wait: brings everything to what is desired now, and answers what is asked about it.
     fn turn(&mut self) {
+        // Due from an earlier change: before a round, which may take long, and also where it fails.
+        self.forget();
         self.bring_up();
-        // Due from an earlier change, also where a round fails.
         self.forget();
         self.questions.take().into_iter().for_each(|question| self.answer(question));
     }
@@ -242,24 +248,28 @@ impl Policies {
 
     fn round(&mut self, objects: &Arc<Objects>) -> Result<(), String> {
         let is_first = !self.is_in_force;
-        let (changes, changed) = self.compile(objects)?;
+        // Until it has succeeded.
+        self.is_refused = true;
+        let (changes, changed) = self.compile(objects).inspect_err(|_| self.owed.restricted = Restricted::Any)?;
+        self.owe(&changes);
+        self.forget();
         let soon = if changed == Changed::Attached { Soon::Gathered } else { Soon::Now };
         if changed != Changed::Owners {
             self.isolated = self.isolated();
         }
         let compiled = self.incremental.compiled();
         let failed = |error: podwire_kernel::Error| error.to_string();
-        // Until it has succeeded.
-        self.is_refused = true;
-        let applied = match changes.is_empty() {
-            true => Applied::default(),
-            false => self.table.change(&changes, compiled).map_err(failed)?,
-        };
-        self.cut_after(applied, soon);
+        if !changes.is_empty() {
+            let applied = self.table.change(&changes, compiled).map_err(failed)?;
+            let owed = std::mem::take(&mut self.owed);
+            self.cut_after(applied.and(owed), soon);
+        }
         // What another program has changed: behind the change, which does not wait for it.
         let restored = self.table.verify(self.incremental.compiled()).map_err(failed)?;
         self.is_refused = false;
-        self.cut_after(restored, Soon::Now);
+        // Of an earlier change that the kernel has refused.
+        let owed = std::mem::take(&mut self.owed);
+        self.cut_after(restored.and(owed), Soon::Now);
         if is_first {
             // What an earlier daemon has cut is not known.
             self.cutting.judge(Restricted::Any, Soon::Now, Instant::now());
@@ -269,6 +279,12 @@ impl Policies {
         }
         self.is_in_force = true;
         Ok(())
+    }
+
+    /// What a change asks for is due once the kernel has it, also if that takes another attempt.
+    fn owe(&mut self, changes: &Changes) {
+        let (restricted, left_behind) = (changes.restricted.clone(), changes.left_behind.clone());
+        self.owed = std::mem::take(&mut self.owed).and(Applied { changes: 0, restricted, left_behind });
     }
 
     /// Has the compiled form follow what has changed: pods one by one, policies and the pods of this node as far as peers are known by

@@ -225,6 +225,11 @@ pub(super) fn restricts(set: &str, more: bool, fewer: bool) -> bool {
     if [LISTED_PORT, LISTED_RANGE].contains(&set) || Direction::BOTH.into_iter().any(decides) {
         return more || fewer;
     }
+    // Whoever has a class may be refused by it.
+    let is_of_peers = |version| [peers(version).name, blocks(version).name].iter().any(|name| name == set);
+    if set == RANGES || IpVersion::BOTH.into_iter().any(is_of_peers) {
+        return more || fewer;
+    }
     let counts = |direction| set.starts_with(&format!("{}-{REFUSED}", prefix(direction)));
     if Direction::BOTH.into_iter().any(isolates) {
         more

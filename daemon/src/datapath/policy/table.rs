@@ -50,6 +50,17 @@ pub(crate) struct Applied {
     pub(crate) left_behind: Restricted,
 }
 
+impl Applied {
+    /// This and another one.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            changes: self.changes + other.changes,
+            restricted: self.restricted.and(other.restricted),
+            left_behind: self.left_behind.and(other.left_behind),
+        }
+    }
+}
+
 impl PolicyTable {
     /// Nothing is known of the kernel yet.
     ///
@@ -76,23 +87,20 @@ impl PolicyTable {
     }
 
     /// Has the sets follow a change that led to this compiled form. What another program has changed in the table meanwhile is left
-    /// to [`PolicyTable::verify`], unless it is in the way: a change does not wait for a comparison.
+    /// to [`PolicyTable::verify`], unless it is in the way: a change does not wait for a comparison. What the change itself may refuse
+    /// is for the caller to know.
     ///
     /// # Errors
     /// When the kernel refuses; what was in force stays in force, and [`PolicyTable::verify`] brings the rest.
     pub(crate) fn change(&mut self, changes: &Changes, compiled: &Compiled) -> Result<Applied> {
-        let Some(known) = self.known else {
-            let left_behind = changes.left_behind.clone();
-            return self.verify(compiled).map(|applied| Applied { left_behind, ..applied });
-        };
+        let Some(known) = self.known else { return self.verify(compiled) };
         let changed = contents::changed(changes, compiled);
         let requests = changed
             .iter()
             .flat_map(|[removed, added]| removed.remove(POLICY_TABLE).into_iter().chain(added.add(POLICY_TABLE)));
         let requests: Vec<_> = requests.collect();
-        let (restricted, left_behind) = (changes.restricted.clone(), changes.left_behind.clone());
         if requests.is_empty() {
-            return Ok(Applied { changes: 0, restricted, left_behind });
+            return Ok(Applied::default());
         }
         // Until it has succeeded.
         self.known = None;
@@ -105,13 +113,12 @@ impl PolicyTable {
                 if !error.is_outdated() {
                     warn!("a change of the policies is refused, the whole table is compared instead: {error}");
                 }
-                let applied = self.verify(compiled)?;
-                return Ok(Applied { restricted: applied.restricted.and(restricted), left_behind, ..applied });
+                return self.verify(compiled);
             }
         };
         self.known = Some(if self.transactions.only_ours(known, generation) { made } else { known });
         log(changed.iter().map(|[removed, added]| (added.set(), added.len(), removed.len())));
-        Ok(Applied { changes: changes_made, restricted, left_behind })
+        Ok(Applied { changes: changes_made, ..Applied::default() })
     }
 
     /// Makes the table where there is none, with nothing in its sets: who isolates a pod by it needs it to be there.

@@ -21,7 +21,7 @@ impl Policies {
     pub(super) fn cut_after(&mut self, applied: Applied, soon: Soon) {
         let now = Instant::now();
         if !applied.left_behind.is_empty() {
-            self.cutting.judge(applied.left_behind, Soon::Unused, now);
+            self.cutting.leave_behind(applied.left_behind, now);
         }
         if !applied.restricted.is_empty() {
             self.cutting.restrict(applied.restricted, soon, now);
@@ -47,7 +47,8 @@ impl Policies {
         loop {
             if self.listing.is_none() {
                 let Some(restricted) = self.cutting.judges(Instant::now()) else { return };
-                let restricted = restricted.and(self.unlisted.take().unwrap_or_default());
+                let unlisted = self.unlisted.take().map(|(restricted, _)| restricted);
+                let restricted = restricted.and(unlisted.unwrap_or_default());
                 // What is cut now may be allowed again by a change that comes meanwhile.
                 let are_some = std::mem::replace(&mut self.are_cut, true);
                 self.connections.ask(restricted.clone(), are_some);
@@ -67,6 +68,13 @@ impl Policies {
     }
 
     fn judge_some(&mut self, connections: Vec<Connection>) {
+        // What is compiled in part is not what the kernel has.
+        if !self.incremental.stands() {
+            let Some((restricted, _)) = &self.listing else { return };
+            let unlisted = self.unlisted.take().map(|(restricted, _)| restricted).unwrap_or_default();
+            self.unlisted = Some((unlisted.and(restricted.clone()), Instant::now() + self.again));
+            return;
+        }
         let Some((_, judged @ Ok(_))) = &mut self.listing else { return };
         let compiled = self.incremental.compiled();
         let some = self.conntrack.take().map_or_else(Socket::netfilter, Ok).and_then(|mut socket| {
@@ -86,10 +94,11 @@ impl Policies {
         }
     }
 
-    /// Has those judged that were not, after some time in which nothing else was done.
+    /// Has those judged that were not, where it is time to try again.
     pub(super) fn judge_again(&mut self) {
-        if let Some(restricted) = self.unlisted.take() {
-            self.cutting.judge(restricted, Soon::Now, Instant::now());
+        let now = Instant::now();
+        if let Some((restricted, _)) = self.unlisted.take_if(|(_, due)| *due <= now) {
+            self.cutting.judge(restricted, Soon::Now, now);
         }
     }
 
@@ -109,8 +118,7 @@ impl Policies {
                     error!("{text}");
                 }
                 self.unjudged = Some(text);
-                self.unlisted = Some(restricted);
-                self.wait = self.again;
+                self.unlisted = Some((restricted, Instant::now() + self.again));
             }
         }
     }
