@@ -86,7 +86,7 @@ fn more_ports_in_lists_than_the_kernel_is_given_are_an_error_and_fewer_are_none_
             first..first + 100
         }
     };
-    let all = usize::from(SELECTORS) * 100 << (SELECTORS - 1);
+    let all = (usize::from(SELECTORS) * 100) << (SELECTORS - 1);
     assert!(all <= ELEMENTS && 2 * all > ELEMENTS);
     assert_eq!(compile(&mut compiler, 1, from(1)).unwrap().listed.len(), all);
     assert_eq!(compile(&mut compiler, 1, from(20_000)).unwrap().listed.len(), all, "what goes is not counted");
