@@ -7,6 +7,7 @@
 //! What may not live here: a socket, a file, a clock, a log; all of it is pure. Who reads the objects and who writes the
 //! compiled form into the kernel stand above.
 
+pub mod change;
 pub mod changes;
 pub mod cluster_policy;
 pub mod cluster_rule;
@@ -37,11 +38,13 @@ pub mod service_blocks;
 pub mod service_range;
 pub mod text;
 pub mod tier;
+pub mod too_large;
 pub mod unsupported;
 
 mod addresses;
 mod atoms;
 mod behind;
+mod elements;
 mod judge;
 mod numbers;
 mod pods_of;

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use thiserror::Error;
-
 use crate::policy::atoms::{Atom, PodAtoms};
 use crate::policy::behind::Behind;
 use crate::policy::compiled::{Compiled, Matrix};
 use crate::policy::element::{BlockSegment, Class, Subject};
+use crate::policy::elements::{Elements, Written};
 use crate::policy::inputs::Inputs;
 use crate::policy::ip_block::address;
-use crate::policy::judge::{Elements, Written};
 use crate::policy::named_ports::NamedPort;
 use crate::policy::network_policy::Direction;
 use crate::policy::numbers::Numbers;
@@ -23,35 +21,7 @@ use crate::policy::port_ranges::PortRanges;
 use crate::policy::rules::ClassKey;
 use crate::policy::segments::Segments;
 use crate::policy::subjects::{SubjectKey, Subjects};
-
-/// The most elements of one direction, and the most ports of all lists: some 115 bytes of the kernel's memory each.
-pub(super) const ELEMENTS: usize = 1_000_000;
-
-/// The most port ranges of the rules that are in force on one node: each may be cut by all others.
-const PORT_RANGES: usize = 1024;
-
-/// The policies cannot be compiled: they are too many, or of too many different kinds.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TooLarge {
-    /// More elements than the kernel is given.
-    #[error(
-        "the policies of this node's pods tell {count} combinations of pod, peers and ports apart or more, at most {ELEMENTS} \
-         can be in force; let rules share selectors and ports"
-    )]
-    Elements {
-        /// So many have been counted.
-        count: usize,
-    },
-    /// More port ranges.
-    #[error(
-        "the policies of this node's pods have {count} different port ranges, at most {PORT_RANGES} can be in force; let \
-         rules share ranges"
-    )]
-    PortRanges {
-        /// So many.
-        count: usize,
-    },
-}
+use crate::policy::too_large::{PORT_RANGES, TooLarge};
 
 /// Compiles again and again.
 #[derive(Debug, Default)]
@@ -97,7 +67,7 @@ impl Compiler {
         self.subjects.end();
         self.classes.end();
         self.ranges.end();
-        compiled.listed = self.lists.end([&compiled.ingress, &compiled.egress]);
+        compiled.listed = self.lists.end(compiled.ingress.listings.iter().chain(&compiled.egress.listings));
         Ok((compiled, parts))
     }
 

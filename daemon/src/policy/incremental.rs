@@ -9,17 +9,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::addresses::Addresses;
-use crate::policy::changes::{Change, Changes, MatrixChanges};
+use crate::policy::change::Change;
+use crate::policy::changes::{Changes, MatrixChanges};
 use crate::policy::compiled::{Compiled, Matrix};
-use crate::policy::compiler::{Compiler, Parts, TooLarge, distinct, local};
+use crate::policy::compiler::{Compiler, Parts, distinct, local};
 use crate::policy::element::{Class, Subject};
+use crate::policy::elements::{Elements, Written};
 use crate::policy::inputs::Inputs;
-use crate::policy::judge::{Elements, Written, bounded};
 use crate::policy::network_policy::Direction;
 use crate::policy::pod::Pod;
 use crate::policy::restricted::Restricted;
 use crate::policy::rules::ClassKey;
 use crate::policy::subjects::Subjects;
+use crate::policy::too_large::{TooLarge, bounded};
 
 /// The compiled form, and what it was made by.
 #[derive(Debug, Default)]

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::policy::changes::Change;
-use crate::policy::compiled::Matrix;
+use crate::policy::change::Change;
 use crate::policy::element::{Listed, ListedPort, Listing, PortList};
 use crate::policy::numbers::Numbers;
 
@@ -74,11 +73,11 @@ impl PortLists {
         self.ports = self.contents.values().map(|content| content.len()).sum();
     }
 
-    /// The round ends, with these matrices: lists that nobody has are let go. The others, line by line and in order.
-    pub(super) fn end(&mut self, matrices: [&Matrix; 2]) -> Vec<ListedPort> {
+    /// The round ends, and these have lists: those that nobody has are let go. The others, line by line and in order.
+    pub(super) fn end<'a>(&mut self, listings: impl Iterator<Item = &'a Listing>) -> Vec<ListedPort> {
         self.numbers.end();
         self.users.clear();
-        for listing in matrices.into_iter().flat_map(|matrix| &matrix.listings) {
+        for listing in listings {
             *self.users.entry(listing.list).or_default() += 1;
         }
         let users = &self.users;
@@ -150,7 +149,7 @@ mod tests {
     fn a_list_is_there_from_its_first_user_to_its_last() {
         let mut lists = PortLists::default();
         lists.begin();
-        assert_eq!(lists.end([&Matrix::default(), &Matrix::default()]), []);
+        assert_eq!(lists.end([].iter()), []);
         let mut step = |added: &[(u32, &[u16])], removed: &[(u32, &[u16])]| {
             lists.go_on();
             let mut listings = |of: &[(u32, &[u16])]| -> Vec<Listing> {

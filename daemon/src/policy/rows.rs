@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::element::{Class, Combination, Decided, Decision, PortOrRange, PortRange, Subject};
-use crate::policy::judge::Elements;
+use crate::policy::elements::Elements;
 use crate::policy::port::{Protocol, Which};
 use crate::policy::port_ranges::PortRanges;
 use crate::policy::rules::ClassKey;

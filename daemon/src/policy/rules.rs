@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::policy::element::{Class, Combination, Decision, Listed, PortOrRange, PortRange, Subject};
-use crate::policy::judge::Elements;
+use crate::policy::elements::Elements;
 use crate::policy::named_ports::NamedPort;
 use crate::policy::network_policy::PolicyName;
 use crate::policy::port::{Ports, Protocol, Which};

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 
 use crate::policy::compiled::Compiled;
-use crate::policy::compiler::{Compiler, ELEMENTS, TooLarge};
+use crate::policy::compiler::Compiler;
 use crate::policy::inputs::{Inputs, Local};
 use crate::policy::network_policy::{self, NetworkPolicy};
 use crate::policy::pod::{self, Pod};
 use crate::policy::tests::world::{HERE, decode};
+use crate::policy::too_large::{ELEMENTS, TooLarge};
 
 /// Of so many selectors each peer is in others: classes are all combinations of them but the empty one.
 const SELECTORS: u16 = 10;

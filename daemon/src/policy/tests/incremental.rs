@@ -11,7 +11,8 @@ use policy_model::packet::Direction as End;
 use policy_model::random::Random;
 use serde_json::Value;
 
-use crate::policy::changes::{Change, Changes};
+use crate::policy::change::Change;
+use crate::policy::changes::Changes;
 use crate::policy::cluster_policy::{self, ClusterPolicy};
 use crate::policy::compiled::Compiled;
 use crate::policy::compiler::Compiler;

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 
 use policy_model::random::Random;
 
-use crate::policy::changes::{Change, Changes};
+use crate::policy::change::Change;
+use crate::policy::changes::Changes;
 use crate::policy::compiled::Compiled;
 use crate::policy::compiler::Compiler;
 use crate::policy::tests::world::{Compile, World};
