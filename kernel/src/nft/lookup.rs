@@ -78,7 +78,9 @@ impl Rule {
 
     /// Where the key of these parts begins.
     fn load_parts(&mut self, parts: &[KeyPart<'_>]) -> usize {
-        let begin = if matches!(parts.first(), Some(KeyPart::Found(..))) { FOUND } else { KEY };
+        let is_found = |part: &KeyPart<'_>| matches!(part, KeyPart::Found(..));
+        debug_assert!(!parts.iter().skip(1).any(is_found), "what is found elsewhere would be overwritten");
+        let begin = if parts.first().is_some_and(is_found) { FOUND } else { KEY };
         let mut end = begin + parts.iter().map(|part| part.words()).sum::<usize>();
         // The last part first: a number overwrites what stands before it.
         for part in parts.iter().rev() {

@@ -5,9 +5,9 @@
 //!                (unless the connection was cut: then its replies are dropped); a source that is isolated for egress →
 //!                egress4, -6; a destination that is isolated for ingress → ingress4, -6
 //! ingress4, …    the subject of the pod and the class of its peer are looked up, and what is allowed between them: return, or goto
-//!                passed, which is the same; a pod to itself: return; to or from a pod that only audit policies select: counted, return; everything else,
-//!                and all packets of a pod without a subject, whose policies are not known: counted, by the address of the pod
-//!                and in all, dropped
+//!                passed, which is the same; a pod to itself: return; to or from a pod that only audit policies select: counted,
+//!                return; everything else, and all packets of a pod without a subject, whose policies are not known: counted, by
+//!                the address of the pod and in all, dropped
 //! …-refused-log, …   only where it is switched on: what is refused, or would be, goes through here and is logged, up to a rate
 //! ingress-tiers4 the same of a pod that ClusterNetworkPolicies select: what is decided between the two is looked up, the most special
 //!                first: a port, a range, everything; then the same of everybody (ingress-others4). Decided is: return (passed);

@@ -222,12 +222,12 @@ pub(super) fn restricts(set: &str, more: bool, fewer: bool) -> bool {
         let is = |name| set.starts_with(&format!("{}-{name}", prefix(direction)));
         [DECIDED, VERDICTS, PORTS].into_iter().any(is)
     };
-    if [LISTED_PORT, LISTED_RANGE].contains(&set) || Direction::BOTH.into_iter().any(decides) {
-        return more || fewer;
-    }
-    // Whoever has a class may be refused by it.
-    let is_of_peers = |version| [peers(version).name, blocks(version).name].iter().any(|name| name == set);
-    if set == RANGES || IpVersion::BOTH.into_iter().any(is_of_peers) {
+    // Whoever has a class may be refused by it, and so may a port by its range.
+    let tells_apart = |version| [peers(version).name, blocks(version).name].iter().any(|name| name == set);
+    if [LISTED_PORT, LISTED_RANGE, RANGES].contains(&set)
+        || Direction::BOTH.into_iter().any(decides)
+        || IpVersion::BOTH.into_iter().any(tells_apart)
+    {
         return more || fewer;
     }
     let counts = |direction| set.starts_with(&format!("{}-{REFUSED}", prefix(direction)));

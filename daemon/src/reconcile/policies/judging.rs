@@ -68,14 +68,15 @@ impl Policies {
     }
 
     fn judge_some(&mut self, connections: Vec<Connection>) {
-        // What is compiled in part is not what the kernel has.
+        let Some((restricted, judged @ Ok(_))) = &mut self.listing else { return };
+        // What is compiled in part is not what the kernel has: those are judged later, and some of them may be cut.
         if !self.incremental.stands() {
-            let Some((restricted, _)) = &self.listing else { return };
-            let unlisted = self.unlisted.take().map(|(restricted, _)| restricted).unwrap_or_default();
-            self.unlisted = Some((unlisted.and(restricted.clone()), Instant::now() + self.again));
-            return;
+            if let Ok(judged) = judged {
+                judged.are_some = true;
+            }
+            let restricted = restricted.clone();
+            return self.judge_later(restricted);
         }
-        let Some((_, judged @ Ok(_))) = &mut self.listing else { return };
         let compiled = self.incremental.compiled();
         let some = self.conntrack.take().map_or_else(Socket::netfilter, Ok).and_then(|mut socket| {
             let some = tracked::judge(&mut socket, connections, |packet| compiled.verdict(packet).passes())?;
@@ -102,6 +103,11 @@ impl Policies {
         }
     }
 
+    /// These could not be judged: it is tried again after a while. What could not be before has been listed with them.
+    fn judge_later(&mut self, restricted: Restricted) {
+        self.unlisted = Some((restricted, Instant::now() + self.again));
+    }
+
     fn end_of_list(&mut self, end: Result<()>) {
         let Some((restricted, judged)) = self.listing.take() else { return };
         self.cutting.listed(Instant::now());
@@ -118,7 +124,7 @@ impl Policies {
                     error!("{text}");
                 }
                 self.unjudged = Some(text);
-                self.unlisted = Some((restricted, Instant::now() + self.again));
+                self.judge_later(restricted);
             }
         }
     }
